@@ -1,0 +1,1 @@
+"""Rerankers, prompts and checkpoints as data; installed as ``pyserini_reasonrank.conf``."""

@@ -1,0 +1,61 @@
+"""At interpreter start: lead ``python -m pyserini.search ... --rerank NAME`` to search.py, and touch nothing else.
+
+Every Python of the environment runs ``install``, so it imports ``sys`` alone and reads nothing but the command line.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+HOSTS = ("pyserini.search", "pyserini.search.lucene", "pyserini.search.faiss")
+PARENTS = ("pyserini", *HOSTS)
+
+
+class Finder:
+    """Answers for the hosts' ``__main__``, and for the packages that runpy imports on the way there.
+
+    The packages are empty: the real ones start a JVM, and the rerank process must never hold one.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
+        from importlib.util import spec_from_file_location, spec_from_loader
+
+        if name in PARENTS:
+            return spec_from_loader(name, None, is_package=True)
+        if name.removesuffix(".__main__") in HOSTS:
+            return spec_from_file_location(name, __file__.removesuffix("_startup.py") + "search.py")
+        return None
+
+
+def _runs_host(arg: str, after: str) -> bool:
+    short = arg.startswith("-") and not arg.startswith("--")  # -m, or bundled as in -Im, or -mNAME
+    return short and (arg.endswith("m") and after in HOSTS or arg.startswith("-m") and arg[2:] in HOSTS)
+
+
+def _names_reranker(arg: str, after: str) -> bool:
+    if arg == "--rerank":  # without a value it is a switch of Faiss' own
+        return after != "" and not after.startswith("-")
+    return arg.startswith("--rerank=") and arg != "--rerank="
+
+
+def wanted(argv: list[str]) -> bool:
+    """Whether ``argv`` runs a host module with ``--rerank NAME`` or ``--rerank=NAME``."""
+    pairs = list(zip(argv, [*argv[1:], ""]))
+    return any(_names_reranker(*pair) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
+
+
+def install() -> None:
+    """Put the finder first on ``sys.meta_path`` if the command line asks for it. A venv calls this twice."""
+    if wanted(sys.orig_argv) and Finder not in sys.meta_path:
+        sys.meta_path.insert(0, Finder)
+
+
+def uninstall() -> None:
+    """Take the finder and the empty packages away again, so that ``import pyserini`` finds the real one."""
+    if Finder in sys.meta_path:
+        sys.meta_path.remove(Finder)
+        for name in PARENTS:
+            sys.modules.pop(name, None)

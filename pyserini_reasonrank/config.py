@@ -1,0 +1,187 @@
+"""The declared settings: one model for YAML keys and dotted flags, with defaults, errors and help.
+
+Layers, later over earlier: the reranker's YAML, the chosen checkpoint's preset, ``--rerank.config FILE``, flags.
+Every flag takes exactly one value, so ours can be lifted out of an argv without knowing the others in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import AUTO, choose, known_models
+from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.records import Sampling
+from pyserini_reasonrank.suggest import nearest, validated
+
+PREFIX = "--rerank"
+MODELLESS = ("recorded", "oracle", "faulty")
+
+Tree = dict[str, Any]
+
+
+class SamplingSettings(BaseModel):
+    """vLLM's names. Others of its SamplingParams are taken too and handed to the engine."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    temperature: Annotated[float, Field(ge=0, description="0 is greedy")] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, description="0 is off")] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1, description="tokens of thought and answer")] = 3172
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def sampling(self) -> Sampling:
+        return Sampling(**{n: getattr(self, n) for n in type(self).model_fields}, extra=dict(self.model_extra or {}))
+
+
+class Settings(BaseModel):
+    """All that ``--rerank.*`` sets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    name: str = ""
+    about: str = ""
+    judge: Annotated[Tree, Field(description="kind (permutation, score) and its settings")] = {"kind": "permutation"}
+    strategy: Annotated[Tree, Field(description="name (sliding, full, pointwise) and its settings")] = {"name": "sliding"}
+    prompt: Annotated[str, Field(description="a name (`prompts show`), a YAML file, or rank_llm:NAME")] = ""
+    model: Annotated[str, Field(description="auto, a name (`models`), a folder or a hub id")] = AUTO
+    checkpoint: Annotated[str | None, Field(description="what auto means where an accelerator can hold it")] = None
+    revision: Annotated[str | None, Field(description="hub revision of the model")] = None
+    adapter: Annotated[str | None, Field(description="LoRA adapter: a folder or a hub id")] = None
+    tokenizer: Annotated[str | None, Field(description="folder or hub id whose tokenizer.json counts tokens")] = None
+    max_model_len: Annotated[int | None, Field(ge=1, description="context in tokens, if not the model's own")] = None
+    engine: Annotated[Tree, Field(description="name (auto, vllm, transformers, openai, ...) and its settings")] = {
+        "name": "auto"
+    }
+    sampling: SamplingSettings = SamplingSettings()
+    depth: Annotated[int, Field(ge=1, description="candidates to rerank; the others stay below")] = 100
+    passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of a passage the model sees")] = None
+    query_tokens: Annotated[int | None, Field(ge=1, description="tokens of a query the model sees")] = None
+    tag: Annotated[str | None, Field(description="run tag, if not reranker and model")] = None
+    on_error: Annotated[Literal["fail", "keep"], Field(description="a failed call ends the run, or keeps its order")] = "fail"
+    max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad calls above which the run fails")] = 1.0
+    docid_blanks: Annotated[str | None, Field(description="what replaces white space in docids")] = None
+    corpus: Annotated[str | None, Field(description="JSON lines with the texts, if the index has none")] = None
+    journal: Annotated[str | None, Field(description="journal to use, if not OUTPUT.journal.sqlite")] = None
+
+
+def lift(argv: Sequence[str]) -> tuple[str | None, Tree, list[str]]:
+    """Take ``--rerank NAME`` and all ``--rerank.KEY VALUE`` out of ``argv``: the name, the tree of keys, the rest.
+
+    ``--rerank`` without a value is left in: it is a switch of Faiss' own.
+    """
+    name, tree, rest, words = None, Tree(), list[str](), list(argv)
+    while words:
+        flag, equals, value = words.pop(0).partition("=")
+        named = flag == PREFIX and (equals or (words and not words[0].startswith("-")))
+        if not named and not flag.startswith(f"{PREFIX}."):
+            rest.append(flag + equals + value)
+            continue
+        if not equals:
+            if not words:
+                raise UsageError(f"{flag} needs a value")
+            value = words.pop(0)
+        if named:
+            name = value or None
+        else:
+            _plant(tree, flag.removeprefix(f"{PREFIX}."), _scalar(value), flag)
+    return name, tree, rest
+
+
+def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
+    """The settings of the reranker ``name`` under ``flags``, and warnings to show. UsageError names what is wrong."""
+    own = reranker(name)
+    given = flags
+    if "config" in flags:
+        given = merge(_yaml_file(str(flags["config"])), {k: v for k, v in flags.items() if k != "config"})
+    asked = merge(own, given)
+    engine = asked.get("engine", {}).get("name", AUTO)
+    model, warnings = asked.get("model", AUTO), list[str]()
+    if engine in MODELLESS:
+        model = asked.get("checkpoint") or engine
+    elif model == AUTO and engine != "openai":
+        model = choose(asked.get("checkpoint"))
+    known = known_models().get(str(model))
+    preset = dict(known.settings) if known else {}
+    if "prompt" in preset and not sources.available(preset["prompt"]):
+        warnings.append(f"{model} was trained with the prompt {preset.pop('prompt')}, which is not installed "
+                        f"(pip install rank-llm); the project's own wording {own.get('prompt')} is used")  # fmt: skip
+    tree = merge(merge(own, preset), given) | {"name": name, "model": model}
+    return validated(Settings, tree, PREFIX), warnings
+
+
+def reranker(name: str) -> Tree:
+    """The YAML of a reranker: shipped, or of a package in entry-point group ``pyserini.rerankers``."""
+    shipped = {f.name.removesuffix(".yaml"): f for f in (sources.conf() / "rerankers").iterdir() if f.name.endswith(".yaml")}
+    if name in shipped:
+        return dict(yaml.safe_load(shipped[name].read_text(encoding="utf-8")))
+    others = {entry.name: entry for entry in entry_points(group="pyserini.rerankers")}
+    if name in others:
+        found = others[name].load()
+        return dict(found() if callable(found) else found)
+    raise UsageError(f"there is no reranker {name!r}{nearest(name, [*shipped, *others])}")
+
+
+def rerankers() -> list[str]:
+    """Names for ``--rerank``, sorted."""
+    shipped = {f.name.removesuffix(".yaml") for f in (sources.conf() / "rerankers").iterdir() if f.name.endswith(".yaml")}
+    return sorted(shipped | {entry.name for entry in entry_points(group="pyserini.rerankers")})
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """``over`` laid on ``under``, mapping by mapping. A new judge kind, strategy or engine brings its own settings."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            fresh = any(value.get(k, below.get(k)) != below.get(k) for k in ("kind", "name"))
+            merged[key] = dict(value) if fresh else merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def tag(settings: Settings, model_name: str) -> str:
+    """The run tag: reranker and model, without blanks."""
+    return settings.tag or f"{settings.name}-{os.path.basename(model_name.rstrip('/'))}".replace(" ", "_")
+
+
+def _plant(tree: Tree, path: str, value: Any, flag: str) -> None:
+    *parents, leaf = path.split(".")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{flag} and --rerank.{key} can't both be given")
+    tree[leaf] = value
+
+
+def _scalar(text: str) -> Any:
+    """A flag's value as YAML would read it: ``20`` a number, ``true`` a truth, ``{a: 1}`` a mapping, else a string."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    structured = isinstance(value, list | dict) and text.lstrip().startswith(("[", "{"))
+    return value if structured or isinstance(value, bool | int | float) else text
+
+
+def _yaml_file(path: str) -> Tree:
+    if not Path(path).is_file():
+        raise UsageError(f"--rerank.config {path} does not exist")
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path} holds no YAML mapping")
+    return tree

@@ -1,0 +1,190 @@
+"""Any OpenAI-compatible endpoint: vLLM, SGLang, llama-server, OpenRouter, OpenAI. No torch is imported.
+
+Requests go through the official client (its retries, its back-off) over aiohttp, and answers are read as plain JSON:
+typed response objects cost the client several times the CPU that the request itself does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from math import exp, log
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pyserini_reasonrank import engines
+from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import AUTO, Model
+from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+
+_TOP_LOGPROBS = 20  # the most that the API gives
+_SAMPLING = ("temperature", "top_p", "max_tokens")
+_OFF = {"top_k": 0, "min_p": 0.0}  # vLLM's and SGLang's own parameters, sent only when set
+
+
+class OpenAI(Engine):
+    """Chat completions over HTTP, spread over one or more servers of the same model."""
+
+    name = "openai"
+
+    class Options(engines.Options):
+        base_url: Annotated[str, Field(description="endpoint(s), comma-separated; else OPENAI_BASE_URL")] = ""
+        max_retries: Annotated[int, Field(ge=0, description="tries after a 408, 409, 429, 5xx or lost connection")] = 4
+        timeout: Annotated[float, Field(gt=0, description="seconds a request may take")] = 3600.0
+        continue_final_message: Annotated[
+            bool, Field(description="the server can continue an assistant turn (vLLM, SGLang): repairs cut thoughts")
+        ] = False
+
+    options: OpenAI.Options
+
+    def __init__(self, model: Model, options: OpenAI.Options) -> None:
+        super().__init__(model, options)
+        self.capabilities = frozenset({Capability.REASK})
+        if options.continue_final_message:
+            self.capabilities |= {Capability.PREFILL, Capability.CHOICES}
+        self._clients: list[Any] = []
+        self._next = 0
+        self._context = model.context
+
+    async def start(self) -> None:
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAIError
+
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        timeout = httpx2.Timeout(self.options.timeout, connect=60.0, pool=None)
+        urls = self.options.base_url or os.environ.get("OPENAI_BASE_URL", "")
+        key = os.environ.get("OPENAI_API_KEY") or ("none" if urls else None)
+        for url in urls.split(",") if urls else [None]:
+            try:
+                http = DefaultAioHttpClient(limits=limits, timeout=timeout)
+                client = AsyncOpenAI(
+                    base_url=url, api_key=key, http_client=http, timeout=timeout, max_retries=self.options.max_retries
+                )
+            except OpenAIError as error:
+                raise UsageError(f"the openai engine has no endpoint or no key: {_line(error)}") from error
+            self._clients.append(client)
+            await self._greet(client)
+
+    async def _greet(self, client: Any) -> None:
+        from openai import APIConnectionError, APIStatusError
+
+        try:
+            served = (await client.with_options(max_retries=0, timeout=60.0).models.list()).data
+        except APIConnectionError as error:
+            raise UsageError(f"no server answers at {client.base_url}: is it up, is --rerank.engine.base_url right?") from error
+        except APIStatusError as error:
+            if error.status_code in (401, 403):
+                raise UsageError(f"{client.base_url} refuses the key: set OPENAI_API_KEY") from error
+            return  # a server without a model list can still serve
+        names = [m.id for m in served]
+        if self.model.source == AUTO:
+            if len(names) != 1:
+                raise UsageError(f"{client.base_url} serves {len(names)} models: name one with --rerank.model ({', '.join(names)})")
+            self.model = replace(self.model, name=names[0], source=names[0])
+        lengths = [getattr(m, "max_model_len", None) for m in served if m.id == self.model.source]
+        self._context = self._context or next(filter(None, lengths), None)
+
+    @property
+    def max_model_len(self) -> int | None:
+        return self._context
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        if sampling.choices:
+            return await self._choose(prompt, sampling)
+        body = {name: getattr(sampling, name) for name in _SAMPLING}
+        body |= {name: value for name, off in _OFF.items() if (value := getattr(sampling, name)) != off}
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed + call.sample
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        return await self._post(prompt, body | dict(sampling.extra))
+
+    async def _post(self, prompt: Prompt, body: dict[str, Any]) -> Completion:
+        import httpx2
+        from openai import APIError
+
+        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        if prompt.prefill:
+            messages.append({"role": "assistant", "content": prompt.prefill})
+            body = body | {"add_generation_prompt": False, "continue_final_message": True}
+        client = self._clients[self._next % len(self._clients)]
+        self._next += 1
+        began = time.monotonic()
+        try:
+            response = await client.post(
+                "/chat/completions", cast_to=httpx2.Response, body={"model": self.model.source, "messages": messages, **body}
+            )
+            return _completion(response.json(), time.monotonic() - began)
+        except (APIError, httpx2.HTTPError, ValueError) as error:
+            return Completion(finish_reason="error", error=_line(error), seconds=time.monotonic() - began)
+
+    async def _choose(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Probabilities of the choices, from the alternatives to the next token; two tokens where one can't tell."""
+        found = await self._next_tokens(prompt, sampling)
+        if found.error is not None:
+            return found
+        mass = {c: _mass(found.choices, c, sampling.choices) for c in sampling.choices}
+        for short in sampling.choices:  # "1" may go on to "10"
+            for long in (c for c in sampling.choices if c != short and c.startswith(short)):
+                both = sum(p for token, p in found.choices.items() if token.strip() == short)
+                further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling)
+                if further.error is not None:
+                    return further
+                goes_on = sum(p for token, p in further.choices.items() if token == long.removeprefix(short))
+                mass[short], mass[long] = both * (1 - goes_on), both * goes_on + mass[long]
+        if not any(mass.values()):
+            return replace(found, choices={}, finish_reason="error", error="none of the choices is a likely next token")
+        floor = min(p for p in found.choices.values() if p) / 2
+        return replace(found, choices={c: log(p or floor) for c, p in mass.items()})
+
+    async def _next_tokens(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """``choices`` holds the probabilities (not logs) of the likeliest next tokens."""
+        body = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+        return await self._post(prompt, body | dict(sampling.extra))
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) -> float:
+    """Probability of the tokens that begin ``choice`` and no other."""
+
+    def begins(token: str, c: str) -> bool:
+        return bool(token.strip()) and c.startswith(token.strip().lower())
+
+    return sum(p for t, p in tokens.items() if begins(t, choice) and sum(begins(t, c) for c in choices) == 1)
+
+
+def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
+    usage = data.get("usage") or {}
+    counts = {
+        "prompt_tokens": usage.get("prompt_tokens") or 0,
+        "output_tokens": usage.get("completion_tokens") or 0,
+        "seconds": seconds,
+    }
+    if not data.get("choices"):
+        return Completion(finish_reason="error", error=f"the server answered without choices: {str(data)[:200]}", **counts)
+    choice = data["choices"][0]
+    message = choice.get("message") or {}
+    text = message.get("content") or ""
+    if thought := message.get("reasoning") or message.get("reasoning_content"):
+        cut = choice.get("finish_reason") == "length" and not text
+        text = f"<think>{thought}" if cut else f"<think>{thought}</think>\n{text}"
+    finish = choice.get("finish_reason")
+    if message.get("refusal") or finish == "content_filter":
+        finish = "refusal"
+    content = (choice.get("logprobs") or {}).get("content") or []
+    likely = content[0]["top_logprobs"] if content else []
+    alternatives: dict[str, float] = {}
+    for t in likely:
+        alternatives[t["token"]] = alternatives.get(t["token"], 0.0) + exp(t["logprob"])
+    return Completion(text, finish if finish in ("length", "refusal") else "stop", choices=alternatives, **counts)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

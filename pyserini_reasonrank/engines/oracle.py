@@ -1,0 +1,54 @@
+"""The perfect assessor: writes the ideal answer for the documents of each prompt, from qrels.
+
+Through prompt, parser and strategy, so a run of it is the upper bound that a first stage allows, and a test of the
+whole path without a model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pyserini_reasonrank import engines
+from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+
+
+class Oracle(Engine):
+    """Gains are the grades of ``--rerank.engine.qrels``; an unjudged document gains 0."""
+
+    name = "oracle"
+    capabilities = frozenset({Capability.PREFILL, Capability.CHOICES})
+
+    class Options(engines.Options):
+        qrels: Annotated[str, Field(description="TREC qrels")] = ""
+
+    options: Oracle.Options
+
+    def __init__(self, model: Model, options: Oracle.Options) -> None:
+        super().__init__(model, options)
+        self._grades: dict[str, dict[str, int]] = {}
+
+    async def start(self) -> None:
+        if not self.options.qrels:
+            raise UsageError("the oracle engine needs --rerank.engine.qrels, a file of relevance judgments")
+        import ir_measures
+
+        if not Path(self.options.qrels).is_file():
+            raise UsageError(f"qrels {self.options.qrels} do not exist")
+        for judged in ir_measures.read_trec_qrels(self.options.qrels):
+            self._grades.setdefault(judged.query_id, {})[judged.doc_id] = judged.relevance
+
+    def identity(self, call: Call) -> str:
+        return f"{self.name}\n{Path(self.options.qrels).resolve()}\n{call.qid}\n{call.docids}"
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        grades = self._grades.get(call.qid, {})
+        gains = [grades.get(docid, 0) for docid in call.docids]
+        if sampling.choices:
+            return Completion(choices=call.ideal_choices(gains, sampling.choices))
+        return Completion(call.ideal(gains))

@@ -1,0 +1,71 @@
+"""Recorded answers instead of a model: to replay published outputs, to test, to teach.
+
+``--rerank.engine.path`` is JSON lines ``{"qid", "call", "response"}`` (gzip or not), ``call`` the 0-based order in
+which the question is asked for that query, or a journal of an earlier run.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pyserini_reasonrank import engines
+from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+
+_SQLITE = b"SQLite format 3"
+
+
+class Recorded(Engine):
+    """Answers by query and call number, whatever the prompt says. A call without a record is an error."""
+
+    name = "recorded"
+
+    class Options(engines.Options):
+        path: Annotated[str, Field(description="JSON lines of qid, call, response; or a journal")] = ""
+
+    options: Recorded.Options
+
+    def __init__(self, model: Model, options: Recorded.Options) -> None:
+        super().__init__(model, options)
+        self._answers: dict[tuple[str, int], Completion] = {}
+        self._sha256 = ""
+
+    async def start(self) -> None:
+        path = Path(self.options.path)
+        if not self.options.path or not path.is_file():
+            raise UsageError(f"the recorded engine needs --rerank.engine.path, a file of answers; there is none at {str(path)!r}")
+        data = path.read_bytes()
+        self._sha256 = hashlib.sha256(data).hexdigest()
+        self._answers = read_answers(path) if data.startswith(_SQLITE) else dict(_lines(path, data))
+        if not self._answers:
+            raise UsageError(f"{path} holds no answers")
+
+    def identity(self, call: Call) -> str:
+        return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.number}"
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        missing = Completion(finish_reason="error", error=f"no recorded answer in {self.options.path}")
+        return self._answers.get((call.qid, call.number), missing)
+
+
+def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, int], Completion]]:
+    text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
+    answers = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            answers.append(((str(row["qid"]), int(row["call"])), Completion(str(row["response"]))))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f'{path}, line {number}: expected {{"qid", "call", "response"}} as JSON ({error})') from error
+    return answers

@@ -1,0 +1,65 @@
+"""What a strategy will cost before anything is loaded: it is run against a judge that only counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pyserini_reasonrank.strategies import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one query: questions asked, the longest chain of dependent ones, passages shown over all of them, and in
+    the widest."""
+
+    calls: int
+    chain: int
+    shown: int
+    widest: int
+
+
+def predict(strategy: Strategy, n: int, options: Mapping[str, Any]) -> Cost:
+    """The cost of ``strategy`` over ``n`` candidates whose order no answer changes.
+
+    Exact for strategies whose questions do not depend on the answers, the case of a good first stage for the others.
+    """
+    return _predict(strategy, n, tuple(sorted(options.items())))
+
+
+@lru_cache(maxsize=1024)
+def _predict(strategy: Strategy, n: int, options: tuple[tuple[str, Any], ...]) -> Cost:
+    with ThreadPoolExecutor(1) as thread:  # a loop of its own: the caller may be on one
+        return thread.submit(asyncio.run, _count(strategy, n, dict(options))).result()
+
+
+async def _count(strategy: Strategy, n: int, options: Mapping[str, Any]) -> Cost:
+    waiting: list[tuple[asyncio.Future[None], int]] = []
+    calls = chain = shown = widest = 0
+
+    async def judge(asked: Sequence[int] | int) -> Any:
+        answered = asyncio.get_running_loop().create_future()
+        waiting.append((answered, 1 if isinstance(asked, int) else len(asked)))
+        await answered
+        return 0.0 if isinstance(asked, int) else list(asked)
+
+    task = asyncio.ensure_future(strategy(n, judge, **options))
+    while not task.done():
+        known = -1
+        while known != len(waiting) and not task.done():  # until everything that can ask has asked
+            known = len(waiting)
+            for _ in range(4):
+                await asyncio.sleep(0)
+        chain += bool(waiting)
+        calls += len(waiting)
+        shown += sum(size for _, size in waiting)
+        widest = max([widest, *(size for _, size in waiting)])
+        for answered, _ in waiting:
+            answered.set_result(None)
+        waiting.clear()
+    task.result()
+    return Cost(calls, chain, shown, widest)

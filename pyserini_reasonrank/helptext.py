@@ -1,0 +1,58 @@
+"""``--help`` for the dotted flags, written from the declared settings so that it can't drift from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from pyserini_reasonrank import config
+from pyserini_reasonrank.engines import ENGINES, engine_class
+from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.strategies import STRATEGIES, options_model
+
+_HIDDEN = {"name", "about"}
+
+
+def flags_help(command: str) -> str:
+    """All ``--rerank`` flags: the general ones, then those of each judge, strategy and engine."""
+    lines = [
+        f"usage: {command} [flags of the host] --output RUN --rerank NAME [--rerank.KEY VALUE ...]",
+        "",
+        "Rerank what the host finds with an LLM. Every flag takes one value; --rerank.config FILE holds the same keys as YAML.",
+        "",
+        "rerankers:",
+        *(f"  {name:<14} {config.reranker(name).get('about', '')}" for name in config.rerankers()),
+        "",
+        "--rerank.",
+        *_fields(config.Settings),
+        "",
+        "--rerank.sampling.  (and any other of vLLM's SamplingParams, for engines that take it)",
+        *_fields(config.SamplingSettings),
+    ]
+    for kind, judge in JUDGES.items():
+        lines += ["", f"--rerank.judge.  (kind {kind})", *_fields(judge.Options)]
+    for name, (strategy, kinds) in STRATEGIES.items():
+        lines += ["", f"--rerank.strategy.  (name {name}; judges: {', '.join(sorted(kinds))})", *_fields(options_model(strategy))]
+    for name in ENGINES:
+        lines += ["", f"--rerank.engine.  (name {name})", *_fields(engine_class(name).Options)]
+    return "\n".join([*lines, ""])
+
+
+def _fields(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if name in _HIDDEN and model is config.Settings:
+            continue
+        default = "" if field.default in (None, "", {}, ()) else f" [{_short(field.default)}]"
+        yield f"  {name:<22} {field.description or _values(field.annotation)}{default}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {v}" for k, v in value.items())
+    return "see below" if isinstance(value, BaseModel) else str(value)
+
+
+def _values(annotation: Any) -> str:
+    return " | ".join(map(str, get_args(annotation))) if get_args(annotation) else getattr(annotation, "__name__", "")

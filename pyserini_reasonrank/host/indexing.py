@@ -1,0 +1,90 @@
+"""Index a corpus of JSON lines with the host's own indexer, texts stored, so that it can be searched and reranked.
+
+    python -m pyserini_reasonrank.host.indexing --corpus F.jsonl --index DIR [--threads 4]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyserini_reasonrank.corpus import read_corpus
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.host.bootstrap import prepare
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the indexer. Returns the exit status; errors are one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.host.indexing", allow_abbrev=False)
+    parser.add_argument("--corpus", required=True, metavar="path", help='JSON lines, {"id": ..., "contents": ...}.')
+    parser.add_argument("--index", type=Path, required=True, metavar="path", help="Folder for the index; new or empty.")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="num", help="Indexing threads.")
+    options = parser.parse_args(argv)
+    try:
+        build_index(options.corpus, options.index, options.threads)
+    except (UsageError, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def build_index(corpus: str, index: Path, threads: int) -> int:
+    """Index ``corpus`` into the folder ``index``. Returns the number of documents in the index.
+
+    Documents without any text are left out by the host. UsageError for a corpus that can't be read, that repeats a
+    docid, or a folder that is in use; Failure if documents with text are missing from the index.
+    """
+    if index.exists() and (not index.is_dir() or any(index.iterdir())):
+        raise UsageError(f"{index} is not empty; give a new folder for the index, or delete it first.")
+    with tempfile.TemporaryDirectory(prefix=".corpus-", dir=_existing_parent(index)) as folder:
+        documents = _write_collection(corpus, Path(folder) / "corpus.jsonl")
+        prepare()
+        _run_indexer(folder, index, threads)
+    indexed = _count(index)
+    if indexed != documents:
+        raise Failure(f"The index {index} has {indexed} documents of the {documents} in {corpus} that hold text.")
+    return indexed
+
+
+def _write_collection(corpus: str, path: Path) -> int:
+    """The corpus as the host's JsonCollection wants it. Returns the number of documents that hold text."""
+    seen: set[str] = set()
+    documents = 0
+    with open(path, "w", encoding="utf-8") as collection:
+        for docid, text in read_corpus(corpus):
+            if docid in seen:
+                raise UsageError(f"The corpus {corpus} has the document {docid!r} twice; a docid names one document.")
+            seen.add(docid)
+            documents += bool(text)
+            collection.write(json.dumps({"id": docid, "contents": text}, ensure_ascii=False) + "\n")
+    if not documents:
+        raise UsageError(f"The corpus {corpus} holds no document with text.")
+    return documents
+
+
+def _run_indexer(folder: str, index: Path, threads: int) -> None:
+    from pyserini.pyclass import autoclass
+
+    flags = ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
+    flags += ["-input", folder, "-index", str(index), "-threads", str(threads)]
+    flags += ["-storePositions", "-storeDocvectors", "-storeRaw", "-storeContents"]
+    autoclass("io.anserini.index.IndexCollection").main(flags)
+
+
+def _count(index: Path) -> int:
+    from pyserini.index.lucene import LuceneIndexReader
+
+    return int(LuceneIndexReader(str(index)).stats()["documents"])
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.is_dir())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""The ways candidates come in: from a search process as it writes them, from a file, from a run and a corpus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pyserini_reasonrank.corpus import corpus_texts, document_text
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.records import Candidate, Query, Request
+from pyserini_reasonrank.runs import read_run
+from pyserini_reasonrank.topics import read_topics
+
+POLL = 0.05  # seconds between looks at a file that is being written
+
+
+class HostFailed(Failure):
+    """The host said itself what was wrong; its exit status becomes ours."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the search ended with status {status}; what it said is above")
+        self.exit_code = status if status > 0 else 1  # type: ignore[misc]
+
+
+def parse_request(line: str, where: str, number: int, depth: int) -> Request:
+    """A candidates line, ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``.
+
+    Other names for the text of a document are taken too; below ``depth`` a candidate needs none. UsageError beginning
+    with ``where``.
+    """
+    try:
+        row = json.loads(line)
+        query = Query(str(row["qid"]), str(row["query"]))
+        rows: list[dict[str, Any]] = row["candidates"]
+        candidates = tuple(
+            Candidate(str(c["docid"]), float(c.get("score", -i)), _text(c, i < depth, f"{where}, query {query.qid}"))
+            for i, c in enumerate(rows)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{where}: expected qid, query, candidates as JSON ({error!r})") from None
+    if len({c.docid for c in candidates}) < len(candidates):
+        raise UsageError(f"{where}: query {query.qid} holds a document twice")
+    return Request(query, candidates, number)
+
+
+def _text(candidate: Mapping[str, Any], needed: bool, where: str) -> str:
+    text = document_text(candidate)
+    if text is None and needed:
+        raise UsageError(f"{where}: document {candidate['docid']} has no text")
+    return text or ""
+
+
+async def from_file(path: Path, depth: int) -> AsyncIterator[Request]:
+    """Requests of a candidates file, read as they are wanted."""
+    if not path.is_file():
+        raise UsageError(f"the candidates file {path} does not exist")
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines):
+            yield parse_request(line, f"{path}, line {number + 1}", number, depth)
+
+
+@asynccontextmanager
+async def child(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """``python -m module`` beside us; ended with the block if it has not ended by itself."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *arguments)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+async def follow(path: Path, process: asyncio.subprocess.Process, depth: int) -> AsyncIterator[Request]:
+    """Requests of a candidates file that ``process`` is writing, each as soon as its line is there.
+
+    HostFailed if the process ends with an error, whatever it wrote.
+    """
+    waiter = asyncio.ensure_future(process.wait())
+    number, position, rest = 0, 0, b""
+    while True:
+        status = process.returncode
+        if status:
+            raise HostFailed(status)
+        data = _read_from(path, position)
+        position += len(data)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield parse_request(line.decode(), f"{path.name}, line {number + 1}", number, depth)
+            number += 1
+        if status is not None:
+            return
+        await asyncio.wait([waiter], timeout=POLL)
+
+
+def _read_from(path: Path, position: int) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        file.seek(position)
+        return file.read()
+
+
+def read_requests(run: Path, topics: Path, corpus: Path, depth: int) -> Iterator[Request]:
+    """Requests for every topic from a run file and a corpus. UsageError for a run with other topics or unknown docids."""
+    queries, hits = read_topics(topics), read_run(run)
+    if unknown := hits.keys() - {q.qid for q in queries}:
+        raise UsageError(f"{run} ranks for query {min(unknown)}, which {topics} does not hold")
+    texts = corpus_texts(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
+    for number, query in enumerate(queries):
+        found = hits.get(query.qid, [])
+        # below the depth nothing is read, so no text is needed
+        yield Request(query, tuple(Candidate(h.docid, h.score, texts.get(h.docid, "")) for h in found), number)
+
+
+async def stream(requests: Sequence[Request] | Iterator[Request]) -> AsyncIterator[Request]:
+    """Requests at hand, as a stream."""
+    for request in requests:
+        yield request

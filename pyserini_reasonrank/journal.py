@@ -1,0 +1,167 @@
+"""The journal: every finished call in SQLite, which makes it audit, cache and resume in one file.
+
+A completion is handed on only once its row is committed, so a run killed at any moment pays for no finished call
+twice. Rows are committed in groups by one thread. Passages are not stored, docids and the prompt's hash are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Sampling
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY, run TEXT, qid TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT, text TEXT,
+    finish_reason TEXT, prompt_tokens INTEGER, output_tokens INTEGER, seconds REAL, choices TEXT, error TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS judgements (
+    run TEXT, qid TEXT, number INTEGER, docids TEXT, position_order TEXT, status TEXT, filled INTEGER, score REAL,
+    detail TEXT, reasoning TEXT, PRIMARY KEY (run, qid, number)
+) WITHOUT ROWID;
+"""
+_CALL = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_JUDGEMENT = "INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
+
+
+def call_key(identity: str, prompt: Prompt, sampling: Sampling, sample: int) -> str:
+    """What makes two calls the same: model identity, every word of the prompt, sampling, sample number."""
+    words = [[m.role, m.content] for m in prompt.messages]
+    parts = json.dumps([identity, words, prompt.prefill, asdict(sampling), sample], sort_keys=True, default=str)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+class Journal:
+    """An open journal of the run named ``run`` (its tag and output). One process writes; any may read meanwhile."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._reader = self._connect()
+            self._reader.executescript(_SCHEMA)
+            held = dict(self._reader.execute("SELECT key, text IS NOT NULL FROM calls"))
+        except sqlite3.DatabaseError as error:
+            raise UsageError(f"{path} can't be used as a journal: {error}; name another with --rerank.journal") from error
+        self._held: set[str] = set(held)
+        self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._broken: Exception | None = None
+        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._thread.start()
+
+    def find(self, key: str) -> Completion | None:
+        """The completion on record for a call, if it was made."""
+        if key not in self._held:
+            return None
+        row = self._reader.execute(
+            "SELECT text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error FROM calls WHERE key = ?",
+            (key,),
+        ).fetchone()
+        text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error = row
+        return Completion(text, finish_reason, prompt_tokens, output_tokens, seconds, json.loads(choices), error)
+
+    async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
+        """Put a finished call on record; returns when it is committed."""
+        c, done = completion, asyncio.get_running_loop().create_future()
+        row = (key, self.run, call.qid, call.number, call.sample, json.dumps(call.docids), json.dumps(asdict(sampling)),
+               c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
+               c.error)  # fmt: skip
+        self._queue.put((_CALL, row, done))
+        await done
+        self._held.add(key)
+
+    def judged(self, call: Call, judgement: Judgement) -> None:
+        """Put a judgement on record, soon: it can always be read again from its calls."""
+        j = judgement
+        row = (self.run, call.qid, call.number, json.dumps(call.docids), json.dumps(j.order), str(j.status), j.filled,
+               j.score, j.detail, j.reasoning)  # fmt: skip
+        self._queue.put((_JUDGEMENT, row, None))
+
+    def close(self) -> None:
+        """Commit what is queued and let go of the file."""
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=60, check_same_thread=False, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def _write(self) -> None:
+        connection = self._connect()
+        last = False
+        while not last:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            last = None in batch
+            writes = [w for w in batch if w is not None]
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement, row, _ in writes:
+                    connection.execute(statement, row)
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._broken = error
+            for _, _, done in writes:
+                if done is not None:
+                    _resolve(done, self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}"))
+        connection.close()
+
+
+def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
+    """Every judgement in a journal with its calls, as plain records: by run, query and call; of ``qid`` alone if given."""
+    names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
+    with _open_to_read(path) as connection:
+        rows = connection.execute(
+            "SELECT * FROM judgements WHERE ? IS NULL OR qid = ? ORDER BY run, qid, number", (qid, qid)
+        )
+        for run, qid_, number, docids, order, status, filled, score, detail, reasoning in rows:
+            calls = connection.execute(
+                f"SELECT {', '.join(names)} FROM calls WHERE run = ? AND qid = ? AND number = ? ORDER BY sample",
+                (run, qid_, number),
+            )
+            shown = json.loads(docids)
+            yield {
+                "run": run, "qid": qid_, "call": number, "docids": shown, "order": [shown[i] for i in json.loads(order)],
+                "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
+                "calls": [dict(zip(names, call, strict=True)) for call in calls],
+            }  # fmt: skip
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    if not path.is_file():
+        raise UsageError(f"there is no journal at {path}")
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+
+
+def read_answers(path: Path) -> dict[tuple[str, int], Completion]:
+    """The last answer to every question of a journal, by qid and call number."""
+    with _open_to_read(path) as connection:
+        rows = connection.execute("SELECT qid, number, text, finish_reason FROM calls ORDER BY sample").fetchall()
+    return {(qid, number): Completion(text, finish_reason) for qid, number, text, finish_reason in rows}
+
+
+def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
+    def settle() -> None:
+        if not done.cancelled():
+            done.set_exception(error) if error else done.set_result(None)
+
+    try:
+        done.get_loop().call_soon_threadsafe(settle)
+    except RuntimeError:  # the loop is gone: nobody waits any more
+        pass

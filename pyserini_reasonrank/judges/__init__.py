@@ -1,0 +1,50 @@
+"""Judges: one question to the LLM about the passages shown, and the reading of its answer.
+
+A judge is a coroutine over ``ask``, which sends a prompt and brings back a completion: it may ask again (the repair
+ladder of ladder.py), but always ends in one Judgement. It knows no query, engine, journal or strategy.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from pyserini_reasonrank.engines import Capability
+from pyserini_reasonrank.records import Completion, Judgement, Prompt, Sampling
+
+
+class Ask(Protocol):
+    """Send a prompt. ``sample`` > 0 asks the same prompt anew, past any answer on record."""
+
+    def __call__(self, prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Awaitable[Completion]: ...
+
+
+class Judge(ABC):
+    """One kind of question. ``reminder`` is the prompt's sentence for a second ask; ``can`` what the engine can do."""
+
+    kind: ClassVar[str]
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+
+    class Options(BaseModel):
+        """The settings of a judge, ``--rerank.judge.NAME``."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:
+        """Ask about ``n`` passages and read the answer."""
+
+    @abstractmethod
+    def ideal(self, gains: Sequence[float]) -> str:
+        """The well-formed answer of an assessor who gave ``gains`` to the passages, in the order shown."""
+
+    def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
+        """What that assessor would answer as probabilities of ``choices``, for judges that read choices."""
+        raise NotImplementedError(f"the {self.kind} judge reads no choices")
+
+    def answer_tokens(self, n: int) -> int:
+        """Tokens that an answer about ``n`` passages takes at most, its thought not counted."""
+        return 16

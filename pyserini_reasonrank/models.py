@@ -1,0 +1,94 @@
+"""From ``--rerank.model`` to something an engine can load: a hub id, a folder, or a name in conf/models.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.suggest import nearest
+
+AUTO = "auto"
+EMBEDDED = "smollm2-135m"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model an engine can load.
+
+    ``source`` is a folder or a hub id; ``adapter`` a LoRA folder or hub id; ``context`` the tokens of prompt and
+    output together, None if unknown until loaded. ``chat_template_args`` go to the chat template
+    (e.g. ``enable_thinking``).
+    """
+
+    name: str
+    source: str
+    revision: str | None = None
+    adapter: str | None = None
+    context: int | None = None
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Known(BaseModel):
+    """The schema of an entry of conf/models.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: str
+    source: Annotated[str, Field(description="hub id, or 'embedded'")]
+    revision: str | None = None
+    base: Annotated[str | None, Field(description="for an adapter: the model it sits on")] = None
+    licence: str = ""
+    parameters: Annotated[float, Field(description="billions")]
+    context: int | None = None
+    chat_template_args: dict[str, Any] = {}
+    settings: Annotated[dict[str, Any], Field(description="reranker settings that this checkpoint was trained with")] = {}
+
+
+@cache
+def known_models() -> Mapping[str, Known]:
+    """The checkpoints of conf/models.yaml, by name."""
+    from pyserini_reasonrank.prompts.sources import conf
+
+    data = yaml.safe_load((conf() / "models.yaml").read_text(encoding="utf-8"))
+    return {name: Known.model_validate(entry) for name, entry in data.items()}
+
+
+def choose(checkpoint: str | None) -> str:
+    """What ``auto`` means here: the reranker's checkpoint where an accelerator can hold it, else the embedded model."""
+    from pyserini_reasonrank.memory import accelerators
+
+    known = known_models().get(checkpoint or "")
+    if known is None:
+        return EMBEDDED
+    needed = known.parameters * 1e9 * 2 * 1.25  # bf16 weights, and a quarter again for the cache
+    return checkpoint if checkpoint and sum(device.free for device in accelerators()) >= needed else EMBEDDED
+
+
+def resolve(name: str, *, revision: str | None, adapter: str | None, context: int | None) -> Model:
+    """The model called ``name``. A local folder is checked to exist; a hub id is left to the engine.
+
+    UsageError for a bare word that is neither a known model nor a folder.
+    """
+    if Path(name).is_dir():
+        return Model(name, str(Path(name)), revision, adapter, context)
+    known = known_models().get(name)
+    if known is None:
+        if "/" not in name or name.startswith(("/", ".", "~")):
+            raise UsageError(f"there is no model {name!r}: no folder, no hub id{nearest(name, known_models())}")
+        return Model(name, name, revision, adapter, context)
+    if known.base is not None:
+        source, adapter = known.base, adapter or known.source
+    elif known.source == "embedded":
+        from pyserini_reasonrank.embedded import ensure_embedded
+
+        source = str(ensure_embedded(None, progress=True))
+    else:
+        source = known.source
+    return Model(name, source, revision or known.revision, adapter, context or known.context, known.chat_template_args)

@@ -1,0 +1,128 @@
+"""Completion text -> reasoning, answer, ids, status. The only parser: serving, statistics and rewards all use it.
+
+Grammar of an answer: an optional ``<think>...</think>``, then the answer, in ``<answer>...</answer>`` where the prompt
+asks for tags (ReasonRank, arXiv 2508.07050, Fig. 12), bare otherwise (RankGPT).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pyserini_reasonrank.records import Completion, Judgement, Status
+
+OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
+OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
+
+_TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
+# An identifier stands in brackets, one of which may have been lost at a cut, or beside a ">".
+_IDENTIFIER = re.compile(r"\[\s*(\d+)|(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b")
+_ONLY_A_LIST = re.compile(r"[\s\d>\[\]().,;:=|-]*\Z")
+_DIGITS = re.compile(r"\d+")
+
+Identifiers = Literal["brackets", "digits"]
+Untagged = Literal["identity", "mention_order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A completion, taken apart. ``answer`` is None where the thought never ended: nothing was answered."""
+
+    reasoning: str
+    answer: str | None
+    tagged: bool
+
+
+def split(text: str, *, cut: bool = False) -> Parts:
+    """Separate reasoning from answer. ``cut``: the model stopped at its token limit.
+
+    The last answer tag counts, closed or not. Without one, what follows the last closed thought is the answer; an
+    open thought has none.
+    """
+    tags = [(match.group().lower(), match) for match in _TAG.finditer(text)]
+    opened = next((match for tag, match in reversed(tags) if tag == OPEN_ANSWER), None)
+    closed = next((match for tag, match in reversed(tags) if tag == CLOSE_THINK), None)
+    if opened:
+        end = next((m.start() for tag, m in tags if tag == CLOSE_ANSWER and m.start() > opened.start()), len(text))
+        return Parts(_untag(text[: opened.start()]), text[opened.end() : end], tagged=True)
+    if closed:
+        return Parts(_untag(text[: closed.start()]), text[closed.end() :], tagged=False)
+    if cut or any(tag == OPEN_THINK for tag, _ in tags):
+        return Parts(_untag(text), None, tagged=False)
+    return Parts("", text, tagged=False)
+
+
+def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
+    """The identifiers an answer names, in order, as written (from 1, repeats and strays included).
+
+    ``brackets`` takes numbers in brackets or beside ``>``, or any where the answer is nothing but a list: "the top 10
+    of 20" names none. ``digits`` takes every run of digits, as the published rerankers do; a digit that is no decimal
+    (a superscript) voids the answer, as it does there.
+    """
+    if how == "digits":
+        runs = "".join(c if c.isdigit() else " " for c in answer).split()
+        return [int(run) for run in runs] if all(run.isdecimal() for run in runs) else []
+    if _ONLY_A_LIST.match(answer):
+        return [int(run) for run in _DIGITS.findall(answer)]
+    return [int(next(filter(None, groups))) for groups in _IDENTIFIER.findall(answer)]
+
+
+def permutation(ids: Sequence[int], n: int) -> tuple[tuple[int, ...], int, str]:
+    """Make ``ids`` (from 1) a permutation of ``n`` positions (from 0): drop strays and repeats, append the missing.
+
+    Returns the order, how many positions were appended, and what was wrong, in words.
+    """
+    inside = [i - 1 for i in ids if 1 <= i <= n]
+    given = list(dict.fromkeys(inside))
+    missing = sorted(set(range(n)).difference(given))
+    faults = {"out of range": len(ids) - len(inside), "repeated": len(inside) - len(given), "missing": len(missing)}
+    return (*given, *missing), len(missing), ", ".join(f"{count} {what}" for what, count in faults.items() if count)
+
+
+def read_permutation(
+    completion: Completion,
+    n: int,
+    *,
+    tags: bool = True,
+    how: Identifiers = "brackets",
+    untagged: Untagged = "identity",
+) -> Judgement:
+    """The order an LLM gave to ``n`` passages; the order shown, with a bad status, where it gave none.
+
+    ``tags``: the prompt asks for an answer tag. ``untagged`` says what a thought that never ended is worth: nothing
+    (``identity``), or the order in which it mentions numbers (``mention_order``, ReasonRank's published code).
+    """
+    kept = tuple(range(n))
+    if bad := unanswered(completion):
+        return Judgement(kept, bad, filled=n, detail=completion.error or "")
+    parts = split(completion.text, cut=tags and completion.finish_reason == "length")
+    answer, detail = parts.answer, ""
+    if answer is None:
+        if untagged == "identity":
+            return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
+        answer, how, detail = completion.text, "digits", "ids in order of mention in a cut thought"
+    elif tags and not parts.tagged:
+        detail = "no answer tag"
+    ids = identifiers(answer, how)
+    order, filled, faults = permutation(ids, n)
+    if filled == n:
+        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail="no id of a shown passage in the answer")
+    detail = ", ".join(filter(None, (detail, faults)))
+    return Judgement(order, Status.REPAIRED if detail else Status.OK, parts.reasoning, filled, detail=detail)
+
+
+def unanswered(completion: Completion) -> Status | None:
+    """The status of a completion that holds no answer whatever the judge; None where there is text to read."""
+    if completion.error is not None:
+        return Status.ERROR
+    if completion.finish_reason == "refusal":
+        return Status.REFUSED
+    if not completion.text.strip() and not completion.choices:
+        return Status.EMPTY
+    return None
+
+
+def _untag(text: str) -> str:
+    return _TAG.sub("", text).strip()

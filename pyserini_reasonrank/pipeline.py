@@ -1,0 +1,185 @@
+"""One run of a reranker: requests in; run, journal, metadata and a summary out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.explain import predict
+from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.metadata import Provenance, sidecar, write_metadata
+from pyserini_reasonrank.planning import Plan
+from pyserini_reasonrank.progress import Progress
+from pyserini_reasonrank.prompts.budget import Fitter
+from pyserini_reasonrank.records import Query, Ranking, Request
+from pyserini_reasonrank.rerankers import Reranker, Tally
+from pyserini_reasonrank.runs import RunFormat, RunWriter
+from pyserini_reasonrank.scheduling import rerank_all
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to rerank and where the result goes. ``queries`` are the topics where they are known beforehand."""
+
+    requests: AsyncIterator[Request]
+    output: Path
+    first_run: Path
+    topics: str
+    command: Sequence[str]
+    output_format: RunFormat = RunFormat.TREC
+    queries: Sequence[Query] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, and the files it left."""
+
+    tally: Tally
+    topics: int
+    answered: int
+    seconds: Mapping[str, float]
+    output: Path
+    journal: Path
+    metadata: Path
+    first_run: Path
+    warnings: Sequence[str]
+
+
+async def rerank(plan: Plan, task: Task) -> Outcome:
+    """Rerank every request of ``task`` by ``plan``. The engine loads while the requests begin to come in.
+
+    Failure if the engine dies or too many calls are bad; the journal stays, so the same command goes on from there.
+    """
+    began = time.monotonic()
+    journal_path = Path(plan.settings.journal or f"{task.output}.journal.sqlite")
+    with Progress() as progress:
+        try:
+            first = await _start(plan.engine, task.requests, progress)
+            loaded = time.monotonic()
+            fitter = plan.fitter()
+            for query in task.queries:
+                fitter.check(query)
+            with (
+                RunWriter(
+                    task.output,
+                    tag=plan.tag,
+                    output_format=task.output_format,
+                    docid_blanks=plan.settings.docid_blanks,
+                ) as writer,
+                contextlib.closing(Journal(journal_path, plan.tag)) as journal,
+            ):
+                reranker = plan.reranker(fitter, journal, progress.show)
+                served = await _serve(reranker, _rest(first, task.requests), writer, progress, plan, fitter)
+                _judge_the_run(reranker.tally, plan.settings.max_bad, writer)
+                writer.commit(served)
+        finally:
+            await plan.engine.close()
+    seconds = {"load": loaded - began, "rerank": time.monotonic() - loaded}
+    empty = [qid for qid, count in served.items() if not count]
+    outcome = Outcome(
+        reranker.tally,
+        len(served),
+        len(served) - len(empty),
+        seconds,
+        task.output,
+        journal_path,
+        sidecar(task.output),
+        task.first_run,
+        plan.warnings,
+    )
+    write_metadata(outcome.metadata, _provenance(plan, task, outcome, empty).fields())
+    return outcome
+
+
+async def _start(engine: Engine, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
+    """Load the engine and wait for the first request, both at once; the first of them to fail ends the wait."""
+    if engine.needs_weights:
+        progress.say(f"loading {engine.model.name}")
+    first = asyncio.ensure_future(anext(requests, None))
+    loading = asyncio.ensure_future(engine.start())
+    try:
+        await asyncio.wait([first, loading], return_when=asyncio.FIRST_EXCEPTION)
+        for task in (first, loading):
+            if task.done():
+                task.result()
+        return await first
+    finally:
+        for task in (first, loading):
+            task.cancel()
+        progress.say("reranking")
+
+
+async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
+    if first is not None:
+        yield first
+        async for request in requests:
+            yield request
+
+
+async def _serve(
+    reranker: Reranker,
+    requests: AsyncIterator[Request],
+    writer: RunWriter,
+    progress: Progress,
+    plan: Plan,
+    fitter: Fitter,
+) -> dict[str, int]:
+    """Rerank all requests, writing each as it ends. Returns the number of candidates by qid, in topics order."""
+    counts: dict[str, int] = {}
+
+    async def noted() -> AsyncIterator[Request]:
+        async for request in requests:
+            fitter.check(request.query)
+            counts[request.query.qid] = len(request.candidates)
+            n = min(plan.settings.depth, len(request.candidates))
+            progress.expect(predict(plan.strategy, n, plan.strategy_options).calls)
+            yield request
+
+    def done(ranking: Ranking) -> None:
+        writer.write(ranking.request.query.qid, [c.docid for c in ranking.candidates])
+
+    await rerank_all(noted(), reranker.rerank, width=plan.engine.options.concurrency, done=done)
+    return counts
+
+
+def _judge_the_run(tally: Tally, max_bad: float, writer: RunWriter) -> None:
+    share = tally.bad / tally.questions if tally.questions else 0.0
+    if share > max_bad:
+        raise Failure(
+            f"{tally.bad} of {tally.questions} calls ({share:.1%}) ended badly ({tally}), above --rerank.max_bad {max_bad:g}; "
+            f"the finished queries are in {writer.partial}"
+        )
+
+
+def _provenance(plan: Plan, task: Task, outcome: Outcome, empty: Sequence[str]) -> Provenance:
+    settings, tally = plan.settings, outcome.tally
+    names = {"judge", "strategy", "depth", "passage_tokens", "query_tokens", "max_model_len", "on_error", "max_bad"}
+    return Provenance(
+        tag=plan.tag,
+        command=task.command,
+        reranker=settings.name,
+        settings=settings.model_dump(include=names)
+        | {"engine": {"name": plan.engine.name, **plan.engine.options.model_dump()}},
+        model=plan.engine.model,
+        prompt=plan.template.name,
+        prompt_sha256=plan.template.sha256,
+        sampling=settings.sampling.sampling(),
+        topics=task.topics,
+        topics_total=outcome.topics,
+        topics_answered=outcome.answered,
+        first_run=task.first_run,
+        topics_without_candidates=empty,
+        calls=tally.calls,
+        calls_from_journal=tally.from_journal,
+        statuses=tally.statuses,
+        prompt_tokens=tally.prompt_tokens,
+        output_tokens=tally.output_tokens,
+        seconds=outcome.seconds,
+        warnings=outcome.warnings,
+    )

@@ -1,0 +1,149 @@
+"""The nouns every part speaks: query, candidate, request, prompt, sampling, completion, judgement, ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A topic: its id, verbatim, and its text."""
+
+    qid: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document the first stage returned: id, verbatim, first-stage score and the text the LLM reads."""
+
+    docid: str
+    score: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A query with its candidates, in first-stage order. ``number`` is the query's place in the topics (from 0)."""
+
+    query: Query
+    candidates: tuple[Candidate, ...]
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat turn. ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Chat turns, and the words the assistant's own turn begins with (``prefill``), which the model continues."""
+
+    messages: tuple[Message, ...]
+    prefill: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to decode. Names and meanings are vLLM's; ``top_k`` 0 is off; ``extra`` goes to the engine as it is.
+
+    With ``choices`` the answer is one of these strings: the engine decodes nothing freely and returns
+    ``Completion.choices``, the log-probability of each as the continuation of the prompt.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 3172
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one question to the LLM is about, for the journal and for engines that are no model.
+
+    ``number`` counts the questions of its query from 0 in the order they are asked. ``sample`` tells the ladder's
+    second ask from the first. ``ideal`` writes the well-formed answer for gains given in the order shown, and
+    ``ideal_choices`` the probabilities of ``Sampling.choices`` for them.
+    """
+
+    qid: str
+    number: int
+    docids: tuple[str, ...]
+    ideal: Callable[[Sequence[float]], str]
+    ideal_choices: Callable[[Sequence[float], Sequence[str]], Mapping[str, float]]
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine returned. An error is ``error``, never ``text``.
+
+    ``text`` excludes the prefill. A server's separate reasoning field arrives as ``<think>...</think>`` in ``text``.
+    ``finish_reason`` is ``stop``, ``length``, ``refusal`` or ``error``. ``choices`` holds natural-log probabilities.
+    """
+
+    text: str = ""
+    finish_reason: str = "stop"
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    choices: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+class Status(StrEnum):
+    """How a call ended. ``repaired``: an order was read, but ids were missing, repeated or out of range."""
+
+    OK = "ok"
+    REPAIRED = "repaired"
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+    REFUSED = "refused"
+    ERROR = "error"
+
+    @property
+    def bad(self) -> bool:
+        """Whether the model's answer did not decide the outcome."""
+        return self not in (Status.OK, Status.REPAIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A completion, read. ``order`` permutes the positions shown (0-based, best first).
+
+    ``filled`` counts the ids at the end of ``order`` that the model did not give. ``score`` is set by judges that
+    score a single document. ``detail`` says in words what was repaired or why the answer is bad.
+    """
+
+    order: tuple[int, ...]
+    status: Status
+    reasoning: str = ""
+    filled: int = 0
+    score: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A request, reranked. ``order`` permutes ``request.candidates`` (indices, best first), tail included."""
+
+    request: Request
+    order: tuple[int, ...]
+    statuses: Mapping[Status, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        return tuple(self.request.candidates[i] for i in self.order)

@@ -1,0 +1,253 @@
+"""Run files, read and written: TREC's six columns and MS MARCO's three; a file under its final name is always whole."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from ctypes import c_float
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, NamedTuple, Self
+
+from pyserini_reasonrank.errors import UsageError
+
+
+class RunFormat(StrEnum):
+    """The host's names for its run formats, as in ``--output-format``."""
+
+    TREC = "trec"
+    MSMARCO = "msmarco"
+
+
+class Hit(NamedTuple):
+    """A document of a run and the score it stands there with."""
+
+    docid: str
+    score: float
+
+
+Run = dict[str, list[Hit]]
+"""For each qid, in the order of the file, its hits, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One line of a run. An MS MARCO line has no score and no tag: its score is 1 / rank, as in the host's tools."""
+
+    qid: str
+    docid: str
+    rank: int
+    score: float
+    tag: str
+
+
+def parse_line(line: bytes, where: str) -> RunLine:
+    """Read one line, of either format. UsageError beginning with ``where`` (file and line number) if it is neither.
+
+    Columns are parted by ASCII white space only, as trec_eval does it, so other Unicode spaces stay in the docid.
+    """
+    try:
+        columns = [column.decode() for column in line.split()]
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: not UTF-8 text; a run has six columns: qid Q0 docid rank score tag.") from None
+    match columns:
+        case [qid, _, docid, rank, score, tag]:
+            return RunLine(qid, docid, _rank(rank, where), _score(score, where), tag)
+        case [qid, docid, rank]:
+            number = _rank(rank, where)
+            if number < 1:
+                raise UsageError(f"{where}: rank {number}; ranks in an MS MARCO run begin at 1.")
+            return RunLine(qid, docid, number, 1 / number, "")
+    raise UsageError(
+        f"{where}: {len(columns)} columns where a TREC run has 6 and an MS MARCO run 3; "
+        "a docid with a blank in it is the likely cause."
+    )
+
+
+def _rank(text: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{where}: the rank {text!r} is not a whole number.") from None
+
+
+def _score(text: str, where: str) -> float:
+    with contextlib.suppress(ValueError):
+        score = float(text)
+        if math.isfinite(score):
+            return score
+    raise UsageError(f"{where}: the score {text!r} is not a finite number.")
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Each line of a file, gzipped if its name ends in .gz, with ``where`` it stands; blank lines are skipped.
+
+    UsageError if the file is missing, unreadable or holds no line at all.
+    """
+    found = False
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    found = True
+                    yield f"{path}, line {number}", line
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist.") from None
+    except (OSError, EOFError) as error:
+        raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from None
+    if not found:
+        raise UsageError(f"{path} is empty.")
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Read a run in TREC or MS MARCO format, plain or gzipped.
+
+    Hits are in the order of falling score. Where scores tie, the rank column decides and then the place in the file:
+    that is the order the searcher meant, though trec_eval would break the tie by docid (see ``trec_eval_order``).
+    UsageError, with file and line, for a missing or empty file, a wrong number of columns, a rank or score that is
+    not a number, and a document twice in one query.
+    """
+    lines: dict[str, list[RunLine]] = {}
+    for where, text in read_lines(Path(path)):
+        line = parse_line(text, where)
+        lines.setdefault(line.qid, []).append(line)
+    run: Run = {}
+    for qid, found in lines.items():
+        if twice := repeated(line.docid for line in found):
+            raise UsageError(f"{path}: document {twice[0]} stands twice under query {qid}; a run lists it once.")
+        found.sort(key=lambda line: (-line.score, line.rank))
+        run[qid] = [Hit(line.docid, line.score) for line in found]
+    return run
+
+
+def trec_eval_order(hits: Iterable[Hit]) -> list[str]:
+    """The docids as trec_eval orders them: by falling score in single precision, ties by falling docid."""
+    return [hit.docid for hit in sorted(hits, key=lambda hit: (single(hit.score), hit.docid), reverse=True)]
+
+
+def single(score: float) -> float:
+    """The score in single precision, in which trec_eval holds it: what differs beyond that is a tie there."""
+    return c_float(score).value
+
+
+def repeated(items: Iterable[str]) -> list[str]:
+    """The items that occur more than once, in the order of their second occurrence."""
+    seen: set[str] = set()
+    again = []
+    for item in items:
+        if item in seen:
+            again.append(item)
+        seen.add(item)
+    return again
+
+
+_BLANK = re.compile(r"[ \t\n\r\f\v]")
+
+
+def writable(name: str, what: str, blanks: str | None = None) -> str:
+    """``name`` as a run can hold it: verbatim, or with each white-space character replaced by ``blanks``.
+
+    UsageError naming ``what`` (``"docid"``, ``"qid"``, ``"tag"``) if it has white space and ``blanks`` is None, or is
+    empty: in a file whose columns are parted by white space no reader could tell where it ends.
+    """
+    if not name:
+        raise UsageError(f"An empty {what} can't stand in a run file.")
+    if blanks is not None:
+        return _BLANK.sub(blanks, name)
+    if _BLANK.search(name):
+        remedy = "; --rerank.docid_blanks _ writes its blanks as _" if what == "docid" else ""
+        raise UsageError(f"The {what} {name!r} has white space in it, which can't stand in a run file{remedy}.")
+    return name
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that appears under ``path``, whole and on disk, when the block ends well, and else never."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class RunWriter:
+    """Writes a run: each query's lines the moment it ends, in whatever order they end; the run file itself at commit.
+
+    Finished queries go to ``<output>.partial``. ``commit`` puts them in topics order under the final name in one step
+    and removes the partial file. Use as a context manager: left without commit, the partial file stays for whoever
+    wants the finished queries, except after a UsageError, which leaves nothing behind.
+    """
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        tag: str,
+        output_format: RunFormat = RunFormat.TREC,
+        docid_blanks: str | None = None,
+    ) -> None:
+        """Open ``<output>.partial``, making parent folders. ``docid_blanks`` replaces white space in docids."""
+        self.output = Path(output)
+        self.partial = self.output.with_name(f"{self.output.name}.partial")
+        self.tag = writable(tag, "tag")
+        self.output_format = output_format
+        if docid_blanks is not None:
+            writable(docid_blanks, "replacement for blanks in docids")
+        self.docid_blanks = docid_blanks
+        self._spans: dict[str, tuple[int, int]] = {}  # qid -> where its lines begin in the partial file, and how long
+        if self.output.is_dir():
+            raise UsageError(f"{output} is a folder; --output names the run file itself.")
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.partial.open("w+b")
+        except OSError as error:
+            raise UsageError(f"{output} can't be written: {error.strerror}.") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if exception_type is not None and issubclass(exception_type, UsageError):
+            self.partial.unlink(missing_ok=True)
+
+    def write(self, qid: str, docids: Sequence[str]) -> None:
+        """Append a query's documents, best first, with scores n, n-1, ... 1. Each query once."""
+        if qid in self._spans:
+            raise ValueError(f"query {qid} was written before")
+        writable(qid, "qid")
+        names = [writable(docid, "docid", self.docid_blanks) for docid in docids]
+        if twice := repeated(names):
+            raise UsageError(f"Query {qid} lists document {twice[0]} twice; a run lists a document once a query.")
+        if self.output_format is RunFormat.TREC:
+            n = len(names)
+            lines = [f"{qid} Q0 {name} {i + 1} {n - i:.6f} {self.tag}\n" for i, name in enumerate(names)]
+        else:
+            lines = [f"{qid}\t{name}\t{i + 1}\n" for i, name in enumerate(names)]
+        data = "".join(lines).encode()
+        self._spans[qid] = (self._file.tell(), len(data))
+        self._file.write(data)
+        self._file.flush()
+
+    def commit(self, qids: Iterable[str]) -> None:
+        """Write the run file, queries in the order of ``qids``, the topics; one without documents has no lines."""
+        spans = dict(self._spans)
+        with atomic(self.output) as run:
+            for qid in qids:
+                begin, length = spans.pop(qid, (0, 0))
+                self._file.seek(begin)
+                run.write(self._file.read(length))
+            if spans:
+                raise ValueError(f"queries that are not among the topics were written: {', '.join(spans)}")
+        self._file.close()
+        self.partial.unlink()

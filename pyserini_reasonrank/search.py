@@ -1,0 +1,92 @@
+"""``--rerank`` on the host's command line: the untouched host searches, a reasoning LLM reranks what it finds.
+
+    python -m pyserini.search.lucene --index I --topics T --bm25 --output RUN --rerank reasonrank
+    python -m pyserini_reasonrank.search  (the same flags, without the start-up file)
+
+Two processes: the host's, with its JVM and its GPU memory, writes the first-stage run and the candidates; this one
+loads the engine meanwhile and never holds a JVM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyserini_reasonrank import _startup, config
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.helptext import flags_help
+from pyserini_reasonrank.intake import child, follow
+from pyserini_reasonrank.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.planning import Plan, plan
+from pyserini_reasonrank.report.summary import guarded, summary
+from pyserini_reasonrank.runs import RunFormat
+
+HOST_DEFAULT = "pyserini.search.lucene"
+FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
+
+
+def main(argv: Sequence[str], host: str) -> int:
+    """Search with ``host`` and rerank. Returns the exit status: 0; 1 a failure; 2 unusable input; else the host's."""
+    return guarded(lambda: _main(list(argv), host))
+
+
+def _main(argv: list[str], host: str) -> int:
+    name, flags, rest = config.lift(argv)
+    if {"-h", "--help"} & set(rest):
+        print(flags_help(f"python -m {host}"), flush=True)
+        paths = ["--run", "-", "--candidates", "-"]
+        return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
+    if name is None:
+        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(config.rerankers())}")
+    ours, theirs = _output_flags(host).parse_known_args(rest)
+    command = ["python", "-m", host, *argv]
+    print(summary(asyncio.run(_search_and_rerank(plan(*config.load(name, flags)), ours, theirs, host, command))))
+    return 0
+
+
+async def _search_and_rerank(
+    plan: Plan, ours: argparse.Namespace, theirs: Sequence[str], host: str, command: Sequence[str]
+) -> Outcome:
+    first_run = Path(f"{ours.output}.first-stage.txt")
+    first_run.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-") as folder:
+        candidates = Path(folder, "candidates.jsonl")
+        depth = plan.settings.depth
+        wanted = ["--module", host, "--run", str(first_run), "--candidates", str(candidates), "--depth", str(depth)]
+        texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
+        async with child(FIRST_STAGE, *wanted, *texts, "--", *theirs) as search:
+            task = Task(
+                follow(candidates, search, depth),
+                Path(ours.output),
+                first_run,
+                _topics(theirs),
+                command,
+                RunFormat(ours.output_format),
+            )
+            return await rerank(plan, task)
+
+
+def _output_flags(host: str) -> argparse.ArgumentParser:
+    """The flags of the host that are ours to honour, since the run is ours to write."""
+    parser = argparse.ArgumentParser(prog=f"python -m {host}", allow_abbrev=False, add_help=False)
+    parser.add_argument("--output", required=True, metavar="path", help="run file to write")
+    parser.add_argument("--output-format", default="trec", choices=[f.value for f in RunFormat])
+    return parser
+
+
+def _topics(flags: Sequence[str]) -> str:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--topics", default="")
+    topics: str = parser.parse_known_args(flags)[0].topics
+    return topics
+
+
+if __name__ == "__main__":
+    _startup.uninstall()
+    called = __spec__.name.removesuffix(".__main__") if __spec__ else ""
+    sys.exit(main(sys.argv[1:], called if called in _startup.HOSTS else HOST_DEFAULT))

@@ -1,0 +1,40 @@
+"""Strategies decide which questions to ask a judge, in which order, and which of them are independent.
+
+Each is a pure coroutine ``strategy(n, judge, **options) -> order``: ``n`` candidates, known only by their index in
+first-stage order, in; all ``n`` indices, best first, out. Calls that do not depend on one another are gathered, so
+that an engine that batches continuously sees them at once. A strategy's keyword-only arguments are its settings:
+their names, types and defaults are what ``--rerank.strategy.NAME`` takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from pyserini_reasonrank.strategies.full import full
+from pyserini_reasonrank.strategies.pointwise import pointwise
+from pyserini_reasonrank.strategies.sliding import sliding
+
+Strategy = Callable[..., Awaitable[list[int]]]
+Permute = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
+"""A permutation judge bound to a query: indices in, the same indices out, best first."""
+Score = Callable[[int], Awaitable[float | None]]
+"""A score judge bound to a query: one index in, its score out (higher is better), None where none could be read."""
+
+STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
+    "sliding": (sliding, frozenset({"permutation"})),
+    "full": (full, frozenset({"permutation"})),
+    "pointwise": (pointwise, frozenset({"score"})),
+}
+"""The strategies by name, each with the kinds of judge it asks."""
+
+
+def options_model(strategy: Strategy) -> type[BaseModel]:
+    """A strategy's settings, declared by its keyword-only arguments."""
+    hints = get_type_hints(strategy, include_extras=True)
+    declared = inspect.signature(strategy).parameters.values()
+    fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in declared if p.kind is p.KEYWORD_ONLY}
+    return create_model(strategy.__name__, __config__=ConfigDict(extra="forbid"), **fields)

@@ -1,0 +1,42 @@
+"""Sliding window, back to front: a good candidate climbs from window to window (RankGPT, ReasonRank)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from pyserini_reasonrank.errors import UsageError
+
+
+def windows(n: int, window_size: int, stride: int, first: int = 0) -> Iterator[tuple[int, int]]:
+    """The (start, end) of each window over ranks ``first``..``n``, the last ranks first, the one at ``first`` last."""
+    end, start = n, max(first, n - window_size)
+    while end - start > 1:
+        yield start, end
+        if start == first:
+            return
+        end, start = end - stride, max(first, start - stride)
+
+
+async def sliding(
+    n: int,
+    judge: Callable[[Sequence[int]], Awaitable[Sequence[int]]],
+    *,
+    window_size: Annotated[int, Field(ge=2, description="candidates shown in one call")] = 20,
+    stride: Annotated[int, Field(ge=1, description="ranks the window moves up between calls")] = 10,
+    passes: Annotated[int, Field(ge=1, description="times over the list; each leaves the top `stride` ranks alone")] = 1,
+) -> list[int]:
+    """Order ``n`` candidates by windows that are each judged after the one below them.
+
+    With a perfect judge the top ``window_size - stride`` are exact after one pass. The calls are one chain.
+    Pass p starts below rank ``stride * p``, as in the published code.
+    """
+    if stride > window_size:
+        raise UsageError(f"stride {stride} is larger than window_size {window_size}: candidates would be skipped")
+    order = list(range(n))
+    for p in range(passes):
+        for start, end in windows(n, window_size, stride, first=p * stride):
+            order[start:end] = await judge(order[start:end])
+    return order
