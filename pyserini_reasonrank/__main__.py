@@ -216,6 +216,18 @@ def trace_command(argv: list[str]) -> int:
     return 0
 
 
+def demo_command(argv: list[str]) -> int:
+    """The whole way on real text: this Python's documentation, indexed, searched, reranked, evaluated."""
+    from pyserini_reasonrank.demo.run import demo
+
+    parser = _parser(demo_command, "demo")
+    parser.add_argument("--folder", type=Path, default=Path("demo"), metavar="path", help="where to work [demo]")
+    parser.add_argument("--queries", type=int, default=10, metavar="num", help="topics to search [10]")
+    options, rerank_flags = parser.parse_known_args(argv)
+    demo(options.folder, options.queries, rerank_flags)
+    return 0
+
+
 COMMANDS: dict[str, Command] = {
     "rerank": rerank_command,
     "index": index_command,
@@ -226,6 +238,7 @@ COMMANDS: dict[str, Command] = {
     "models": models_command,
     "prompts": prompts_command,
     "doctor": doctor_command,
+    "demo": demo_command,
 }
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Finder:
 
 def _runs_host(arg: str, after: str) -> bool:
     short = arg.startswith("-") and not arg.startswith("--")  # -m, or bundled as in -Im, or -mNAME
-    return short and (arg.endswith("m") and after in HOSTS or arg.startswith("-m") and arg[2:] in HOSTS)
+    return short and ((arg.endswith("m") and after in HOSTS) or (arg.startswith("-m") and arg[2:] in HOSTS))
 
 
 def _names_reranker(arg: str, after: str) -> bool:

@@ -19,6 +19,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import AUTO, choose, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Sampling
+from pyserini_reasonrank.resources import conf, yaml_names
 from pyserini_reasonrank.suggest import nearest, validated
 
 PREFIX = "--rerank"
@@ -108,7 +109,7 @@ def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
     engine = asked.get("engine", {}).get("name", AUTO)
     model, warnings = asked.get("model", AUTO), list[str]()
     if engine in MODELLESS:
-        model = asked.get("checkpoint") or engine
+        model = engine
     elif model == AUTO and engine != "openai":
         model = choose(asked.get("checkpoint"))
     known = known_models().get(str(model))
@@ -122,9 +123,9 @@ def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
 
 def reranker(name: str) -> Tree:
     """The YAML of a reranker: shipped, or of a package in entry-point group ``pyserini.rerankers``."""
-    shipped = {f.name.removesuffix(".yaml"): f for f in (sources.conf() / "rerankers").iterdir() if f.name.endswith(".yaml")}
+    shipped = yaml_names("rerankers")
     if name in shipped:
-        return dict(yaml.safe_load(shipped[name].read_text(encoding="utf-8")))
+        return dict(yaml.safe_load(conf("rerankers", f"{name}.yaml").read_text(encoding="utf-8")))
     others = {entry.name: entry for entry in entry_points(group="pyserini.rerankers")}
     if name in others:
         found = others[name].load()
@@ -134,8 +135,7 @@ def reranker(name: str) -> Tree:
 
 def rerankers() -> list[str]:
     """Names for ``--rerank``, sorted."""
-    shipped = {f.name.removesuffix(".yaml") for f in (sources.conf() / "rerankers").iterdir() if f.name.endswith(".yaml")}
-    return sorted(shipped | {entry.name for entry in entry_points(group="pyserini.rerankers")})
+    return sorted({*yaml_names("rerankers"), *(entry.name for entry in entry_points(group="pyserini.rerankers"))})
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

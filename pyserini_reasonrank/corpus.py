@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.runs import read_lines
 
 DOCID_FIELDS = ("id", "docid", "_id", "docno", "pid")
 BODY_FIELDS = ("contents", "text", "segment", "passage", "body", "abstract")
+EXAMPLE = '{"id": "d1", "contents": "..."}'
 
 
 def document_docid(record: Mapping[str, Any]) -> str | None:
@@ -20,7 +22,7 @@ def document_docid(record: Mapping[str, Any]) -> str | None:
 
 def document_text(record: Mapping[str, Any]) -> str | None:
     """The text of a record, led by its title unless it begins with it; None if no field holds any."""
-    body = next((record[name] for name in BODY_FIELDS if isinstance(record.get(name), str)), None)
+    body: str | None = next((record[name] for name in BODY_FIELDS if isinstance(record.get(name), str)), None)
     title = record.get("title")
     title = title.strip() if isinstance(title, str) else ""
     if body is None:
@@ -32,15 +34,12 @@ def document_text(record: Mapping[str, Any]) -> str | None:
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
-    """Each docid and text of a JSON lines file, in order. UsageError with file and line for a line that is neither."""
-    try:
-        lines = open(path, encoding="utf-8")
-    except OSError as reason:
-        raise UsageError(f"The corpus {path} can't be read: {reason.strerror}.") from None
-    with lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _read_line(line, f"{path}, line {number}")
+    """Each docid and text of a JSON lines file, plain or gzipped, in order.
+
+    UsageError if the file is missing or empty, and one with file and line for a line that is no document.
+    """
+    for where, line in read_lines(Path(path)):
+        yield _read_line(line, where)
 
 
 def corpus_texts(path: str | Path, docids: Collection[str]) -> dict[str, str]:
@@ -61,16 +60,13 @@ def corpus_texts(path: str | Path, docids: Collection[str]) -> dict[str, str]:
     return texts
 
 
-def _read_line(line: str, where: str) -> tuple[str, str]:
+def _read_line(line: bytes, where: str) -> tuple[str, str]:
     try:
         record = json.loads(line)
     except ValueError:
-        raise UsageError(f"{where} is not JSON; a corpus has one document a line: {_EXAMPLE}.") from None
+        raise UsageError(f"{where} is not JSON; a corpus has one document a line: {EXAMPLE}.") from None
     if not isinstance(record, dict) or (docid := document_docid(record)) is None:
-        raise UsageError(f"{where} has no docid; a corpus has one document a line: {_EXAMPLE}.")
+        raise UsageError(f"{where} has no docid; a corpus has one document a line: {EXAMPLE}.")
     if (text := document_text(record)) is None:
-        raise UsageError(f"{where} has no text; a corpus has one document a line: {_EXAMPLE}.")
+        raise UsageError(f"{where} has no text; a corpus has one document a line: {EXAMPLE}.")
     return docid, text
-
-
-_EXAMPLE = '{"id": "d1", "contents": "..."}'

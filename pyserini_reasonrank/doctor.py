@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
-from pyserini_reasonrank.memory import accelerator_bytes as accelerator_bytes
 from pyserini_reasonrank.memory import accelerators, fits, gb, own_memory
 from pyserini_reasonrank.metadata import installed
 from pyserini_reasonrank.models import known_models

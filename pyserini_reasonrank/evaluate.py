@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.runs import Run, read_lines, read_run, trec_eval_order
@@ -82,9 +81,9 @@ class Report:
         ]
         return "\n".join([table(header, rows, left=(0, 1)), "", *notes])
 
-    def as_json(self) -> str:
-        """The whole report as one JSON object, numbers unrounded."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+    def as_json(self) -> dict[str, Any]:
+        """The whole report as plain mappings and lists, ready for ``json.dumps``, numbers unrounded."""
+        return asdict(self)
 
     def _label(self, run: Evaluated) -> str:
         """A run's file name, or its whole path where another run has the same name."""
@@ -216,7 +215,7 @@ def parse_measure(text: str) -> Measure:
     if name is None:
         raise UsageError(f"{text!r} is not a measure; write it as nDCG@10, AP or P(rel=2)@5.")
     if name not in registry:
-        raise UsageError(f"There is no measure {name!r}{nearest(name, registry)}.")
+        raise UsageError(f"There is no measure {name!r}{nearest(name, registry)}")
     measure: Measure = registry[name](**parameters)
     if cutoff is not None:
         measure = measure @ cutoff

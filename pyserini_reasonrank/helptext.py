@@ -36,7 +36,7 @@ def flags_help(command: str) -> str:
     for name, (strategy, kinds) in STRATEGIES.items():
         lines += ["", f"--rerank.strategy.  (name {name}; judges: {', '.join(sorted(kinds))})", *_fields(options_model(strategy))]
     for name in ENGINES:
-        lines += ["", f"--rerank.engine.  (name {name})", *_fields(engine_class(name).Options)]
+        lines += ["", f"--rerank.engine.  (name {name})", *_fields(engine_class(name).options_class)]
     return "\n".join([*lines, ""])
 
 

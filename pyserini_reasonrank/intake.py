@@ -24,7 +24,7 @@ class HostFailed(Failure):
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the search ended with status {status}; what it said is above")
-        self.exit_code = status if status > 0 else 1  # type: ignore[misc]
+        self.exit_code = status if status > 0 else 1
 
 
 def parse_request(line: str, where: str, number: int, depth: int) -> Request:

@@ -12,7 +12,6 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -38,9 +37,10 @@ Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
 def call_key(identity: str, prompt: Prompt, sampling: Sampling, sample: int) -> str:
     """What makes two calls the same: model identity, every word of the prompt, sampling, sample number."""
-    words = [[m.role, m.content] for m in prompt.messages]
-    parts = json.dumps([identity, words, prompt.prefill, asdict(sampling), sample], sort_keys=True, default=str)
-    return hashlib.sha256(parts.encode()).hexdigest()
+    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{sample}".encode())
+    for part in (*(part for m in prompt.messages for part in (m.role, m.content)), prompt.prefill):
+        digest.update(b"\0" + part.encode())
+    return digest.hexdigest()
 
 
 class Journal:
@@ -75,7 +75,7 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Put a finished call on record; returns when it is committed."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.number, call.sample, json.dumps(call.docids), json.dumps(asdict(sampling)),
+        row = (key, self.run, call.qid, call.number, call.sample, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self._queue.put((_CALL, row, done))

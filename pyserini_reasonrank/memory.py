@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,21 +57,19 @@ print(json.dumps(found))
 """
 
 
-def accelerators() -> list[Device]:
-    """The accelerators torch can use, in its order. Takes seconds where the machine has one, else no time."""
+@cache
+def accelerators() -> tuple[Device, ...]:
+    """The accelerators torch can use, in its order, as they were when first asked.
+
+    That takes seconds where the machine has one, and no time where it has none.
+    """
     possible = sys.platform == "darwin" or any(map(os.path.exists, _ACCELERATOR_FILES))
     if not possible or not find_spec("torch"):
-        return []
+        return ()
     with suppress(subprocess.SubprocessError, ValueError):
         answer = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=120, check=True)
-        return [Device(*found) for found in json.loads(answer.stdout)]
-    return []
-
-
-def accelerator_bytes() -> int:
-    """Free bytes of the accelerator an engine uses unless told otherwise, the first; 0 if there is none."""
-    found = accelerators()
-    return found[0].free if found else 0
+        return tuple(Device(*found) for found in json.loads(answer.stdout))
+    return ()
 
 
 def own_memory() -> Device:

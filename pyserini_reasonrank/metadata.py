@@ -163,10 +163,13 @@ _SECRET_WORDS |= {"secret", "secrets"}
 _SECRET_LAST_WORDS = {"key", "keys", "token"}  # last only: "stop_token_ids" and "max_tokens" are no secrets
 _SECRET_TEXT = re.compile(
     r"(?<=://)[^/@\s]+(?=@)"  # user and password of a URL
-    r"|(?<=[Bb]earer )\S+"
-    r"|\b(?:sk|hf|gsk|xai|ghp)[-_][\w-]{12,}"  # keys as the usual providers issue them
+    r"|(?<=[Bb]earer )[^\s\"']+"
+    r"|\bsk-[\w-]{20,}|\b(?:hf|gsk|ghp)_\w{20,}"  # keys as the usual providers issue them
 )
-_ASSIGNMENT = re.compile(r"(?P<name>[\w.-]+)=(?P<value>[^&;\s]+)")
+_ASSIGNED = re.compile(
+    r"""(?ix) ( (?: api[-_]?key | (?<![a-z])key | token | secret | passw(?:or)?d | passphrase | authorization )
+        ["']? \s* [:=] \s* ) (?: "[^"]*" | '[^']*' | [^"'&;,\s}]+ )"""
+)
 
 
 def secret_name(name: str) -> bool:
@@ -177,11 +180,7 @@ def secret_name(name: str) -> bool:
 
 def masked(text: str) -> str:
     """``text`` without the secrets in it: URL passwords, bearer tokens, providers' keys, ``api_key=...``."""
-
-    def assignment(match: re.Match[str]) -> str:
-        return f"{match['name']}={MASK}" if secret_name(match["name"]) else match[0]
-
-    return _SECRET_TEXT.sub(MASK, _ASSIGNMENT.sub(assignment, text))
+    return _ASSIGNED.sub(rf"\1{MASK}", _SECRET_TEXT.sub(MASK, text))
 
 
 def masked_command(command: Sequence[str]) -> list[str]:

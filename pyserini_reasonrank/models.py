@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.resources import conf
 from pyserini_reasonrank.suggest import nearest
 
 AUTO = "auto"
@@ -54,9 +55,7 @@ class Known(BaseModel):
 @cache
 def known_models() -> Mapping[str, Known]:
     """The checkpoints of conf/models.yaml, by name."""
-    from pyserini_reasonrank.prompts.sources import conf
-
-    data = yaml.safe_load((conf() / "models.yaml").read_text(encoding="utf-8"))
+    data = yaml.safe_load(conf("models.yaml").read_text(encoding="utf-8"))
     return {name: Known.model_validate(entry) for name, entry in data.items()}
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import Failure
@@ -97,7 +98,7 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
     return outcome
 
 
-async def _start(engine: Engine, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
+async def _start(engine: Engine[Any], requests: AsyncIterator[Request], progress: Progress) -> Request | None:
     """Load the engine and wait for the first request, both at once; the first of them to fail ends the wait."""
     if engine.needs_weights:
         progress.say(f"loading {engine.model.name}")

@@ -14,7 +14,7 @@ from pyserini_reasonrank.explain import predict
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.models import AUTO, Model, resolve
+from pyserini_reasonrank.models import AUTO, Model, known_models, resolve
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.prompts.template import Template
@@ -33,7 +33,7 @@ class Plan:
     judge: Judge
     strategy: Strategy
     strategy_options: dict[str, Any]
-    engine: Engine
+    engine: Engine[Any]
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -93,7 +93,7 @@ def plan(settings: Settings, warnings: Sequence[str] = ()) -> Plan:
     return Plan(settings, template, judge, strategy, options, engine, list(warnings))
 
 
-def _engine(settings: Settings, judge: type[Judge]) -> Engine:
+def _engine(settings: Settings, judge: type[Judge]) -> Engine[Any]:
     given = dict(settings.engine)
     name = given.pop("name", AUTO)
     if name == AUTO:
@@ -107,6 +107,8 @@ def _engine(settings: Settings, judge: type[Judge]) -> Engine:
             settings.model, revision=settings.revision, adapter=settings.adapter, context=settings.max_model_len
         )
     engine = build_engine(name, given, model)
+    if engine.needs_weights:
+        _check_memory(model)
     if missing := judge.needs - engine.capabilities:
         remedy = "; if its server can continue an assistant turn, say --rerank.engine.continue_final_message true"
         what = {Capability.CHOICES: "log-probabilities of given answers", Capability.PREFILL: "answers we begin"}
@@ -115,6 +117,19 @@ def _engine(settings: Settings, judge: type[Judge]) -> Engine:
             f"does not give{remedy if name == 'openai' else ''}"
         )
     return engine
+
+
+def _check_memory(model: Model) -> None:
+    """UsageError if the weights and the cache of one question can't be held here."""
+    from pyserini_reasonrank.memory import accelerators, fits, own_memory
+
+    known, folder = known_models().get(model.name), Path(model.source)
+    if not folder.is_dir() and known is None:
+        return  # a hub model that is nowhere described: the engine will tell
+    free = sum(device.free for device in accelerators()) or own_memory().free
+    verdict = fits(folder if folder.is_dir() or known is None else known.parameters, free, context=model.context)
+    if not verdict.fits:
+        raise UsageError(f"model {model.name} {verdict}; name a smaller one with --rerank.model, or lower --rerank.max_model_len")
 
 
 def _best_engine() -> str:

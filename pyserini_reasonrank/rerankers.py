@@ -57,7 +57,7 @@ class Reranker:
         strategy: Strategy,
         options: dict[str, Any],
         fitter: Fitter,
-        engine: Engine,
+        engine: Engine[Any],
         journal: Journal,
         depth: int,
         on_error: Literal["fail", "keep"],

@@ -7,9 +7,9 @@ import gzip
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from ctypes import c_float
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, NamedTuple, Self
@@ -35,8 +35,7 @@ Run = dict[str, list[Hit]]
 """For each qid, in the order of the file, its hits, best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunLine:
+class RunLine(NamedTuple):
     """One line of a run. An MS MARCO line has no score and no tag: its score is 1 / rank, as in the host's tools."""
 
     qid: str
@@ -47,47 +46,46 @@ class RunLine:
 
 
 def parse_line(line: bytes, where: str) -> RunLine:
-    """Read one line, of either format. UsageError beginning with ``where`` (file and line number) if it is neither.
+    """Read one line of a run, in either format. UsageError, beginning with ``where`` it stands, if it is neither.
 
     Columns are parted by ASCII white space only, as trec_eval does it, so other Unicode spaces stay in the docid.
     """
+    columns = line.split()
     try:
-        columns = [column.decode() for column in line.split()]
+        match columns:
+            case [qid, _, docid, rank, score, tag]:
+                parsed = RunLine(qid.decode(), docid.decode(), int(rank), float(score), tag.decode())
+                if math.isfinite(parsed.score):
+                    return parsed
+            case [qid, docid, rank] if int(rank) > 0:
+                return RunLine(qid.decode(), docid.decode(), int(rank), 1 / int(rank), "")
     except UnicodeDecodeError:
-        raise UsageError(f"{where}: not UTF-8 text; a run has six columns: qid Q0 docid rank score tag.") from None
-    match columns:
-        case [qid, _, docid, rank, score, tag]:
-            return RunLine(qid, docid, _rank(rank, where), _score(score, where), tag)
-        case [qid, docid, rank]:
-            number = _rank(rank, where)
-            if number < 1:
-                raise UsageError(f"{where}: rank {number}; ranks in an MS MARCO run begin at 1.")
-            return RunLine(qid, docid, number, 1 / number, "")
-    raise UsageError(
-        f"{where}: {len(columns)} columns where a TREC run has 6 and an MS MARCO run 3; "
+        raise UsageError(f"{where} is not UTF-8 text; a run is.") from None
+    except ValueError:
+        pass
+    raise UsageError(f"{where}: {_fault(columns)}")
+
+
+def _fault(columns: list[bytes]) -> str:
+    """Why these are not the columns of a run."""
+    texts = [column.decode(errors="replace") for column in columns]
+    match texts:
+        case [_, _, rank] | [_, _, _, rank, _, _] if not re.fullmatch(r"[+-]?\d+", rank):
+            return f"the rank {rank!r} is not a whole number."
+        case [_, _, _, _, score, _]:
+            return f"the score {score!r} is not a finite number."
+        case [_, _, rank]:
+            return f"the rank is {rank}; in an MS MARCO run ranks begin at 1."
+    return (
+        f"{len(columns)} columns where a TREC run has 6 and an MS MARCO run 3; "
         "a docid with a blank in it is the likely cause."
     )
 
 
-def _rank(text: str, where: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"{where}: the rank {text!r} is not a whole number.") from None
-
-
-def _score(text: str, where: str) -> float:
-    with contextlib.suppress(ValueError):
-        score = float(text)
-        if math.isfinite(score):
-            return score
-    raise UsageError(f"{where}: the score {text!r} is not a finite number.")
-
-
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Each line of a file, gzipped if its name ends in .gz, with ``where`` it stands; blank lines are skipped.
+    """Each line of a file, gzipped if its name ends in .gz, after where it stands: ``path, line number``.
 
-    UsageError if the file is missing, unreadable or holds no line at all.
+    Blank lines are skipped. UsageError if the file is missing, unreadable or holds no line at all.
     """
     found = False
     try:
@@ -98,7 +96,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
                     yield f"{path}, line {number}", line
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist.") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from None
     if not found:
         raise UsageError(f"{path} is empty.")

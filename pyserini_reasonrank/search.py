@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from pyserini_reasonrank import _startup, config
@@ -23,6 +25,7 @@ from pyserini_reasonrank.helptext import flags_help
 from pyserini_reasonrank.intake import child, follow
 from pyserini_reasonrank.pipeline import Outcome, Task, rerank
 from pyserini_reasonrank.planning import Plan, plan
+from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.report.summary import guarded, summary
 from pyserini_reasonrank.runs import RunFormat
 
@@ -52,23 +55,22 @@ def _main(argv: list[str], host: str) -> int:
 async def _search_and_rerank(
     plan: Plan, ours: argparse.Namespace, theirs: Sequence[str], host: str, command: Sequence[str]
 ) -> Outcome:
-    first_run = Path(f"{ours.output}.first-stage.txt")
-    first_run.parent.mkdir(parents=True, exist_ok=True)
+    output, depth = Path(ours.output), plan.settings.depth
+    first_run = Path(f"{output}.first-stage.txt")
     with tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-") as folder:
-        candidates = Path(folder, "candidates.jsonl")
-        depth = plan.settings.depth
-        wanted = ["--module", host, "--run", str(first_run), "--candidates", str(candidates), "--depth", str(depth)]
+        found, candidates = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl")
+        wanted = ["--module", host, "--run", str(found), "--candidates", str(candidates), "--depth", str(depth)]
         texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
-        async with child(FIRST_STAGE, *wanted, *texts, "--", *theirs) as search:
-            task = Task(
-                follow(candidates, search, depth),
-                Path(ours.output),
-                first_run,
-                _topics(theirs),
-                command,
-                RunFormat(ours.output_format),
-            )
-            return await rerank(plan, task)
+
+        async def requests() -> AsyncGenerator[Request]:
+            async with child(FIRST_STAGE, *wanted, *texts, "--", *theirs) as search:
+                async for request in follow(candidates, search, depth):
+                    yield request
+            shutil.copyfile(found, first_run)
+
+        async with aclosing(requests()) as stream:
+            topics, output_format = _topics(theirs), RunFormat(ours.output_format)
+            return await rerank(plan, Task(stream, output, first_run, topics, command, output_format))
 
 
 def _output_flags(host: str) -> argparse.ArgumentParser:

@@ -110,10 +110,18 @@ def test_names_of_no_secret(name):
     [
         ("https://me:s3cret@host/v1", f"https://{MASK}@host/v1"),
         ("http://host/v1?api_key=s3cret&n=2", f"http://host/v1?api_key={MASK}&n=2"),
-        ("Authorization: Bearer s3cret", f"Authorization: Bearer {MASK}"),
-        ("sk-proj-abcdefghijklmnop", MASK),
+        ("Proxy: Bearer s3cret", f"Proxy: Bearer {MASK}"),
+        ('{"api_key": "s3 cret", "n": 2}', f'{{"api_key": {MASK}, "n": 2}}'),
+        ("OPENAI_API_KEY=s3cret", f"OPENAI_API_KEY={MASK}"),
+        ("{engine: {api_key: 'a b'}}", f"{{engine: {{api_key: {MASK}}}}}"),
+        ("{api_key: s3cret, n: 2}", f"{{api_key: {MASK}, n: 2}}"),
+        ("sk-proj-abcdefghijklmnopqrst", MASK),
         ("hf_abcdefghijklmnopqrst", MASK),
-        ("liuwenhan/reasonrank-7B --hits 100 max_tokens=20", "liuwenhan/reasonrank-7B --hits 100 max_tokens=20"),
+        ("hf-internal-testing/tiny-random-gpt2", "hf-internal-testing/tiny-random-gpt2"),
+        (
+            "liuwenhan/reasonrank-7B max_tokens=20 http://h:80/ monkey=1",
+            "liuwenhan/reasonrank-7B max_tokens=20 http://h:80/ monkey=1",
+        ),
     ],
 )
 def test_secrets_in_text(text, expected):

@@ -1,4 +1,4 @@
-"""Run files: what is written reads back the same, what can't be read is refused by name, and no file is ever half there."""
+"""Run files: what is written reads back the same, what can't be read is refused by name, no file is ever half there."""
 
 import gzip
 import re
@@ -57,10 +57,15 @@ def test_msmarco_lines(tmp_path):
 
 def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp_path):
     output = tmp_path / "run.txt"
-    with pytest.raises(Failure), RunWriter(output, tag="t") as writer:
-        writer.write("q2", ["a"])
-        assert writer.partial.read_text() == "q2 Q0 a 1 1.000000 t\n"
-        raise Failure("the engine died")
+
+    def die():
+        with RunWriter(output, tag="t") as writer:
+            writer.write("q2", ["a"])
+            assert writer.partial.read_text() == "q2 Q0 a 1 1.000000 t\n"
+            raise Failure("the engine died")
+
+    with pytest.raises(Failure):
+        die()
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt.partial"]
 
 
@@ -77,19 +82,24 @@ def test_an_earlier_run_stays_until_the_new_one_is_whole(tmp_path):
 
 
 def test_atomic_leaves_nothing_when_interrupted(tmp_path):
-    with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "file") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+    def interrupted():
+        with atomic(tmp_path / "file") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_docid_with_a_blank_is_refused_by_name_and_leaves_nothing(tmp_path):
-    with (
-        pytest.raises(UsageError, match=r"'a b'.*--rerank.docid_blanks"),
-        RunWriter(tmp_path / "run", tag="t") as writer,
-    ):
-        writer.write("q1", ["c"])
-        writer.write("q2", ["a b"])
+    def write_both():
+        with RunWriter(tmp_path / "run", tag="t") as writer:
+            writer.write("q1", ["c"])
+            writer.write("q2", ["a b"])
+
+    with pytest.raises(UsageError, match=r"'a b'.*--rerank.docid_blanks"):
+        write_both()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,7 +167,10 @@ def test_gzipped_and_msmarco(tmp_path):
         ("q Q0 a one 1.0 t\n", "line 1: the rank 'one'"),
         ("q Q0 a 1 high t\n", "line 1: the score 'high'"),
         ("q Q0 a 1 nan t\n", "line 1: the score 'nan'"),
-        ("q a 0\n", "ranks in an MS MARCO run begin at 1"),
+        ("q Q0 a -1 inf t\n", "line 1: the score 'inf'"),
+        ("q a -1\n", "the rank is -1; in an MS MARCO run"),
+        ("q a b\n", "the rank 'b'"),
+        ("q a 0\n", "the rank is 0; in an MS MARCO run ranks begin at 1"),
         ("q Q0 a 1 2 t\np Q0 a 1 2 t\nq Q0 a 2 1 t\n", "document a stands twice under query q"),
     ],
 )
@@ -169,9 +182,11 @@ def test_unreadable_runs(tmp_path, text, message):
 def test_runs_that_are_no_text(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         read_run(tmp_path / "none")
-    (tmp_path / "broken.gz").write_bytes(gzip.compress(b"q Q0 a 1 1.0 t\n" * 99)[:-20])
-    with pytest.raises(UsageError, match="can't be read"):
-        read_run(tmp_path / "broken.gz")
+    packed = gzip.compress(b"q Q0 a 1 1.0 t\n")
+    for broken in (packed[:-9], packed[:10] + b"\xff" + packed[11:], b"q Q0 a 1 1.0 t\n"):
+        (tmp_path / "broken.gz").write_bytes(broken)
+        with pytest.raises(UsageError, match="can't be read"):
+            read_run(tmp_path / "broken.gz")
     (tmp_path / "latin").write_bytes("q Q0 caf\u00e9 1 1.0 t\n".encode("latin-1"))
-    with pytest.raises(UsageError, match=r"latin, line 1: not UTF-8"):
+    with pytest.raises(UsageError, match=r"latin, line 1 is not UTF-8"):
         read_run(tmp_path / "latin")

@@ -25,14 +25,14 @@ class Capability(StrEnum):
 
 
 class Options(BaseModel):
-    """The settings of an engine, ``--rerank.engine.NAME``. Subclassed by each engine with its own."""
+    """The settings of an engine, ``--rerank.engine.NAME``. Each engine declares its own on top of these."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     concurrency: Annotated[int, Field(ge=1, description="calls in flight at once, at most")] = 256
 
 
-class Engine(ABC):
+class Engine[O: Options](ABC):
     """An engine for one model. Made cheap; ``start`` loads, ``close`` lets go. Safe for hundreds of calls at once.
 
     ``generate`` is called from one asyncio loop, but which loop may change between runs: an engine that owns
@@ -41,15 +41,13 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
     needs_weights: ClassVar[bool] = False
+    options_class: ClassVar[type[Options]] = Options
 
-    class Options(Options):
-        pass
-
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: O) -> None:
         self.model = model
         self.options = options
+        self.capabilities: frozenset[Capability] = frozenset()
 
     async def start(self) -> None:
         """Load the model or reach the server. UsageError if that cannot work, Failure if it should have."""
@@ -81,16 +79,16 @@ ENGINES = {
 }
 
 
-def engine_class(name: str) -> type[Engine]:
+def engine_class(name: str) -> type[Engine[Any]]:
     """The engine called ``name``; nothing is loaded. UsageError if there is none."""
     if name not in ENGINES:
         raise UsageError(f"there is no engine {name!r}{nearest(name, ENGINES)}")
     module, attribute = ENGINES[name].split(":")
-    found: type[Engine] = getattr(import_module(module), attribute)
+    found: type[Engine[Any]] = getattr(import_module(module), attribute)
     return found
 
 
-def build_engine(name: str, settings: Mapping[str, Any], model: Model) -> Engine:
+def build_engine(name: str, settings: Mapping[str, Any], model: Model) -> Engine[Any]:
     """The engine called ``name`` for ``model``, not started. UsageError for a setting it does not know."""
     engine = engine_class(name)
-    return engine(model, validated(engine.Options, settings, "--rerank.engine"))
+    return engine(model, validated(engine.options_class, settings, "--rerank.engine"))

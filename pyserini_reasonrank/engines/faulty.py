@@ -17,22 +17,24 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 Fault = Literal["error", "empty", "truncated", "refused", "prose", "duplicates", "out_of_range", "dies"]
 
 
-class Faulty(Engine):
+class Options(engines.Options):
+    """Settings of the fault injection."""
+
+    inner: Annotated[dict[str, Any], Field(description="the engine inside, with its settings: {name: oracle, ...}")] = {
+        "name": "oracle"
+    }
+    faults: Annotated[dict[Fault, float], Field(description="fraction of the calls that meet each fault")] = {}
+    seed: int = 0
+    dies_after: Annotated[int | None, Field(description="the engine is gone after this many calls")] = None
+
+
+class Faulty(Engine[Options]):
     """Hands each call to ``inner`` and spoils a fraction of the answers, chosen by a hash of the call."""
 
     name = "faulty"
+    options_class = Options
 
-    class Options(engines.Options):
-        inner: Annotated[dict[str, Any], Field(description="the engine inside, with its settings: {name: oracle, ...}")] = {
-            "name": "oracle"
-        }
-        faults: Annotated[dict[Fault, float], Field(description="fraction of the calls that meet each fault")] = {}
-        seed: int = 0
-        dies_after: Annotated[int | None, Field(description="the engine is gone after this many calls")] = None
-
-    options: Faulty.Options
-
-    def __init__(self, model: Model, options: Faulty.Options) -> None:
+    def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
         inner = {"concurrency": options.concurrency, **options.inner}
         self.inner = build_engine(inner.pop("name"), inner, model)

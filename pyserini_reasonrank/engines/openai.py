@@ -26,22 +26,24 @@ _SAMPLING = ("temperature", "top_p", "max_tokens")
 _OFF = {"top_k": 0, "min_p": 0.0}  # vLLM's and SGLang's own parameters, sent only when set
 
 
-class OpenAI(Engine):
+class Options(engines.Options):
+    """Settings of the HTTP client."""
+
+    base_url: Annotated[str, Field(description="endpoint(s), comma-separated; else OPENAI_BASE_URL")] = ""
+    max_retries: Annotated[int, Field(ge=0, description="tries after a 408, 409, 429, 5xx or lost connection")] = 4
+    timeout: Annotated[float, Field(gt=0, description="seconds a request may take")] = 3600.0
+    continue_final_message: Annotated[
+        bool, Field(description="the server can continue an assistant turn (vLLM, SGLang): repairs cut thoughts")
+    ] = False
+
+
+class OpenAI(Engine[Options]):
     """Chat completions over HTTP, spread over one or more servers of the same model."""
 
     name = "openai"
+    options_class = Options
 
-    class Options(engines.Options):
-        base_url: Annotated[str, Field(description="endpoint(s), comma-separated; else OPENAI_BASE_URL")] = ""
-        max_retries: Annotated[int, Field(ge=0, description="tries after a 408, 409, 429, 5xx or lost connection")] = 4
-        timeout: Annotated[float, Field(gt=0, description="seconds a request may take")] = 3600.0
-        continue_final_message: Annotated[
-            bool, Field(description="the server can continue an assistant turn (vLLM, SGLang): repairs cut thoughts")
-        ] = False
-
-    options: OpenAI.Options
-
-    def __init__(self, model: Model, options: OpenAI.Options) -> None:
+    def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.REASK})
         if options.continue_final_message:
@@ -162,13 +164,9 @@ def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) ->
 
 def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
     usage = data.get("usage") or {}
-    counts = {
-        "prompt_tokens": usage.get("prompt_tokens") or 0,
-        "output_tokens": usage.get("completion_tokens") or 0,
-        "seconds": seconds,
-    }
+    read, written = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
     if not data.get("choices"):
-        return Completion(finish_reason="error", error=f"the server answered without choices: {str(data)[:200]}", **counts)
+        return Completion("", "error", read, written, seconds, error=f"the server answered without choices: {str(data)[:200]}")
     choice = data["choices"][0]
     message = choice.get("message") or {}
     text = message.get("content") or ""
@@ -183,7 +181,8 @@ def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
     alternatives: dict[str, float] = {}
     for t in likely:
         alternatives[t["token"]] = alternatives.get(t["token"], 0.0) + exp(t["logprob"])
-    return Completion(text, finish if finish in ("length", "refusal") else "stop", choices=alternatives, **counts)
+    finish = finish if finish in ("length", "refusal") else "stop"
+    return Completion(text, finish, read, written, seconds, alternatives)
 
 
 def _line(error: Exception) -> str:

@@ -18,19 +18,21 @@ from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
 
-class Oracle(Engine):
+class Options(engines.Options):
+    """Settings of the oracle."""
+
+    qrels: Annotated[str, Field(description="TREC qrels")] = ""
+
+
+class Oracle(Engine[Options]):
     """Gains are the grades of ``--rerank.engine.qrels``; an unjudged document gains 0."""
 
     name = "oracle"
-    capabilities = frozenset({Capability.PREFILL, Capability.CHOICES})
+    options_class = Options
 
-    class Options(engines.Options):
-        qrels: Annotated[str, Field(description="TREC qrels")] = ""
-
-    options: Oracle.Options
-
-    def __init__(self, model: Model, options: Oracle.Options) -> None:
+    def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
+        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES})
         self._grades: dict[str, dict[str, int]] = {}
 
     async def start(self) -> None:

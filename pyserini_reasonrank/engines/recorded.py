@@ -24,17 +24,19 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 _SQLITE = b"SQLite format 3"
 
 
-class Recorded(Engine):
+class Options(engines.Options):
+    """Settings of the recorded engine."""
+
+    path: Annotated[str, Field(description="JSON lines of qid, call, response; or a journal")] = ""
+
+
+class Recorded(Engine[Options]):
     """Answers by query and call number, whatever the prompt says. A call without a record is an error."""
 
     name = "recorded"
+    options_class = Options
 
-    class Options(engines.Options):
-        path: Annotated[str, Field(description="JSON lines of qid, call, response; or a journal")] = ""
-
-    options: Recorded.Options
-
-    def __init__(self, model: Model, options: Recorded.Options) -> None:
+    def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
         self._answers: dict[tuple[str, int], Completion] = {}
         self._sha256 = ""

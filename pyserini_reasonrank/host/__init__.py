@@ -1,1 +1,1 @@
-"""All that knows Pyserini. It runs in the search process; only ``java_report`` is also asked elsewhere."""
+"""All that knows Pyserini: each module here runs in the search process, which alone holds a JVM."""

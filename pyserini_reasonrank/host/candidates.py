@@ -1,15 +1,26 @@
-"""The file between the two processes: a JSON line for each query, with its candidates and their texts."""
+"""The file between the two processes: a JSON line for each query, with its candidates and their texts.
+
+    python -m pyserini_reasonrank.host.candidates --run RUN --topics T --texts INDEX --depth 100 --candidates FILE
+
+writes it for a run that is already there, with the texts of an index.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.host.bootstrap import prepare, reported
+from pyserini_reasonrank.host.texts import IndexTexts
+from pyserini_reasonrank.host.topics import host_topics, readable
 from pyserini_reasonrank.records import Query
-from pyserini_reasonrank.runs import Hit
+from pyserini_reasonrank.runs import Hit, read_run
 
 HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) \S+\n")
 
@@ -18,6 +29,36 @@ class Texts(Protocol):
     """Text by docid; raises UsageError for one that is not there."""
 
     def __getitem__(self, docid: str, /) -> str: ...
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the candidates of a run. Returns the exit status; errors are one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.host.candidates", allow_abbrev=False)
+    parser.add_argument("--run", required=True, metavar="path", help="Run, TREC or MS MARCO format.")
+    parser.add_argument("--topics", required=True, metavar="topic_name", help="Topics file, or a name the host knows.")
+    parser.add_argument("--topics-format", default="default", metavar="format", help="Format of topics.")
+    parser.add_argument("--texts", required=True, metavar="index", help="Index that stores the texts.")
+    parser.add_argument("--depth", type=int, default=100, metavar="num", help="Candidates of a query that get a text.")
+    parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="Candidates file to write.")
+    options = parser.parse_args(argv)
+    return reported(lambda: _write_for_run(options))
+
+
+def _write_for_run(options: argparse.Namespace) -> None:
+    run = read_run(options.run)
+    prepare()
+    with readable(options.topics) as topics:
+        queries = host_topics(topics, options.topics_format)
+    qids = {host_qid(qid): qid for qid in run}
+    if unknown := qids.keys() - {query.qid for query in queries}:
+        raise UsageError(f"{options.run} ranks for query {qids[min(unknown)]}, which {options.topics} does not hold.")
+    queries = [Query(qids.get(query.qid, query.qid), query.text) for query in queries]
+    write_candidates(options.candidates, queries, run, IndexTexts(options.texts), options.depth)
+
+
+def host_qid(qid: str) -> str:
+    """A qid as it comes back from the host, which takes digits for a number."""
+    return str(int(qid)) if qid.isdecimal() else qid
 
 
 def read_host_run(path: Path) -> dict[str, list[Hit]]:
@@ -30,16 +71,23 @@ def read_host_run(path: Path) -> dict[str, list[Hit]]:
     return run
 
 
-def write_candidates(path: Path, queries: Iterable[Query], run: Mapping[str, Sequence[Hit]], texts: Texts) -> None:
+def write_candidates(
+    path: Path, queries: Iterable[Query], run: Mapping[str, Sequence[Hit]], texts: Texts, depth: int
+) -> None:
     """Write ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``, a line a query, flushed as it is done.
 
-    Every query has its line, also one without hits. ``path`` may be a pipe.
+    Every query has its line, also one without hits; below ``depth`` a candidate has no text.
     """
     with open(path, "w", encoding="utf-8") as lines:
         for query in queries:
-            candidates = [
-                {"docid": hit.docid, "score": hit.score, "text": texts[hit.docid]} for hit in run.get(query.qid, ())
-            ]
+            hits = run.get(query.qid, ())
+            candidates: list[dict[str, Any]] = [hit._asdict() for hit in hits]
+            for candidate in candidates[:depth]:
+                candidate["text"] = texts[candidate["docid"]]
             record = {"qid": query.qid, "query": query.text, "candidates": candidates}
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

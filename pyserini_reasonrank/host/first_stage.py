@@ -14,16 +14,15 @@ import glob
 import os
 import runpy
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pyserini_reasonrank.corpus import corpus_texts
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.host.bootstrap import prepare
-from pyserini_reasonrank.host.candidates import Texts, read_host_run, write_candidates
+from pyserini_reasonrank.host.bootstrap import prepare, reported
+from pyserini_reasonrank.host.candidates import read_host_run, write_candidates
 from pyserini_reasonrank.host.texts import IndexTexts
-from pyserini_reasonrank.host.topics import host_topics
+from pyserini_reasonrank.host.topics import host_topics, readable
 
 MODULES = {
     "pyserini.search": "pyserini.search.lucene",  # the host's own redirection loses quotes and exit status
@@ -35,50 +34,34 @@ MODULES = {
 def main(argv: Sequence[str]) -> int:
     """Run the search process. Returns the exit status; errors are one sentence on stderr."""
     cut = argv.index("--") if "--" in argv else len(argv)
-    options = _parser().parse_args(argv[:cut], argparse.Namespace(host=argv[cut + 1 :]))
-    try:
-        prepare()
-        if {"-h", "--help"} & set(options.host):
-            run_host(options.module, options.host)
-        else:
-            search(options)
-    except (UsageError, Failure) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    options = _parser().parse_args(argv[:cut], argparse.Namespace(flags=argv[cut + 1 :]))
+    return reported(lambda: search(options))
 
 
 def search(options: argparse.Namespace) -> None:
     """Check what the host would stumble over, run it, and write the candidates of its run."""
-    host = _host_options(options.host)
-    if host.index is None or host.topics is None:
-        run_host(options.module, options.host)  # ends with the host's own usage message
-    with tempfile.TemporaryDirectory() as folder:
-        topics = readable_topics(host.topics, Path(folder))
+    prepare()
+    host = _host_options(options.flags)
+    if host.help or host.index is None or host.topics is None:
+        return run_host(options.module, options.flags)  # which has its own words for it
+    partial = options.run.with_name(f"{options.run.name}.partial")
+    with readable(host.topics) as topics:
         queries = host_topics(topics, host.topics_format)
         check_index(options.module, host.index)
         index_texts = None if options.corpus else IndexTexts(options.texts or host.index)
-        options.run.unlink(missing_ok=True)
-        flags = ["--topics", topics, "--output", str(options.run), "--output-format", "trec"]
-        run_host(options.module, [*options.host, *flags])  # argparse: the last of a repeated flag counts
-    if not options.run.exists():
-        raise Failure("The host ended without writing a run; what it said is above.")
-    run = {qid: hits[: options.depth] for qid, hits in read_host_run(options.run).items()}
-    texts = index_texts or corpus_texts(options.corpus, {hit.docid for hits in run.values() for hit in hits})
-    write_candidates(options.candidates, queries, run, texts)
-
-
-def readable_topics(topics: str, folder: Path) -> str:
-    """``topics``, or a link to it in ``folder`` if its path makes the host misread it.
-
-    With "cacm" anywhere in the path the host expects that collection's SGML, also in a file of another format.
-    """
-    path = Path(topics)
-    if "cacm" not in topics or not path.is_file() or path.suffix not in (".tsv", ".jsonl"):
-        return topics
-    link = folder / f"topics{path.suffix}"
-    link.symlink_to(path.resolve())
-    return str(link)
+        try:
+            # argparse: of a flag given twice, the last counts
+            wanted = ["--topics", topics, "--output", str(partial), "--output-format", "trec"]
+            run_host(options.module, [*options.flags, *wanted])
+            if not partial.exists():
+                raise Failure("The host ended without writing a run; what it said is above.")
+            partial.replace(options.run)
+        finally:
+            partial.unlink(missing_ok=True)
+    run = read_host_run(options.run)
+    wanted_docids = {hit.docid for hits in run.values() for hit in hits[: options.depth]}
+    texts = index_texts or corpus_texts(options.corpus, wanted_docids)
+    write_candidates(options.candidates, queries, run, texts, options.depth)
 
 
 def check_index(module: str, index: str) -> None:
@@ -101,6 +84,7 @@ def run_host(module: str, flags: Sequence[str]) -> None:
 def _host_options(flags: Sequence[str]) -> argparse.Namespace:
     """Those of the host's own options that we need, read as it reads them."""
     parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--index")
     parser.add_argument("--topics")
     parser.add_argument("--topics-format", default="default")
@@ -113,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--module", choices=list(MODULES), default="pyserini.search.lucene", help="The host's command.")
     parser.add_argument("--run", type=Path, required=True, metavar="path", help="First-stage run to write.")
     parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="Candidates file to write.")
-    parser.add_argument("--depth", type=int, default=100, metavar="num", help="Candidates for each query.")
+    parser.add_argument("--depth", type=int, default=100, metavar="num", help="Candidates of a query that get a text.")
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--texts", metavar="index", help="Index that stores the texts, instead of the host's --index.")
     texts.add_argument("--corpus", metavar="path", help="JSON lines with the texts.")

@@ -1,6 +1,6 @@
 """Index a corpus of JSON lines with the host's own indexer, texts stored, so that it can be searched and reranked.
 
-    python -m pyserini_reasonrank.host.indexing --corpus F.jsonl --index DIR [--threads 4]
+python -m pyserini_reasonrank.host.indexing --corpus F.jsonl --index DIR [--threads 4]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.corpus import read_corpus
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.host.bootstrap import prepare
+from pyserini_reasonrank.host.bootstrap import prepare, reported
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,12 +25,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--index", type=Path, required=True, metavar="path", help="Folder for the index; new or empty.")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="num", help="Indexing threads.")
     options = parser.parse_args(argv)
-    try:
-        build_index(options.corpus, options.index, options.threads)
-    except (UsageError, Failure) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return reported(lambda: build_index(options.corpus, options.index, options.threads))
 
 
 def build_index(corpus: str, index: Path, threads: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Self
 
 from pyserini_reasonrank.corpus import document_text
 from pyserini_reasonrank.errors import UsageError
@@ -29,7 +28,9 @@ class IndexTexts:
         self.index = index
         name = text_index(index)
         try:
-            self._reader = LuceneIndexReader(name) if os.path.isdir(name) else LuceneIndexReader.from_prebuilt_index(name)
+            self._reader = (
+                LuceneIndexReader(name) if os.path.isdir(name) else LuceneIndexReader.from_prebuilt_index(name)
+            )
         except JavaException:
             raise UsageError(f"{index} is no Lucene index, so it stores no texts; {REMEDY}.") from None
         if self._reader is None:
@@ -67,5 +68,5 @@ def text_index(index: str) -> str:
     for catalogue in CATALOGUES:
         known = getattr(prebuilt_index_info, catalogue)
         if index in known:
-            return known[index].get("texts", index)
+            return str(known[index].get("texts", index))
     raise UsageError(f"The index {index!r} is no folder here and no prebuilt index that the host knows.")

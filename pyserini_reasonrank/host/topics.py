@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
@@ -25,11 +29,27 @@ def host_topics(topics: str, topics_format: str = "default") -> list[Query]:
     if topics_format == TopicsFormat.DEFAULT.value and topics.endswith((".tsv", ".tsv.gz")):
         read_topics(topics)  # the host passes over what is missing, malformed or repeated in silence
     try:
-        found = [Query(str(qid), _text(query, str(qid))) for qid, query in get_query_iterator(topics, TopicsFormat(topics_format))]
+        found = get_query_iterator(topics, TopicsFormat(topics_format))
+        return [Query(str(qid), _text(query, str(qid))) for qid, query in found]
     except (OSError, ValueError, NotImplementedError, JavaException) as reason:
         kind = "can't be read" if os.path.exists(topics) else "are no file here and no name that the host can fetch"
-        raise UsageError(f"The topics {topics} {kind} ({str(reason).strip() or type(reason).__name__}).") from None
-    return found
+        raise UsageError(f"The topics {topics} {kind} ({_first_line(reason)}).") from None
+
+
+@contextmanager
+def readable(topics: str) -> Iterator[str]:
+    """``topics``, or a passing link to it if its path makes the host misread it.
+
+    With "cacm" anywhere in a path the host expects that collection's SGML, also in a file of another format.
+    """
+    path = Path(topics)
+    if "cacm" not in topics or not path.is_file() or path.suffix not in (".tsv", ".jsonl"):
+        yield topics
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"topics{path.suffix}")
+        link.symlink_to(path.resolve())
+        yield str(link)
 
 
 def _text(query: Any, qid: str) -> str:
@@ -37,3 +57,7 @@ def _text(query: Any, qid: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise UsageError(f"Topic {qid!r} has no text to rerank by.")
     return text.strip()
+
+
+def _first_line(reason: Exception) -> str:
+    return next(iter(str(getattr(reason, "reason", reason)).strip().splitlines()), type(reason).__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +23,7 @@ class Ask(Protocol):
 
 
 class Judge(ABC):
-    """One kind of question. ``reminder`` is the prompt's sentence for a second ask; ``can`` what the engine can do."""
+    """One kind of question, asked with one sampling of one engine."""
 
     kind: ClassVar[str]
     needs: ClassVar[frozenset[Capability]] = frozenset()
@@ -32,6 +32,10 @@ class Judge(ABC):
         """The settings of a judge, ``--rerank.judge.NAME``."""
 
         model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
+        """``can``: what the engine can do. ``reminder``: the prompt's sentence for a second ask."""
+        self.options, self.sampling, self.can, self.reminder = options, sampling, can, reminder
 
     @abstractmethod
     async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:

@@ -8,11 +8,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges import Ask, Judge
 from pyserini_reasonrank.judges.ladder import climb
 from pyserini_reasonrank.parsing import Identifiers, Untagged, read_permutation
-from pyserini_reasonrank.records import Judgement, Prompt, Sampling
+from pyserini_reasonrank.records import Judgement, Prompt
 
 
 class Permutation(Judge):
@@ -30,9 +29,6 @@ class Permutation(Judge):
             Untagged,
             Field(description="a thought that never ended: identity keeps the order, mention_order is ReasonRank's code"),
         ] = "identity"
-
-    def __init__(self, options: Options, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
-        self.options, self.sampling, self.can, self.reminder = options, sampling, can, reminder
 
     async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:
         o = self.options

@@ -34,7 +34,7 @@ class Score(Judge):
         opening: Annotated[str, Field(description="what stands between the thought and the answer")] = "\n<answer>"
 
     def __init__(self, options: Options, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
-        self.options, self.sampling, self.can, self.reminder = options, sampling, can, reminder
+        super().__init__(options, sampling, can, reminder)
         self.choices = SCALES[options.scale]
 
     async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:

