@@ -20,16 +20,19 @@ class BuildStartup(Command):
         self.editable_mode = False
 
     def finalize_options(self) -> None:
-        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+        self.build_lib = self.get_finalized_command("build_py").build_lib
 
     def run(self) -> None:
-        for path in map(Path, self.get_outputs()):
+        for path in self._paths():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(STARTUP_FILES[path.name], encoding="utf-8")
 
-    def get_outputs(self) -> list[str]:
+    def _paths(self) -> list[Path]:
         folder = self.get_finalized_command("install").install_lib if self.editable_mode else self.build_lib
-        return [str(Path(folder, name)) for name in STARTUP_FILES]
+        return [Path(folder, name) for name in STARTUP_FILES]
+
+    def get_outputs(self) -> list[str]:
+        return [str(path) for path in self._paths()]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}

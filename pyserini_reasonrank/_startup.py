@@ -21,13 +21,13 @@ class Finder:
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
-        from importlib.util import spec_from_file_location, spec_from_loader
+        if name not in PARENTS and name.removesuffix(".__main__") not in HOSTS:
+            return None
+        from importlib.util import spec_from_file_location, spec_from_loader  # not before: that import passes here too
 
         if name in PARENTS:
             return spec_from_loader(name, None, is_package=True)
-        if name.removesuffix(".__main__") in HOSTS:
-            return spec_from_file_location(name, __file__.removesuffix("_startup.py") + "search.py")
-        return None
+        return spec_from_file_location(name, __file__.removesuffix("_startup.py") + "search.py")
 
 
 def _runs_host(arg: str, after: str) -> bool:
@@ -43,7 +43,7 @@ def _names_reranker(arg: str, after: str) -> bool:
 
 def wanted(argv: list[str]) -> bool:
     """Whether ``argv`` runs a host module with ``--rerank NAME`` or ``--rerank=NAME``."""
-    pairs = list(zip(argv, [*argv[1:], ""]))
+    pairs = list(zip(argv, [*argv[1:], ""], strict=True))
     return any(_names_reranker(*pair) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.strategies import Strategy
 
 
@@ -23,31 +24,31 @@ class Cost:
     widest: int
 
 
-def predict(strategy: Strategy, n: int, options: Mapping[str, Any]) -> Cost:
+def predict(strategy: Strategy, judge: type[Judge], n: int, options: Mapping[str, Any]) -> Cost:
     """The cost of ``strategy`` over ``n`` candidates whose order no answer changes.
 
     Exact for strategies whose questions do not depend on the answers, the case of a good first stage for the others.
     """
-    return _predict(strategy, n, tuple(sorted(options.items())))
+    return _predict(strategy, judge, n, tuple(sorted(options.items())))
 
 
 @lru_cache(maxsize=1024)
-def _predict(strategy: Strategy, n: int, options: tuple[tuple[str, Any], ...]) -> Cost:
+def _predict(strategy: Strategy, judge: type[Judge], n: int, options: tuple[tuple[str, Any], ...]) -> Cost:
     with ThreadPoolExecutor(1) as thread:  # a loop of its own: the caller may be on one
-        return thread.submit(asyncio.run, _count(strategy, n, dict(options))).result()
+        return thread.submit(asyncio.run, _count(strategy, judge, n, dict(options))).result()
 
 
-async def _count(strategy: Strategy, n: int, options: Mapping[str, Any]) -> Cost:
+async def _count(strategy: Strategy, judge: type[Judge], n: int, options: Mapping[str, Any]) -> Cost:
     waiting: list[tuple[asyncio.Future[None], int]] = []
     calls = chain = shown = widest = 0
 
-    async def judge(asked: Sequence[int] | int) -> Any:
+    async def counted(indices: Sequence[int]) -> Any:
         answered = asyncio.get_running_loop().create_future()
-        waiting.append((answered, 1 if isinstance(asked, int) else len(asked)))
+        waiting.append((answered, len(indices)))
         await answered
-        return 0.0 if isinstance(asked, int) else list(asked)
+        return judge.unmoved(indices)
 
-    task = asyncio.ensure_future(strategy(n, judge, **options))
+    task = asyncio.ensure_future(strategy(n, counted, **options))
     while not task.done():
         known = -1
         while known != len(waiting) and not task.done():  # until everything that can ask has asked

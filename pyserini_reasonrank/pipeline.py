@@ -12,7 +12,6 @@ from typing import Any
 
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import Failure
-from pyserini_reasonrank.explain import predict
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.metadata import Provenance, sidecar, write_metadata
 from pyserini_reasonrank.planning import Plan
@@ -138,8 +137,7 @@ async def _serve(
         async for request in requests:
             fitter.check(request.query)
             counts[request.query.qid] = len(request.candidates)
-            n = min(plan.settings.depth, len(request.candidates))
-            progress.expect(predict(plan.strategy, n, plan.strategy_options).calls)
+            progress.expect(plan.cost(len(request.candidates)).calls)
             yield request
 
     def done(ranking: Ranking) -> None:

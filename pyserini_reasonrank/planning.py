@@ -10,7 +10,7 @@ from typing import Any
 from pyserini_reasonrank.config import MODELLESS, PREFIX, Settings, tag
 from pyserini_reasonrank.engines import Capability, Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.explain import predict
+from pyserini_reasonrank.explain import Cost, predict
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
@@ -40,13 +40,17 @@ class Plan:
     def tag(self) -> str:
         return tag(self.settings, self.engine.model.name)
 
+    def cost(self, n: int) -> Cost:
+        """What one query of ``n`` candidates will cost; those below the depth cost nothing."""
+        return predict(self.strategy, type(self.judge), min(n, self.settings.depth), self.strategy_options)
+
     def fitter(self) -> Fitter:
         """Fits prompts to the engine's context; valid once the engine has started, which may tell the context."""
         settings, sampling = self.settings, self.settings.sampling
         context = self.engine.max_model_len
         if settings.max_model_len is not None:
             context = min(settings.max_model_len, context or settings.max_model_len)
-        shown = predict(self.strategy, settings.depth, self.strategy_options).widest
+        shown = self.cost(settings.depth).widest
         return Fitter(
             self.template,
             tokens_for(settings, self.engine.model, self.warnings),
@@ -83,7 +87,7 @@ def plan(settings: Settings, warnings: Sequence[str] = ()) -> Plan:
     if kind not in kinds:
         raise UsageError(f"the {name} strategy needs a judge of kind {' or '.join(kinds)}, not {kind}")
     options = validated(options_model(strategy), strategy_settings, f"{PREFIX}.strategy").model_dump()
-    predict(strategy, settings.depth, options)  # raises what the strategy has against its options
+    predict(strategy, JUDGES[kind], settings.depth, options)  # raises what the strategy has against its options
     template = sources.load(settings.prompt)
     if template.contract != kind:
         raise UsageError(f"prompt {template.name} is for a judge of kind {template.contract}, not {kind}")

@@ -84,23 +84,16 @@ class Reranker:
         tail = range(n, len(request.candidates))
         return Ranking(request, (*order, *tail), statuses, time.monotonic() - began)
 
-    def _bind(self, request: Request, prepared: Prepared, statuses: Counter[Status]) -> Callable[..., Awaitable[Any]]:
-        """The judge, bound to one query, in the shape its strategies expect."""
+    def _bind(self, request: Request, prepared: Prepared, statuses: Counter[Status]) -> Callable[[Sequence[int]], Awaitable[Any]]:
+        """The judge, bound to one query: what a strategy asks with."""
         numbers = iter(range(1 << 30))
 
-        async def question(indices: Sequence[int]) -> Judgement:
+        async def question(indices: Sequence[int]) -> Any:
             judgement = await self._question(request, prepared, indices, next(numbers))
             statuses[judgement.status] += 1
-            return judgement
+            return self.judge.outcome(judgement, indices)
 
-        async def permute(indices: Sequence[int]) -> list[int]:
-            judgement = await question(indices)
-            return [indices[position] for position in judgement.order]
-
-        async def score(index: int) -> float | None:
-            return (await question([index])).score
-
-        return score if self.judge.kind == "score" else permute
+        return question
 
     async def _question(self, request: Request, prepared: Prepared, indices: Sequence[int], number: int) -> Judgement:
         docids = tuple(request.candidates[i].docid for i in indices)

@@ -41,6 +41,16 @@ class Judge(ABC):
     async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:
         """Ask about ``n`` passages and read the answer."""
 
+    @staticmethod
+    @abstractmethod
+    def outcome(judgement: Judgement, indices: Sequence[int]) -> Any:
+        """What a strategy gets for a judgement of the candidates ``indices``: an order, a score, a choice."""
+
+    @staticmethod
+    @abstractmethod
+    def unmoved(indices: Sequence[int]) -> Any:
+        """The outcome of a judge who finds the first-stage order right; what ``explain`` counts with."""
+
     @abstractmethod
     def ideal(self, gains: Sequence[float]) -> str:
         """The well-formed answer of an assessor who gave ``gains`` to the passages, in the order shown."""

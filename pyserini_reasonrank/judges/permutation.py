@@ -44,6 +44,15 @@ class Permutation(Judge):
             reminder=self.reminder,
         )
 
+    @staticmethod
+    def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
+        """The indices, best first."""
+        return [indices[position] for position in judgement.order]
+
+    @staticmethod
+    def unmoved(indices: Sequence[int]) -> list[int]:
+        return list(indices)
+
     def ideal(self, gains: Sequence[float]) -> str:
         """Passages by falling gain, ties in the order shown, in the form the prompt asks for."""
         order = sorted(range(len(gains)), key=lambda i: -gains[i])

@@ -55,6 +55,15 @@ class Score(Judge):
         status, detail = (Status.REPAIRED, "thought closed at its budget") if cut else (Status.OK, "")
         return Judgement((0,), status, reasoning, score=self.value(answer.choices), detail=detail)
 
+    @staticmethod
+    def outcome(judgement: Judgement, indices: Sequence[int]) -> float | None:
+        """The score, higher is better; None where none could be read."""
+        return judgement.score
+
+    @staticmethod
+    def unmoved(indices: Sequence[int]) -> float:
+        return 0.0
+
     def value(self, choices: Mapping[str, float]) -> float:
         """The score for natural-log probabilities of the answers: in [0, 1] for two, [0, 10] for 0-10."""
         top = max(choices.values())

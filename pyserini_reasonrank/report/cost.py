@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.explain import predict
 from pyserini_reasonrank.planning import Plan, tokens_for
 from pyserini_reasonrank.prompts.budget import WHOLE
 
@@ -13,7 +12,7 @@ def cost_table(plan: Plan, queries: int) -> str:
     Prompt tokens are the most that can be: every passage as long as its limit (or, without one, not told).
     """
     settings = plan.settings
-    cost = predict(plan.strategy, settings.depth, plan.strategy_options)
+    cost = plan.cost(settings.depth)
     tokens = tokens_for(settings, plan.engine.model, plan.warnings)
     written = cost.calls * settings.sampling.max_tokens
     rows = [

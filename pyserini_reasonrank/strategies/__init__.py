@@ -9,7 +9,7 @@ their names, types and defaults are what ``--rerank.strategy.NAME`` takes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -19,10 +19,7 @@ from pyserini_reasonrank.strategies.pointwise import pointwise
 from pyserini_reasonrank.strategies.sliding import sliding
 
 Strategy = Callable[..., Awaitable[list[int]]]
-Permute = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
-"""A permutation judge bound to a query: indices in, the same indices out, best first."""
-Score = Callable[[int], Awaitable[float | None]]
-"""A score judge bound to a query: one index in, its score out (higher is better), None where none could be read."""
+"""What a strategy is. Its judge takes indices and returns what a judge of its kind finds: an order, a score, a choice."""
 
 STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
     "sliding": (sliding, frozenset({"permutation"})),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 
-async def pointwise(n: int, judge: Callable[[int], Awaitable[float | None]]) -> list[int]:
+async def pointwise(n: int, judge: Callable[[Sequence[int]], Awaitable[float | None]]) -> list[int]:
     """Order ``n`` candidates by falling score; equal scores keep first-stage order.
 
     A candidate whose score could not be read keeps its rank, and the others are sorted around it.
     """
-    scores = await asyncio.gather(*map(judge, range(n)))
+    scores = await asyncio.gather(*(judge([i]) for i in range(n)))
     ranked = iter(sorted((i for i in range(n) if scores[i] is not None), key=lambda i: -(scores[i] or 0.0)))
     return [i if scores[i] is None else next(ranked) for i in range(n)]
