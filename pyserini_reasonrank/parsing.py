@@ -18,7 +18,7 @@ OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 # An identifier stands in brackets, one of which may have been lost at a cut, or beside a ">".
-_IDENTIFIER = re.compile(r"\[\s*(\d+)|(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b")
+_IDENTIFIER = re.compile(r"\[\s*(\d+)|(?<!\d)(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b")
 _ONLY_A_LIST = re.compile(r"[\s\d>\[\]().,;:=|-]*\Z")
 _DIGITS = re.compile(r"\d+")
 
@@ -63,10 +63,10 @@ def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
     """
     if how == "digits":
         runs = "".join(c if c.isdigit() else " " for c in answer).split()
-        return [int(run) for run in runs] if all(run.isdecimal() for run in runs) else []
+        return [_number(run) for run in runs] if all(run.isdecimal() for run in runs) else []
     if _ONLY_A_LIST.match(answer):
-        return [int(run) for run in _DIGITS.findall(answer)]
-    return [int(next(filter(None, groups))) for groups in _IDENTIFIER.findall(answer)]
+        return [_number(run) for run in _DIGITS.findall(answer)]
+    return [_number(next(filter(None, groups))) for groups in _IDENTIFIER.findall(answer)]
 
 
 def permutation(ids: Sequence[int], n: int) -> tuple[tuple[int, ...], int, str]:
@@ -122,6 +122,11 @@ def unanswered(completion: Completion) -> Status | None:
     if not completion.text.strip() and not completion.choices:
         return Status.EMPTY
     return None
+
+
+def _number(digits: str) -> int:
+    # A model stuck on a digit writes thousands of them; int() refuses those, and no passage has that number.
+    return int(digits) if len(digits) < 10 else 0
 
 
 def _untag(text: str) -> str:

@@ -1,0 +1,53 @@
+"""Top-down partitioning by a pivot (TDPart), corrected so that the top k are exact for a consistent judge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.strategies.sliding import sliding
+
+Permute = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
+
+
+async def pivot(
+    n: int,
+    judge: Permute,
+    *,
+    window_size: Annotated[int, Field(ge=3, description="candidates shown in one call")] = 20,
+    k: Annotated[int, Field(ge=1, description="ranks to find")] = 10,
+    rounds: Annotated[int, Field(ge=1, description="partitions at most; then sliding over what is left")] = 8,
+) -> list[int]:
+    """Sort the top window, take its k-th as pivot, and compare it with all the others in groups, side by side.
+
+    What beats the pivot is partitioned again; what loses goes below it, later left-overs above earlier ones. For n=100
+    7 to 10.5 calls in a chain of 3 to 5.6. A judge that contradicts itself meets the cap on ``rounds``.
+    """
+    if k >= window_size:
+        raise UsageError(f"k {k} leaves no pivot in a window_size of {window_size}")
+    left, tail = list(range(n)), list[int]()
+    for _ in range(rounds):
+        if len(left) <= window_size:
+            return [*(await judge(left) if len(left) > 1 else left), *tail]
+        top = list(await judge(left[:window_size]))
+        middle, above, below = top[k - 1], top[: k - 1], top[k:]
+        groups = [left[i : i + window_size - 1] for i in range(window_size, len(left), window_size - 1)]
+        # the pivot's place in a group varies, since models favour places
+        asked = [[*g[: (spot := 7 * i % (len(g) + 1))], middle, *g[spot:]] for i, g in enumerate(groups)]
+        found = await asyncio.gather(*map(judge, asked))
+        better = [c for order in found for c in order[: list(order).index(middle)]]
+        below += [c for order in found for c in order[list(order).index(middle) + 1 :]]
+        if not better:
+            return [*above, middle, *below, *tail]
+        left, tail = above + better, [middle, *below, *tail]
+
+    async def of_left(places: Sequence[int]) -> list[int]:
+        order = await judge([left[i] for i in places])
+        return [left.index(c) for c in order]
+
+    order = await sliding(len(left), of_left, window_size=window_size, stride=max(window_size // 2, 1))
+    return [*(left[i] for i in order), *tail]

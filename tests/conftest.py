@@ -1,0 +1,167 @@
+"""What tests share: a small collection made up on the spot, a tokenizer, whole runs in process, the real collections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from pyserini_reasonrank import config
+from pyserini_reasonrank.intake import stream
+from pyserini_reasonrank.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.planning import plan
+from pyserini_reasonrank.records import Candidate, Query, Request
+
+ROOT = Path(__file__).parents[1]
+
+settings.register_profile("tests", deadline=None, print_blob=True)  # a busy machine is no reason to fail
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real collections, ``REASONRANK_DATA``."""
+    folder = Path(os.environ.get("REASONRANK_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real collections at {folder}; REASONRANK_DATA names their folder")
+    return folder
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Topics with 25, 7, 1 and no candidates, in every form in which they can come in, and judgments for them."""
+
+    folder: Path
+    requests: tuple[Request, ...]
+    grades: Mapping[str, Mapping[str, int]]
+
+    @property
+    def corpus(self) -> Path:
+        return self.folder / "corpus.jsonl"
+
+    @property
+    def topics(self) -> Path:
+        return self.folder / "topics.tsv"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run.txt"
+
+    @property
+    def qrels(self) -> Path:
+        return self.folder / "qrels.txt"
+
+    @property
+    def candidates(self) -> Path:
+        return self.folder / "candidates.jsonl"
+
+    @property
+    def inputs(self) -> list[str]:
+        """The collection as the flags of ``rerank``."""
+        return ["--run", str(self.run), "--topics", str(self.topics), "--corpus", str(self.corpus)]
+
+    def gains(self, qid: str, docids: Sequence[str]) -> list[int]:
+        return [self.grades[qid][docid] for docid in docids]
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    folder = tmp_path_factory.mktemp("collection")
+    requests = []
+    for number, (qid, size) in enumerate({"long": 25, "7": 7, "single": 1, "nothing": 0}.items()):
+        candidates = tuple(
+            Candidate(f"{qid}-d{i}", 30.0 - i, f"Passage {i} says what there is to say of topic {number}.") for i in range(size)
+        )
+        requests.append(Request(Query(qid, f"what is topic {number}"), candidates, number))
+    found = Collection(
+        folder,
+        tuple(requests),
+        {r.query.qid: {c.docid: (7 * i + 3) % 11 % 4 for i, c in enumerate(r.candidates)} for r in requests},
+    )
+    _write(found)
+    return found
+
+
+def _write(collection: Collection) -> None:
+    corpus, topics, run, qrels, candidates = [], [], [], [], []
+    for r in collection.requests:
+        qid = r.query.qid
+        topics.append(f"{qid}\t{r.query.text}")
+        documents = [{"docid": c.docid, "score": c.score, "text": c.text} for c in r.candidates]
+        candidates.append(json.dumps({"qid": qid, "query": r.query.text, "candidates": documents}))
+        for rank, c in enumerate(r.candidates, 1):
+            corpus.append(json.dumps({"id": c.docid, "contents": c.text}))
+            run.append(f"{qid} Q0 {c.docid} {rank} {c.score} first")
+            qrels.append(f"{qid} 0 {c.docid} {collection.grades[qid][c.docid]}")
+    files = {
+        collection.corpus: corpus,
+        collection.topics: topics,
+        collection.run: run,
+        collection.qrels: qrels,
+        collection.candidates: candidates,
+    }
+    for path, lines in files.items():
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+RunReranker = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_reranker(collection: Collection, tmp_path: Path) -> RunReranker:
+    """``run_reranker(name, flags, requests=..., output=...)``: a whole run, in this process."""
+
+    def run(
+        name: str,
+        flags: Mapping[str, Any],
+        requests: Sequence[Request] = collection.requests,
+        output: Path = tmp_path / "run.txt",
+        first_run: Path = collection.run,
+    ) -> Outcome:
+        made = plan(*config.load(name, dict(flags)))
+        return asyncio.run(rerank(made, Task(stream(iter(requests)), output, first_run, "topics.tsv", ["rerank"])))
+
+    return run
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """``command("evaluate", ...)``: ``python -m pyserini_reasonrank evaluate ...`` in a process of its own."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "pyserini_reasonrank", *map(str, arguments)]
+        return subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level BPE with ChatML's control tokens: small, so that most words and all emoji take several tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|im_start|>", "<|im_end|>", "<s>", "[MASK]"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the passage and the query of the search are ranked by relevance " * 3], trainer)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path

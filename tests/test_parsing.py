@@ -1,0 +1,185 @@
+"""Parsing: the published rules on golden cases, and for any text at all a permutation and a status."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyserini_reasonrank.parsing import Identifiers, Untagged, identifiers, permutation, read_permutation, split
+from pyserini_reasonrank.records import Completion, Status
+
+FRAGMENTS = [
+    "<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>", "[1]", "[2]", " > ", "[20]", "3", "0", "²", "٣", "\n", "]", "[",
+]  # fmt: skip
+scribbles = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=8)), max_size=20).map("".join)
+untagged_text = st.text(alphabet=st.characters(exclude_characters="<>"))
+
+
+def published(text: str, n: int) -> list[int]:
+    """The rules of ReasonRank's published code, written down once more: tags, else all numbers; positions from 0."""
+    if found := re.search(r"<think>.*?</think>\s*<answer>(.*?)</answer>", text.lower(), re.DOTALL):
+        answer = found[1]
+    else:
+        answer = text.rpartition("<answer>")[2]
+    try:
+        ids = [int(word) - 1 for word in "".join(c if c.isdigit() else " " for c in answer).split()]
+    except ValueError:  # a superscript
+        ids = []
+    given = [i for i in dict.fromkeys(ids) if 0 <= i < n]
+    return given + [i for i in range(n) if i not in given]
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "status"),
+    [
+        ("<think>Of the 3, [1] is off.</think>\n<answer>[3] > [1] > [2]</answer>", (2, 0, 1), Status.OK),
+        ("<THINK>Hm.</THINK> <Answer>\n[3] > [1] > [2]\n</ANSWER> Done in 2 steps.", (2, 0, 1), Status.OK),
+        ("<think>Hm.</think><answer>[3] > [1] > [2", (2, 0, 1), Status.OK),
+        ("<think>Form: <answer>[1] > [2]</answer>.</think><answer>[3] > [2] > [1]</answer>", (2, 1, 0), Status.OK),
+        ("<think>Hm.</think><answer>[3] > [3] > [1] > [2]</answer>", (2, 0, 1), Status.REPAIRED),
+        ("<think>Hm.</think><answer>[0] > [2020] > [3] > [1] > [2]</answer>", (2, 0, 1), Status.REPAIRED),
+        ("<think>Hm.</think><answer>[3]</answer>", (2, 0, 1), Status.REPAIRED),
+        ("<think>Hm.</think>\n[3] > [1] > [2]", (2, 0, 1), Status.REPAIRED),
+        ("<think>Hm.</think><answer>none of them</answer>", (0, 1, 2), Status.EMPTY),
+        ("<think>Hm.</think><answer></answer>", (0, 1, 2), Status.EMPTY),
+    ],
+)
+def test_tagged_answers(text: str, order: tuple[int, ...], status: Status) -> None:
+    judgement = read_permutation(Completion(text), 3)
+    assert (judgement.order, judgement.status) == (order, status)
+
+
+@pytest.mark.parametrize(
+    ("untagged", "order", "status"), [("identity", (0, 1, 2, 3), Status.TRUNCATED), ("mention_order", (2, 3, 0, 1), Status.REPAIRED)]
+)
+def test_a_thought_cut_at_the_limit_is_worth_what_the_switch_says(
+    untagged: Untagged, order: tuple[int, ...], status: Status
+) -> None:
+    cut = Completion("<think>In 1998, passage 3 beats [4] and then [3]", "length")
+    judgement = read_permutation(cut, 4, untagged=untagged)
+    assert (judgement.order, judgement.status) == (order, status)
+    assert "passage 3 beats" in judgement.reasoning or untagged == "mention_order"
+
+
+@pytest.mark.parametrize(("finish_reason", "status"), [("length", Status.TRUNCATED), ("stop", Status.REPAIRED)])
+def test_bare_text_where_tags_were_asked_for_is_a_thought_only_if_it_was_cut(finish_reason: str, status: Status) -> None:
+    assert read_permutation(Completion("[2] > [1]", finish_reason), 2).status is status
+
+
+def test_a_list_cut_at_the_limit_is_read_as_far_as_it_goes() -> None:
+    judgement = read_permutation(Completion("[3] > [1", "length"), 4, tags=False)
+    assert (judgement.order, judgement.status, judgement.filled) == ((2, 0, 1, 3), Status.REPAIRED, 2)
+
+
+def test_a_superscript_voids_the_answer_as_in_the_published_code() -> None:
+    judgement = read_permutation(Completion("[2] > [1]²"), 2, tags=False, how="digits")
+    assert (judgement.order, judgement.status) == ((0, 1), Status.EMPTY)
+
+
+@pytest.mark.parametrize(
+    ("completion", "status"),
+    [
+        (Completion(), Status.EMPTY),
+        (Completion(" \n"), Status.EMPTY),
+        (Completion("I would rather not rank [2] over [1].", "refusal"), Status.REFUSED),
+        (Completion(finish_reason="error", error="Error code: 500 - 2 of 3 workers died"), Status.ERROR),
+        (Completion("[2] > [1]", "error", error="lost"), Status.ERROR),
+    ],
+)
+def test_what_is_no_answer_is_never_read_as_one(completion: Completion, status: Status) -> None:
+    for untagged in ("identity", "mention_order"):
+        judgement = read_permutation(completion, 3, tags=False, how="digits", untagged=untagged)
+        assert (judgement.order, judgement.status, judgement.filled) == ((0, 1, 2), status, 3)
+
+
+@given(think=untagged_text, blank=st.sampled_from(["", " ", "\n", " \n\t"]), answer=untagged_text, n=st.integers(2, 20))
+def test_tagged_answers_are_read_as_the_published_code_reads_them(think: str, blank: str, answer: str, n: int) -> None:
+    closed = f"<think>{think}</think>{blank}<answer>{answer}</answer>"
+    for text in (closed, closed.removesuffix("</answer>")):
+        order = read_permutation(Completion(text), n, how="digits", untagged="mention_order").order
+        assert list(order) == published(text, n)
+
+
+@given(thought=untagged_text, n=st.integers(2, 20))
+def test_a_cut_thought_is_read_as_the_published_code_reads_it(thought: str, n: int) -> None:
+    text = f"<think>{thought}"
+    order = read_permutation(Completion(text, "length"), n, untagged="mention_order").order
+    assert list(order) == published(text, n)
+
+
+@given(
+    text=scribbles,
+    finish_reason=st.sampled_from(["stop", "length", "refusal"]),
+    n=st.integers(1, 25),
+    tags=st.booleans(),
+    how=st.sampled_from(["brackets", "digits"]),
+    untagged=st.sampled_from(["identity", "mention_order"]),
+)
+def test_any_text_gives_a_permutation_and_a_status(
+    text: str, finish_reason: str, n: int, tags: bool, how: Identifiers, untagged: Untagged
+) -> None:
+    judgement = read_permutation(Completion(text, finish_reason), n, tags=tags, how=how, untagged=untagged)
+    assert sorted(judgement.order) == list(range(n))
+    filled = judgement.order[n - judgement.filled :]
+    assert list(filled) == sorted(filled)
+    assert judgement.status.bad == (judgement.filled == n)
+    assert (judgement.status is Status.OK) == (not judgement.status.bad and not judgement.detail)
+    if judgement.status.bad:
+        assert judgement.order == tuple(range(n))
+
+
+@pytest.mark.parametrize("how", ["brackets", "digits"])
+@pytest.mark.parametrize("endless", ["1" * 8000, "[" + "1" * 8000, "a" + "1" * 8000, "1 " * 4000, "1" + " " * 8000, "a1 " * 3000])
+def test_a_model_stuck_on_a_digit_costs_neither_the_run_nor_much_time(how: Identifiers, endless: str) -> None:
+    began = time.perf_counter()
+    judgement = read_permutation(Completion(f"<think>x</think><answer>[2] > [1] > [{endless}"), 3, how=how)
+    assert sorted(judgement.order) == [0, 1, 2]
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "brackets", "digits"),
+    [
+        ("[3] > [1] > [2]", [3, 1, 2], [3, 1, 2]),
+        ("3 > 1 > 2", [3, 1, 2], [3, 1, 2]),
+        ("12] > [13] > [6", [12, 13, 6], [12, 13, 6]),
+        ("[ 3 ] >[1]> 2", [3, 1, 2], [3, 1, 2]),
+        ("3, 1, 2.", [3, 1, 2], [3, 1, 2]),
+        ("Here are the top 10 of 20 passages: [3] > [1]", [3, 1], [10, 20, 3, 1]),
+        ("By the 2020 rules (v1.5), 3 > 1", [3, 1], [2020, 1, 5, 3, 1]),
+        ("I can't rank these 20 passages.", [], [20]),
+        ("[3] > [1]²", [3, 1], []),
+        ("[٣] > [1]", [3, 1], [3, 1]),
+        ("", [], []),
+    ],
+)
+def test_identifiers(answer: str, brackets: list[int], digits: list[int]) -> None:
+    assert identifiers(answer, "brackets") == brackets
+    assert identifiers(answer, "digits") == digits
+
+
+@given(st.permutations(range(1, 31)))
+def test_both_ways_read_a_plain_list_alike(order: list[int]) -> None:
+    answer = " > ".join(f"[{i}]" for i in order)
+    assert identifiers(answer, "brackets") == identifiers(answer, "digits") == order
+
+
+@given(st.lists(st.integers(-1, 40)), st.integers(1, 20))
+def test_permutation_repairs_any_list_and_counts_what_it_did(ids: list[int], n: int) -> None:
+    order, filled, faults = permutation(ids, n)
+    assert sorted(order) == list(range(n))
+    given = [i - 1 for i in dict.fromkeys(ids) if 1 <= i <= n]
+    assert list(order[: n - filled]) == given
+    assert (not faults) == (sorted(ids) == list(range(1, n + 1)))
+
+
+def test_split_keeps_reasoning_and_answer_apart() -> None:
+    parts = split("<think>\nBecause [2].\n</think>\n\n<answer>[2] > [1]</answer> bye")
+    assert (parts.reasoning, parts.answer, parts.tagged) == ("Because [2].", "[2] > [1]", True)
+    assert split("[2] > [1]").answer == "[2] > [1]"
+    assert split("<think>never done").answer is None
+    assert split("the thought was opened by the template</think>[2]").answer == "[2]"
