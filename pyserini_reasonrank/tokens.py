@@ -50,8 +50,8 @@ class ModelTokens:
         characters = limit * _CHARACTERS_A_TOKEN
         while True:
             offsets = self._tokenizer.encode(text[:characters], add_special_tokens=False).offsets
-            if len(offsets) > limit:
-                return text[: offsets[limit - 1][1]], limit
+            if len(offsets) > limit:  # before the next token, which may hold the rest of a character begun in this one
+                return text[: min(offsets[limit - 1][1], offsets[limit][0])], limit
             if characters >= len(text):
                 return text, len(offsets)
             characters *= 4

@@ -50,14 +50,11 @@ def qrels() -> dict[str, dict[str, int]]:
     return judgments
 
 
-@pytest.mark.parametrize("seed", ["0", "4242"])
-def test_another_process_and_hash_seed_write_the_same_bytes_without_a_warning(
-    corpus: Path, tmp_path: Path, seed: str
-) -> None:
+def test_another_process_with_another_hash_seed_writes_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     again = tmp_path / "a folder" / "again.jsonl"
     command = [sys.executable, "-W", "error", "-m", "pyserini_reasonrank.demo.collection", str(again)]
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        command, env=os.environ | {"PYTHONHASHSEED": "4242"}, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
     assert done.stdout == f"{len(corpus.read_bytes().splitlines())} documents written to {again}\n"

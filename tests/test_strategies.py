@@ -1,4 +1,4 @@
-"""Strategies against an assessor in memory: window plans, what they guarantee, what they cost, what one failure does."""
+"""Strategies against an assessor in memory: window plans, what they guarantee, what they cost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.explain import predict
+from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 from pyserini_reasonrank.strategies.full import full
 from pyserini_reasonrank.strategies.pointwise import pointwise
@@ -109,7 +110,8 @@ def test_full_asks_once_about_everything(n: int) -> None:
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), max_size=30))
 def test_pointwise_sorts_what_was_scored_around_what_was_not(scores: list[float | None]) -> None:
-    async def judge(index: int) -> float | None:
+    async def judge(indices: Sequence[int]) -> float | None:
+        [index] = indices
         return scores[index]
 
     order = asyncio.run(pointwise(len(scores), judge))
@@ -122,52 +124,34 @@ def test_pointwise_sorts_what_was_scored_around_what_was_not(scores: list[float 
 def test_pointwise_asks_all_at_once() -> None:
     together, most = 0, 0
 
-    async def judge(index: int) -> float:
+    async def judge(indices: Sequence[int]) -> float:
         nonlocal together, most
         together += 1
         most = max(most, together)
         await asyncio.sleep(0)
         together -= 1
-        return index
+        return indices[0]
 
     assert asyncio.run(pointwise(50, judge)) == list(range(50))[::-1]
     assert most == 50
 
 
-def test_a_failed_question_ends_the_others_of_its_query() -> None:
-    finished: list[int] = []
-
-    async def judge(index: int) -> float:
-        if index == 3:
-            raise RuntimeError("gone")
-        await asyncio.sleep(0.01)
-        finished.append(index)
-        return 0.0
-
-    async def run() -> None:
-        with pytest.raises((RuntimeError, ExceptionGroup)):
-            await pointwise(5, judge)
-        await asyncio.sleep(0.05)
-
-    asyncio.run(run())
-    assert finished == []
-
-
 @pytest.mark.parametrize(
-    ("name", "n", "options", "cost"),
+    ("name", "kind", "n", "options", "cost"),
     [
-        ("sliding", 100, {"window_size": 20, "stride": 10, "passes": 1}, (9, 9, 180, 20)),
-        ("sliding", 100, {"window_size": 10, "stride": 5, "passes": 1}, (19, 19, 190, 10)),
-        ("sliding", 100, {"window_size": 20, "stride": 10, "passes": 2}, (17, 17, 340, 20)),
-        ("sliding", 1, {"window_size": 20, "stride": 10, "passes": 1}, (0, 0, 0, 0)),
-        ("full", 100, {}, (1, 1, 100, 100)),
-        ("pointwise", 100, {}, (100, 1, 100, 1)),
-        ("pointwise", 0, {}, (0, 0, 0, 0)),
+        ("sliding", "permutation", 100, {"window_size": 20, "stride": 10, "passes": 1}, (9, 9, 180, 20)),
+        ("sliding", "permutation", 100, {"window_size": 10, "stride": 5, "passes": 1}, (19, 19, 190, 10)),
+        ("sliding", "permutation", 100, {"window_size": 20, "stride": 10, "passes": 2}, (17, 17, 340, 20)),
+        ("sliding", "permutation", 1, {"window_size": 20, "stride": 10, "passes": 1}, (0, 0, 0, 0)),
+        ("full", "permutation", 100, {}, (1, 1, 100, 100)),
+        ("pointwise", "score", 100, {}, (100, 1, 100, 1)),
+        ("pointwise", "score", 0, {}, (0, 0, 0, 0)),
     ],
 )
-def test_predicted_cost(name: str, n: int, options: dict[str, Any], cost: tuple[int, int, int, int]) -> None:
-    strategy, _ = STRATEGIES[name]
-    found = predict(strategy, n, options)
+def test_predicted_cost(name: str, kind: str, n: int, options: dict[str, Any], cost: tuple[int, int, int, int]) -> None:
+    strategy, kinds = STRATEGIES[name]
+    assert kind in kinds
+    found = predict(strategy, JUDGES[kind], n, options)
     assert (found.calls, found.chain, found.shown, found.widest) == cost
 
 

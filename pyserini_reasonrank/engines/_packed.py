@@ -1,0 +1,91 @@
+"""Attention over packed requests without a flash kernel, each request by itself, and sums that don't depend on company.
+
+Continuous batching packs the tokens of all requests into one row. With PyTorch's attention transformers masks that row,
+so every token is multiplied with every other request's keys: the cost grows with the square of the requests in flight.
+Here each request attends to its own keys only. That also makes a request's numbers the same bits whoever else is in
+flight, given that a matrix product treats each row alike, which :class:`SteadyLinear` sees to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+NAME = "per_request_flash"  # "flash" in the name is how transformers knows that packed rows need no mask
+_ROWS = 16
+"""CPU kernels sum small products (measured: fewer than 12 rows, fewer than 8 queries) in another order than large ones."""
+
+
+class SteadyLinear(nn.Linear):
+    """A linear layer that gives a row the same bits alone and among others."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = input.numel() // input.shape[-1]
+        if rows >= _ROWS:
+            return super().forward(input)
+        padded = F.pad(input.reshape(rows, -1), (0, 0, 0, _ROWS - rows))
+        return super().forward(padded)[:rows].reshape(*input.shape[:-1], -1)
+
+
+def install(model: nn.Module) -> None:
+    """Make ``model``, a transformers model that uses PyTorch's attention, attend request by request."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, _no_mask)
+    model.config._attn_implementation = NAME
+    for module in model.modules():
+        if type(module) is nn.Linear and module.weight.device.type == "cpu":
+            module.__class__ = SteadyLinear
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    cache: Any = None,
+    cu_seq_lens_q: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface. Query (batch, heads, tokens, size) to output (batch, tokens, heads, size).
+
+    With a paged ``cache`` the batch is one row of packed requests; else every row is one request without padding.
+    """
+    if cache is None or cu_seq_lens_q is None:
+        return _one(query, key, value, scaling, sliding_window).transpose(1, 2).contiguous(), None
+    key, value = cache.update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
+    queries, keys = cu_seq_lens_q.tolist(), kwargs["cu_seq_lens_k"].tolist()
+    output = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
+    for i in range(len(queries) - 1):
+        q, k = slice(queries[i], queries[i + 1]), slice(keys[i], keys[i + 1])
+        found = _one(query[:, :, q], key[:, :, k], value[:, :, k], scaling, sliding_window)
+        output[:, q] = found.transpose(1, 2)
+    return output, None
+
+
+def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Causal attention of a request's last queries to its keys."""
+    queries, keys = query.shape[2], key.shape[2]
+    causal = queries == keys and queries >= _ROWS and (window is None or keys <= window)
+    mask = None
+    if not causal:
+        rows = max(queries, _ROWS) if query.device.type == "cpu" else queries
+        query = F.pad(query, (0, 0, rows - queries, 0))
+        mask = torch.ones(rows, keys, dtype=torch.bool, device=query.device).tril(keys - rows)
+        if window is not None:
+            mask = mask.triu(keys - rows - window + 1)
+    found = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scaling, enable_gqa=True)
+    return found[:, :, -queries:]

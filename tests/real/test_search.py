@@ -1,0 +1,88 @@
+"""The literal command on real collections: the host's own figures before, a valid run after."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+# collection, qrels, hits, measure, BM25's published figure
+FIGURES = [
+    ("cacm", "qrels.anserini-unpadded.txt", 1000, "AP", 0.3123),
+    ("cranfield", "qrels.txt", 100, "nDCG@10", 0.3416),
+    ("beir-scifact", "qrels.txt", 100, "nDCG@10", 0.6789),
+]
+
+Index = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def index(data: Path, tmp_path_factory: pytest.TempPathFactory, command: Command) -> Index:
+    """``index("cacm")``: the collection's Lucene index, made once."""
+    made: dict[str, Path] = {}
+
+    def of(name: str) -> Path:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name) / "index"
+            done = command("index", "--corpus", data / name / "corpus.jsonl", "--index", folder)
+            assert done.returncode == 0, done.stderr
+            made[name] = folder
+        return made[name]
+
+    return of
+
+
+def search(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "pyserini.search", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.mark.parametrize(("name", "qrels", "hits", "measure", "figure"), FIGURES)
+def test_oracle_over_bm25(
+    name: str, qrels: str, hits: int, measure: str, figure: float,
+    data: Path, index: Index, command: Command, tmp_path: Path,
+) -> None:  # fmt: skip
+    topics, judgments, run = data / name / "topics.tsv", data / name / qrels, tmp_path / "run.txt"
+    done = search(
+        "--index", index(name), "--topics", topics, "--bm25", "--hits", hits, "--output", run,
+        "--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", judgments,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first = f"{run}.first-stage.txt"
+    valid = command("validate", run, "--topics", topics, "--first", first)
+    assert valid.returncode == 0, valid.stdout
+    report = json.loads(command("evaluate", "--qrels", judgments, "--measures", measure, "--json", first, run).stdout)
+    before, after = (row["scores"][0]["value"] for row in (report["first"], *report["runs"]))
+    assert round(before, 4) == figure
+    assert after > before + 0.1
+
+
+def test_embedded_model(data: Path, index: Index, command: Command, tmp_path: Path) -> None:
+    """Five topics of CACM, ten candidates each, with the model that a laptop can run, out of the box."""
+    pytest.importorskip("torch", reason="the transformers engine is not installed")
+    topics, run = tmp_path / "topics.tsv", tmp_path / "run.txt"
+    lines = (data / "cacm" / "topics.tsv").read_text().splitlines(keepends=True)[:5]
+    topics.write_text("".join(lines))
+    done = search(
+        "--index", index("cacm"), "--topics", topics, "--bm25", "--hits", 100, "--output", run,
+        "--rerank", "reasonrank", "--rerank.depth", 10, "--rerank.sampling.max_tokens", 48,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "5 of 5 reranked" in done.stdout
+    valid = command("validate", run, "--topics", topics, "--first", f"{run}.first-stage.txt")
+    assert valid.returncode == 0, valid.stdout
+    ours, theirs = (_docids(path) for path in (run, Path(f"{run}.first-stage.txt")))
+    assert {qid: docids[10:] for qid, docids in ours.items()} == {qid: docids[10:] for qid, docids in theirs.items()}
+
+
+def _docids(run: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in run.read_text().splitlines():
+        qid, _, docid, *_ = line.split()
+        found.setdefault(qid, []).append(docid)
+    return found
