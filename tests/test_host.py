@@ -248,7 +248,6 @@ def test_candidates_of_a_run_that_is_there(collection: Path) -> None:
         (["--index", ".", "--topics", "topics.tsv"], 2, "error: . holds no Lucene index."),
         (["--index", "index", "--topics", "topics.tsv", "--topics-format", "x"], 2, "no topics format 'x'"),
         (["--index", "index", "--topics", "topics.tsv", "--k1", "1"], 1, "error: The host ended without writing a run"),
-        (["--index", "index", "--topics", "topics.tsv", "--nonsense"], 2, "unrecognized arguments: --nonsense"),
         (["--topics", "topics.tsv"], 2, "required: --index"),
     ],
 )
@@ -274,14 +273,9 @@ def test_an_index_without_texts(collection: Path) -> None:
     (collection / "bare" / "corpus.jsonl").write_text('{"id": "d1", "contents": "red apple"}\n')
     environment = {**os.environ, **UNREACHABLE}
     subprocess.run([sys.executable, "-c", indexer], cwd=collection, check=True, capture_output=True, env=environment)
-    search = ["--index", "textless", "--topics", "topics.tsv"]
-    done = first_stage(collection, *search)
+    done = first_stage(collection, "--index", "textless", "--topics", "topics.tsv")
     assert done.returncode == 2
     assert "stores no text of document 'd1'; index with --storeRaw or --storeContents" in done.stderr
-    done = first_stage(collection, *search, ours=("--corpus", "bare/corpus.jsonl"))
-    assert done.returncode == 0, done.stderr
-    found = {line["qid"]: [c["text"] for c in line["candidates"]] for line in candidates(collection / "candidates.jsonl")}
-    assert found == {"9": ["red apple"], "10": ["red apple"], "11": []}
 
 
 def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None:
@@ -299,12 +293,25 @@ def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None
     embeddings = {"id": ["9", "10", "11"], "text": ["green pears and apples", "red apple", "zzz"]}
     frame = pandas.DataFrame({**embeddings, "embedding": [vectors[0], vectors[1], vectors[1]]})
     frame.to_pickle(collection / "queries" / "embedding.pkl")
-    search = ["--index", "dense", "--topics", "topics.tsv", "--encoded-queries", "queries", "--output", "x", "--hits", "1"]
+    search = [
+        "--index",
+        "dense",
+        "--topics",
+        "topics.tsv",
+        "--encoded-queries",
+        "queries",
+        "--output",
+        "x",
+        "--hits",
+        "1",
+    ]
     done = first_stage(collection, *search, ours=("--module", "pyserini.search.faiss"))
     assert (done.returncode, "dense is no Lucene index, so it stores no texts" in done.stderr) == (2, True), done.stderr
     done = first_stage(collection, *search, ours=("--module", "pyserini.search.faiss", "--corpus", "corpus.jsonl"))
     assert done.returncode == 0, done.stderr
-    found = {line["qid"]: [c["docid"] for c in line["candidates"]] for line in candidates(collection / "candidates.jsonl")}
+    found = {
+        line["qid"]: [c["docid"] for c in line["candidates"]] for line in candidates(collection / "candidates.jsonl")
+    }
     assert found == {"9": ["d2"], "10": ["d3"], "11": ["d3"]}
 
 

@@ -1,0 +1,145 @@
+"""The demo corpus: the standard library's documentation strings, one document a documented object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+from pyserini_reasonrank.demo.stdlib import Entry, Module, read_modules
+
+MIN_WORDS = 4
+"""A docstring shorter than this says too little to be judged."""
+
+RENAMED = MappingProxyType({"posixpath": "os.path"})
+"""Modules known by another name."""
+
+IMPLEMENTATION = frozenset({"genericpath", "nt", "posix"})
+"""Modules that are private without a leading underscore."""
+
+_Key = tuple[str, str]  # (defining module, name in it)
+
+
+def write_corpus(path: str | os.PathLike[str]) -> int:
+    """Write the corpus as JSON lines ``{"id", "contents"}`` in docid order and return the number of documents.
+
+    One interpreter always writes the same bytes; another Python version or build documents other objects.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"id": docid, "contents": text}, ensure_ascii=False) for docid, text in documents()]
+    partial = target.with_name(f"{target.name}.partial")
+    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    partial.replace(target)
+    return len(lines)
+
+
+def documents() -> list[tuple[str, str]]:
+    """Every (docid, text), sorted by docid: the dotted name, and name, signature and docstring on one line.
+
+    A docstring of fewer than ``MIN_WORDS`` words is dropped. Where objects share a docstring word for word (an
+    override that repeats its base, ``bytes`` and ``bytearray``) one stays: a builtin before others, then the name
+    with the fewest dots, the shortest, the first in the alphabet.
+    """
+    entries = sorted(_Library(read_modules()).entries(), key=lambda pair: _precedence(pair[0]))
+    chosen: dict[str, str] = {}
+    docstrings: set[str] = set()
+    for docid, entry in entries:
+        docstring = " ".join(entry.docstring.split())
+        # A name comes twice where a class overrides what it has from a private base: its own documentation is first.
+        if docid not in chosen and docstring not in docstrings and len(docstring.split()) >= MIN_WORDS:
+            chosen[docid] = " ".join(f"{docid}{entry.signature} {docstring}".split())
+            docstrings.add(docstring)
+    return sorted(chosen.items())
+
+
+def _precedence(name: str) -> tuple[bool, int, int, str]:
+    return not name.startswith("builtins."), name.count("."), len(name), name
+
+
+class _Library:
+    """The modules together: follows the imports between them to find the public name of each object."""
+
+    def __init__(self, modules: Iterable[Module]) -> None:
+        self._modules = {module.name: module for module in modules}
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Every documented object under its public name; an object without one is left out."""
+        names = self._names()
+        for module in self._modules.values():
+            if _public(module.name):
+                yield RENAMED.get(module.name, module.name), Entry("", "", self._docstring(module))
+            for name, entries in module.objects.items():
+                if public := names.get((module.name, name)):
+                    yield from ((public + entry.member, entry) for entry in entries)
+
+    def _docstring(self, module: Module) -> str:
+        borrowed = (self._modules[source].docstring for source, name, _ in module.imports if name == "__doc__")
+        return module.docstring or next(borrowed, "")
+
+    def _names(self) -> dict[_Key, str]:
+        """The name of each object: the one with the fewest dots, then the first in the alphabet, among
+
+        - its own, if its module is public;
+        - those under which public modules import it, if it is defined in a private module (``_struct.pack`` is
+          ``struct.pack``) or in a submodule of the importing package (``asyncio.tasks.gather`` is ``asyncio.gather``).
+        """
+        names: dict[_Key, list[str]] = {}
+        for module in self._modules.values():
+            if _public(module.name):
+                for name in {*module.objects, *self._imported(module)}:
+                    key = self._origin(module.name, name)
+                    if key and (key[0] == module.name or self._lends(key[0], module, name)):
+                        names.setdefault(key, []).append(f"{RENAMED.get(module.name, module.name)}.{name}")
+        return {key: min(found, key=lambda name: (name.count("."), name)) for key, found in names.items()}
+
+    def _lends(self, definer: str, module: Module, name: str) -> bool:
+        """Whether an object of ``definer`` is meant to be known as ``module``'s, which imports it."""
+        if definer.startswith(f"{module.name}."):
+            return True
+        if _public(definer):
+            return False
+        wholesale = (found for source, theirs, _ in module.imports if theirs == "*" for found in self._star(source))
+        return definer.strip("_") == module.name or name in module.exported or name in wholesale
+
+    def _imported(self, module: Module) -> Iterator[str]:
+        for source, name, own in module.imports:
+            yield from self._star(source) if name == "*" else [own]
+
+    def _star(self, source: str) -> list[str]:
+        """The names ``from source import *`` brings."""
+        module = self._modules.get(source)
+        if module is None:
+            return []
+        return [name for name in module.exported or [*module.objects, *self._imported(module)] if _public(name)]
+
+    def _origin(self, module: str, name: str) -> _Key | None:
+        """Where ``name``, as ``module`` sees it, is defined: the first of its sources that documents it."""
+        found = self._modules.get(module)
+        if found is None or not _public(name):
+            return None
+        if name in found.objects:
+            return module, name
+        for source, theirs, own in found.imports:
+            brings = own == name or (theirs == "*" and name in self._star(source))
+            if brings and source != module and (key := self._origin(source, name if theirs == "*" else theirs)):
+                return key
+        return None
+
+
+def _public(name: str) -> bool:
+    return name not in IMPLEMENTATION and not any(part.startswith("_") for part in name.split("."))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.demo.collection", description=__doc__)
+    parser.add_argument("output", metavar="OUT.jsonl", type=Path, help="where to write the corpus")
+    output = parser.parse_args().output
+    print(f"{write_corpus(output)} documents written to {output}")
+
+
+if __name__ == "__main__":
+    main()
