@@ -20,3 +20,24 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 	$(PYTHON) -m pip install --no-deps --requirement constraints.txt
 	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,test]'
 	@touch $@
+
+# make demo     the main job on real text, to an evaluated run
+# make check    ruff, mypy, import-linter
+# make test     make check, then all tests
+# make bench    speed and memory beside their targets: a table, and build/bench.json
+
+.PHONY: demo check test bench
+demo: setup
+	$(PYTHON) -m pyserini_reasonrank demo
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: check
+	$(PYTHON) -m pytest
+
+bench: setup
+	$(PYTHON) tests/benchmarks/bench.py

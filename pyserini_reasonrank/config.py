@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -106,6 +107,7 @@ def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
     if "config" in flags:
         given = merge(_yaml_file(str(flags["config"])), {k: v for k, v in flags.items() if k != "config"})
     asked = merge(own, given)
+    _check_names(asked)
     engine = asked.get("engine", {}).get("name", AUTO)
     model, warnings = asked.get("model", AUTO), list[str]()
     if engine in MODELLESS:
@@ -119,6 +121,17 @@ def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
                         f"(pip install rank-llm); the project's own wording {own.get('prompt')} is used")  # fmt: skip
     tree = merge(merge(own, preset), given) | {"name": name, "model": model}
     return validated(Settings, tree, PREFIX), warnings
+
+
+def _check_names(tree: Tree) -> None:
+    """What the declared settings can't say, since these trees are open: a missing last key, a mistyped parameter."""
+    for key, leaf in (("judge", "kind"), ("strategy", "name"), ("engine", "name")):
+        if not isinstance(tree.get(key, {}), dict):
+            raise UsageError(f"{PREFIX}.{key} has keys of its own: say {PREFIX}.{key}.{leaf} {tree[key]}")
+    sampling = tree.get("sampling", {})
+    for name in sampling if isinstance(sampling, dict) else ():
+        if name not in SamplingSettings.model_fields and get_close_matches(name, SamplingSettings.model_fields, 1, 0.85):
+            raise UsageError(f"{PREFIX}.sampling.{name} is not known{nearest(name, SamplingSettings.model_fields)}")
 
 
 def reranker(name: str) -> Tree:
@@ -162,14 +175,21 @@ def _plant(tree: Tree, path: str, value: Any, flag: str) -> None:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise UsageError(f"{flag} and --rerank.{key} can't both be given")
+    if isinstance(tree.get(leaf), dict) and not isinstance(value, dict):
+        raise UsageError(f"{flag} and --rerank.{path}.{next(iter(tree[leaf]))} can't both be given")
     tree[leaf] = value
 
 
 def _scalar(text: str) -> Any:
-    """A flag's value as YAML would read it: ``20`` a number, ``true`` a truth, ``{a: 1}`` a mapping, else a string."""
+    """A flag's value as YAML would read it: ``20`` a number, ``true`` a truth, ``{a: 1}`` a mapping, else a string.
+
+    ``0123`` is no number: YAML reads it as octal, and it may be a revision.
+    """
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
+        return text
+    if type(value) is int and str(value) != text:
         return text
     structured = isinstance(value, list | dict) and text.lstrip().startswith(("[", "{"))
     return value if structured or isinstance(value, bool | int | float) else text

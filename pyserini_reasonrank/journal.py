@@ -23,7 +23,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, run TEXT, qid TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT, text TEXT,
     finish_reason TEXT, prompt_tokens INTEGER, output_tokens INTEGER, seconds REAL, choices TEXT, error TEXT
-) WITHOUT ROWID;
+);
+CREATE INDEX IF NOT EXISTS calls_by_question ON calls (run, qid, number);
 CREATE TABLE IF NOT EXISTS judgements (
     run TEXT, qid TEXT, number INTEGER, docids TEXT, position_order TEXT, status TEXT, filled INTEGER, score REAL,
     detail TEXT, reasoning TEXT, PRIMARY KEY (run, qid, number)
@@ -115,7 +116,7 @@ class Journal:
                 for statement, row, _ in writes:
                     connection.execute(statement, row)
                 connection.execute("COMMIT")
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is, who waits for these writes must hear of it
                 self._broken = error
             for _, _, done in writes:
                 if done is not None:
@@ -132,27 +133,34 @@ def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
         )
         for run, qid_, number, docids, order, status, filled, score, detail, reasoning in rows:
             calls = connection.execute(
-                f"SELECT {', '.join(names)} FROM calls WHERE run = ? AND qid = ? AND number = ? ORDER BY sample",
+                f"SELECT {', '.join(names)} FROM calls WHERE run = ? AND qid = ? AND number = ? ORDER BY rowid",
                 (run, qid_, number),
             )
             shown = json.loads(docids)
             yield {
                 "run": run, "qid": qid_, "call": number, "docids": shown, "order": [shown[i] for i in json.loads(order)],
                 "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
-                "calls": [dict(zip(names, call, strict=True)) for call in calls],
+                "calls": [
+                    dict(zip(names, call, strict=True)) | {"choices": json.loads(call[names.index("choices")])} for call in calls
+                ],
             }  # fmt: skip
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UsageError(f"there is no journal at {path}")
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    connection = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)
+    try:
+        connection.execute("SELECT 1 FROM calls, judgements LIMIT 0")
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{path} is no journal: {error}") from error
+    return connection
 
 
 def read_answers(path: Path) -> dict[tuple[str, int], Completion]:
     """The last answer to every question of a journal, by qid and call number."""
     with _open_to_read(path) as connection:
-        rows = connection.execute("SELECT qid, number, text, finish_reason FROM calls ORDER BY sample").fetchall()
+        rows = connection.execute("SELECT qid, number, text, finish_reason FROM calls ORDER BY rowid").fetchall()
     return {(qid, number): Completion(text, finish_reason) for qid, number, text, finish_reason in rows}
 
 

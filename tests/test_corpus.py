@@ -59,7 +59,7 @@ def test_texts_of_some_documents(tmp_path: Path) -> None:
     corpus = tmp_path / "c.jsonl"
     corpus.write_text('{"id": "a", "text": "A"}\n{"id": "b", "text": "B"}\n{"id": "c", "text": "C"}\n')
     assert corpus_texts(corpus, ["c", "a"]) == {"a": "A", "c": "C"}
-    with pytest.raises(UsageError, match="no document 'x' .1 of 2 are missing"):
+    with pytest.raises(UsageError, match=r"no document 'x' \(1 of 2 are missing"):
         corpus_texts(corpus, ["x", "a"])
 
 

@@ -90,7 +90,7 @@ def test_a_catalogue_out_of_reach_is_empty_and_says_so_when_asked(monkeypatch: p
     assert dict(indexes) == {}
     assert catalogue.FAISS_INDEX_INFO_M_BEIR == {}
     assert not hasattr(catalogue, "__file__")  # some libraries ask every module for it
-    with pytest.raises(UsageError, match="'robust04' is no folder here.*no route to host"):
+    with pytest.raises(UsageError, match=r"'robust04' is no folder here.*no route to host"):
         _ = "robust04" in indexes
 
 
@@ -204,6 +204,8 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"_id": "d4", "text": ""},
     ]
     (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "segments_1").touch()
     (folder / "topics.tsv").write_text("10\tred apple\n9\tgreen pears and apples\n11\tzzz\n")
     done = search_process("indexing", "--corpus", "corpus.jsonl", "--index", "index", "--threads", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -246,6 +248,7 @@ def test_candidates_of_a_run_that_is_there(collection: Path) -> None:
         (["--index", "index", "--topics", "dl19-passage"], 2, "error: The topics dl19-passage are no file here"),
         (["--index", "robust04", "--topics", "topics.tsv"], 2, "error: The index 'robust04' is no folder here"),
         (["--index", ".", "--topics", "topics.tsv"], 2, "error: . holds no Lucene index."),
+        (["--index", "damaged", "--topics", "topics.tsv"], 2, "error: The index damaged can't be opened"),
         (["--index", "index", "--topics", "topics.tsv", "--topics-format", "x"], 2, "no topics format 'x'"),
         (["--index", "index", "--topics", "topics.tsv", "--k1", "1"], 1, "error: The host ended without writing a run"),
         (["--topics", "topics.tsv"], 2, "required: --index"),

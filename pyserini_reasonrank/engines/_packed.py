@@ -30,17 +30,21 @@ class SteadyLinear(nn.Linear):
         return super().forward(padded)[:rows].reshape(*input.shape[:-1], -1)
 
 
-def install(model: nn.Module) -> None:
-    """Make ``model``, a transformers model that uses PyTorch's attention, attend request by request."""
+def steady(model: nn.Module) -> None:
+    """Make the linear layers that are on a CPU steady, in place."""
+    for module in model.modules():
+        if type(module) is nn.Linear and module.weight.device.type == "cpu":
+            module.__class__ = SteadyLinear
+
+
+def register() -> str:
+    """Make the attention known to transformers. Returns its name there."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _no_mask)
-    model.config._attn_implementation = NAME
-    for module in model.modules():
-        if type(module) is nn.Linear and module.weight.device.type == "cpu":
-            module.__class__ = SteadyLinear
+    return NAME
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:
@@ -56,19 +60,15 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    cache: Any = None,
-    cu_seq_lens_q: Tensor | None = None,
+    *,
+    cache: Any,
+    cu_seq_lens_q: Tensor,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface. Query (batch, heads, tokens, size) to output (batch, tokens, heads, size).
-
-    With a paged ``cache`` the batch is one row of packed requests; else every row is one request without padding.
-    """
-    if cache is None or cu_seq_lens_q is None:
-        return _one(query, key, value, scaling, sliding_window).transpose(1, 2).contiguous(), None
+    """transformers' attention interface. Query (1, heads, tokens, size) to output (1, tokens, heads, size)."""
     key, value = cache.update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
     queries, keys = cu_seq_lens_q.tolist(), kwargs["cu_seq_lens_k"].tolist()
-    output = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
+    output = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1])
     for i in range(len(queries) - 1):
         q, k = slice(queries[i], queries[i + 1]), slice(keys[i], keys[i + 1])
         found = _one(query[:, :, q], key[:, :, k], value[:, :, k], scaling, sliding_window)

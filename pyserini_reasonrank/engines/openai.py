@@ -56,38 +56,41 @@ class OpenAI(Engine[Options]):
         import httpx2
         from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        # aiohttp would read "no limit" as its own, 100
+        limits = httpx2.Limits(max_connections=self.options.concurrency, max_keepalive_connections=None)
         timeout = httpx2.Timeout(self.options.timeout, connect=60.0, pool=None)
         urls = self.options.base_url or os.environ.get("OPENAI_BASE_URL", "")
         key = os.environ.get("OPENAI_API_KEY") or ("none" if urls else None)
-        for url in urls.split(",") if urls else [None]:
+        for url in map(str.strip, urls.split(",")) if urls else [None]:
             try:
                 http = DefaultAioHttpClient(limits=limits, timeout=timeout)
                 client = AsyncOpenAI(
                     base_url=url, api_key=key, http_client=http, timeout=timeout, max_retries=self.options.max_retries
                 )
             except OpenAIError as error:
-                raise UsageError(f"the openai engine has no endpoint or no key: {_line(error)}") from error
+                raise UsageError("the openai engine has no endpoint and no key: name a server with --rerank.engine.base_url, "
+                                 "or set OPENAI_API_KEY for OpenAI's own") from error  # fmt: skip
             self._clients.append(client)
             await self._greet(client)
 
     async def _greet(self, client: Any) -> None:
+        import httpx2
         from openai import APIConnectionError, APIStatusError
 
+        served: list[Mapping[str, Any]] = []  # a server without a model list can still serve
         try:
-            served = (await client.with_options(max_retries=0, timeout=60.0).models.list()).data
+            served = _models(await client.with_options(max_retries=0, timeout=60.0).get("/models", cast_to=httpx2.Response))
         except APIConnectionError as error:
             raise UsageError(f"no server answers at {client.base_url}: is it up, is --rerank.engine.base_url right?") from error
         except APIStatusError as error:
             if error.status_code in (401, 403):
                 raise UsageError(f"{client.base_url} refuses the key: set OPENAI_API_KEY") from error
-            return  # a server without a model list can still serve
-        names = [m.id for m in served]
         if self.model.source == AUTO:
+            names = [m["id"] for m in served]
             if len(names) != 1:
-                raise UsageError(f"{client.base_url} serves {len(names)} models: name one with --rerank.model ({', '.join(names)})")
+                raise UsageError(f"{client.base_url} lists {len(names)} models: name one with --rerank.model ({', '.join(names)})")
             self.model = replace(self.model, name=names[0], source=names[0])
-        lengths = [getattr(m, "max_model_len", None) for m in served if m.id == self.model.source]
+        lengths = [m.get("max_model_len") for m in served if m["id"] == self.model.source]
         self._context = self._context or next(filter(None, lengths), None)
 
     @property
@@ -120,9 +123,14 @@ class OpenAI(Engine[Options]):
             response = await client.post(
                 "/chat/completions", cast_to=httpx2.Response, body={"model": self.model.source, "messages": messages, **body}
             )
-            return _completion(response.json(), time.monotonic() - began)
-        except (APIError, httpx2.HTTPError, ValueError) as error:
-            return Completion(finish_reason="error", error=_line(error), seconds=time.monotonic() - began)
+        except (APIError, httpx2.HTTPError) as error:
+            return Completion(finish_reason="error", error=_line(str(error) or type(error).__name__), seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        try:
+            return _completion(response.json(), seconds)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            what = _line(f"the server's answer is no chat completion: {response.text}")
+            return Completion(finish_reason="error", error=what, seconds=seconds)
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Probabilities of the choices, from the alternatives to the next token; two tokens where one can't tell."""
@@ -149,7 +157,8 @@ class OpenAI(Engine[Options]):
         return await self._post(prompt, body | dict(sampling.extra))
 
     async def close(self) -> None:
-        for client in self._clients:
+        clients, self._clients = self._clients, []
+        for client in clients:
             await client.close()
 
 
@@ -160,6 +169,14 @@ def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) ->
         return bool(token.strip()) and c.startswith(token.strip().lower())
 
     return sum(p for t, p in tokens.items() if begins(t, choice) and sum(begins(t, c) for c in choices) == 1)
+
+
+def _models(response: Any) -> list[Mapping[str, Any]]:
+    """The entries of a model list; none if the answer is something else."""
+    try:
+        return [m for m in response.json()["data"] if isinstance(m["id"], str)]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
@@ -177,13 +194,14 @@ def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
     if message.get("refusal") or finish == "content_filter":
         finish = "refusal"
     content = (choice.get("logprobs") or {}).get("content") or []
-    likely = content[0]["top_logprobs"] if content else []
+    likely = content[0].get("top_logprobs") or [] if content else []
     alternatives: dict[str, float] = {}
     for t in likely:
         alternatives[t["token"]] = alternatives.get(t["token"], 0.0) + exp(t["logprob"])
     finish = finish if finish in ("length", "refusal") else "stop"
+    text = text.encode(errors="replace").decode()  # JSON can hold half a surrogate pair, which is no text
     return Completion(text, finish, read, written, seconds, alternatives)
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -33,6 +33,7 @@ class Oracle(Engine[Options]):
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES})
+        self._qrels = Path(options.qrels).resolve()
         self._grades: dict[str, dict[str, int]] = {}
 
     async def start(self) -> None:
@@ -46,7 +47,7 @@ class Oracle(Engine[Options]):
             self._grades.setdefault(judged.query_id, {})[judged.doc_id] = judged.relevance
 
     def identity(self, call: Call) -> str:
-        return f"{self.name}\n{Path(self.options.qrels).resolve()}\n{call.qid}\n{call.docids}"
+        return f"{self.name}\n{self._qrels}\n{call.qid}\n{call.docids}"
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         grades = self._grades.get(call.qid, {})

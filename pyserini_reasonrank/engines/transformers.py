@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
-import queue
 import secrets
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from pyserini_reasonrank import engines
 from pyserini_reasonrank.engines import Capability, Engine
-from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.engines._chat import Chat, disjoint
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.suggest import nearest
 
-_CPU_CACHE_BYTES = 750_000_000
-_CPU_BATCHING = {"page_size": 32, "max_batch_tokens": 512, "max_requests_per_batch": 64}
+if TYPE_CHECKING:
+    from pyserini_reasonrank.engines._continuous import Decoder
+    from pyserini_reasonrank.engines._scorer import Scorer
 
 
 class Options(engines.Options):
@@ -45,60 +44,155 @@ class Transformers(Engine[Options]):
     name = "transformers"
     needs_weights = True
     options_class = Options
+    _decoder: Decoder
+    _scorer: Scorer
+    _chat: Chat
 
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.REASK})
-        self._context = model.context
-        self._numbers = itertools.count()
-        self._encoding = ThreadPoolExecutor(1, "encoding")  # a fast tokenizer is not to be entered twice at a time
-        self._pending: dict[str, Future[Any]] = {}
-        self._gone: str | None = None
-        self._manager: Any = None
+        self._context = model.context or 0
+        self._encoding = ThreadPoolExecutor(1, "encoding")  # a tokenizer is for one thread at a time
 
     async def start(self) -> None:
         await asyncio.to_thread(self._load)
 
+    def _load(self) -> None:
+        _quiet()
+        from transformers import ContinuousBatchingConfig
+
+        known = [f.name for f in fields(ContinuousBatchingConfig)]
+        for name in self.options.batching:
+            if name not in known:
+                raise UsageError(f"--rerank.engine.batching.{name} is not known{nearest(name, known)}")
+        model, tokenizer = _loaded(self.model, self.options)
+        if tokenizer.chat_template is None:
+            raise UsageError(f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model")
+        self._chat = Chat(tokenizer, self.model)
+        longest = model.config.get_text_config().max_position_embeddings
+        self._context = min(self._context or longest, longest)
+        self._eos = _ids(model.generation_config.eos_token_id) | _ids(tokenizer.eos_token_id)
+
+        from pyserini_reasonrank.engines._continuous import Decoder
+        from pyserini_reasonrank.engines._scorer import Scorer
+
+        attention = model.config._attn_implementation
+        self._decoder = Decoder(model, self.options.batching, sorted(self._eos))
+        self._scorer = Scorer(model, attention, self._decoder.pause)
+
     @property
     def max_model_len(self) -> int | None:
-        return self._context
+        return self._context or None
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.extra:
-            raise UsageError(f"the transformers engine has no sampling parameter {next(iter(sampling.extra))!r}: use vllm for it")
+            raise UsageError(f"the transformers engine has no sampling parameter {min(sampling.extra)!r}: vllm may")
         began = time.monotonic()
-        loop = asyncio.get_running_loop()
-        if sampling.choices:
-            return await self._choose(prompt, sampling, began)
-        tokens = await loop.run_in_executor(self._encoding, self._chat.tokens, prompt)
-        room = min(sampling.max_tokens, self._limit - len(tokens))
-        if room < 1:
-            return self._too_long(len(tokens))
-        output = await self._decode(tokens, room, sampling, call)
-        if output.error is not None:
-            return Completion("", "error", len(tokens), seconds=time.monotonic() - began, error=output.error)
-        text = await loop.run_in_executor(self._encoding, self._chat.decode, output.generated_tokens)
-        text, stopped = _cut(text, sampling.stop)
-        ended = stopped or (output.generated_tokens and output.generated_tokens[-1] in self._eos)
-        count = len(output.generated_tokens)
-        return Completion(text, "stop" if ended else "length", len(tokens), count, time.monotonic() - began)
-
-    async def _decode(self, tokens: list[int], room: int, sampling: Sampling, call: Call) -> Any:
-        """transformers' GenerationOutput for one request."""
-        if self._gone is not None:
-            raise Failure(self._gone)
-        name = str(next(self._numbers))
-        found: Future[Any] = Future()
-        watch = self._stopper(name, sampling.stop) if sampling.stop else None
-        self._watches[name] = watch
-        self._pending[name] = found
+        answer = self._choose(prompt, sampling) if sampling.choices else self._write(prompt, sampling, call)
         try:
-            self._manager.add_request(
-                tokens, name, room, streaming=watch is not None, eos_token_id=self._eos, **_noise(sampling, call)
-            )
-            return await asyncio.wrap_future(found)
+            read, written, found = await answer
+        except RuntimeError as error:
+            return Completion(finish_reason="error", seconds=time.monotonic() - began, error=" ".join(str(error).split())[:300])
+        return Completion(**found, prompt_tokens=read, output_tokens=written, seconds=time.monotonic() - began)
+
+    async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
+        loop = asyncio.get_running_loop()
+        tokens = await loop.run_in_executor(self._encoding, self._chat.tokens, prompt)
+        self._check(len(tokens), 1)
+        limit = min(sampling.max_tokens, self._context - len(tokens))
+        watch = Watch(self._chat, sampling.stop) if sampling.stop else None
+        name, future = self._decoder.submit(tokens, limit, _noise(sampling, call.sample), watch)
+        try:
+            written = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            self._manager.cancel_request(name)
+            self._decoder.cancel(name)
             raise
-        finally:
-            self._pending.pop(name, None)
+        text = await loop.run_in_executor(self._encoding, self._chat.decode, written)
+        text, stopped = _cut(text, sampling.stop)
+        ended = stopped or written[-1] in self._eos
+        return len(tokens), len(written), {"text": text, "finish_reason": "stop" if ended else "length"}
+
+    async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
+        encode = self._chat.alternatives
+        loop = asyncio.get_running_loop()
+        tokens, spelled = await loop.run_in_executor(self._encoding, encode, prompt, sampling.choices)
+        self._check(len(tokens), max(map(len, spelled)))
+        logprobs = await asyncio.wrap_future(self._scorer.submit(tokens, spelled))
+        return len(tokens), 0, {"choices": disjoint(sampling.choices, spelled, logprobs)}
+
+    def _check(self, prompt_tokens: int, room: int) -> None:
+        if prompt_tokens + room > self._context:
+            raise RuntimeError(f"the prompt has {prompt_tokens} tokens, the model takes {self._context} with its answer")
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._unload)
+
+    def _unload(self) -> None:
+        self._encoding.shutdown()
+        if hasattr(self, "_scorer"):
+            self._scorer.close()
+            self._decoder.close()
+            del self._scorer, self._decoder
+
+
+class Watch:
+    """Whether a text, a token longer each time, has come to one of the strings it stops at."""
+
+    def __init__(self, chat: Chat, stop: Iterable[str]) -> None:
+        self._chat = chat
+        self._stop = tuple(stop)
+        self._tail = max(len(s.encode()) for s in self._stop) + 1
+
+    def __call__(self, tokens: Sequence[int]) -> bool:
+        return _cut(self._chat.decode(tokens[-self._tail :]), self._stop)[1]
+
+
+def _cut(text: str, stop: Iterable[str]) -> tuple[str, bool]:
+    """``text`` up to the first of the strings, and whether there was one."""
+    places = [place for s in stop if (place := text.find(s)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def _noise(sampling: Sampling, sample: int) -> dict[str, Any]:
+    if sampling.temperature == 0:
+        return {}
+    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed + sample
+    return {name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p")} | {"seed": seed}
+
+
+def _ids(tokens: int | list[int] | None) -> set[int]:
+    return set() if tokens is None else {tokens} if isinstance(tokens, int) else set(tokens)
+
+
+def _loaded(model: Model, options: Options) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    device = (accelerator.type if accelerator else "cpu") if options.device == "auto" else options.device
+    arguments = {"revision": model.revision, "dtype": "float32" if device == "cpu" else "auto", **options.args}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.source, revision=model.revision)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model.source, **arguments)
+        if "device_map" not in arguments:
+            loaded = loaded.to(device)
+        if model.adapter is not None:
+            from peft import PeftModel
+
+            loaded = PeftModel.from_pretrained(loaded, model.adapter).merge_and_unload()
+    except torch.OutOfMemoryError as error:
+        raise UsageError(f"{model.name} does not fit into the memory of {device}: take a smaller model or dtype") from error
+    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise UsageError(f"{model.name} can't be loaded with transformers: {line}") from error
+    return loaded.eval(), tokenizer
+
+
+def _quiet() -> None:
+    if "TRANSFORMERS_VERBOSITY" in os.environ:
+        return
+    from transformers.utils import logging as chatter
+
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)

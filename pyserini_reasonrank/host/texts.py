@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 
@@ -27,12 +28,13 @@ class IndexTexts:
 
         self.index = index
         name = text_index(index)
+        local = os.path.isdir(name)
+        if local and not glob.glob(os.path.join(glob.escape(name), "segments_*")):
+            raise UsageError(f"{index} is no Lucene index, so it stores no texts; {REMEDY}.")
         try:
-            self._reader = (
-                LuceneIndexReader(name) if os.path.isdir(name) else LuceneIndexReader.from_prebuilt_index(name)
-            )
-        except JavaException:
-            raise UsageError(f"{index} is no Lucene index, so it stores no texts; {REMEDY}.") from None
+            self._reader = LuceneIndexReader(name) if local else LuceneIndexReader.from_prebuilt_index(name)
+        except JavaException as reason:
+            raise UsageError(f"The index {index} can't be opened: {reason.innermessage}") from None
         if self._reader is None:
             raise UsageError(f"The prebuilt index {name!r}, which stores the texts of {index!r}, can't be fetched.")
 

@@ -111,7 +111,8 @@ class Fitter:
 
     def _cut(self, texts: Sequence[str], limit: int) -> list[Text]:
         """Defused and cut; tokenised only where a text has more bytes than ``limit``."""
-        cut = [Text(text, len(text.encode()), counted=False) for text in map(self.defuse, texts)]
+        encoded = [self.defuse(text).encode(errors="replace") for text in texts]  # half a surrogate pair is no text
+        cut = [Text(data.decode(), len(data), counted=False) for data in encoded]
         long = [text for text in cut if text.tokens > limit]
         for text, (head, count) in zip(long, self.tokens.cut([text.text for text in long], limit), strict=True):
             text.text, text.tokens, text.counted = head, count, True
@@ -139,10 +140,10 @@ class Fitter:
         return [self.tokens.cut([p.text], cap)[0][0] if p.tokens > cap else p.text for p in passages]
 
     def _frame(self, n: int) -> int:
-        """Tokens of everything but query and passages, for ``n`` passages."""
+        """Tokens of everything but query and passages, for ``n`` passages, the reminder of a second ask included."""
         if n not in self._frames:
             prompt = self.template.render("", [""] * n)
-            texts = [m.content for m in prompt.messages] + [prompt.prefill]
+            texts = [*(m.content for m in prompt.messages), prompt.prefill, self.template.reminder]
             frame = sum(count for _, count in self.tokens.cut(texts, WHOLE)) + TURN * (len(texts) + 1)
             if self.context is not None and frame + self.output_tokens >= self.context:
                 raise UsageError(

@@ -18,9 +18,11 @@ from pyserini_reasonrank.resources import conf, yaml_names
 from pyserini_reasonrank.suggest import nearest
 
 RANK_LLM = "rank_llm:"
-_LISTWISE_REMINDER = (
-    "Give the ranking itself: every identifier from [1] to [{{ count }}] once, best first, in the form [2] > [1]."
-)
+_LISTWISE_REMINDER = "Give the ranking itself: every identifier once, best first, in the form [2] > [1]."
+_RANK_LLM_FIELDS = {
+    "singleturn_listwise": ("prefix", "body", "suffix"),
+    "multiturn_listwise": ("prefix_user", "prefix_assistant", "body_user", "body_assistant", "suffix_user"),
+}
 
 
 def names() -> list[str]:
@@ -37,7 +39,7 @@ def load(source: str) -> Template:
         if not path.is_file():
             raise UsageError(f"prompt file {source} does not exist")
         data = _yaml(path.read_text(encoding="utf-8"), source)
-        return Template.parse(source, _convert(data) if "method" in data else data)
+        return Template.parse(source, _convert(data, source) if "method" in data else data)
     if source not in names():
         raise UsageError(f"there is no prompt {source!r}{nearest(source, names())}")
     return Template.parse(source, _yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source))
@@ -67,7 +69,7 @@ def _from_rank_llm(name: str) -> dict[str, Any]:
     if not path.is_file():
         found = sorted(p.stem for p in folder.glob("*.yaml"))
         raise UsageError(f"rank-llm ships no prompt template {name!r}{nearest(name, found)}")
-    return _convert(_rank_llm_yaml(path))
+    return _convert(_rank_llm_yaml(path), path.name)
 
 
 def _rank_llm_yaml(path: Path) -> dict[str, Any]:
@@ -76,15 +78,19 @@ def _rank_llm_yaml(path: Path) -> dict[str, Any]:
     return _yaml("".join(line for line in lines if not line.startswith("output_")), path.name)
 
 
-def _convert(data: dict[str, Any]) -> dict[str, Any]:
+def _convert(data: dict[str, Any], source: str) -> dict[str, Any]:
     """RankLLM's listwise schema (prefix, body, suffix with {num}, {query}, {rank}, {candidate}) as ours."""
     method = data.get("method")
+    if method not in _RANK_LLM_FIELDS:
+        raise UsageError(f"{source} is a RankLLM template of method {method!r}; only the two listwise ones can be read")
+    if missing := [field for field in _RANK_LLM_FIELDS[method] if not isinstance(data.get(field), str)]:
+        raise UsageError(f"{source} is a RankLLM template without {', '.join(missing)}")
     system = [{"role": "system", "content": _jinja(data["system_message"])}] if data.get("system_message") else []
     if method == "singleturn_listwise":
-        body = _jinja(data["body"], rank="loop.index", candidate="passage")
-        user = _jinja(data["prefix"]) + "{% for passage in passages %}" + body + "{% endfor %}" + _jinja(data["suffix"])
+        body = _jinja(data["body"], rank="number", candidate="passage")
+        user = _jinja(data["prefix"]) + "{% for number, passage in numbered %}" + body + "{% endfor %}" + _jinja(data["suffix"])
         turns: list[dict[str, Any]] = [{"role": "user", "content": user}]
-    elif method == "multiturn_listwise":
+    else:
         passage = [
             {"role": "user", "content": _jinja(data["body_user"], rank="number", candidate="passage")},
             {"role": "assistant", "content": _jinja(data["body_assistant"], rank="number", candidate="passage")},
@@ -95,8 +101,6 @@ def _convert(data: dict[str, Any]) -> dict[str, Any]:
             {"each_passage": passage},
             {"role": "user", "content": _jinja(data["suffix_user"])},
         ]
-    else:
-        raise UsageError(f"RankLLM templates of method {method!r} can't be read, only the two listwise ones")
     return {"about": "a RankLLM template", "contract": "permutation", "messages": system + turns,
             "reminder": _LISTWISE_REMINDER}  # fmt: skip
 

@@ -15,6 +15,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Message, Prompt
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+_TRIAL = "a query"
 
 
 class Turn(BaseModel):
@@ -38,7 +39,10 @@ class TemplateFile(BaseModel):
 
 
 class Template:
-    """Renders prompts. The template sees ``query``, ``passages`` (a list of strings) and ``count``."""
+    """Renders prompts. The template sees ``query``, ``passages`` (strings), ``numbered`` (pairs from 1) and ``count``.
+
+    ``loop.index`` would do for the numbers, but costs a security check of the sandbox for each.
+    """
 
     def __init__(self, name: str, spec: TemplateFile) -> None:
         self.name, self.spec = name, spec
@@ -51,9 +55,17 @@ class Template:
     def parse(cls, name: str, data: Mapping[str, Any]) -> Template:
         """A template from the YAML's mapping. UsageError with what is wrong in it."""
         try:
-            return cls(name, TemplateFile.model_validate(data))
-        except (ValidationError, TemplateError) as error:
-            raise UsageError(f"prompt {name} can't be used: {str(error).splitlines()[-1].strip()}") from error
+            template = cls(name, TemplateFile.model_validate(data))
+            trial = template.render(_TRIAL, ["", ""])
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}"
+            raise UsageError(f"prompt {name} can't be used: {what}") from None
+        except TemplateError as error:
+            raise UsageError(f"prompt {name} can't be used: {error}") from error
+        if not any(_TRIAL in message.content for message in trial.messages):
+            raise UsageError(f"prompt {name} can't be used: it does not show the query")
+        return template
 
     @cached_property
     def sha256(self) -> str:
@@ -61,13 +73,14 @@ class Template:
         return hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()
 
     def render(self, query: str, passages: Sequence[str]) -> Prompt:
-        values = {"query": query, "passages": passages, "count": len(passages)}
+        numbered = list(enumerate(passages, 1))
+        values = {"query": query, "passages": passages, "numbered": numbered, "count": len(passages)}
         messages: list[Message] = []
         for turn, content, repeated in self._turns:
             if repeated:
                 messages += [
                     Message(t.role, c.render(values, number=i, passage=passage))
-                    for i, passage in enumerate(passages, 1)
+                    for i, passage in numbered
                     for t, c in repeated
                 ]
             else:

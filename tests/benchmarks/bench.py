@@ -1,0 +1,165 @@
+"""What the client costs, beside its targets, with a rival and a minimal client measured in the same run.
+
+    python tests/benchmarks/bench.py [--quick]      # a table on stdout, and build/bench.json
+
+A stub server with the latency of a continuously batching one and a known right answer for every window stands for the
+model, so only the client is measured. Stub and harness are looked for in $REASONRANK_PEER (default ../shared/peer).
+Timings are of whole processes; on a shared machine only the ratios of one run mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pyserini_reasonrank.embedded import ensure_embedded
+from pyserini_reasonrank.tables import table
+
+ROOT = Path(__file__).parents[2]
+PEER = Path(os.environ.get("REASONRANK_PEER") or ROOT.parent / "shared" / "peer")
+WATCH = Path(__file__).with_name("first_result.py")
+SCALE = "0.1"  # the server is ten times faster than 2 ms a token: what is left is the client
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure. ``target`` is the most it may be (for ``share``, the least); None for a figure to compare with."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.unit == "share" else self.value <= self.target
+
+
+def startup() -> Iterator[Row]:
+    """What every Python of the environment pays for the start-up file, and what an import brings with it."""
+    times = [sum(_imported("pass").values()) for _ in range(31)]
+    yield Row("start-up file, no --rerank", statistics.median(times) / 1000, "ms", 1.0)
+    yield Row("modules of ours at start", len(_imported("pass")), "modules", 2)
+    heavy = "import pyserini_reasonrank, sys; print(len({'torch', 'pyserini'} & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout
+    yield Row("torch or pyserini imported with the package", int(found), "modules", 0)
+
+
+def _imported(code: str) -> dict[str, int]:
+    """Modules of ours that ``python -c code`` imports, with the microseconds each takes by itself."""
+    said = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    lines = re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(pyserini_reasonrank[\w.]*)", said.stderr)
+    return {name: int(own) for own, name in lines}
+
+
+def ours(extra: str = "") -> str:
+    """The command line of this project as a client of the harness."""
+    return (
+        f"{shlex.quote(sys.executable)} -m pyserini_reasonrank rerank --run {{run}} --topics {{topics}} --corpus {{corpus}} "
+        "--output {out_trec} --rerank reasonrank --rerank.model {model} --rerank.engine.name openai "
+        "--rerank.engine.base_url {base_url} --rerank.engine.concurrency {bs} "
+        f"--rerank.passage_tokens 512 --rerank.depth {{depth}} {extra}"
+    )
+
+
+class Harness:
+    """Runs clients against the stub, one fresh stub and one fresh client each."""
+
+    def __init__(self, model: Path) -> None:
+        self.environment = os.environ | {"PEER_MODEL": str(model), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+    def run(self, client: str, width: int, replicas: int, command: str = "") -> dict[str, Any]:
+        """One run's figures. RuntimeError with the end of what was said if it fails."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "out.jsonl")
+            words = ["--client", client, "--batch-size", str(width), "--replicas", str(replicas), "--scale", SCALE]
+            words += ["--out", str(out), "--name", "ours", "--cmd", command] if command else ["--out", str(out)]
+            done = subprocess.run(
+                [sys.executable, str(PEER / "measure_rankllm.py"), *words],
+                capture_output=True, text=True, env=self.environment, cwd=folder, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise RuntimeError(f"{client}: {done.stderr[-400:]}")
+            figures: dict[str, Any] = json.loads(out.read_text().splitlines()[-1])
+            return figures
+
+    def first_result(self, width: int, replicas: int) -> float:
+        """Seconds of a run until the first finished query is on disk, as a share of the whole run."""
+        with tempfile.TemporaryDirectory() as folder:
+            seen = Path(folder, "seen.json")
+            watched = f"{shlex.quote(sys.executable)} {WATCH} {seen} {{out_trec}} {ours()}"
+            self.run("cmd", width, replicas, watched)
+            times = json.loads(seen.read_text())
+        return float(times["first"] / times["whole"])
+
+
+def client(harness: Harness, replicas: int, bound: float, rivals: bool) -> Iterator[Row]:
+    """Ours, a minimal asyncio client and RankLLM on the same queries."""
+    queries = 43 * replicas
+    own = harness.run("cmd", 128, replicas, ours())
+    yield Row(f"{queries} queries: CPU a window", own["cpu_ms_per_window"], "ms", 2.0)
+    yield Row(f"{queries} queries: wall / bound", own["ratio"], "ratio", bound)
+    yield Row(f"{queries} queries: peak RSS", own["rss_peak_mb"], "MB", 300)
+    yield Row(f"{queries} queries: lists right", own["right"], "share", 1.0)
+    yield Row(f"{queries} queries: first result / whole run", harness.first_result(128, replicas), "ratio", 0.75)
+    least = harness.run("async", 128, replicas)
+    yield Row(f"{queries} queries: minimal client, CPU a window", least["cpu_ms_per_window"], "ms")
+    yield Row(f"{queries} queries: minimal client, wall / bound", least["ratio"], "ratio")
+    if rivals:
+        rival = harness.run("rankllm", 128, replicas)
+        yield Row(f"{queries} queries: RankLLM, CPU a window", rival["cpu_ms_per_window"], "ms")
+        yield Row(f"{queries} queries: RankLLM, wall / bound", rival["ratio"], "ratio")
+        yield Row(f"{queries} queries: RankLLM, peak RSS", rival["rss_peak_mb"], "MB")
+        yield Row(f"{queries} queries: RankLLM, lists right", rival["right"], "share")
+
+
+def measure(quick: bool) -> Iterator[Row]:
+    yield from startup()
+    if not PEER.is_dir():
+        print(f"no stub server at {PEER}: the client is not measured (REASONRANK_PEER names its folder)", file=sys.stderr)
+        return
+    harness = Harness(ensure_embedded(None, progress=True))
+    yield from client(harness, 1, 1.10, rivals=True)
+    if quick:
+        return
+    yield from client(harness, 10, 1.25, rivals=True)
+    for width in (512, 2048):
+        wide = harness.run("cmd", width, 10, ours())
+        yield Row(f"430 queries, {width:,} in flight: lists right", wide["right"], "share", 1.0)
+        yield Row(f"430 queries, {width:,} in flight: wall / bound", wide["ratio"], "ratio", 1.25)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="43 queries only")
+    options = parser.parse_args()
+    rows = []
+    for row in measure(options.quick):
+        rows.append(row)
+        print(f"{row.name}: {row.value:.3g} {row.unit}", file=sys.stderr, flush=True)
+    marks = {True: "met", False: "MISSED", None: ""}
+    cells = [
+        [r.name, f"{r.value:.3g}", r.unit, "" if r.target is None else f"{r.target:g}", marks[r.met]] for r in rows
+    ]
+    print(table(["figure", "value", "unit", "target", ""], cells, left=(0, 2, 4)))
+    path = ROOT / "build" / "bench.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps([asdict(r) | {"met": r.met} for r in rows], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

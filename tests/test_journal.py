@@ -1,0 +1,224 @@
+"""The journal: what was paid for is never lost, whatever kills the run, and what is read back is what was written."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.journal import Journal, call_key, export, read_answers
+from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Sampling, Status
+
+PROMPT = Prompt((Message("system", "a"), Message("user", "b")), prefill="c")
+SAMPLING = Sampling(temperature=0.5)
+FULL = Completion("<think>é🤖</think>\n[1]", "length", 12, 34, 0.5, {"true": -0.25, "false": -1.5})
+
+
+def call(qid: str = "q", number: int = 0, sample: int = 0) -> Call:
+    return Call(qid, number, ("d1", "d 2"), lambda gains: "", lambda gains, choices: {}, sample)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "new" / "run.journal.sqlite", "tag")
+    yield journal
+    journal.close()
+
+
+def reopened(journal: Journal) -> Journal:
+    journal.close()
+    return Journal(journal.path, journal.run)
+
+
+def test_a_call_on_record_is_found_again_now_and_later(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite", "tag")
+    assert journal.find("key") is None
+    asyncio.run(journal.add("key", call(), SAMPLING, FULL))
+    assert journal.find("key") == FULL
+    journal = reopened(journal)
+    assert journal.find("key") == FULL
+    assert journal.find("other") is None
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        call_key("identity 2", PROMPT, SAMPLING, 0),
+        call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, 0),
+        call_key("identity", replace(PROMPT, prefill=""), SAMPLING, 0),
+        call_key("identity", Prompt((Message("system", "a"), Message("assistant", "b")), prefill="c"), SAMPLING, 0),
+        call_key("identity", Prompt((Message("system", "au"), Message("ser", "b")), prefill="c"), SAMPLING, 0),
+        call_key("identity", Prompt((Message("system", "a"),), prefill="c"), SAMPLING, 0),
+        call_key("identity", PROMPT, replace(SAMPLING, temperature=0.0), 0),
+        call_key("identity", PROMPT, replace(SAMPLING, extra={"top_n": 1}), 0),
+        call_key("identity", PROMPT, replace(SAMPLING, choices=("true", "false")), 0),
+        call_key("identity", PROMPT, SAMPLING, 1),
+    ],
+)
+def test_all_that_decides_an_answer_is_in_its_key(other: str) -> None:
+    key = call_key("identity", PROMPT, SAMPLING, 0)
+    assert key == call_key("identity", replace(PROMPT), replace(SAMPLING), 0)
+    assert other != key
+
+
+def test_hundreds_of_calls_at_once_are_all_kept(journal: Journal) -> None:
+    async def run() -> None:
+        await asyncio.gather(*(journal.add(str(i), call(number=i), SAMPLING, Completion(str(i))) for i in range(500)))
+
+    asyncio.run(run())
+    assert [journal.find(str(i)) for i in range(500)] == [Completion(str(i)) for i in range(500)]
+
+
+def test_others_may_read_while_it_is_written(journal: Journal) -> None:
+    async def run() -> list[int]:
+        seen = []
+        for number in range(5):
+            await journal.add(str(number), call(number=number), SAMPLING, FULL)
+            seen.append(len(read_answers(journal.path)))
+        return seen
+
+    assert asyncio.run(run()) == [1, 2, 3, 4, 5]
+
+
+def test_an_abandoned_call_that_was_answered_is_kept_for_the_next_run(journal: Journal) -> None:
+    async def run() -> None:
+        task = asyncio.create_task(journal.add("key", call(), SAMPLING, FULL))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    again = reopened(journal)
+    assert again.find("key") == FULL
+
+
+def test_export_gives_judgements_with_their_calls_in_the_order_asked(journal: Journal) -> None:
+    cut, closed, retold = Completion("<think>cut", "length"), Completion("[1]"), Completion("[2] > [1]")
+
+    async def run() -> None:
+        for number in (10, 9):
+            await journal.add(f"{number} cut", call("b", number), SAMPLING, cut)
+            await journal.add(f"{number} closed", call("b", number), SAMPLING, closed)
+            await journal.add(f"{number} retold", call("b", number, sample=1), SAMPLING, retold)
+            journal.judged(call("b", number), Judgement((1, 0), Status.REPAIRED, "because", 1, None, "asked twice"))
+        await journal.add("a", call("a"), SAMPLING, FULL)
+        journal.judged(call("a"), Judgement((0, 1), Status.OK, score=0.5))
+
+    asyncio.run(run())
+    again = reopened(journal)
+    again.close()
+    records = list(export(journal.path))
+    assert [(r["qid"], r["call"]) for r in records] == [("a", 0), ("b", 9), ("b", 10)]
+    assert [r["qid"] for r in export(journal.path, "a")] == ["a"]
+    assert list(export(journal.path, "c")) == []
+    repaired = records[2]
+    assert (repaired["run"], repaired["docids"], repaired["order"]) == ("tag", ["d1", "d 2"], ["d 2", "d1"])
+    assert (repaired["status"], repaired["filled"], repaired["detail"]) == ("repaired", 1, "asked twice")
+    assert [c["text"] for c in repaired["calls"]] == ["<think>cut", "[1]", "[2] > [1]"]
+    assert records[0]["calls"][0]["prompt_tokens"] == 12
+    assert records[0]["calls"][0]["choices"] == {"true": -0.25, "false": -1.5}
+
+
+def test_the_answer_that_replays_a_question_is_its_last(journal: Journal) -> None:
+    async def run() -> None:
+        for key in ("z", "a", "m"):  # whatever the order of their keys
+            await journal.add(key, call(), SAMPLING, Completion(key))
+        await journal.add("b", call("q", 1, sample=1), SAMPLING, Completion("second"))
+
+    asyncio.run(run())
+    assert read_answers(journal.path) == {("q", 0): Completion("m"), ("q", 1): Completion("second")}
+
+
+def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
+    text, other, empty = tmp_path / "run.txt", tmp_path / "other.sqlite", tmp_path / "folder"
+    text.write_text("q Q0 d 1 1.0 tag\n" * 100)
+    empty.mkdir()
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    for path in (text, empty):
+        with pytest.raises(UsageError, match=path.name):
+            Journal(path, "tag")
+    assert text.read_text() == "q Q0 d 1 1.0 tag\n" * 100
+    for path in (text, other, tmp_path / "none", empty):
+        with pytest.raises(UsageError, match=path.name):
+            list(export(path))
+        with pytest.raises(UsageError, match=path.name):
+            read_answers(path)
+
+
+def test_a_write_that_fails_ends_the_run_instead_of_hanging_it(journal: Journal) -> None:
+    async def run() -> None:
+        with pytest.raises(Failure, match=r"run\.journal\.sqlite can't be written"):
+            await asyncio.wait_for(journal.add("key", call(), SAMPLING, Completion("\ud83d")), 20)
+
+    asyncio.run(run())
+
+
+def test_a_locked_disk_ends_the_run_too(journal: Journal) -> None:
+    with sqlite3.connect(journal.path) as connection:
+        connection.execute("DROP TABLE calls")
+
+    async def run() -> None:
+        with pytest.raises(Failure, match="can't be written"):
+            await asyncio.wait_for(journal.add("key", call(), SAMPLING, FULL), 20)
+
+    asyncio.run(run())
+
+
+WRITER = textwrap.dedent(
+    """
+    import asyncio, os, sys
+    from pathlib import Path
+    from pyserini_reasonrank.journal import Journal
+    from pyserini_reasonrank.records import Call, Completion, Judgement, Sampling, Status
+
+    journal = Journal(Path(sys.argv[1]), "tag")
+    first = int(sys.argv[2])
+
+    async def work(worker):
+        for i in range(10**6):
+            number = first + 100 * i + worker
+            call = Call("q", number, ("d",), lambda gains: "", lambda gains, choices: {})
+            await journal.add(f"key {number}", call, Sampling(), Completion(f"answer {number} " * 50))
+            journal.judged(call, Judgement((0,), Status.OK))
+            os.write(1, f"{number}\\n".encode())
+
+    async def main():
+        await asyncio.gather(*map(work, range(20)))
+
+    asyncio.run(main())
+    """
+)
+
+
+def test_killed_at_any_moment_no_committed_call_is_lost_and_the_file_is_whole(tmp_path: Path) -> None:
+    path, told, chance = tmp_path / "j.sqlite", set[int](), random.Random(7)
+    for attempt in range(6):
+        command = [sys.executable, "-c", WRITER, str(path), str(attempt * 10**7)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            told.add(int(process.stdout.readline()))
+            time.sleep(chance.uniform(0, 0.15))
+            process.send_signal(signal.SIGKILL)
+            told |= set(map(int, process.stdout.read().rpartition(b"\n")[0].split()))
+        assert process.returncode == -signal.SIGKILL
+        journal = Journal(path, "tag")
+        for number in told:
+            assert journal.find(f"key {number}") == Completion(f"answer {number} " * 50)
+        journal.close()
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert len(told) > 100
