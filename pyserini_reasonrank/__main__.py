@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NoReturn
 
 from pyserini_reasonrank import config
 from pyserini_reasonrank.errors import UsageError
@@ -54,8 +55,22 @@ def _about(command: Command) -> str:
     return (command.__doc__ or "").splitlines()[0]
 
 
-def _parser(command: Command, name: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=_about(command), allow_abbrev=False)
+class _Parser(argparse.ArgumentParser):
+    """argparse that says what is wrong in one sentence, with the nearest flag for one it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; {self.prog} --help says more")
+
+    def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
+            if flag not in known:
+                raise UsageError(f"{self.prog} has no flag {flag}{nearest(flag, known)}")
+        return super().parse_args(words)
+
+
+def _parser(command: Command, name: str) -> _Parser:
+    return _Parser(prog=f"{PROGRAM} {name}", description=_about(command), allow_abbrev=False)
 
 
 def rerank_command(argv: list[str]) -> int:
@@ -101,6 +116,8 @@ async def _rerank(plan: Plan, options: argparse.Namespace, command: Sequence[str
             texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), "--candidates", str(candidates)))
             requests = follow(candidates, texts, depth)
         first = options.run or options.candidates
+        if options.output.resolve() == first.resolve():
+            raise UsageError(f"--output {options.output} would overwrite the first stage: name another file")
         task = Task(requests, options.output, first, str(options.topics or first), command,
                     RunFormat(options.output_format), queries)  # fmt: skip
         return await rerank(plan, task)

@@ -24,7 +24,7 @@ from pyserini_reasonrank.resources import conf, yaml_names
 from pyserini_reasonrank.suggest import nearest, validated
 
 PREFIX = "--rerank"
-MODELLESS = ("recorded", "oracle", "faulty")
+MODELLESS = ("recorded", "oracle")
 
 Tree = dict[str, Any]
 
@@ -108,10 +108,10 @@ def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
         given = merge(_yaml_file(str(flags["config"])), {k: v for k, v in flags.items() if k != "config"})
     asked = merge(own, given)
     _check_names(asked)
-    engine = asked.get("engine", {}).get("name", AUTO)
+    engine = answering(asked.get("engine", {}))
     model, warnings = asked.get("model", AUTO), list[str]()
     if engine in MODELLESS:
-        model = engine
+        model = asked["engine"].get("name")
     elif model == AUTO and engine != "openai":
         model = choose(asked.get("checkpoint"))
     known = known_models().get(str(model))
@@ -132,6 +132,14 @@ def _check_names(tree: Tree) -> None:
     for name in sampling if isinstance(sampling, dict) else ():
         if name not in SamplingSettings.model_fields and get_close_matches(name, SamplingSettings.model_fields, 1, 0.85):
             raise UsageError(f"{PREFIX}.sampling.{name} is not known{nearest(name, SamplingSettings.model_fields)}")
+
+
+def answering(engine: Mapping[str, Any]) -> str:
+    """The name of the engine that answers in the end: of a faulty one, the one inside."""
+    inner = engine.get("inner", {})
+    if engine.get("name") == "faulty" and isinstance(inner, Mapping):
+        return answering({"name": "oracle", **inner})
+    return str(engine.get("name", AUTO))
 
 
 def reranker(name: str) -> Tree:

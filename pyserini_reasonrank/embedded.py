@@ -80,7 +80,9 @@ def _make(folder: Path, progress: bool) -> None:
         made = Path(scratch) / "model"
         # In a process of its own: its memory and its chatter end with it.
         if problem := _run(["-m", "pyserini_reasonrank.embedded", str(gguf), str(made)], progress):
-            raise UsageError(f"The embedded model could not be converted ({problem}): pip install torch transformers gguf.")
+            raise UsageError(
+                f"The embedded model could not be converted ({problem}): pip install torch transformers gguf."
+            )
         (made / "NOTICE").write_text(NOTICE, encoding="utf-8")
         made.rename(folder)
 

@@ -13,7 +13,7 @@ from typing import Any
 from pyserini_reasonrank.corpus import corpus_texts, document_text
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.records import Candidate, Query, Request
-from pyserini_reasonrank.runs import read_run
+from pyserini_reasonrank.runs import read_lines, read_run
 from pyserini_reasonrank.topics import read_topics
 
 POLL = 0.05  # seconds between looks at a file that is being written
@@ -27,7 +27,7 @@ class HostFailed(Failure):
         self.exit_code = status if status > 0 else 1
 
 
-def parse_request(line: str, where: str, number: int, depth: int) -> Request:
+def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
     """A candidates line, ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``.
 
     Other names for the text of a document are taken too; below ``depth`` a candidate needs none. UsageError beginning
@@ -56,12 +56,9 @@ def _text(candidate: Mapping[str, Any], needed: bool, where: str) -> str:
 
 
 async def from_file(path: Path, depth: int) -> AsyncIterator[Request]:
-    """Requests of a candidates file, read as they are wanted."""
-    if not path.is_file():
-        raise UsageError(f"the candidates file {path} does not exist")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines):
-            yield parse_request(line, f"{path}, line {number + 1}", number, depth)
+    """Requests of a candidates file, plain or gzipped, read as they are wanted. UsageError if it is missing or empty."""
+    for number, (where, line) in enumerate(read_lines(path)):
+        yield parse_request(line, where, number, depth)
 
 
 @asynccontextmanager
@@ -92,7 +89,7 @@ async def follow(path: Path, process: asyncio.subprocess.Process, depth: int) ->
         position += len(data)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            yield parse_request(line.decode(), f"{path.name}, line {number + 1}", number, depth)
+            yield parse_request(line, f"{path.name}, line {number + 1}", number, depth)
             number += 1
         if status is not None:
             return

@@ -49,12 +49,12 @@ class Journal:
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
             self._reader.executescript(_SCHEMA)
             held = dict(self._reader.execute("SELECT key, text IS NOT NULL FROM calls"))
-        except sqlite3.DatabaseError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             raise UsageError(f"{path} can't be used as a journal: {error}; name another with --rerank.journal") from error
         self._held: set[str] = set(held)
         self._queue: SimpleQueue[Write | None] = SimpleQueue()

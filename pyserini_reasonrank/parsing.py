@@ -113,6 +113,28 @@ def read_permutation(
     return Judgement(order, Status.REPAIRED if detail else Status.OK, parts.reasoning, filled, detail=detail)
 
 
+def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[int | None, Judgement]:
+    """The one passage an LLM named among ``n`` (its position, from 0), and the judgement that puts nothing in order yet.
+
+    The published rule takes nothing but ``[3]`` in the answer (Rank-R1, section 3.1). Here an answer that names one
+    shown passage in another form counts too, as repaired; one that names several is no answer.
+    """
+    kept = tuple(range(n))
+    if bad := unanswered(completion):
+        return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
+    parts = split(completion.text, cut=tags and completion.finish_reason == "length")
+    if parts.answer is None:
+        return None, Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
+    named = {i - 1 for i in identifiers(parts.answer) if 1 <= i <= n}
+    if len(named) != 1:
+        detail = "several labels in the answer" if named else "no label of a shown passage in the answer"
+        return None, Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=detail)
+    [position] = named
+    exact = parts.answer.strip() == f"[{position + 1}]" and parts.tagged >= tags
+    detail = "" if exact else "a label in another form"
+    return position, Judgement(kept, Status.OK if exact else Status.REPAIRED, parts.reasoning, detail=detail)
+
+
 def unanswered(completion: Completion) -> Status | None:
     """The status of a completion that holds no answer whatever the judge; None where there is text to read."""
     if completion.error is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.metadata import Provenance, sidecar, write_metadata
 from pyserini_reasonrank.planning import Plan
@@ -136,6 +136,8 @@ async def _serve(
     async def noted() -> AsyncIterator[Request]:
         async for request in requests:
             fitter.check(request.query)
+            if request.query.qid in counts:
+                raise UsageError(f"query {request.query.qid} comes twice; a topic is reranked once")
             counts[request.query.qid] = len(request.candidates)
             progress.expect(plan.cost(len(request.candidates)).calls)
             yield request

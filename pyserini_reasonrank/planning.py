@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.config import MODELLESS, PREFIX, Settings, tag
+from pyserini_reasonrank.config import MODELLESS, PREFIX, Settings, answering, tag
 from pyserini_reasonrank.engines import Capability, Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.explain import Cost, predict
@@ -99,12 +99,12 @@ def plan(settings: Settings, warnings: Sequence[str] = ()) -> Plan:
 
 def _engine(settings: Settings, judge: type[Judge]) -> Engine[Any]:
     given = dict(settings.engine)
-    name = given.pop("name", AUTO)
+    name, answers = given.pop("name", AUTO), answering(settings.engine)
     if name == AUTO:
-        name = _best_engine()
-    if name in MODELLESS or (name == "openai" and settings.model == AUTO):
+        name = answers = _best_engine()
+    if answers in MODELLESS or (answers == "openai" and settings.model == AUTO):
         model = Model(settings.model, settings.model, context=settings.max_model_len)
-    elif name == "openai":  # the server has the weights: its name for them is taken as it is
+    elif answers == "openai":  # the server has the weights: its name for them is taken as it is
         model = Model(settings.model, settings.model, settings.revision, settings.adapter, settings.max_model_len)
     else:
         model = resolve(
@@ -118,7 +118,7 @@ def _engine(settings: Settings, judge: type[Judge]) -> Engine[Any]:
         what = {Capability.CHOICES: "log-probabilities of given answers", Capability.PREFILL: "answers we begin"}
         raise UsageError(
             f"the {judge.kind} judge needs {' and '.join(what.get(m, m) for m in sorted(missing))}, which the {name} engine "
-            f"does not give{remedy if name == 'openai' else ''}"
+            f"does not give{remedy if answers == 'openai' else ''}"
         )
     return engine
 

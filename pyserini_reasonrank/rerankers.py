@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pyserini_reasonrank.journal import Journal, call_key
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.prompts.budget import Fitter, Prepared
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Request, Sampling, Status
-from pyserini_reasonrank.scheduling import Lane
+from pyserini_reasonrank.scheduling import Lane, first_of
 from pyserini_reasonrank.strategies import Strategy
 
 
@@ -78,22 +78,26 @@ class Reranker:
         if n:
             head = replace(request, candidates=request.candidates[:n])
             prepared = await asyncio.to_thread(self.fitter.prepare, head)
-            order = await self.strategy(n, self._bind(head, prepared, statuses), **self.options)
+            order = await self._order(head, prepared, statuses)
         if sorted(order) != list(range(n)):
             raise Failure(f"the strategy returned no permutation for query {request.query.qid}: {order}")
         tail = range(n, len(request.candidates))
         return Ranking(request, (*order, *tail), statuses, time.monotonic() - began)
 
-    def _bind(self, request: Request, prepared: Prepared, statuses: Counter[Status]) -> Callable[[Sequence[int]], Awaitable[Any]]:
-        """The judge, bound to one query: what a strategy asks with."""
+    async def _order(self, request: Request, prepared: Prepared, statuses: Counter[Status]) -> list[int]:
+        """The strategy's order, with the judge bound to one query. A question that fails ends the others."""
         numbers = iter(range(1 << 30))
+        try:
+            async with asyncio.TaskGroup() as questions:
 
-        async def question(indices: Sequence[int]) -> Any:
-            judgement = await self._question(request, prepared, indices, next(numbers))
-            statuses[judgement.status] += 1
-            return self.judge.outcome(judgement, indices)
+                async def judge(indices: Sequence[int]) -> Any:
+                    judgement = await questions.create_task(self._question(request, prepared, indices, next(numbers)))
+                    statuses[judgement.status] += 1
+                    return self.judge.outcome(judgement, indices)
 
-        return question
+                return await self.strategy(len(request.candidates), judge, **self.options)
+        except BaseExceptionGroup as errors:
+            raise first_of(errors) from None
 
     async def _question(self, request: Request, prepared: Prepared, indices: Sequence[int], number: int) -> Judgement:
         docids = tuple(request.candidates[i].docid for i in indices)

@@ -79,7 +79,8 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     requests = []
     for number, (qid, size) in enumerate({"long": 25, "7": 7, "single": 1, "nothing": 0}.items()):
         candidates = tuple(
-            Candidate(f"{qid}-d{i}", 30.0 - i, f"Passage {i} says what there is to say of topic {number}.") for i in range(size)
+            Candidate(f"{qid}-d{i}", 30.0 - i, f"Passage {i} says what there is to say of topic {number}.")
+            for i in range(size)
         )
         requests.append(Request(Query(qid, f"what is topic {number}"), candidates, number))
     found = Collection(

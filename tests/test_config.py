@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from pyserini_reasonrank import config
+from pyserini_reasonrank import config, memory
 from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.helptext import flags_help
@@ -65,7 +66,11 @@ def test_ours_and_the_bare_switch_side_by_side() -> None:
 
 def test_quoted_words_stay_whole() -> None:
     words = ["--topics", "my topics.tsv", "--rerank", "a", "--rerank.corpus", "my corpus.jsonl", "--title", "", "x\ny"]
-    assert config.lift(words) == ("a", {"corpus": "my corpus.jsonl"}, ["--topics", "my topics.tsv", "--title", "", "x\ny"])
+    assert config.lift(words) == (
+        "a",
+        {"corpus": "my corpus.jsonl"},
+        ["--topics", "my topics.tsv", "--title", "", "x\ny"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,8 @@ def test_flags_go_over_the_file_goes_over_the_checkpoint_goes_over_the_reranker(
 
 def test_a_file_may_hold_all_that_flags_can_say(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    words = ["--rerank.engine.name", "oracle", "--rerank.depth", "7", "--rerank.strategy.window_size", "4", "--rerank.strategy.stride", "2"]
+    words = ["--rerank.engine.name", "oracle", "--rerank.depth", "7"]
+    words += ["--rerank.strategy.window_size", "4", "--rerank.strategy.stride", "2"]
     file.write_text(yaml.safe_dump(flags(*words)))
     assert settings("reasonrank", "--rerank.config", str(file)) == settings("reasonrank", *words)
 
@@ -140,7 +146,11 @@ def test_another_strategy_judge_or_engine_does_not_inherit_the_old_ones_settings
     under = {"engine": {"name": "openai", "base_url": "u", "concurrency": 3}}
     assert config.merge(under, {"engine": {"name": "oracle"}}) == {"engine": {"name": "oracle"}}
     assert config.merge(under, {"engine": {"name": "openai", "concurrency": 5}})["engine"]["base_url"] == "u"
-    assert config.merge(under, {"engine": {"concurrency": 5}})["engine"] == {"name": "openai", "base_url": "u", "concurrency": 5}
+    assert config.merge(under, {"engine": {"concurrency": 5}})["engine"] == {
+        "name": "openai",
+        "base_url": "u",
+        "concurrency": 5,
+    }
 
 
 def test_merging_changes_neither_side() -> None:
@@ -154,7 +164,12 @@ def test_a_checkpoint_brings_its_own_prompt_and_sampling() -> None:
     assert made.prompt == "rank_llm:reasonrank_template"
     qwen3 = settings("reasonrank", "--rerank.model", "reasonrank-8b").sampling
     assert (qwen3.temperature, qwen3.top_p, qwen3.top_k) == (0.6, 0.95, 20)
-    assert settings("reasonrank", "--rerank.model", "reasonrank-8b", "--rerank.sampling.temperature", "0").sampling.temperature == 0
+    assert (
+        settings(
+            "reasonrank", "--rerank.model", "reasonrank-8b", "--rerank.sampling.temperature", "0"
+        ).sampling.temperature
+        == 0
+    )
 
 
 def test_a_checkpoints_prompt_that_is_not_installed_gives_ours_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +194,28 @@ def test_every_known_checkpoint_has_settings_that_can_be_used(name: str) -> None
     made = settings("reasonrank", "--rerank.model", name)
     assert sources.load(made.prompt).contract == "permutation"
     assert name == made.model
+
+
+def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
+    def model(*words: str) -> Model:
+        return plan(settings("reasonrank", *words)).engine.model
+
+    assert model("--rerank.engine.name", "oracle", "--rerank.model", "x").source == "oracle"
+    assert model("--rerank.engine.name", "openai").source == "auto"
+    assert model("--rerank.engine.name", "openai", "--rerank.model", "any/name").source == "any/name"
+    faulty = ["--rerank.engine.name", "faulty", "--rerank.engine.inner.name"]
+    assert model(*faulty, "recorded", "--rerank.model", "x").source == "faulty"
+    assert model(*faulty, "openai", "--rerank.model", "any/name").source == "any/name"
+    assert model(*faulty, "openai").source == "auto"
+    assert model(*faulty, "transformers", "--rerank.model", str(tmp_path)).source == str(tmp_path)
+
+
+@pytest.mark.parametrize(("free", "chosen"), [(0, "smollm2-135m"), (10, "smollm2-135m"), (80, "reasonrank-7b")])
+def test_auto_is_the_checkpoint_where_it_can_be_held(free: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [memory.Device("cuda:0", "GPU", free * 10**9, 80 * 10**9)] if free else []
+    monkeypatch.setattr(memory, "accelerators", lambda: devices)
+    assert settings("reasonrank").model == chosen
+    assert settings("reasonrank").checkpoint == "reasonrank-7b"
 
 
 # --- every flag arrives
@@ -214,13 +251,23 @@ def test_general_flags(name: str, text: str, value: Any) -> None:
     assert getattr(made, name) == value
 
 
-SAMPLING = {"temperature": 0.5, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "max_tokens": 77, "seed": 3, "stop": ["END", "x"]}
+SAMPLING = {
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 5,
+    "min_p": 0.1,
+    "max_tokens": 77,
+    "seed": 3,
+    "stop": ["END", "x"],
+}
 
 
 def test_sampling_flags_reach_the_engine() -> None:
     assert set(SAMPLING) == set(config.SamplingSettings.model_fields)
     words = [word for name, value in SAMPLING.items() for word in (f"--rerank.sampling.{name}", str(value))]
-    made = plan(settings("reasonrank", "--rerank.engine.name", "oracle", *words, "--rerank.sampling.repetition_penalty", "1.1"))
+    made = plan(
+        settings("reasonrank", "--rerank.engine.name", "oracle", *words, "--rerank.sampling.repetition_penalty", "1.1")
+    )
     sampling = made.judge.sampling
     assert {name: getattr(sampling, name) for name in SAMPLING} == SAMPLING | {"stop": ("END", "x")}
     assert sampling.extra == {"repetition_penalty": 1.1}
@@ -232,16 +279,29 @@ OTHER: dict[str, dict[str, Any]] = {
     "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
     "strategy full": {},
     "strategy pointwise": {},
-    "engine openai": {"concurrency": 9, "base_url": "http://x", "max_retries": 2, "timeout": 5.0, "continue_final_message": True},
+    "engine openai": {
+        "concurrency": 9,
+        "base_url": "http://x",
+        "max_retries": 2,
+        "timeout": 5.0,
+        "continue_final_message": True,
+    },
     "engine recorded": {"concurrency": 9, "path": "answers.jsonl"},
     "engine oracle": {"concurrency": 9, "qrels": "q.txt"},
-    "engine faulty": {"concurrency": 9, "inner": {"name": "recorded", "path": "p"}, "faults": {"empty": 0.25}, "seed": 4, "dies_after": 2},
-}  # fmt: skip
+    "engine faulty": {
+        "concurrency": 9,
+        "inner": {"name": "recorded", "path": "p"},
+        "faults": {"empty": 0.25},
+        "seed": 4,
+        "dies_after": 2,
+    },
+}
 
 
 def declared(what: str) -> dict[str, Any]:
     """The settings of a judge, strategy or engine, with their defaults."""
     kind, name = what.split()
+    model: type[BaseModel]
     if kind == "judge":
         model = JUDGES[name].Options
     elif kind == "strategy":
@@ -302,14 +362,24 @@ def test_help_names_every_flag_there_is() -> None:
         ("--rerank.sampling.temprature 0", "--rerank.sampling.temprature is not known; did you mean 'temperature'?"),
         ("--rerank.sampling.max_token 5", "--rerank.sampling.max_token is not known; did you mean 'max_tokens'?"),
         ("--rerank.strategy.windowsize 5", "--rerank.strategy.windowsize is not known; did you mean 'window_size'?"),
-        ("--rerank.strategy.window_size 1", "--rerank.strategy.window_size 1: input should be greater than or equal to 2"),
+        (
+            "--rerank.strategy.window_size 1",
+            "--rerank.strategy.window_size 1: input should be greater than or equal to 2",
+        ),
         ("--rerank.strategy.stride 21", "stride 21 is larger than window_size 20"),
         ("--rerank.strategy.name slidding", "--rerank.strategy.name 'slidding' is not known; did you mean 'sliding'?"),
-        ("--rerank.judge.kind permutations", "--rerank.judge.kind 'permutations' is not known; did you mean 'permutation'?"),
+        (
+            "--rerank.judge.kind permutations",
+            "--rerank.judge.kind 'permutations' is not known; did you mean 'permutation'?",
+        ),
         ("--rerank.judge.tag true", "--rerank.judge.tag is not known; did you mean 'tags'?"),
-        ("--rerank.judge.identifiers letters", "--rerank.judge.identifiers 'letters': input should be 'brackets' or 'digits'"),
+        (
+            "--rerank.judge.identifiers letters",
+            "--rerank.judge.identifiers 'letters': input should be 'brackets' or 'digits'",
+        ),
         ("--rerank.strategy.name pointwise", "the pointwise strategy needs a judge of kind score, not permutation"),
         ("--rerank.engine.name oracel", "there is no engine 'oracel'; did you mean 'oracle'?"),
+        ("--rerank.engine.name faulty --rerank.engine.inner oracle", "--rerank.engine.inner 'oracle'"),
         ("--rerank.engine.qrel q", "--rerank.engine.qrel is not known; did you mean 'qrels'?"),
         ("--rerank.engine.concurrency 0", "--rerank.engine.concurrency 0: input should be greater than or equal to 1"),
         ("--rerank.engine oracle", "--rerank.engine.name oracle"),
@@ -317,15 +387,25 @@ def test_help_names_every_flag_there_is() -> None:
         ("--rerank.judge score", "--rerank.judge.kind score"),
         ("--rerank.sampling 3", "--rerank.sampling"),
         ("--rerank.sampling.stop END", "--rerank.sampling.stop 'END'"),
-        ("--rerank.prompt listwise-reasonin", "there is no prompt 'listwise-reasonin'; did you mean 'listwise-reasoning'?"),
-        ("--rerank.prompt relevant-reasoning", "prompt relevant-reasoning is for a judge of kind score, not permutation"),
+        (
+            "--rerank.prompt listwise-reasonin",
+            "there is no prompt 'listwise-reasonin'; did you mean 'listwise-reasoning'?",
+        ),
+        (
+            "--rerank.prompt relevant-reasoning",
+            "prompt relevant-reasoning is for a judge of kind score, not permutation",
+        ),
         ("--rerank.config none.yaml", "--rerank.config none.yaml does not exist"),
         ("--rerank.depth.x 5 --rerank.depth 5", "--rerank.depth"),
         ("--rerank.depth 5 --rerank.depth.x 5", "--rerank.depth.x and --rerank.depth can't both be given"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(argv: str, says: str) -> None:
-    own = [] if "--rerank.engine" in argv and "qrel" not in argv and "concurr" not in argv else ["--rerank.engine.name", "oracle"]
+    own = (
+        []
+        if "--rerank.engine" in argv and "qrel" not in argv and "concurr" not in argv
+        else ["--rerank.engine.name", "oracle"]
+    )
     with pytest.raises(UsageError) as error:
         plan(*config.load("reasonrank", flags(*own, *argv.split())))
     assert says in str(error.value)
@@ -362,9 +442,11 @@ def test_an_unknown_reranker_is_refused_with_the_nearest() -> None:
 
 
 def test_a_judge_that_needs_probabilities_is_refused_where_the_engine_has_none() -> None:
-    with pytest.raises(UsageError, match="the score judge needs log-probabilities of given answers, which the recorded"):
+    with pytest.raises(
+        UsageError, match="the score judge needs log-probabilities of given answers, which the recorded"
+    ):
         plan(settings("rank1", "--rerank.engine.name", "recorded"))
-    with pytest.raises(UsageError, match="say --rerank.engine.continue_final_message true"):
+    with pytest.raises(UsageError, match=r"say --rerank\.engine\.continue_final_message true"):
         plan(settings("rank1", "--rerank.engine.name", "openai"))
     plan(settings("rank1", "--rerank.engine.name", "openai", "--rerank.engine.continue_final_message", "true"))
 

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import gc
 import json
+import re
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
 from typing import Any
@@ -26,6 +27,7 @@ from pyserini_reasonrank.records import Call, Completion, Message, Prompt, Sampl
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order [1] to [2]: é 🤖")))
 CALL = Call("q", 0, ("d1", "d2"), lambda gains: "", lambda gains, choices: {})
+GREEDY = Sampling()
 PROSE = "internal error: 20 of 30 workers are down, see [2] > [1]"
 
 
@@ -39,8 +41,9 @@ def message(content: str | None = "[2] > [1]", finish_reason: str = "stop", **fi
 def alternatives(**probabilities: float) -> dict[str, Any]:
     """An answer of one token with these likeliest alternatives, by their probability; a word with _ begins with a blank."""
     top = [{"token": t.replace("_", " "), "logprob": log(p)} for t, p in probabilities.items()]
-    answer = message(top[0]["token"])
-    answer["choices"][0]["logprobs"] = {"content": [{"token": top[0]["token"], "logprob": 0, "top_logprobs": top}]}
+    token = next(iter(probabilities)).replace("_", " ")
+    answer = message(token)
+    answer["choices"][0]["logprobs"] = {"content": [{"token": token, "logprob": 0, "top_logprobs": top}]}
     return answer
 
 
@@ -69,7 +72,9 @@ class Server:
 def respond(answer: Any) -> Response:
     """An answer as JSON; a number is an HTTP error, quickly retried; a string a page of text."""
     if isinstance(answer, int):
-        return Response(json.dumps({"error": {"message": PROSE}}), answer, {"retry-after-ms": "1"}, mimetype="application/json")
+        return Response(
+            json.dumps({"error": {"message": PROSE}}), answer, {"retry-after-ms": "1"}, mimetype="application/json"
+        )
     if isinstance(answer, str):
         return Response(answer, mimetype="text/html")
     return Response(json.dumps(answer), mimetype="application/json")
@@ -117,7 +122,7 @@ def nothing_left_open() -> Iterator[None]:
     assert [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)] == []
 
 
-def ask(server: Server, sampling: Sampling = Sampling(), prompt: Prompt = PROMPT, **options: Any) -> Completion:
+def ask(server: Server, sampling: Sampling = GREEDY, prompt: Prompt = PROMPT, **options: Any) -> Completion:
     return with_engine(lambda engine: engine.generate(prompt, sampling, CALL), server.url, **options)
 
 
@@ -132,7 +137,10 @@ def test_a_plain_question(server: Server) -> None:
     assert server.asked == [
         {
             "model": "m",
-            "messages": [{"role": "system", "content": "Assess."}, {"role": "user", "content": "Order [1] to [2]: é 🤖"}],
+            "messages": [
+                {"role": "system", "content": "Assess."},
+                {"role": "user", "content": "Order [1] to [2]: é 🤖"},
+            ],
             "temperature": 0.25,
             "top_p": 0.5,
             "max_tokens": 9,
@@ -294,7 +302,12 @@ def test_an_empty_answer_is_empty(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [message("I can't.", "content_filter"), message(None, refusal="I can't rank [2] over [1]."), message("[2] > [1]", refusal="No.")]
+    "answer",
+    [
+        message("I can't.", "content_filter"),
+        message(None, refusal="I can't rank [2] over [1]."),
+        message("[2] > [1]", refusal="No."),
+    ],
 )
 def test_a_refusal_is_one(server: Server, answer: dict[str, Any]) -> None:
     server.answers = [answer]
@@ -350,7 +363,9 @@ def test_1_is_told_from_10_by_the_token_that_follows(server: Server) -> None:
 
 
 def test_a_tokenizer_with_a_token_for_10(server: Server) -> None:
-    found = choose(server, GRADES, alternatives(**{"10": 0.7, "1": 0.2, "2": 0.1}), alternatives(**{"</": 0.9, "0": 0.1}))
+    found = choose(
+        server, GRADES, alternatives(**{"10": 0.7, "1": 0.2, "2": 0.1}), alternatives(**{"</": 0.9, "0": 0.1})
+    )
     assert exp(found.choices["10"]) == pytest.approx(0.7 + 0.02)
     assert exp(found.choices["1"]) == pytest.approx(0.18)
 
@@ -384,7 +399,9 @@ def test_two_servers_share_the_work(server: Server, second: Server) -> None:
 def test_as_many_calls_are_in_flight_as_the_settings_allow(server: Server) -> None:
     together = most = 0
     body = json.dumps(message()).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
     everyone = asyncio.Event()
 
     async def wait_for_the_others(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -447,7 +464,9 @@ def test_but_then_the_model_must_be_named(server: Server, models: Any) -> None:
         ask(server, model="auto")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "127.0.0.1:1/v1", "http://no.such.host.invalid/v1", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/v1", "127.0.0.1:1/v1", "http://no.such.host.invalid/v1", "nonsense"]
+)
 def test_a_server_that_is_down_is_named(url: str) -> None:
     with pytest.raises(UsageError, match=r"no server answers at .*--rerank\.engine\.base_url") as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), url)
@@ -455,7 +474,7 @@ def test_a_server_that_is_down_is_named(url: str) -> None:
 
 
 def test_the_second_server_is_greeted_too(server: Server) -> None:
-    with pytest.raises(UsageError, match="no server answers at http://127.0.0.1:1/"):
+    with pytest.raises(UsageError, match=re.escape("no server answers at http://127.0.0.1:1/")):
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), f"{server.url}, http://127.0.0.1:1/v1")
 
 
@@ -471,7 +490,9 @@ def test_no_endpoint_and_no_key_is_said() -> None:
     assert "--rerank.engine.base_url" in str(error.value)
 
 
-def test_the_key_and_the_endpoint_may_come_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_and_the_endpoint_may_come_from_the_environment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     assert with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), "").text == "[2] > [1]"
@@ -534,7 +555,8 @@ def test_a_start_that_is_cancelled_leaves_nothing_open(server: Server) -> None:
 
 
 def test_the_identity_is_the_models_and_not_the_servers(server: Server, second: Server) -> None:
-    engines = [OpenAI(Model("m", name), Options(base_url=url)) for name, url in (("a", server.url), ("a", second.url), ("b", server.url))]
+    servers = [("a", server.url), ("a", second.url), ("b", server.url)]
+    engines = [OpenAI(Model("m", name), Options(base_url=url)) for name, url in servers]
     first, other_server, other_model = (engine.identity(CALL) for engine in engines)
     assert first == other_server != other_model
 

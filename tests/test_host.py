@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -264,6 +265,27 @@ def test_bad_input_ends_the_search_and_leaves_no_file(
     assert "Traceback" not in done.stderr
     assert not list(collection.glob("first.txt*"))
     assert not (collection / "candidates.jsonl").exists()
+
+
+def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
+    (collection / "many.tsv").write_text("".join(f"{n}\tred apple and pear {n}\n" for n in range(20_000)))
+    files = ["--run", "cut.txt", "--candidates", "cut.jsonl"]
+    command = [sys.executable, "-u", "-m", "pyserini_reasonrank.host.first_stage", *files, "--", "--index", "index"]
+    environment = {**os.environ, **UNREACHABLE}
+    with subprocess.Popen(
+        [*command, "--topics", "many.tsv"],
+        cwd=collection,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert any(line.startswith(b"Running many.tsv") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert not list(collection.glob("cut.*"))
 
 
 def test_an_index_without_texts(collection: Path) -> None:

@@ -20,6 +20,7 @@ from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, 
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order these.")), prefill="")
 SAMPLING = Sampling(max_tokens=100, seed=5)
+TRUE_FALSE = Score.Options()
 REMINDER = "Every identifier once."
 CUT = Completion("<think>Passage [2] and", "length")
 GOOD = Completion("<think>x</think><answer>[2] > [3] > [1]</answer>")
@@ -49,7 +50,7 @@ def permute(*answers: Completion, can: Sequence[Capability] = (), tags: bool = T
 
 
 def score(
-    *answers: Completion, options: Score.Options = Score.Options(), sampling: Sampling = SAMPLING
+    *answers: Completion, options: Score.Options = TRUE_FALSE, sampling: Sampling = SAMPLING
 ) -> tuple[Judgement, Asked]:
     judge = Score(options, sampling, frozenset({PREFILL, CHOICES, REASK}), REMINDER)
     asked, ask = script(*answers)
@@ -98,7 +99,8 @@ def test_the_rungs_come_one_after_the_other_and_then_the_order_is_kept() -> None
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"), [(CUT, Status.TRUNCATED), (NONE, Status.EMPTY), (ERROR, Status.ERROR), (REFUSED, Status.REFUSED)]
+    ("answer", "status"),
+    [(CUT, Status.TRUNCATED), (NONE, Status.EMPTY), (ERROR, Status.ERROR), (REFUSED, Status.REFUSED)],
 )
 def test_without_the_means_to_repair_the_order_is_kept_with_its_status(answer: Completion, status: Status) -> None:
     judgement, asked = permute(answer)
@@ -117,7 +119,9 @@ def test_an_error_while_the_thought_is_closed_leaves_the_next_rung() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([CUT, GOOD, NONE, ERROR, REFUSED, Completion(), Completion("[9] > [2]", "length")]), min_size=3),
+    st.lists(
+        st.sampled_from([CUT, GOOD, NONE, ERROR, REFUSED, Completion(), Completion("[9] > [2]", "length")]), min_size=3
+    ),
     st.sets(st.sampled_from([PREFILL, REASK])),
     st.booleans(),
 )
@@ -132,10 +136,10 @@ def test_whatever_comes_back_there_is_a_permutation_in_three_asks(
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=30), st.booleans(), st.sampled_from(["brackets", "digits"]))
 def test_the_ideal_permutation_reads_back_as_the_order_by_gain(gains: list[int], tags: bool, identifiers: str) -> None:
-    judge = Permutation(Permutation.Options.model_validate({"tags": tags, "identifiers": identifiers}), SAMPLING, frozenset(), "")
-    judgement = read_permutation(
-        Completion(judge.ideal(gains)), len(gains), tags=tags, how=judge.options.identifiers
+    judge = Permutation(
+        Permutation.Options.model_validate({"tags": tags, "identifiers": identifiers}), SAMPLING, frozenset(), ""
     )
+    judgement = read_permutation(Completion(judge.ideal(gains)), len(gains), tags=tags, how=judge.options.identifiers)
     assert judgement.status is Status.OK
     assert list(judgement.order) == sorted(range(len(gains)), key=lambda i: -gains[i])
     assert Permutation.outcome(judgement, range(100, 100 + len(gains))) == [100 + i for i in judgement.order]
@@ -144,7 +148,9 @@ def test_the_ideal_permutation_reads_back_as_the_order_by_gain(gains: list[int],
 @pytest.mark.parametrize("n", [1, 20, 100])
 def test_an_answer_about_n_passages_fits_the_tokens_set_aside_for_it(n: int) -> None:
     judge = Permutation(Permutation.Options(), SAMPLING, frozenset(), "")
-    assert judge.answer_tokens(n) >= len(" > ".join(f"[{i}]" for i in range(1, n + 1)))  # a token has a character at least
+    assert judge.answer_tokens(n) >= len(
+        " > ".join(f"[{i}]" for i in range(1, n + 1))
+    )  # a token has a character at least
 
 
 def test_scores_are_read_from_the_probabilities_after_the_thought() -> None:

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.parsing import Identifiers, Untagged, identifiers, permutation, read_permutation, split
 from pyserini_reasonrank.records import Completion, Status
 
-FRAGMENTS = [
-    "<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>", "[1]", "[2]", " > ", "[20]", "3", "0", "²", "٣", "\n", "]", "[",
-]  # fmt: skip
+TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>"]
+FRAGMENTS = [*TAGS, "[1]", "[2]", " > ", "[20]", "3", "0", "²", "٣", "\n", "]", "["]
 scribbles = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=8)), max_size=20).map("".join)
 untagged_text = st.text(alphabet=st.characters(exclude_characters="<>"))
 
@@ -54,7 +53,8 @@ def test_tagged_answers(text: str, order: tuple[int, ...], status: Status) -> No
 
 
 @pytest.mark.parametrize(
-    ("untagged", "order", "status"), [("identity", (0, 1, 2, 3), Status.TRUNCATED), ("mention_order", (2, 3, 0, 1), Status.REPAIRED)]
+    ("untagged", "order", "status"),
+    [("identity", (0, 1, 2, 3), Status.TRUNCATED), ("mention_order", (2, 3, 0, 1), Status.REPAIRED)],
 )
 def test_a_thought_cut_at_the_limit_is_worth_what_the_switch_says(
     untagged: Untagged, order: tuple[int, ...], status: Status
@@ -66,7 +66,9 @@ def test_a_thought_cut_at_the_limit_is_worth_what_the_switch_says(
 
 
 @pytest.mark.parametrize(("finish_reason", "status"), [("length", Status.TRUNCATED), ("stop", Status.REPAIRED)])
-def test_bare_text_where_tags_were_asked_for_is_a_thought_only_if_it_was_cut(finish_reason: str, status: Status) -> None:
+def test_bare_text_where_tags_were_asked_for_is_a_thought_only_if_it_was_cut(
+    finish_reason: str, status: Status
+) -> None:
     assert read_permutation(Completion("[2] > [1]", finish_reason), 2).status is status
 
 
@@ -133,7 +135,9 @@ def test_any_text_gives_a_permutation_and_a_status(
 
 
 @pytest.mark.parametrize("how", ["brackets", "digits"])
-@pytest.mark.parametrize("endless", ["1" * 8000, "[" + "1" * 8000, "a" + "1" * 8000, "1 " * 4000, "1" + " " * 8000, "a1 " * 3000])
+@pytest.mark.parametrize(
+    "endless", ["1" * 8000, "[" + "1" * 8000, "a" + "1" * 8000, "1 " * 4000, "1" + " " * 8000, "a1 " * 3000]
+)
 def test_a_model_stuck_on_a_digit_costs_neither_the_run_nor_much_time(how: Identifiers, endless: str) -> None:
     began = time.perf_counter()
     judgement = read_permutation(Completion(f"<think>x</think><answer>[2] > [1] > [{endless}"), 3, how=how)

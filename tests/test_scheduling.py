@@ -32,7 +32,9 @@ async def idle(rounds: int = 5) -> None:
 
 
 @given(width=st.integers(1, 5), priorities=st.lists(st.integers(0, 4), max_size=30), data=st.data())
-def test_the_width_is_never_exceeded_and_never_left_unused(width: int, priorities: list[int], data: st.DataObject) -> None:
+def test_the_width_is_never_exceeded_and_never_left_unused(
+    width: int, priorities: list[int], data: st.DataObject
+) -> None:
     steps = data.draw(st.lists(st.integers(0, 3), min_size=len(priorities), max_size=len(priorities)))
     cancelled = data.draw(st.sets(st.integers(0, max(len(priorities) - 1, 0))))
     inside, most, waiting = 0, 0, len(priorities)
@@ -74,12 +76,11 @@ def test_who_waits_is_served_by_priority_and_then_by_arrival() -> None:
 
     async def run() -> None:
         lane = Lane(1)
-        async with asyncio.TaskGroup() as group:
-            async with lane.slot(9):
-                for name, priority in [("c1", 3), ("a1", 1), ("c2", 3), ("b", 2), ("a2", 1)]:
-                    group.create_task(worker(lane, name, priority))
-                await idle()
-                assert served == []
+        async with asyncio.TaskGroup() as group, lane.slot(9):
+            for name, priority in [("c1", 3), ("a1", 1), ("c2", 3), ("b", 2), ("a2", 1)]:
+                group.create_task(worker(lane, name, priority))
+            await idle()
+            assert served == []
 
     asyncio.run(run())
     assert served == ["a1", "a2", "b", "c1", "c2"]

@@ -55,7 +55,9 @@ def test_a_limit_the_tokenizer_file_sets_itself_is_lifted(tokenizer_file: Path, 
     tokenizer.enable_padding()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     text = "the passage and the query"
-    assert ModelTokens(tmp_path / "tokenizer.json").cut([text, ""], 100) == ModelTokens(tokenizer_file).cut([text, ""], 100)
+    assert ModelTokens(tmp_path / "tokenizer.json").cut([text, ""], 100) == ModelTokens(tokenizer_file).cut(
+        [text, ""], 100
+    )
 
 
 def test_control_tokens(tokens: ModelTokens) -> None:

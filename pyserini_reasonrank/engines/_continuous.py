@@ -12,7 +12,7 @@ from typing import Any
 from pyserini_reasonrank.errors import Failure
 
 _CPU = {"page_size": 32, "max_batch_tokens": 512, "max_requests_per_batch": 64}
-_CPU_CACHE_BYTES = 600_000_000
+_CPU_CACHE_BYTES = 400_000_000
 _ACCELERATOR = {"max_memory_percent": 0.8}  # the rest is for sampling, and for forward passes beside it
 
 Stopped = Callable[[Sequence[int]], bool]
@@ -108,11 +108,13 @@ class Decoder:
 
     def _death(self, reason: str) -> Failure:
         error = self._manager.background_thread_status.fatal_error or reason
-        return Failure(f"the model died ({' '.join(str(error).split())[:300]}): run the same command again to go on from here")
+        return Failure(
+            f"the model died ({' '.join(str(error).split())[:300]}): run the same command again to go on from here"
+        )
 
 
 def _cpu_settings(model: Any) -> dict[str, Any]:
-    """Room for about 0.6 GB of keys and values, and at least for one request of the full context."""
+    """Room for about 0.4 GB of keys and values, and at least for one request of the full context."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -124,4 +126,6 @@ def _cpu_settings(model: Any) -> dict[str, Any]:
 def _has_flash() -> bool:
     from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-    return bool(is_flash_attn_3_available(kernels_fallback_ok=True) or is_flash_attn_2_available(kernels_fallback_ok=True))
+    return bool(
+        is_flash_attn_3_available(kernels_fallback_ok=True) or is_flash_attn_2_available(kernels_fallback_ok=True)
+    )

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 NAME = "per_request_flash"  # "flash" in the name is how transformers knows that packed rows need no mask
 _ROWS = 16
 """CPU kernels sum small products (measured: fewer than 12 rows, fewer than 8 queries) in another order than large ones."""
 
 
-class SteadyLinear(nn.Linear):
+class SteadyLinear(nn.Linear):  # type: ignore[misc]
     """A linear layer that gives a row the same bits alone and among others."""
 
     def forward(self, input: Tensor) -> Tensor:

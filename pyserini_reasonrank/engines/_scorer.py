@@ -12,7 +12,9 @@ from typing import Any
 
 from pyserini_reasonrank.engines._chat import Tokens, prefixes
 
-_BATCH_TOKENS = 16_384  # padding included; on a CPU a prompt fills the cores by itself, and alone it is the same bits always
+_BATCH_TOKENS = (
+    16_384  # padding included; on a CPU a prompt fills the cores by itself, and alone it is the same bits always
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Scorer:
                 later = prefixes(spelled)
                 first = model(
                     input_ids=ids,
-                    attention_mask=mask,
+                    attention_mask=None if len(prompts) == 1 else mask,
                     position_ids=(mask.cumsum(1) - 1).clamp(min=0),
                     use_cache=bool(later),
                     logits_to_keep=1,
@@ -106,7 +108,7 @@ class Scorer:
                         past_key_values=first.past_key_values,
                         use_cache=True,
                     )
-                    first.past_key_values.crop(width)
+                    first.past_key_values.crop(-len(head))
                     logprobs = found.logits.float().log_softmax(-1)
                     after |= {head[: i + 1]: logprobs[:, i] for i in range(len(head))}
                 scores = [sum(after[s[:i]][:, s[i]].double() for i in range(len(s))).tolist() for s in spelled]

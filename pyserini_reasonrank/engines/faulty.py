@@ -36,13 +36,14 @@ class Faulty(Engine[Options]):
 
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
-        inner = {"concurrency": options.concurrency, **options.inner}
+        inner = {"name": "oracle", "concurrency": options.concurrency, **options.inner}
         self.inner = build_engine(inner.pop("name"), inner, model)
         self.capabilities = self.inner.capabilities
         self._calls = 0
 
     async def start(self) -> None:
         await self.inner.start()
+        self.model = self.inner.model  # a server may have told which
 
     def identity(self, call: Call) -> str:
         o = self.options

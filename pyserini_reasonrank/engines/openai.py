@@ -124,7 +124,8 @@ class OpenAI(Engine[Options]):
                 "/chat/completions", cast_to=httpx2.Response, body={"model": self.model.source, "messages": messages, **body}
             )
         except (APIError, httpx2.HTTPError) as error:
-            return Completion(finish_reason="error", error=_line(str(error) or type(error).__name__), seconds=time.monotonic() - began)
+            what = _line(str(error) or type(error).__name__)
+            return Completion(finish_reason="error", error=what, seconds=time.monotonic() - began)
         seconds = time.monotonic() - began
         try:
             return _completion(response.json(), seconds)

@@ -6,6 +6,7 @@ whole path without a model.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -33,21 +34,19 @@ class Oracle(Engine[Options]):
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES})
-        self._qrels = Path(options.qrels).resolve()
         self._grades: dict[str, dict[str, int]] = {}
+        self._sha256 = ""
 
     async def start(self) -> None:
         if not self.options.qrels:
             raise UsageError("the oracle engine needs --rerank.engine.qrels, a file of relevance judgments")
-        import ir_measures
+        from pyserini_reasonrank.evaluate import read_qrels
 
-        if not Path(self.options.qrels).is_file():
-            raise UsageError(f"qrels {self.options.qrels} do not exist")
-        for judged in ir_measures.read_trec_qrels(self.options.qrels):
-            self._grades.setdefault(judged.query_id, {})[judged.doc_id] = judged.relevance
+        self._grades = read_qrels(self.options.qrels)
+        self._sha256 = hashlib.sha256(Path(self.options.qrels).read_bytes()).hexdigest()
 
     def identity(self, call: Call) -> str:
-        return f"{self.name}\n{self._qrels}\n{call.qid}\n{call.docids}"
+        return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.docids}"
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         grades = self._grades.get(call.qid, {})

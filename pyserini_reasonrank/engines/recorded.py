@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import Annotated
 
@@ -60,14 +61,18 @@ class Recorded(Engine[Options]):
 
 
 def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, int], Completion]]:
-    text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
+    try:
+        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
     answers = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            answers.append(((str(row["qid"]), int(row["call"])), Completion(str(row["response"]))))
+            response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair is no text
+            answers.append(((str(row["qid"]), int(row["call"])), Completion(response)))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f'{path}, line {number}: expected {{"qid", "call", "response"}} as JSON ({error})') from error
     return answers

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class Options(engines.Options):
     """Settings of the transformers engine."""
 
-    device: Annotated[str, Field(description="cpu, cuda, cuda:1, mps; auto takes an accelerator where there is one")] = "auto"
+    device: Annotated[
+        str, Field(description="cpu, cuda, cuda:1, mps; auto takes an accelerator where there is one")
+    ] = "auto"
     args: Annotated[dict[str, Any], Field(description="passed to from_pretrained: dtype, device_map, ...")] = {}
     batching: Annotated[dict[str, Any], Field(description="passed to ContinuousBatchingConfig: num_blocks, ...")] = {}
 
@@ -58,6 +60,8 @@ class Transformers(Engine[Options]):
         await asyncio.to_thread(self._load)
 
     def _load(self) -> None:
+        # Read when torch is loaded. Threads that spin while they wait lose a slice of time whenever a core is shared.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         _quiet()
         from transformers import ContinuousBatchingConfig
 
@@ -67,7 +71,9 @@ class Transformers(Engine[Options]):
                 raise UsageError(f"--rerank.engine.batching.{name} is not known{nearest(name, known)}")
         model, tokenizer = _loaded(self.model, self.options)
         if tokenizer.chat_template is None:
-            raise UsageError(f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model")
+            raise UsageError(
+                f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model"
+            )
         self._chat = Chat(tokenizer, self.model)
         longest = model.config.get_text_config().max_position_embeddings
         self._context = min(self._context or longest, longest)
@@ -92,7 +98,9 @@ class Transformers(Engine[Options]):
         try:
             read, written, found = await answer
         except RuntimeError as error:
-            return Completion(finish_reason="error", seconds=time.monotonic() - began, error=" ".join(str(error).split())[:300])
+            return Completion(
+                finish_reason="error", seconds=time.monotonic() - began, error=" ".join(str(error).split())[:300]
+            )
         return Completion(**found, prompt_tokens=read, output_tokens=written, seconds=time.monotonic() - began)
 
     async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
@@ -122,7 +130,9 @@ class Transformers(Engine[Options]):
 
     def _check(self, prompt_tokens: int, room: int) -> None:
         if prompt_tokens + room > self._context:
-            raise RuntimeError(f"the prompt has {prompt_tokens} tokens, the model takes {self._context} with its answer")
+            raise RuntimeError(
+                f"the prompt has {prompt_tokens} tokens, the model takes {self._context} with its answer"
+            )
 
     async def close(self) -> None:
         await asyncio.to_thread(self._unload)
@@ -181,7 +191,9 @@ def _loaded(model: Model, options: Options) -> tuple[Any, Any]:
 
             loaded = PeftModel.from_pretrained(loaded, model.adapter).merge_and_unload()
     except torch.OutOfMemoryError as error:
-        raise UsageError(f"{model.name} does not fit into the memory of {device}: take a smaller model or dtype") from error
+        raise UsageError(
+            f"{model.name} does not fit into the memory of {device}: take a smaller model or dtype"
+        ) from error
     except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
         line = " ".join(str(error).split())[:300]
         raise UsageError(f"{model.name} can't be loaded with transformers: {line}") from error

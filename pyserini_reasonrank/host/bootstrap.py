@@ -42,8 +42,11 @@ def prepare() -> None:
 
     To be called before the first import of Pyserini or jnius. UsageError if there is no Java to be found.
     """
+    import jnius_config
+
     java = find_java()
     os.environ["JAVA_HOME"] = str(java.home)
+    jnius_config.add_options("-Xrs")  # leaves signals to Python: on Ctrl-C the JVM's own handler may hang for ever
     if VECTOR_MODULE not in java.modules:
         _start_jvm()
     import_module("pyserini.pyclass")  # starts the JVM, if it is not running yet, with Pyserini's own options
@@ -57,6 +60,8 @@ def reported(job: Callable[[], object]) -> int:
     except (UsageError, Failure) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -1,0 +1,235 @@
+"""vLLM in this process: one AsyncLLM, on a background loop for its whole life."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pyserini_reasonrank import engines
+from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.engines._chat import Chat, Tokens, disjoint
+from pyserini_reasonrank.engines._loop import BackgroundLoop
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.suggest import nearest
+
+_ENVIRONMENT = {
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB; read by the CPU build only
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait lose a slice of time whenever a core is shared
+}
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
+
+
+class Options(engines.Options):
+    """Settings of the vllm engine."""
+
+    args: Annotated[dict[str, Any], Field(description="vLLM's EngineArgs: tensor_parallel_size, dtype, ...")] = {}
+
+
+class VLLM(Engine[Options]):
+    """vLLM batches continuously by itself: every call goes in as it comes. VLLM_LOGGING_LEVEL=INFO makes it talk."""
+
+    name = "vllm"
+    needs_weights = True
+    options_class = Options
+    _chat: Chat
+
+    def __init__(self, model: Model, options: Options) -> None:
+        super().__init__(model, options)
+        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.REASK})
+        self._context = model.context
+        self._encoding = ThreadPoolExecutor(1, "encoding")  # a tokenizer is for one thread at a time
+        self._numbers = itertools.count()
+        self._loop: BackgroundLoop | None = None
+        self._llm: Any = None
+        self._lora: Any = None
+
+    async def start(self) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            await asyncio.to_thread(self._prepare)
+        except ImportError as error:
+            raise UsageError(
+                f"the vllm engine can't be imported ({error}): pip install 'pyserini-reasonrank[gpu]'"
+            ) from error
+        self._loop = BackgroundLoop("vllm")
+        try:
+            await self._loop.run(self._build())
+        except (ValueError, TypeError, OSError) as error:
+            raise UsageError(f"vLLM can't load {self.model.name}: {_line(error)}") from error
+        except RuntimeError as error:
+            raise Failure(f"vLLM did not start ({_line(error)}): VLLM_LOGGING_LEVEL=INFO shows why") from error
+        self._context = self._llm.vllm_config.model_config.max_model_len
+
+    def _prepare(self) -> None:
+        from transformers import AutoTokenizer
+        from vllm import AsyncEngineArgs, SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.platforms import current_platform
+
+        known = [f.name for f in fields(AsyncEngineArgs)]
+        for name in self.options.args:
+            if name not in known:
+                raise UsageError(f"--rerank.engine.args.{name} is not known to vLLM{nearest(name, known)}")
+        self._sampling_names = list(inspect.signature(SamplingParams).parameters)
+        arguments: dict[str, Any] = {
+            "model": self.model.source,
+            "revision": self.model.revision,
+            "max_model_len": self.model.context,
+            "enable_prefix_caching": True,
+            "enforce_eager": current_platform.is_cpu(),  # elsewhere graphs pay for the time they take
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+        }
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.model.source, revision=self.model.revision)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the tokenizer of {self.model.name} can't be loaded: {_line(error)}") from error
+        if tokenizer.chat_template is None:
+            raise UsageError(
+                f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model"
+            )
+        self._chat = Chat(tokenizer, self.model)
+        if self.model.adapter is not None:
+            folder = _adapter_folder(self.model.adapter)
+            arguments |= {"enable_lora": True, "max_lora_rank": _rank(folder)}
+            self._lora = LoRARequest("adapter", 1, str(folder))
+        self._arguments = AsyncEngineArgs(**(arguments | self.options.args))
+
+    async def _build(self) -> None:
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        with _nothing_to_run_again():
+            self._llm = AsyncLLM.from_engine_args(self._arguments)
+
+    @property
+    def max_model_len(self) -> int | None:
+        return self._context
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        assert self._loop is not None
+        began = time.monotonic()
+        answer = self._choose(prompt, sampling) if sampling.choices else self._write(prompt, sampling, call)
+        try:
+            read, written, found = await answer
+        except (UsageError, Failure):
+            raise
+        except EngineDeadError as error:
+            raise Failure("vLLM's engine process died: run the same command again to go on from here") from error
+        except Exception as error:  # whatever vLLM has against this one request
+            return Completion(
+                finish_reason="error", seconds=time.monotonic() - began, error=_line(error.__cause__ or error)
+            )
+        return Completion(**found, prompt_tokens=read, output_tokens=written, seconds=time.monotonic() - began)
+
+    async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
+        for name in sampling.extra:
+            if name not in self._sampling_names:
+                raise UsageError(f"--rerank.sampling.{name} is not known to vLLM{nearest(name, self._sampling_names)}")
+        tokens = await asyncio.get_running_loop().run_in_executor(self._encoding, self._chat.tokens, prompt)
+        wanted = {name: getattr(sampling, name) for name in _SAMPLING} | {"stop": list(sampling.stop)}
+        if sampling.seed is not None:
+            wanted["seed"] = sampling.seed + call.sample
+        output = await self._run(tokens, wanted | dict(sampling.extra))
+        written = output.outputs[0]
+        finish = "length" if written.finish_reason == "length" else "stop"
+        return len(tokens), len(written.token_ids), {"text": written.text, "finish_reason": finish}
+
+    async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
+        """One request for what may follow the prompt, and one for each beginning of a longer alternative."""
+        tokens, spelled = await asyncio.get_running_loop().run_in_executor(
+            self._encoding, self._chat.alternatives, prompt, sampling.choices
+        )
+        heads = sorted({s[:i] for s in spelled for i in range(len(s))})
+        after = dict(zip(heads, await asyncio.gather(*(self._next(tokens, h, spelled) for h in heads)), strict=True))
+        logprobs = [sum(after[s[:i]][s[i]] for i in range(len(s))) for s in spelled]
+        return len(tokens), len(heads), {"choices": disjoint(sampling.choices, spelled, logprobs)}
+
+    async def _next(self, tokens: list[int], head: Tokens, spelled: tuple[Tokens, ...]) -> dict[int, float]:
+        """Log-probabilities, after the prompt and ``head``, of the tokens that the alternatives go on with."""
+        onward = sorted({s[len(head)] for s in spelled if len(s) > len(head) and s[: len(head)] == head})
+        wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": onward, "detokenize": False}
+        output = await self._run([*tokens, *head], wanted)
+        return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
+
+    async def _run(self, tokens: list[int], parameters: Mapping[str, Any]) -> Any:
+        """vLLM's RequestOutput for one request."""
+        assert self._loop is not None
+        return await self._loop.run(self._last(tokens, parameters))
+
+    async def _last(self, tokens: list[int], parameters: Mapping[str, Any]) -> Any:
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        request = SamplingParams(**{"output_kind": RequestOutputKind.FINAL_ONLY, **parameters})
+        name = str(next(self._numbers))
+        prompt = TokensPrompt(prompt_token_ids=tokens)
+        return [output async for output in self._llm.generate(prompt, request, name, lora_request=self._lora)][-1]
+
+    async def close(self) -> None:
+        self._encoding.shutdown()
+        if self._llm is not None:
+            await asyncio.to_thread(self._llm.shutdown)
+            self._llm = None
+        if self._loop is not None:
+            await asyncio.to_thread(self._loop.close)
+            self._loop = None
+
+
+@contextmanager
+def _nothing_to_run_again() -> Iterator[None]:
+    """Let a spawned process not import this program's ``__main__``, which it has no use for and which may be a script."""
+    main = sys.modules["__main__"]
+    kept = {name: value for name, value in vars(main).items() if name in ("__spec__", "__file__")}
+    for name in kept:
+        delattr(main, name)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
+
+
+def _adapter_folder(adapter: str) -> Path:
+    if Path(adapter).is_dir():
+        return Path(adapter)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(adapter))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the adapter {adapter} can't be had: {_line(error)}") from error
+
+
+def _rank(adapter: Path) -> int:
+    """The smallest rank vLLM has room for that holds the adapter's."""
+    try:
+        own = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{adapter} holds no LoRA adapter (adapter_config.json with r): {_line(error)}") from error
+    return next((rank for rank in (1, 8, 16, 32, 64, 128, 256, 320) if rank >= own), own)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

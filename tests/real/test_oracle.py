@@ -1,0 +1,88 @@
+"""The perfect assessor over real candidates: what each reranker can reach at best, through prompt, parser and strategy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyserini_reasonrank import config
+from pyserini_reasonrank.evaluate import evaluate, read_qrels
+from pyserini_reasonrank.intake import read_requests, stream
+from pyserini_reasonrank.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.planning import plan
+from pyserini_reasonrank.records import Request, Status
+from pyserini_reasonrank.runs import read_run
+
+BEST = 0.8922
+"""nDCG@10 of the best order of BM25's top 100, from the collection's README."""
+
+
+@cache
+def requests(folder: Path) -> list[Request]:
+    return list(read_requests(folder / "run.bm25.txt", folder / "topics.tsv", folder / "corpus.jsonl", 100))
+
+
+def reranked(data: Path, name: str, output: Path, **flags: Any) -> Outcome:
+    folder = data / "msmarco-v1-dl19"
+    made = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": str(folder / "qrels.txt")}, **flags}))
+    task = Task(stream(iter(requests(folder))), output, folder / "run.bm25.txt", "topics.tsv", ["rerank"])
+    outcome = asyncio.run(rerank(made, task))
+    assert outcome.tally.statuses.keys() == {Status.OK}
+    assert outcome.topics == outcome.answered == 43
+    return outcome
+
+
+def ndcg(data: Path, outcome: Outcome) -> float:
+    folder = data / "msmarco-v1-dl19"
+    report = evaluate(folder / "qrels.txt", folder / "run.bm25.txt", [outcome.output], ["nDCG@10"])
+    return report.runs[0].scores[0].value
+
+
+def gains(data: Path, outcome: Outcome, k: int) -> dict[str, tuple[Sequence[int], Sequence[int]]]:
+    """For each query the grades of the top ``k`` as they are, and as they should be."""
+    qrels = read_qrels(data / "msmarco-v1-dl19" / "qrels.txt")
+    found: dict[str, tuple[Sequence[int], Sequence[int]]] = {}
+    for qid, hits in read_run(outcome.output).items():
+        assert len(hits) == 100
+        grades = [qrels[qid].get(hit.docid, 0) for hit in hits]
+        found[qid] = grades[:k], sorted(grades, reverse=True)[:k]
+    return found
+
+
+@pytest.mark.parametrize("name", ["reasonrank", "rankgpt"])
+def test_sliding_20_10_brings_the_exact_top_10(data: Path, name: str, tmp_path: Path) -> None:
+    outcome = reranked(data, name, tmp_path / "run.txt")
+    assert outcome.tally.questions == 43 * 9
+    top = gains(data, outcome, 10)
+    assert len(top) == 43
+    assert [qid for qid, (found, best) in top.items() if found != best] == []
+    assert ndcg(data, outcome) == pytest.approx(BEST, abs=5e-5)
+
+
+def test_the_full_list_in_one_call_is_the_best_order(data: Path, tmp_path: Path) -> None:
+    outcome = reranked(data, "reasonrank", tmp_path / "run.txt", strategy={"name": "full"})
+    assert outcome.tally.questions == 43
+    assert [qid for qid, (found, best) in gains(data, outcome, 100).items() if found != best] == []
+    assert ndcg(data, outcome) == pytest.approx(BEST, abs=5e-5)
+
+
+@pytest.mark.parametrize(("name", "calls"), [("rank1", 2), ("erank", 2)])
+def test_scores_give_the_best_order_too(data: Path, name: str, calls: int, tmp_path: Path) -> None:
+    outcome = reranked(data, name, tmp_path / "run.txt")
+    assert (outcome.tally.questions, outcome.tally.calls) == (4300, 4300 * calls)
+    assert [qid for qid, (found, best) in gains(data, outcome, 100).items() if found != best] == []
+    assert ndcg(data, outcome) == pytest.approx(BEST, abs=5e-5)
+
+
+def test_depth_20_reaches_what_the_top_20_holds(data: Path, tmp_path: Path) -> None:
+    outcome = reranked(data, "reasonrank", tmp_path / "run.txt", depth=20)
+    assert outcome.tally.questions == 43
+    first = read_run(data / "msmarco-v1-dl19" / "run.bm25.txt")
+    for qid, hits in read_run(outcome.output).items():
+        assert [hit.docid for hit in hits[20:]] == [hit.docid for hit in first[qid][20:]]
+    assert 0.5058 < ndcg(data, outcome) < BEST

@@ -1,0 +1,449 @@
+"""Whole runs in process: nothing lost, everything counted, nothing paid twice, whatever the engine does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Collection, RunReranker
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyserini_reasonrank import config
+from pyserini_reasonrank.engines import Engine, Options
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.intake import stream
+from pyserini_reasonrank.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.planning import Plan, plan
+from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Request, Sampling, Status
+from pyserini_reasonrank.runs import RunFormat, read_run
+
+SMALL = {"window_size": 6, "stride": 3}
+
+
+def oracle(collection: Collection, **flags: Any) -> dict[str, Any]:
+    return {"engine": {"name": "oracle", "qrels": str(collection.qrels)}, **flags}
+
+
+def faulty(collection: Collection, engine: dict[str, Any], **flags: Any) -> dict[str, Any]:
+    return {"engine": {"name": "faulty", "inner": {"qrels": str(collection.qrels)}, **engine}, **flags}
+
+
+def docids(outcome: Outcome) -> dict[str, list[str]]:
+    return {qid: [hit.docid for hit in hits] for qid, hits in read_run(outcome.output).items()}
+
+
+def ideal(collection: Collection, request: Request) -> list[str]:
+    """The candidates by falling grade, ties as they were."""
+    names = [c.docid for c in request.candidates]
+    return sorted(names, key=lambda name: -collection.grades[request.query.qid][name])
+
+
+def drive(made: Plan, requests: AsyncIterator[Request], output: Path, first_run: Path, **more: Any) -> Outcome:
+    return asyncio.run(rerank(made, Task(requests, output, first_run, "topics.tsv", ["rerank"], **more)))
+
+
+# --- what a run leaves behind
+
+
+def test_a_run_with_the_perfect_assessor(
+    run_reranker: RunReranker, collection: Collection, capfd: pytest.CaptureFixture[str]
+) -> None:
+    outcome = run_reranker("reasonrank", oracle(collection, strategy={"name": "full"}))
+    assert docids(outcome) == {r.query.qid: ideal(collection, r) for r in collection.requests if r.candidates}
+    assert (outcome.topics, outcome.answered) == (4, 3)
+    tally = outcome.tally
+    assert (tally.statuses, tally.questions, tally.bad) == ({Status.OK: 2}, 2, 0)
+    assert (tally.calls, tally.from_journal) == (2, 0)
+    assert capfd.readouterr() == ("", "")  # quiet in a pipe
+
+    lines = [line.split() for line in outcome.output.read_text().splitlines()]
+    assert [line[0] for line in lines] == ["long"] * 25 + ["7"] * 7 + ["single"]
+    assert {line[5] for line in lines} == {"reasonrank-oracle"}
+    for _, hits in read_run(outcome.output).items():
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(set(scores), reverse=True)
+    kept = {path.name for path in outcome.output.parent.iterdir()}
+    assert kept == {"run.txt", "run.txt.journal.sqlite", "run.txt.ir-metadata.yml"}
+
+    said = yaml.safe_load(outcome.metadata.read_text())
+    assert said["outcome"]["topics answered"] == "3 of 4"
+    assert said["outcome"]["topics without candidates"] == ["nothing"]
+    assert said["outcome"]["statuses of calls"] == {status: 2 * (status == "ok") for status in Status}
+    assert said["resources"]["llm"]["calls"] == 2
+
+
+@pytest.mark.parametrize("name", config.rerankers())
+def test_every_reranker_with_the_perfect_assessor(name: str, run_reranker: RunReranker, collection: Collection) -> None:
+    outcome = run_reranker(name, oracle(collection))
+    assert outcome.tally.bad == 0
+    for request in collection.requests:
+        if request.candidates:
+            grades = collection.gains(request.query.qid, docids(outcome)[request.query.qid])
+            exact = min(10, len(grades))
+            assert grades[:exact] == sorted(grades, reverse=True)[:exact]
+
+
+def test_scores_order_all_candidates_and_ties_stay(run_reranker: RunReranker, collection: Collection) -> None:
+    outcome = run_reranker("rank1", oracle(collection))
+    assert docids(outcome) == {r.query.qid: ideal(collection, r) for r in collection.requests if r.candidates}
+    assert outcome.tally.questions == 33
+    assert outcome.tally.calls == 66  # a thought and an answer each
+
+
+@pytest.mark.parametrize("depth", [1, 2, 6, 24, 25, 1000])
+def test_what_lies_below_the_depth_stays_below_as_it_was(
+    depth: int, run_reranker: RunReranker, collection: Collection
+) -> None:
+    outcome = run_reranker("reasonrank", oracle(collection, depth=depth, strategy={"name": "full"}))
+    for request in collection.requests:
+        if request.candidates:
+            head = replace(request, candidates=request.candidates[:depth])
+            tail = [c.docid for c in request.candidates[depth:]]
+            assert docids(outcome)[request.query.qid] == ideal(collection, head) + tail
+
+
+def test_a_single_candidate_and_none_cost_nothing(run_reranker: RunReranker, collection: Collection) -> None:
+    outcome = run_reranker("reasonrank", oracle(collection), requests=collection.requests[2:])
+    assert docids(outcome) == {"single": ["single-d0"]}
+    assert (outcome.topics, outcome.answered, outcome.tally.questions) == (2, 1, 0)
+
+
+def test_only_topics_without_candidates(run_reranker: RunReranker, collection: Collection) -> None:
+    outcome = run_reranker("reasonrank", oracle(collection), requests=collection.requests[3:])
+    assert outcome.output.read_bytes() == b""
+    assert (outcome.topics, outcome.answered) == (1, 0)
+
+
+def test_msmarco_format(tmp_path: Path, collection: Collection) -> None:
+    made = plan(*config.load("reasonrank", oracle(collection)))
+    requests = stream(iter(collection.requests[2:3]))
+    outcome = drive(made, requests, tmp_path / "run", collection.run, output_format=RunFormat.MSMARCO)
+    assert outcome.output.read_text() == "single\tsingle-d0\t1\n"
+
+
+# --- a bad day
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        ("error", Status.ERROR),
+        ("empty", Status.EMPTY),
+        ("refused", Status.REFUSED),
+        ("truncated", Status.TRUNCATED),
+        ("prose", Status.EMPTY),
+        ("duplicates", Status.REPAIRED),
+        ("out_of_range", Status.REPAIRED),
+    ],
+)
+def test_every_status_is_counted(fault: str, status: Status, run_reranker: RunReranker, collection: Collection) -> None:
+    inner = {"name": "recorded", "path": _answers(collection)}
+    flags = faulty(collection, {"inner": inner, "faults": {fault: 1.0}}, on_error="keep")
+    outcome = run_reranker("reasonrank", flags | {"strategy": SMALL})
+    assert outcome.tally.statuses == {status: outcome.tally.questions}
+    assert outcome.tally.bad == (outcome.tally.questions if status.bad else 0)
+    first = {r.query.qid: [c.docid for c in r.candidates] for r in collection.requests if r.candidates}
+    assert (docids(outcome) == first) == status.bad
+    said = yaml.safe_load(outcome.metadata.read_text())["outcome"]["statuses of calls"]
+    assert said == {s: outcome.tally.questions * (s is status) for s in Status}
+
+
+def _answers(collection: Collection) -> str:
+    """A recording in which every window is turned upside down; an engine that can repair nothing."""
+    path = collection.folder / "answers.jsonl"
+    turned = " > ".join(f"[{i}]" for i in range(6, 0, -1))
+    qids = [r.query.qid for r in collection.requests]
+    rows = [{"qid": qid, "call": n, "response": f"<answer>{turned}</answer>"} for qid in qids for n in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+faults = st.dictionaries(
+    st.sampled_from(["error", "empty", "truncated", "refused", "prose", "duplicates", "out_of_range"]),
+    st.floats(0, 1),
+    max_size=4,
+)
+
+
+@settings(max_examples=40)
+@given(
+    faults=faults,
+    seed=st.integers(0, 9),
+    name=st.sampled_from(["reasonrank", "rankgpt", "rank1", "erank"]),
+    full=st.booleans(),
+    depth=st.integers(1, 30),
+    concurrency=st.integers(1, 9),
+    untagged=st.sampled_from(["identity", "mention_order"]),
+    sizes=st.lists(st.integers(0, 12), max_size=5),
+)
+def test_whatever_the_engine_does_every_candidate_is_there_once_and_every_question_is_counted(
+    collection: Collection,
+    tmp_path_factory: pytest.TempPathFactory,
+    faults: dict[str, float],
+    seed: int,
+    name: str,
+    full: bool,
+    depth: int,
+    concurrency: int,
+    untagged: str,
+    sizes: list[int],
+) -> None:
+    engine = {"faults": faults, "seed": seed, "concurrency": concurrency}
+    flags = faulty(collection, engine, depth=depth, on_error="keep")
+    if name in ("reasonrank", "rankgpt"):
+        flags |= {"strategy": {"name": "full"} if full else SMALL, "judge": {"untagged": untagged}}
+    whole = collection.requests[0].candidates
+    requests = [Request(Query(f"q{i}", f"query {i}"), whole[:size], i) for i, size in enumerate(sizes)]
+    made = plan(*config.load(name, flags))
+    outcome = drive(made, stream(iter(requests)), tmp_path_factory.mktemp("run") / "run.txt", collection.run)
+
+    found = docids(outcome) if any(sizes) else {}
+    assert list(found) == [r.query.qid for r in requests if r.candidates]
+    for request in requests:
+        first = [c.docid for c in request.candidates]
+        order = found.get(request.query.qid, [])
+        assert sorted(order) == sorted(first)
+        assert order[depth:] == first[depth:]
+    assert outcome.tally.questions == sum(made.cost(size).calls for size in sizes)
+    with closing(sqlite3.connect(outcome.journal)) as journal:
+        counted = dict(journal.execute("SELECT status, COUNT(*) FROM judgements GROUP BY status"))
+    assert counted == outcome.tally.statuses
+
+
+def test_by_default_the_first_failed_call_ends_the_run(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    with pytest.raises(Failure, match=r"^query long, call 0: .*500"):
+        run_reranker("reasonrank", faulty(collection, {"faults": {"error": 1.0}}))
+    assert not (tmp_path / "run.txt").exists()
+    assert (tmp_path / "run.txt.journal.sqlite").exists()
+
+
+@pytest.mark.parametrize(("max_bad", "fails"), [(0.0, True), (0.5, True), (0.999, True), (1.0, False)])
+def test_a_run_with_too_many_bad_calls_fails(
+    max_bad: float, fails: bool, run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    flags = faulty(collection, {"faults": {"refused": 1.0}}, max_bad=max_bad)
+    if not fails:
+        assert run_reranker("reasonrank", flags).tally.bad == 3
+        return
+    with pytest.raises(Failure, match=r"^3 of 3 calls \(100\.0%\) ended badly \(3 refused\), above --rerank\.max_bad"):
+        run_reranker("reasonrank", flags)
+    assert not (tmp_path / "run.txt").exists()
+    assert len((tmp_path / "run.txt.partial").read_text().splitlines()) == 33
+
+
+def test_few_enough_bad_calls_pass(run_reranker: RunReranker, collection: Collection) -> None:
+    flags = faulty(collection, {"faults": {"refused": 0.3}, "seed": 1}, max_bad=0.6, strategy=SMALL)
+    outcome = run_reranker("reasonrank", flags)
+    assert 0 < outcome.tally.bad <= 0.6 * outcome.tally.questions
+
+
+class Gone(Engine[Options]):
+    """Fails for good at its third call; the others are slow."""
+
+    name = "gone"
+
+    def __init__(self, inner: Engine[Any]) -> None:
+        super().__init__(inner.model, inner.options)
+        self.capabilities, self.calls, self.finished, self.closed = inner.capabilities, 0, 0, False
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        assert not self.closed
+        self.calls += 1
+        if self.calls == 3:
+            raise Failure("the engine is gone")
+        await asyncio.sleep(0.02)
+        self.finished += 1
+        return Completion("<think>x")
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("name", ["rank1", "reasonrank"])
+def test_when_the_engine_dies_nothing_goes_on_asking(
+    name: str, collection: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = plan(*config.load(name, oracle(collection, strategy={} if name == "rank1" else SMALL)))
+    engine = Gone(made.engine)
+
+    async def run() -> None:
+        task = Task(stream(iter(collection.requests)), tmp_path / "run.txt", collection.run, "topics.tsv", ["rerank"])
+        with pytest.raises(Failure, match=r"^the engine is gone$"):
+            await rerank(replace(made, engine=engine), task)
+        calls = engine.calls
+        await asyncio.sleep(0.05)
+        assert engine.calls == calls
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+    gc.collect()
+    assert engine.closed
+    assert caplog.records == []
+
+
+def test_when_everything_fails_at_once_there_is_one_error(
+    collection: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> AsyncIterator[Request]:
+        raise UsageError("the topics are no topics")
+        yield
+
+    made = plan(*config.load("reasonrank", {"engine": {"name": "oracle", "qrels": "no/such/qrels"}}))
+    with caplog.at_level(logging.ERROR), pytest.raises(UsageError, match=r"^the topics are no topics$|no/such/qrels"):
+        drive(made, broken(), tmp_path / "run.txt", collection.run)
+    gc.collect()
+    assert caplog.records == []
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- nothing is paid twice
+
+
+def test_the_same_command_again_asks_nothing_and_writes_the_same_bytes(
+    run_reranker: RunReranker, collection: Collection
+) -> None:
+    flags = faulty(collection, {"faults": {"duplicates": 0.3, "truncated": 0.3}}, strategy=SMALL)
+    first = run_reranker("reasonrank", flags)
+    before = first.output.read_bytes()
+    assert first.tally.calls > 0
+    first.output.unlink()
+    again = run_reranker("reasonrank", flags)
+    assert (again.tally.calls, again.tally.from_journal) == (0, first.tally.calls)
+    assert again.tally.statuses == first.tally.statuses
+    assert again.output.read_bytes() == before
+
+
+def test_another_question_is_asked_anew(run_reranker: RunReranker, collection: Collection) -> None:
+    base = {"strategy": SMALL}
+    asked = run_reranker("reasonrank", oracle(collection, **base)).tally.calls
+    for change in (
+        {"sampling": {"temperature": 0.5}},
+        {"sampling": {"seed": 1}},
+        {"passage_tokens": 3},
+        {"prompt": "listwise"},
+        {"strategy": {"window_size": 7, "stride": 3}},
+    ):
+        assert run_reranker("reasonrank", oracle(collection, **base | change)).tally.calls > 0
+    for same in ({"tag": "other"}, {"on_error": "keep"}, {"max_bad": 0.5}):
+        tally = run_reranker("reasonrank", oracle(collection, **base | same)).tally
+        assert (tally.calls, tally.from_journal) == (0, asked)
+
+
+def test_a_deeper_run_pays_only_for_what_is_new(run_reranker: RunReranker, collection: Collection) -> None:
+    shallow = run_reranker("rank1", oracle(collection, depth=5)).tally
+    deep = run_reranker("rank1", oracle(collection, depth=7)).tally
+    assert deep.from_journal == shallow.calls
+    assert deep.calls == 2 * (2 + 2)  # two more of each of the two queries that have them, two calls each
+
+
+@pytest.mark.parametrize("dies_after", [0, 1, 5, 9])
+def test_a_run_that_died_goes_on_where_it_was(
+    dies_after: int, run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    whole = run_reranker("reasonrank", faulty(collection, {}, strategy=SMALL), output=tmp_path / "whole.txt")
+    engine = {"dies_after": dies_after, "concurrency": 2}
+    with pytest.raises(Failure, match=f"died after {dies_after} calls"):
+        run_reranker("reasonrank", faulty(collection, engine, strategy=SMALL))
+    resumed = run_reranker("reasonrank", faulty(collection, {}, strategy=SMALL))
+    assert resumed.tally.from_journal + resumed.tally.calls == whole.tally.calls
+    assert resumed.tally.from_journal >= dies_after - 1  # one may have been in flight
+    assert resumed.output.read_bytes() == whole.output.read_bytes()
+
+
+def test_errors_are_asked_again_the_next_time(run_reranker: RunReranker, collection: Collection) -> None:
+    with_errors = run_reranker("reasonrank", faulty(collection, {"faults": {"error": 1.0}}, on_error="keep"))
+    assert with_errors.tally.statuses == {Status.ERROR: 3}
+    again = run_reranker("reasonrank", faulty(collection, {"faults": {"error": 1.0}}, on_error="keep"))
+    assert (again.tally.calls, again.tally.from_journal) == (3, 0)
+
+
+def test_two_topics_alike_are_two_topics(run_reranker: RunReranker, collection: Collection) -> None:
+    twin = replace(collection.requests[1], query=Query("twin", collection.requests[1].query.text), number=1)
+    outcome = run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1], twin])
+    assert list(docids(outcome)) == ["7", "twin"]
+    assert outcome.topics == 2
+
+
+# --- input that cannot stand in a run
+
+
+def candidates(*names: str) -> tuple[Candidate, ...]:
+    return tuple(Candidate(name, 0.0, f"text of {name}") for name in names)
+
+
+def test_a_docid_with_a_blank_is_refused_by_name_or_mapped(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    requests = [Request(Query("q", "query"), candidates("stack overflow/1", "b"))]
+    with pytest.raises(UsageError, match=r"'stack overflow/1'.*--rerank\.docid_blanks _"):
+        run_reranker("reasonrank", oracle(collection), requests=requests)
+    assert not (tmp_path / "run.txt").exists()
+    assert not (tmp_path / "run.txt.partial").exists()
+    outcome = run_reranker("reasonrank", oracle(collection, docid_blanks="_"), requests=requests)
+    assert docids(outcome) == {"q": ["stack_overflow/1", "b"]}
+
+
+def test_mapping_blanks_must_not_make_two_docids_one(run_reranker: RunReranker, collection: Collection) -> None:
+    requests = [Request(Query("q", "query"), candidates("a b", "a_b"))]
+    with pytest.raises(UsageError, match="a_b"):
+        run_reranker("reasonrank", oracle(collection, docid_blanks="_"), requests=requests)
+
+
+def test_a_topic_that_comes_twice_is_refused(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="query 7 comes twice"):
+        run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1]] * 2)
+    assert not (tmp_path / "run.txt").exists()
+
+
+def test_a_query_longer_than_the_context_is_refused(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    requests = [*collection.requests, Request(Query("endless", "why " * 5000), candidates("a", "b"))]
+    with pytest.raises(UsageError, match="query endless takes"):
+        run_reranker("reasonrank", oracle(collection, max_model_len=6000), requests=requests)
+    assert not (tmp_path / "run.txt").exists()
+
+
+def test_text_that_is_no_text_is_read_anyway(run_reranker: RunReranker, collection: Collection) -> None:
+    odd = tuple(
+        Candidate(f"d{i}", 0.0, text)
+        for i, text in enumerate(["", "\x00\x01", "\ud83d half", "[1] > [2]</answer>" * 9])
+    )
+    outcome = run_reranker(
+        "reasonrank", oracle(collection), requests=[Request(Query("q", "{{ 7 }} {% if %} \ud83d"), odd)]
+    )
+    assert sorted(docids(outcome)["q"]) == ["d0", "d1", "d2", "d3"]
+
+
+def test_outputs_that_cannot_be_written_are_refused(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path, tmp_path / "file" / "run.txt"):
+        with pytest.raises(UsageError):
+            run_reranker("reasonrank", oracle(collection), output=output)
+    for journal in (tmp_path, tmp_path / "file" / "journal", collection.run):
+        with pytest.raises(UsageError, match=str(journal)):
+            run_reranker("reasonrank", oracle(collection, journal=str(journal)))
+
+
+def test_a_journal_of_ones_own_choice(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
+    outcome = run_reranker("reasonrank", oracle(collection, journal=str(tmp_path / "deep" / "j.sqlite")))
+    assert outcome.journal == tmp_path / "deep" / "j.sqlite"
+    assert outcome.journal.is_file()
+    other = run_reranker("reasonrank", oracle(collection, journal=str(outcome.journal)), output=tmp_path / "other.txt")
+    assert other.tally.calls == 0
+    assert other.output.read_bytes() == outcome.output.read_bytes()
