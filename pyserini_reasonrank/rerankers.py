@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -100,19 +101,31 @@ class Reranker:
             raise first_of(errors) from None
 
     async def _question(self, request: Request, prepared: Prepared, indices: Sequence[int], number: int) -> Judgement:
-        docids = tuple(request.candidates[i].docid for i in indices)
+        """Ask one question. The judgement's order permutes the positions of ``indices``, however they were shown."""
+        places = self._places(request.query.qid, number, len(indices))
+        shown = [indices[place] for place in places]
+        docids = tuple(request.candidates[i].docid for i in shown)
         call = Call(request.query.qid, number, docids, self.judge.ideal, self.judge.ideal_choices)
 
         async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
             return await self._complete(prompt, sampling, replace(call, sample=sample), request.number)
 
-        judgement = await self.judge.judge(ask, self.fitter.render(prepared, indices), len(indices))
+        judgement = await self.judge.judge(ask, self.fitter.render(prepared, shown), len(shown))
         if judgement.status is Status.ERROR and self.on_error == "fail":
             raise Failure(f"query {call.qid}, call {number}: {judgement.detail}")
         self.journal.judged(call, judgement)
         self.tally.statuses[judgement.status] += 1
         self._watch(self.tally)
-        return judgement
+        # an answer that decided nothing leaves the order that was asked about, not the one it was shuffled to
+        order = range(len(shown)) if judgement.status.bad else [places[position] for position in judgement.order]
+        return replace(judgement, order=tuple(order))
+
+    def _places(self, qid: str, number: int, n: int) -> list[int]:
+        """The position in the question of each passage shown."""
+        places, options = list(range(n)), self.judge.options
+        if options.shuffle:
+            random.Random(f"{options.seed} {qid} {number}").shuffle(places)
+        return places
 
     async def _complete(self, prompt: Prompt, sampling: Sampling, call: Call, priority: int) -> Completion:
         """The completion on record, or a new one. Errors are not put on record: they are asked again next time."""

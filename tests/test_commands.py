@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -349,6 +350,31 @@ def test_an_old_run_stays_until_the_new_one_is_whole(
     assert main(["rerank", *collection.inputs, "--output", str(run), *words]) == 0
     assert len(run.read_text().splitlines()) == 33
     assert not (tmp_path / "run.txt.partial").exists()
+
+
+def test_progress_on_a_terminal(collection: Collection, tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "pyserini_reasonrank",
+        "rerank",
+        *collection.inputs,
+        "--output",
+        str(tmp_path / "run.txt"),
+    ]
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 160))
+    flags = ["--rerank.strategy", "{name: sliding, window_size: 4, stride: 2}"]
+    done = subprocess.run(
+        [*words, *oracle(collection), *flags], stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    questions = int(re.search(r"(\d+) questions", done.stdout.decode())[1])  # type: ignore[index]
+    assert "reranking" in shown
+    assert f"{questions}/{questions}" in shown
+    assert re.search(r"\d+ tok/s, 0 bad", shown)
 
 
 # --- interrupted

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from pyserini_reasonrank import config
 from pyserini_reasonrank.engines import Engine, Options
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.intake import stream
+from pyserini_reasonrank.intake import HostFailed, child, follow, stream
 from pyserini_reasonrank.pipeline import Outcome, Task, rerank
 from pyserini_reasonrank.planning import Plan, plan
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Request, Sampling, Status
@@ -447,3 +448,79 @@ def test_a_journal_of_ones_own_choice(run_reranker: RunReranker, collection: Col
     other = run_reranker("reasonrank", oracle(collection, journal=str(outcome.journal)), output=tmp_path / "other.txt")
     assert other.tally.calls == 0
     assert other.output.read_bytes() == outcome.output.read_bytes()
+
+
+# --- candidates that come in while they are written
+
+LINE = '{"qid": "%s", "query": "x", "candidates": [{"docid": "d", "text": "é"}]}'
+
+
+def followed(tmp_path: Path, script: str) -> tuple[list[str], list[bool]]:
+    """The qids that come out of a file which ``script`` writes (its path is ``argv[1]``), and whether it still ran."""
+    path = tmp_path / "candidates.jsonl"
+
+    async def run() -> tuple[list[str], list[bool]]:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(path))
+        qids, running = [], []
+        try:
+            async for request in follow(path, process, depth=10):
+                qids.append(request.query.qid)
+                running.append(process.returncode is None)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+        return qids, running
+
+    return asyncio.run(asyncio.wait_for(run(), 30))
+
+
+WRITE = f"""
+import sys, time
+time.sleep(0.05)
+with open(sys.argv[1], "w", encoding="utf-8", buffering=1) as file:
+    for qid in "abc":
+        line = {LINE!r} % qid
+        file.write(line[:70])
+        file.flush()
+        time.sleep(0.08)
+        file.write(line[70:] + "\\n")
+        time.sleep(0.08)
+"""
+
+
+def test_a_request_comes_out_as_soon_as_its_line_is_there(tmp_path: Path) -> None:
+    qids, running = followed(tmp_path, WRITE)
+    assert qids == ["a", "b", "c"]
+    assert running[0]
+    assert running[1]
+
+
+def test_a_search_that_finds_nothing_is_no_requests(tmp_path: Path) -> None:
+    assert followed(tmp_path, "") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("sys.exit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 1), ("raise SystemExit", None)]
+)
+def test_a_search_that_fails_ends_the_run_with_its_status(tmp_path: Path, end: str, status: int | None) -> None:
+    if status is None:
+        assert followed(tmp_path, WRITE + end)[0] == ["a", "b", "c"]
+        return
+    with pytest.raises(HostFailed) as error:
+        followed(tmp_path, WRITE + end)
+    assert error.value.exit_code == status
+
+
+def test_a_line_that_is_wrong_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^candidates\.jsonl, line 4: expected qid, query, candidates"):
+        followed(tmp_path, WRITE + "    file.write('nonsense\\n')")
+
+
+def test_the_process_beside_ends_with_its_block() -> None:
+    async def run() -> int | None:
+        async with child("http.server", "0") as process:
+            assert process.returncode is None
+        return process.returncode
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) is not None

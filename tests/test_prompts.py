@@ -426,3 +426,9 @@ def test_a_document_of_several_queries_is_tokenised_once(tokens: ModelTokens) ->
         assert prepared.passages[0].text == "this p"
     assert seen.count(shared.text) == 1
     assert len(seen) == 3
+
+
+def test_a_docid_with_another_text_is_another_document(tokens: ModelTokens) -> None:
+    fit = fitter(sources.load("listwise"), tokens)
+    shown = [fit.prepare(request(qid, [f"the snippet for {qid}", "b"])).passages[0].text for qid in ("1", "2", "1")]
+    assert shown == ["the snippet for 1", "the snippet for 2", "the snippet for 1"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.records import Completion, Judgement, Prompt, Sampling
@@ -32,6 +32,9 @@ class Judge(ABC):
         """The settings of a judge, ``--rerank.judge.NAME``."""
 
         model_config = ConfigDict(extra="forbid", frozen=True)
+
+        shuffle: Annotated[bool, Field(description="show the candidates of a call in a random order (Rank-R1)")] = False
+        seed: Annotated[int, Field(description="of that order; with query and call it decides it")] = 929
 
     def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
         """``can``: what the engine can do. ``reminder``: the prompt's sentence for a second ask."""

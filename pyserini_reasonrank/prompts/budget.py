@@ -65,7 +65,7 @@ class Fitter:
         self._control = re.compile("|".join([_CONTROL.pattern, *map(re.escape, specials)]), re.IGNORECASE)
         self._control_starts = {"<", *(s[0] for s in specials)}
         self._frames: dict[int, int] = {}
-        self._texts: dict[str, Text] = {}
+        self._texts: dict[tuple[str, int], Text] = {}
         self._repeats = sum(m.content.count(_PROBE) for m in template.render(_PROBE, [""]).messages)
 
     def check(self, query: Query) -> None:
@@ -84,10 +84,10 @@ class Fitter:
     def prepare(self, request: Request) -> Prepared:
         """Defuse and cut every text of a request; a document that several queries share, once."""
         [query] = self._cut([request.query.text], self.query_tokens)
-        new = [c for c in request.candidates if c.docid not in self._texts]
-        fresh = self._cut([c.text for c in new], self.passage_tokens)
-        known = dict(zip((c.docid for c in new), fresh, strict=True))
-        passages = tuple(known.get(c.docid) or self._texts[c.docid] for c in request.candidates)
+        keys = [(c.docid, hash(c.text)) for c in request.candidates]  # a docid may stand for another text elsewhere
+        new = {key: c.text for key, c in zip(keys, request.candidates, strict=True) if key not in self._texts}
+        known = dict(zip(new, self._cut(list(new.values()), self.passage_tokens), strict=True))
+        passages = tuple(known.get(key) or self._texts[key] for key in keys)
         if len(self._texts) < _SHARED:
             self._texts.update(known)
         return Prepared(query, passages)

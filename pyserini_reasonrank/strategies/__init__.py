@@ -14,9 +14,15 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from pyserini_reasonrank.strategies.allpairs import allpairs
+from pyserini_reasonrank.strategies.bubblesort import bubblesort
+from pyserini_reasonrank.strategies.elimination import elimination
 from pyserini_reasonrank.strategies.full import full
+from pyserini_reasonrank.strategies.heapsort import heapsort
+from pyserini_reasonrank.strategies.pivot import pivot
 from pyserini_reasonrank.strategies.pointwise import pointwise
 from pyserini_reasonrank.strategies.sliding import sliding
+from pyserini_reasonrank.strategies.tournament import tournament
 
 Strategy = Callable[..., Awaitable[list[int]]]
 """What a strategy is. Its judge takes indices and returns what a judge of its kind finds: an order, a score, a choice."""
@@ -24,6 +30,12 @@ Strategy = Callable[..., Awaitable[list[int]]]
 STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
     "sliding": (sliding, frozenset({"permutation"})),
     "full": (full, frozenset({"permutation"})),
+    "pivot": (pivot, frozenset({"permutation"})),
+    "tournament": (tournament, frozenset({"permutation"})),
+    "heapsort": (heapsort, frozenset({"best"})),
+    "bubblesort": (bubblesort, frozenset({"best"})),
+    "allpairs": (allpairs, frozenset({"best"})),
+    "elimination": (elimination, frozenset({"worst"})),
     "pointwise": (pointwise, frozenset({"score"})),
 }
 """The strategies by name, each with the kinds of judge it asks."""

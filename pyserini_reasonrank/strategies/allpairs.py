@@ -1,21 +1,19 @@
-"""Every pair compared, Copeland scores (PRP-Allpair, arXiv 2306.17563)."""
+"""Every pair compared in both orders, wins counted (PRP-Allpair, arXiv 2306.17563)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import combinations
+from itertools import permutations
 
 
-async def allpairs(n: int, judge: Callable[[Sequence[int]], Awaitable[float]]) -> list[int]:
-    """Order by wins, a draw counting half; ties in first-stage order.
+async def allpairs(n: int, judge: Callable[[Sequence[int]], Awaitable[int]]) -> list[int]:
+    """Order by wins; ties in first-stage order. n (n - 1) questions, all independent.
 
-    ``judge`` gives the first of two candidates 1 for a win, 0.5 for a draw, 0 for a loss. n (n - 1) / 2 questions, all
-    independent.
+    Each pair is shown both ways round; a judge that contradicts itself gives each of the two half a win.
     """
-    pairs = list(combinations(range(n), 2))
-    wins = [0.0] * n
-    for (i, j), share in zip(pairs, await asyncio.gather(*map(judge, pairs)), strict=True):
-        wins[i] += share
-        wins[j] += 1 - share
+    asked = list(permutations(range(n), 2))
+    wins = [0] * n
+    for winner in await asyncio.gather(*map(judge, asked)):
+        wins[winner] += 1
     return sorted(range(n), key=lambda i: (-wins[i], i))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from pyserini_reasonrank import config
 from pyserini_reasonrank.evaluate import evaluate
 from pyserini_reasonrank.intake import read_requests, stream
+from pyserini_reasonrank.parsing import identifiers
 from pyserini_reasonrank.pipeline import Outcome, Task, rerank
 from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.records import Request, Status
@@ -111,6 +112,18 @@ def test_every_recording_called_exact_gives_its_stored_run(data: Path, number: i
 def test_the_manifest_is_whole(data: Path) -> None:
     assert len(manifest(data)) == 33
     assert sum(r["queries_exact"] == r["queries"] for r in manifest(data)) == 32
+
+
+def test_well_formed_answers_read_the_same_by_brackets(data: Path) -> None:
+    agree: Counter[tuple[str, bool]] = Counter()
+    with gzip.open(data / "rankllm_raw_outputs" / "responses.dl19.jsonl.gz", "rt", encoding="utf-8") as rows:
+        for row in map(json.loads, rows):
+            same = identifiers(row["response"], "brackets") == identifiers(row["response"], "digits")
+            agree[row["kind"], same] += 1
+    assert agree["ok", True] == 5502
+    assert agree["well_formed_but_missing_or_repeated", True] == 818
+    # the others say "20 passages are provided", or "100% of the passages should be included" before a list
+    assert {kind for (kind, same) in agree if not same} == {"not_well_formed"}
 
 
 def test_rankvicuna_over_bm25(data: Path, tmp_path: Path) -> None:
