@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NoReturn
 
 from pyserini_reasonrank import config
+from pyserini_reasonrank.commandline import Parser
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.helptext import flags_help
 from pyserini_reasonrank.intake import child, follow, from_file, read_requests, stream
@@ -55,22 +55,8 @@ def _about(command: Command) -> str:
     return (command.__doc__ or "").splitlines()[0]
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one sentence, with the nearest flag for one it does not know."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; {self.prog} --help says more")
-
-    def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
-        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
-            if flag not in known:
-                raise UsageError(f"{self.prog} has no flag {flag}{nearest(flag, known)}")
-        return super().parse_args(words)
-
-
-def _parser(command: Command, name: str) -> _Parser:
-    return _Parser(prog=f"{PROGRAM} {name}", description=_about(command), allow_abbrev=False)
+def _parser(command: Command, name: str) -> Parser:
+    return Parser(prog=f"{PROGRAM} {name}", description=_about(command), allow_abbrev=False)
 
 
 def rerank_command(argv: list[str]) -> int:
@@ -78,10 +64,14 @@ def rerank_command(argv: list[str]) -> int:
     name, flags, rest = config.lift(argv)
     parser = _parser(rerank_command, "rerank")
     parser.add_argument("--run", type=Path, metavar="path", help="first-stage run, TREC or MS MARCO format")
-    parser.add_argument("--topics", metavar="path", help="topics: TSV or JSON lines; with --index any of the host's formats")
+    parser.add_argument(
+        "--topics", metavar="path", help="topics: TSV or JSON lines; with --index any of the host's formats"
+    )
     parser.add_argument("--index", metavar="path", help="Lucene index that holds the texts")
     parser.add_argument("--corpus", type=Path, metavar="path", help="JSON lines that hold the texts")
-    parser.add_argument("--candidates", type=Path, metavar="path", help="JSON lines of qid, query, candidates, instead of these")
+    parser.add_argument(
+        "--candidates", type=Path, metavar="path", help="JSON lines of qid, query, candidates, instead of these"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="path", help="run file to write")
     parser.add_argument("--output-format", default="trec", choices=[f.value for f in RunFormat])
     if {"-h", "--help"} & set(rest):

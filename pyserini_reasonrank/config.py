@@ -54,7 +54,9 @@ class Settings(BaseModel):
     name: str = ""
     about: str = ""
     judge: Annotated[Tree, Field(description="kind (permutation, score) and its settings")] = {"kind": "permutation"}
-    strategy: Annotated[Tree, Field(description="name (sliding, full, pointwise) and its settings")] = {"name": "sliding"}
+    strategy: Annotated[Tree, Field(description="name (sliding, full, pointwise) and its settings")] = {
+        "name": "sliding"
+    }
     prompt: Annotated[str, Field(description="a name (`prompts show`), a YAML file, or rank_llm:NAME")] = ""
     model: Annotated[str, Field(description="auto, a name (`models`), a folder or a hub id")] = AUTO
     checkpoint: Annotated[str | None, Field(description="what auto means where an accelerator can hold it")] = None
@@ -70,7 +72,9 @@ class Settings(BaseModel):
     passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of a passage the model sees")] = None
     query_tokens: Annotated[int | None, Field(ge=1, description="tokens of a query the model sees")] = None
     tag: Annotated[str | None, Field(description="run tag, if not reranker and model")] = None
-    on_error: Annotated[Literal["fail", "keep"], Field(description="a failed call ends the run, or keeps its order")] = "fail"
+    on_error: Annotated[
+        Literal["fail", "keep"], Field(description="a failed call ends the run, or keeps its order")
+    ] = "fail"
     max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad calls above which the run fails")] = 1.0
     docid_blanks: Annotated[str | None, Field(description="what replaces white space in docids")] = None
     corpus: Annotated[str | None, Field(description="JSON lines with the texts, if the index has none")] = None
@@ -130,7 +134,9 @@ def _check_names(tree: Tree) -> None:
             raise UsageError(f"{PREFIX}.{key} has keys of its own: say {PREFIX}.{key}.{leaf} {tree[key]}")
     sampling = tree.get("sampling", {})
     for name in sampling if isinstance(sampling, dict) else ():
-        if name not in SamplingSettings.model_fields and get_close_matches(name, SamplingSettings.model_fields, 1, 0.85):
+        if name not in SamplingSettings.model_fields and get_close_matches(
+            name, SamplingSettings.model_fields, 1, 0.85
+        ):
             raise UsageError(f"{PREFIX}.sampling.{name} is not known{nearest(name, SamplingSettings.model_fields)}")
 
 

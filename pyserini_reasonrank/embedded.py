@@ -84,6 +84,7 @@ def _make(folder: Path, progress: bool) -> None:
                 f"The embedded model could not be converted ({problem}): pip install torch transformers gguf."
             )
         (made / "NOTICE").write_text(NOTICE, encoding="utf-8")
+        (made / "model.safetensors").chmod(0o644)  # written for its owner alone, yet a cache may be shared
         made.rename(folder)
 
 
@@ -109,7 +110,8 @@ def _installed_gguf() -> Path | None:
         wheel = distribution(name)
     except PackageNotFoundError:
         return None
-    return Path(str(wheel.locate_file(GGUF))) if wheel.version == version else None
+    gguf = Path(str(wheel.locate_file(GGUF)))
+    return gguf if wheel.version == version and gguf.is_file() else None
 
 
 def _downloaded_gguf(scratch: Path, progress: bool) -> Path:

@@ -34,7 +34,11 @@ def flags_help(command: str) -> str:
     for kind, judge in JUDGES.items():
         lines += ["", f"--rerank.judge.  (kind {kind})", *_fields(judge.Options)]
     for name, (strategy, kinds) in STRATEGIES.items():
-        lines += ["", f"--rerank.strategy.  (name {name}; judges: {', '.join(sorted(kinds))})", *_fields(options_model(strategy))]
+        lines += [
+            "",
+            f"--rerank.strategy.  (name {name}; judges: {', '.join(sorted(kinds))})",
+            *_fields(options_model(strategy)),
+        ]
     for name in ENGINES:
         lines += ["", f"--rerank.engine.  (name {name})", *_fields(engine_class(name).options_class)]
     return "\n".join([*lines, ""])

@@ -55,7 +55,9 @@ class Journal:
             self._reader.executescript(_SCHEMA)
             held = dict(self._reader.execute("SELECT key, text IS NOT NULL FROM calls"))
         except (OSError, sqlite3.DatabaseError) as error:
-            raise UsageError(f"{path} can't be used as a journal: {error}; name another with --rerank.journal") from error
+            raise UsageError(
+                f"{path} can't be used as a journal: {error}; name another with --rerank.journal"
+            ) from error
         self._held: set[str] = set(held)
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._broken: Exception | None = None
@@ -120,7 +122,9 @@ class Journal:
                 self._broken = error
             for _, _, done in writes:
                 if done is not None:
-                    _resolve(done, self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}"))
+                    _resolve(
+                        done, self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
+                    )
         connection.close()
 
 

@@ -49,7 +49,9 @@ class Known(BaseModel):
     parameters: Annotated[float, Field(description="billions")]
     context: int | None = None
     chat_template_args: dict[str, Any] = {}
-    settings: Annotated[dict[str, Any], Field(description="reranker settings that this checkpoint was trained with")] = {}
+    settings: Annotated[
+        dict[str, Any], Field(description="reranker settings that this checkpoint was trained with")
+    ] = {}
 
 
 @cache

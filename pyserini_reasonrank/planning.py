@@ -133,7 +133,9 @@ def _check_memory(model: Model) -> None:
     free = sum(device.free for device in accelerators()) or own_memory().free
     verdict = fits(folder if folder.is_dir() or known is None else known.parameters, free, context=model.context)
     if not verdict.fits:
-        raise UsageError(f"model {model.name} {verdict}; name a smaller one with --rerank.model, or lower --rerank.max_model_len")
+        raise UsageError(
+            f"model {model.name} {verdict}; name a smaller one with --rerank.model, or lower --rerank.max_model_len"
+        )
 
 
 def _best_engine() -> str:

@@ -28,7 +28,9 @@ class Progress:
 
     def show(self, tally: Tally) -> None:
         self._bar.n = tally.questions
-        self._bar.set_postfix_str(f"{tally.output_tokens / (time.monotonic() - self._began):.0f} tok/s, {tally.bad} bad", False)
+        self._bar.set_postfix_str(
+            f"{tally.output_tokens / (time.monotonic() - self._began):.0f} tok/s, {tally.bad} bad", False
+        )
         self._bar.update(0)
 
     def __enter__(self) -> Self:

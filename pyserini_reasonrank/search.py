@@ -20,6 +20,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from pyserini_reasonrank import _startup, config
+from pyserini_reasonrank.commandline import Parser
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.helptext import flags_help
 from pyserini_reasonrank.intake import child, follow
@@ -75,7 +76,7 @@ async def _search_and_rerank(
 
 def _output_flags(host: str) -> argparse.ArgumentParser:
     """The flags of the host that are ours to honour, since the run is ours to write."""
-    parser = argparse.ArgumentParser(prog=f"python -m {host}", allow_abbrev=False, add_help=False)
+    parser = Parser(prog=f"python -m {host}", allow_abbrev=False, add_help=False)
     parser.add_argument("--output", required=True, metavar="path", help="run file to write")
     parser.add_argument("--output-format", default="trec", choices=[f.value for f in RunFormat])
     return parser

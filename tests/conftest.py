@@ -143,7 +143,7 @@ def command() -> Command:
 
     def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "pyserini_reasonrank", *map(str, arguments)]
-        return subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+        return subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -273,11 +274,20 @@ def test_sampling_flags_reach_the_engine() -> None:
     assert sampling.extra == {"repetition_penalty": 1.1}
 
 
+SHUFFLED = {"shuffle": True, "seed": 5}
 OTHER: dict[str, dict[str, Any]] = {
-    "judge permutation": {"tags": False, "identifiers": "digits", "untagged": "mention_order"},
-    "judge score": {"scale": "0-10", "think": False, "opening": ""},
+    "judge permutation": SHUFFLED | {"tags": False, "identifiers": "digits", "untagged": "mention_order"},
+    "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": ""},
+    "judge best": SHUFFLED | {"tags": False},
+    "judge worst": SHUFFLED | {"tags": False},
     "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
     "strategy full": {},
+    "strategy pivot": {"window_size": 6, "k": 2, "rounds": 3},
+    "strategy tournament": {"window_size": 12, "tournaments": 3, "seed": 5},
+    "strategy heapsort": {"children": 4, "k": 2},
+    "strategy bubblesort": {"children": 4, "k": 2},
+    "strategy allpairs": {},
+    "strategy elimination": {"window_size": 6},
     "strategy pointwise": {},
     "engine openai": {
         "concurrency": 9,
@@ -285,6 +295,13 @@ OTHER: dict[str, dict[str, Any]] = {
         "max_retries": 2,
         "timeout": 5.0,
         "continue_final_message": True,
+    },
+    "engine vllm": {"concurrency": 9, "args": {"tensor_parallel_size": 2}},
+    "engine transformers": {
+        "concurrency": 9,
+        "device": "cpu",
+        "args": {"dtype": "float16"},
+        "batching": {"num_blocks": 9},
     },
     "engine recorded": {"concurrency": 9, "path": "answers.jsonl"},
     "engine oracle": {"concurrency": 9, "qrels": "q.txt"},
@@ -311,6 +328,11 @@ def declared(what: str) -> dict[str, Any]:
     return {field: info.get_default(call_default_factory=True) for field, info in model.model_fields.items()}
 
 
+def test_the_list_of_other_flags_is_whole() -> None:
+    kinds: dict[str, Iterable[str]] = {"judge": JUDGES, "strategy": STRATEGIES, "engine": ENGINES}
+    assert set(OTHER) == {f"{kind} {name}" for kind, names in kinds.items() for name in names}
+
+
 @pytest.mark.parametrize("what", list(OTHER))
 def test_flags_of_judges_strategies_and_engines(what: str) -> None:
     kind, name = what.split()
@@ -321,7 +343,8 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
     if kind == "engine":
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
     else:
-        reranker = "rank1" if name in ("score", "pointwise") else "reasonrank"
+        judges = {name} if kind == "judge" else STRATEGIES[name][1]
+        reranker = next(n for n in config.rerankers() if config.reranker(n)["judge"]["kind"] in judges)
         key = "kind" if kind == "judge" else "name"
         made = plan(*config.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
         arrived = made.judge.options.model_dump() if kind == "judge" else made.strategy_options

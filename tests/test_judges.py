@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.permutation import Permutation
+from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.judges.score import SCALES, Score
+from pyserini_reasonrank.judges.selection import Best, Worst
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
 
@@ -210,7 +212,57 @@ def test_the_ideal_score_rises_with_the_grade(scale: str) -> None:
     assert scores == sorted(set(scores))
 
 
-@pytest.mark.parametrize("judge", [Permutation, Score])
-def test_the_unmoved_judge_changes_nothing(judge: type[Judge]) -> None:
-    found = judge.unmoved([4, 2, 9])
-    assert found == ([4, 2, 9] if judge is Permutation else 0.0)
+# --- the best or the worst of a set
+
+
+def select(
+    judge: type[Best], *answers: Completion, can: Sequence[Capability] = (), tags: bool = True
+) -> tuple[Judgement, Asked]:
+    made = judge(judge.Options(tags=tags), SAMPLING, frozenset(can), REMINDER)
+    asked, ask = script(*answers)
+    return asyncio.run(made.judge(ask, PROMPT, 3)), asked  # type: ignore[arg-type]
+
+
+PICK = Completion("<think>x</think><answer>[2]</answer>")
+
+
+@pytest.mark.parametrize(("judge", "order", "outcome"), [(Best, (1, 0, 2), "b"), (Worst, (0, 2, 1), "b")])
+def test_a_choice_comes_first_or_last(judge: type[Best], order: tuple[int, ...], outcome: str) -> None:
+    judgement, asked = select(judge, PICK)
+    assert (judgement.order, judgement.status, len(asked)) == (order, Status.OK, 1)
+    assert "abc"[judge.outcome(judgement, range(3))] == outcome
+
+
+@pytest.mark.parametrize(("judge", "kept"), [(Best, 7), (Worst, 9)])
+@pytest.mark.parametrize("answer", [CUT, NONE, ERROR, REFUSED, Completion(), Completion("<answer>[1] or [2]</answer>")])
+def test_a_choice_that_cannot_be_read_changes_nothing(judge: type[Best], kept: int, answer: Completion) -> None:
+    judgement, _ = select(judge, answer)
+    assert judgement.status.bad
+    assert judge.outcome(judgement, [7, 8, 9]) == kept == judge.unmoved([7, 8, 9])
+
+
+@pytest.mark.parametrize("tags", [True, False])
+def test_a_cut_choice_is_repaired_like_a_cut_order(tags: bool) -> None:
+    judgement, asked = select(Best, CUT, Completion("[3]"), can=[PREFILL], tags=tags)
+    assert (judgement.order[0], judgement.status) == (2, Status.REPAIRED)
+    assert asked[1][0].prefill == "<think>Passage [2] and\n</think>\n" + "<answer>" * tags
+    judgement, asked = select(Best, NONE, PICK, can=[REASK], tags=tags)
+    assert (judgement.order[0], judgement.status, len(asked)) == (1, Status.REPAIRED, 2)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.booleans())
+def test_the_ideal_choice_reads_back(gains: list[int], tags: bool) -> None:
+    for judge, best in ((Best, max(gains)), (Worst, min(gains))):
+        made = judge(judge.Options(tags=tags), SAMPLING, frozenset(), "")
+        judgement = made.read(Completion(made.ideal(gains)), len(gains))
+        assert judgement.status is Status.OK
+        assert gains[judge.outcome(judgement, range(len(gains)))] == best
+
+
+def test_every_kind_of_judge_is_tested_here() -> None:
+    assert set(JUDGES.values()) == {Permutation, Score, Best, Worst}
+
+
+@pytest.mark.parametrize(("judge", "found"), [(Permutation, [4, 2, 9]), (Score, 0.0), (Best, 4), (Worst, 9)])
+def test_the_unmoved_judge_changes_nothing(judge: type[Judge], found: object) -> None:
+    assert judge.unmoved([4, 2, 9]) == found

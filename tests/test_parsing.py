@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.parsing import Identifiers, Untagged, identifiers, permutation, read_permutation, split
+from pyserini_reasonrank.parsing import (
+    Identifiers,
+    Untagged,
+    identifiers,
+    permutation,
+    read_label,
+    read_permutation,
+    split,
+)
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>"]
@@ -187,3 +195,42 @@ def test_split_keeps_reasoning_and_answer_apart() -> None:
     assert split("[2] > [1]").answer == "[2] > [1]"
     assert split("<think>never done").answer is None
     assert split("the thought was opened by the template</think>[2]").answer == "[2]"
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "status"),
+    [
+        ("<think>Not [1].</think>\n<answer>[3]</answer>", 2, Status.OK),
+        ("<think>Not [1].</think><answer> [3] </answer>", 2, Status.OK),
+        ("<think>Not [1].</think><answer>[3]. It says so, unlike the other 2.</answer>", 2, Status.REPAIRED),
+        ("<think>Not [1].</think><answer>3</answer>", 2, Status.REPAIRED),
+        ("<think>Not [1].</think>\n[3]", 2, Status.REPAIRED),
+        ("[3]", 2, Status.REPAIRED),
+        ("<answer>[3] [3]</answer>", 2, Status.REPAIRED),
+        ("<answer>[1] or [3]</answer>", None, Status.EMPTY),
+        ("<answer>[4]</answer>", None, Status.EMPTY),
+        ("<answer>none of the 3</answer>", None, Status.EMPTY),
+        ("<think>It is [3]", None, Status.TRUNCATED),
+    ],
+)
+def test_the_label_of_a_choice(text: str, chosen: int | None, status: Status) -> None:
+    found, judgement = read_label(Completion(text), 3)
+    assert (found, judgement.status) == (chosen, status)
+
+
+def test_without_tags_a_bare_label_is_the_form_asked_for() -> None:
+    assert read_label(Completion("[3]"), 3, tags=False)[1].status is Status.OK
+    assert read_label(Completion("Document [3]"), 3, tags=False)[1].status is Status.REPAIRED
+
+
+@given(
+    text=scribbles,
+    finish_reason=st.sampled_from(["stop", "length", "refusal"]),
+    n=st.integers(1, 25),
+    tags=st.booleans(),
+)
+def test_any_text_gives_a_choice_or_none_and_a_status(text: str, finish_reason: str, n: int, tags: bool) -> None:
+    chosen, judgement = read_label(Completion(text, finish_reason), n, tags=tags)
+    assert (chosen is None) == judgement.status.bad
+    assert chosen is None or 0 <= chosen < n
+    assert judgement.order == tuple(range(n))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
@@ -236,6 +236,7 @@ def test_defusing(tokens: ModelTokens, text: str, defused: str) -> None:
     assert fitter(sources.load("listwise"), tokens).defuse(text) == defused
 
 
+@settings(max_examples=60)
 @given(query=texts, passages=st.lists(texts, min_size=2, max_size=4), name=st.sampled_from(LISTWISE))
 def test_no_text_can_speak_for_the_template(
     tokens: ModelTokens, tokenizer_file: Path, query: str, passages: list[str], name: str
@@ -278,6 +279,7 @@ def spent(tokenizer_file: Path, prompt: Prompt, reminder: str = "") -> int:
     return len(Tokenizer.from_file(str(tokenizer_file)).encode(chatml(reminded)))
 
 
+@settings(max_examples=60)
 @given(
     query=texts,
     passages=st.lists(texts, min_size=2, max_size=12),

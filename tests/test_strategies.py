@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
@@ -163,3 +164,154 @@ def test_a_strategy_declares_its_settings_by_its_arguments() -> None:
     with pytest.raises(UsageError, match=r"--rerank\.strategy\.window_size 1: .*greater than or equal to 2"):
         validated(model, {"window_size": 1}, "--rerank.strategy")
     assert options_model(full).model_fields == options_model(pointwise).model_fields == {}
+
+
+# --- what holds for all of them
+
+
+def finished(strategy: Awaitable[list[int]]) -> list[int]:
+    async def run() -> list[int]:
+        return await strategy
+
+    return asyncio.run(run())
+
+
+def assessor(
+    kind: str, score: Callable[[int], Any], asked: list[list[int]]
+) -> Callable[[Sequence[int]], Awaitable[Any]]:
+    """A judge of a kind who prefers what has the lower ``score``."""
+
+    async def judge(indices: Sequence[int]) -> Any:
+        asked.append(list(indices))
+        await asyncio.sleep(0)
+        order = sorted(indices, key=score)
+        return {"permutation": order, "best": order[0], "worst": order[-1], "score": -score(order[0])}[kind]
+
+    return judge
+
+
+EXACT: dict[str, Callable[[int], int]] = {
+    "sliding": lambda n: n if n <= 20 else 10,
+    "full": lambda n: n,
+    "pivot": lambda n: n if n <= 20 else 10,
+    "heapsort": lambda n: 10,
+    "bubblesort": lambda n: 10,
+    "allpairs": lambda n: n,
+    "elimination": lambda n: n,
+    "pointwise": lambda n: n,
+    "tournament": lambda n: 1 if 2 < n <= 20 else 0,  # no more than a good guess
+}
+"""How many ranks from the top a consistent judge makes exact, with a strategy's own settings, for n candidates."""
+
+
+def test_every_strategy_is_held_to_something() -> None:
+    assert EXACT.keys() == STRATEGIES.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if name != "tournament"])
+@given(n=st.integers(0, 70), seed=st.integers(0, 1000))
+def test_a_consistent_judge_gets_the_best_to_the_top(name: str, n: int, seed: int) -> None:
+    strategy, kinds = STRATEGIES[name]
+    [kind] = kinds
+    n = min(n, 25) if name == "allpairs" else n
+    rank = list(range(n))
+    random.Random(seed).shuffle(rank)
+    order = finished(strategy(n, assessor(kind, rank.__getitem__, [])))
+    assert sorted(order) == list(range(n))
+    exact = min(EXACT[name](n), n)
+    assert [rank[i] for i in order[:exact]] == list(range(exact))
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+@given(n=st.integers(0, 60), seed=st.integers(0, 1000), data=st.data())
+def test_a_judge_without_a_clue_loses_nobody(name: str, n: int, seed: int, data: st.DataObject) -> None:
+    strategy, kinds = STRATEGIES[name]
+    [kind] = kinds
+    options = data.draw(OPTIONS.get(name, st.just({})))
+    n = (
+        min(n, 12)
+        if name == "allpairs"
+        else min(n, options.get("window_size") or 20) ** 2
+        if name == "tournament"
+        else n
+    )
+    n = min(n, 60)
+    chance, asked = random.Random(seed), list[list[int]]()
+    order = finished(strategy(n, assessor(kind, lambda _: chance.random(), asked), **options))
+    assert sorted(order) == list(range(n))
+    for indices in asked:
+        assert len(set(indices)) == len(indices) >= (1 if kind == "score" else 2)
+        assert set(indices) <= set(range(n))
+        assert len(indices) <= options.get("window_size", options.get("children", 99) + 1)
+
+
+def windowed(least: int, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"window_size": st.integers(least, 25), **more})
+
+
+OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "sliding": windowed(10, stride=st.integers(1, 10), passes=st.integers(1, 3)),
+    "pivot": windowed(6, k=st.integers(1, 5), rounds=st.integers(1, 4)),
+    "tournament": windowed(4, tournaments=st.integers(1, 3), seed=st.integers(0, 3)),
+    "elimination": windowed(2),
+    "heapsort": st.fixed_dictionaries({"children": st.integers(1, 25), "k": st.integers(1, 30)}),
+    "bubblesort": st.fixed_dictionaries({"children": st.integers(1, 25), "k": st.integers(1, 30)}),
+}
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+@given(seed=st.integers(0, 100))
+@settings(max_examples=10)
+def test_how_long_answers_take_changes_no_question(name: str, seed: int) -> None:
+    strategy, kinds = STRATEGIES[name]
+    [kind] = kinds
+    options = {"tournaments": 3} if name == "tournament" else {}
+
+    def run(delays: random.Random | None) -> tuple[list[list[int]], list[int]]:
+        asked: list[list[int]] = []
+        answer = assessor(kind, lambda i: (7 * i + seed) % 11, asked)
+
+        async def judge(indices: Sequence[int]) -> Any:
+            found = asyncio.ensure_future(answer(indices))
+            for _ in range(delays.randint(0, 9) if delays else 0):
+                await asyncio.sleep(0)
+            return await found
+
+        order = finished(strategy(24, judge, **options))
+        return asked, order
+
+    assert run(random.Random(seed)) == run(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "calls", "chain"),
+    [
+        ("heapsort", {"children": 19, "k": 10}, range(15, 26), range(15, 26)),
+        ("bubblesort", {"children": 19, "k": 10}, [54], [54]),
+        ("tournament", {"window_size": 20, "tournaments": 1, "seed": 929}, [13], [5]),
+        ("tournament", {"window_size": 20, "tournaments": 2, "seed": 929}, [26], [5]),
+        ("elimination", {"window_size": None}, [99], [99]),
+        ("elimination", {"window_size": 20}, [99], [99]),
+        ("allpairs", {}, [9900], [1]),
+        ("pivot", {"window_size": 20, "k": 10, "rounds": 8}, range(6, 11), range(2, 6)),
+    ],
+)
+def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[int], chain: Sequence[int]) -> None:
+    strategy, kinds = STRATEGIES[name]
+    [kind] = kinds
+    found = predict(strategy, JUDGES[kind], 100, options)
+    assert found.calls in calls
+    assert found.chain in chain
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "options", "says"),
+    [
+        ("pivot", 30, {"window_size": 10, "k": 10}, "k 10 leaves no pivot in a window_size of 10"),
+        ("tournament", 401, {"window_size": 20}, "needs a window_size of 21 at least"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(name: str, n: int, options: dict[str, Any], says: str) -> None:
+    strategy, _ = STRATEGIES[name]
+    with pytest.raises(UsageError, match=says):
+        finished(strategy(n, assessor("permutation", int, []), **options))

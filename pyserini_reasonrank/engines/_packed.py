@@ -15,26 +15,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NAME = "per_request_flash"  # "flash" in the name is how transformers knows that packed rows need no mask
-_ROWS = 16
-"""CPU kernels sum small products (measured: fewer than 12 rows, fewer than 8 queries) in another order than large ones."""
+_QUERIES = 16
+"""CPU attention sums for a few queries in another order than for many (measured: fewer than 8)."""
 
 
 class SteadyLinear(nn.Linear):  # type: ignore[misc]
-    """A linear layer that gives a row the same bits alone and among others."""
+    """A linear layer that gives a row the same bits alone and among others: it rounds their number up."""
+
+    unit: int
 
     def forward(self, input: Tensor) -> Tensor:
         rows = input.numel() // input.shape[-1]
-        if rows >= _ROWS:
+        missing = -rows % self.unit
+        if not missing:
             return super().forward(input)
-        padded = F.pad(input.reshape(rows, -1), (0, 0, 0, _ROWS - rows))
+        padded = F.pad(input.reshape(rows, -1), (0, 0, 0, missing))
         return super().forward(padded)[:rows].reshape(*input.shape[:-1], -1)
 
 
 def steady(model: nn.Module) -> None:
     """Make the linear layers that are on a CPU steady, in place."""
-    for module in model.modules():
-        if type(module) is nn.Linear and module.weight.device.type == "cpu":
-            module.__class__ = SteadyLinear
+    layers = [m for m in model.modules() if type(m) is nn.Linear and m.weight.device.type == "cpu"]
+    unit = max((_unit(w) for w in {layer.weight.shape: layer.weight for layer in layers}.values()), default=1)
+    for layer in layers:
+        layer.__class__ = SteadyLinear
+        layer.unit = unit
+
+
+@torch.inference_mode()  # type: ignore[untyped-decorator]
+def _unit(weight: Tensor) -> int:
+    """The least number of which any multiple of rows gives the same bits as many rows, found by trying this CPU."""
+    rows = torch.randn(128, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+    many = F.linear(rows, weight)
+    units = (1, 4, 8, 16, 32)
+    return next(
+        (u for u in units if all(torch.equal(F.linear(rows[: u * n], weight), many[: u * n]) for n in (1, 2, 3))), 64
+    )
 
 
 def register() -> str:
@@ -79,10 +95,10 @@ def attend(
 def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
     """Causal attention of a request's last queries to its keys."""
     queries, keys = query.shape[2], key.shape[2]
-    causal = queries == keys and queries >= _ROWS and (window is None or keys <= window)
+    causal = queries == keys and queries >= _QUERIES and (window is None or keys <= window)
     mask = None
     if not causal:
-        rows = max(queries, _ROWS) if query.device.type == "cpu" else queries
+        rows = max(queries, _QUERIES) if query.device.type == "cpu" else queries
         query = F.pad(query, (0, 0, rows - queries, 0))
         mask = torch.ones(rows, keys, dtype=torch.bool, device=query.device).tril(keys - rows)
         if window is not None:

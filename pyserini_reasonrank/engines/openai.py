@@ -79,16 +79,22 @@ class OpenAI(Engine[Options]):
 
         served: list[Mapping[str, Any]] = []  # a server without a model list can still serve
         try:
-            served = _models(await client.with_options(max_retries=0, timeout=60.0).get("/models", cast_to=httpx2.Response))
+            served = _models(
+                await client.with_options(max_retries=0, timeout=60.0).get("/models", cast_to=httpx2.Response)
+            )
         except APIConnectionError as error:
-            raise UsageError(f"no server answers at {client.base_url}: is it up, is --rerank.engine.base_url right?") from error
+            raise UsageError(
+                f"no server answers at {client.base_url}: is it up, is --rerank.engine.base_url right?"
+            ) from error
         except APIStatusError as error:
             if error.status_code in (401, 403):
                 raise UsageError(f"{client.base_url} refuses the key: set OPENAI_API_KEY") from error
         if self.model.source == AUTO:
             names = [m["id"] for m in served]
             if len(names) != 1:
-                raise UsageError(f"{client.base_url} lists {len(names)} models: name one with --rerank.model ({', '.join(names)})")
+                raise UsageError(
+                    f"{client.base_url} lists {len(names)} models: name one with --rerank.model ({', '.join(names)})"
+                )
             self.model = replace(self.model, name=names[0], source=names[0])
         lengths = [m.get("max_model_len") for m in served if m["id"] == self.model.source]
         self._context = self._context or next(filter(None, lengths), None)
@@ -121,7 +127,9 @@ class OpenAI(Engine[Options]):
         began = time.monotonic()
         try:
             response = await client.post(
-                "/chat/completions", cast_to=httpx2.Response, body={"model": self.model.source, "messages": messages, **body}
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body={"model": self.model.source, "messages": messages, **body},
             )
         except (APIError, httpx2.HTTPError) as error:
             what = _line(str(error) or type(error).__name__)
@@ -184,7 +192,9 @@ def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
     usage = data.get("usage") or {}
     read, written = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
     if not data.get("choices"):
-        return Completion("", "error", read, written, seconds, error=f"the server answered without choices: {str(data)[:200]}")
+        return Completion(
+            "", "error", read, written, seconds, error=f"the server answered without choices: {str(data)[:200]}"
+        )
     choice = data["choices"][0]
     message = choice.get("message") or {}
     text = message.get("content") or ""

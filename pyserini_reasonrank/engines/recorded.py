@@ -45,7 +45,9 @@ class Recorded(Engine[Options]):
     async def start(self) -> None:
         path = Path(self.options.path)
         if not self.options.path or not path.is_file():
-            raise UsageError(f"the recorded engine needs --rerank.engine.path, a file of answers; there is none at {str(path)!r}")
+            raise UsageError(
+                f"the recorded engine needs --rerank.engine.path, a file of answers; there is none at {str(path)!r}"
+            )
         data = path.read_bytes()
         self._sha256 = hashlib.sha256(data).hexdigest()
         self._answers = read_answers(path) if data.startswith(_SQLITE) else dict(_lines(path, data))
@@ -74,5 +76,7 @@ def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, int], Completion]]:
             response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair is no text
             answers.append(((str(row["qid"]), int(row["call"])), Completion(response)))
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f'{path}, line {number}: expected {{"qid", "call", "response"}} as JSON ({error})') from error
+            raise UsageError(
+                f'{path}, line {number}: expected {{"qid", "call", "response"}} as JSON ({error})'
+            ) from error
     return answers

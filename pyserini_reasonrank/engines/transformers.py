@@ -194,7 +194,7 @@ def _loaded(model: Model, options: Options) -> tuple[Any, Any]:
         raise UsageError(
             f"{model.name} does not fit into the memory of {device}: take a smaller model or dtype"
         ) from error
-    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         line = " ".join(str(error).split())[:300]
         raise UsageError(f"{model.name} can't be loaded with transformers: {line}") from error
     return loaded.eval(), tokenizer

@@ -114,6 +114,8 @@ class VLLM(Engine[Options]):
             arguments |= {"enable_lora": True, "max_lora_rank": _rank(folder)}
             self._lora = LoRARequest("adapter", 1, str(folder))
         self._arguments = AsyncEngineArgs(**(arguments | self.options.args))
+        if current_platform.is_cpu() and self._arguments.enforce_eager:
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # else log-probabilities wait for a C++ compiler
 
     async def _build(self) -> None:
         from vllm.v1.engine.async_llm import AsyncLLM

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,11 +34,17 @@ class Judge(ABC):
         model_config = ConfigDict(extra="forbid", frozen=True)
 
         shuffle: Annotated[bool, Field(description="show the candidates of a call in a random order (Rank-R1)")] = False
+        repair: Annotated[
+            Literal["none", "close", "ask"],
+            Field(description="of an unreadable answer: close a cut thought, and then ask once more"),
+        ] = "ask"
         seed: Annotated[int, Field(description="of that order; with query and call it decides it")] = 929
 
     def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
         """``can``: what the engine can do. ``reminder``: the prompt's sentence for a second ask."""
-        self.options, self.sampling, self.can, self.reminder = options, sampling, can, reminder
+        unwanted = {"ask": [], "close": [Capability.REASK], "none": [Capability.REASK, Capability.PREFILL]}
+        self.options, self.sampling, self.reminder = options, sampling, reminder
+        self.can = can.difference(unwanted[options.repair])
 
     @abstractmethod
     async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:

@@ -23,11 +23,15 @@ class Permutation(Judge):
         tags: Annotated[bool, Field(description="the prompt asks for <think> and <answer> tags")] = True
         identifiers: Annotated[
             Identifiers,
-            Field(description="brackets: [2] or beside >, strays ignored; digits: every number, as published code does"),
+            Field(
+                description="brackets: [2] or beside >, strays ignored; digits: every number, as published code does"
+            ),
         ] = "brackets"
         untagged: Annotated[
             Untagged,
-            Field(description="a thought that never ended: identity keeps the order, mention_order is ReasonRank's code"),
+            Field(
+                description="a thought that never ended: identity keeps the order, mention_order is ReasonRank's code"
+            ),
         ] = "identity"
 
     async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:

@@ -29,7 +29,9 @@ class Score(Judge):
     needs = frozenset({Capability.CHOICES})
 
     class Options(Judge.Options):
-        scale: Annotated[Literal["true-false", "yes-no", "0-10"], Field(description="the possible answers")] = "true-false"
+        scale: Annotated[Literal["true-false", "yes-no", "0-10"], Field(description="the possible answers")] = (
+            "true-false"
+        )
         think: Annotated[bool, Field(description="write a thought first, max_tokens long at most")] = True
         opening: Annotated[str, Field(description="what stands between the thought and the answer")] = "\n<answer>"
 

@@ -88,7 +88,13 @@ def _convert(data: dict[str, Any], source: str) -> dict[str, Any]:
     system = [{"role": "system", "content": _jinja(data["system_message"])}] if data.get("system_message") else []
     if method == "singleturn_listwise":
         body = _jinja(data["body"], rank="number", candidate="passage")
-        user = _jinja(data["prefix"]) + "{% for number, passage in numbered %}" + body + "{% endfor %}" + _jinja(data["suffix"])
+        user = (
+            _jinja(data["prefix"])
+            + "{% for number, passage in numbered %}"
+            + body
+            + "{% endfor %}"
+            + _jinja(data["suffix"])
+        )
         turns: list[dict[str, Any]] = [{"role": "user", "content": user}]
     else:
         passage = [

@@ -26,7 +26,9 @@ async def sliding(
     *,
     window_size: Annotated[int, Field(ge=2, description="candidates shown in one call")] = 20,
     stride: Annotated[int, Field(ge=1, description="ranks the window moves up between calls")] = 10,
-    passes: Annotated[int, Field(ge=1, description="times over the list; each leaves the top `stride` ranks alone")] = 1,
+    passes: Annotated[
+        int, Field(ge=1, description="times over the list; each leaves the top `stride` ranks alone")
+    ] = 1,
 ) -> list[int]:
     """Order ``n`` candidates by windows that are each judged after the one below them.
 

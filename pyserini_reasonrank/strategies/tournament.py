@@ -44,24 +44,27 @@ async def tournament(
     tournaments: Annotated[int, Field(ge=1, description="independent tournaments, their points summed")] = 1,
     seed: Annotated[int, Field(description="of the order inside the groups")] = 929,
 ) -> list[int]:
-    """Order by points, ties in first-stage order. 13 calls in a chain of 5 per tournament of 100; all run at once."""
+    """Order by points, ties in first-stage order. 13 calls in a chain of 5 per tournament of 100; all run side by side."""
     if n > window_size * window_size:
-        raise UsageError(f"a tournament of {n} candidates needs a window_size of {int(n**0.5) + 1} at least, not {window_size}")
+        raise UsageError(
+            f"a tournament of {n} candidates needs a window_size of {int(n**0.5) + 1} at least, not {window_size}"
+        )
 
-    async def play(number: int) -> list[int]:
-        points, left, shuffler = [0] * n, list(range(n)), random.Random(seed + number)
-        for groups, keep in stages(n, window_size):
-            members = [left[g::groups] for g in range(groups)]
-            for group in members:
-                shuffler.shuffle(group)
-            found = await asyncio.gather(*(judge(group) if len(group) > keep else _all(group) for group in members))
-            left = sorted(c for order in found for c in order[:keep])
-            for c in left:
-                points[c] += 1
-        return points
-
-    played = await asyncio.gather(*map(play, range(tournaments)))
-    return sorted(range(n), key=lambda i: (-sum(points[i] for points in played), i))
+    points, left = [0] * n, [list(range(n))] * tournaments
+    shufflers = [random.Random(seed + number) for number in range(tournaments)]
+    for groups, keep in stages(n, window_size):
+        # all tournaments go stage by stage, so that the questions are the same however long an answer takes
+        members = [survivors[g::groups] for survivors in left for g in range(groups)]
+        for i, group in enumerate(members):
+            shufflers[i // groups].shuffle(group)
+        found = await asyncio.gather(*(judge(group) if len(group) > keep else _all(group) for group in members))
+        left = [
+            sorted(c for order in found[first : first + groups] for c in order[:keep])
+            for first in range(0, len(found), groups)
+        ]
+        for c in (c for survivors in left for c in survivors):
+            points[c] += 1
+    return sorted(range(n), key=lambda i: (-points[i], i))
 
 
 async def _all(group: Sequence[int]) -> Sequence[int]:

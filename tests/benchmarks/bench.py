@@ -79,7 +79,11 @@ class Harness:
     """Runs clients against the stub, one fresh stub and one fresh client each."""
 
     def __init__(self, model: Path) -> None:
-        self.environment = os.environ | {"PEER_MODEL": str(model), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self.environment = os.environ | {
+            "PEER_MODEL": str(model),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
 
     def run(self, client: str, width: int, replicas: int, command: str = "") -> dict[str, Any]:
         """One run's figures. RuntimeError with the end of what was said if it fails."""
@@ -129,7 +133,9 @@ def client(harness: Harness, replicas: int, bound: float, rivals: bool) -> Itera
 def measure(quick: bool) -> Iterator[Row]:
     yield from startup()
     if not PEER.is_dir():
-        print(f"no stub server at {PEER}: the client is not measured (REASONRANK_PEER names its folder)", file=sys.stderr)
+        print(
+            f"no stub server at {PEER}: the client is not measured (REASONRANK_PEER names its folder)", file=sys.stderr
+        )
         return
     harness = Harness(ensure_embedded(None, progress=True))
     yield from client(harness, 1, 1.10, rivals=True)

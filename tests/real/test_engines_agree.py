@@ -1,0 +1,116 @@
+"""One reranking through three engines: the embedded model in transformers, in vLLM, and behind vLLM's own server.
+
+Greedy, so the answers agree but where two tokens are nearly as likely: vLLM computes in bfloat16 by another order of
+sums. What differs is counted and printed; every question must be accounted for in each.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+from pyserini_reasonrank.embedded import ensure_embedded
+from pyserini_reasonrank.journal import read_answers
+
+pytestmark = pytest.mark.skipif(not (find_spec("vllm") and find_spec("torch")), reason="vLLM is not installed")
+
+TOPICS, DEPTH = 3, 8
+CALLS = TOPICS  # one window each
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of vLLM's API server with the embedded model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    words = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(ensure_embedded(None, progress=False)),
+    ]
+    words += ["--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
+    words += ["--dtype", "float32", "--max-model-len", "4096"]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    with log.open("wb") as out:
+        server = subprocess.Popen(words, stdout=out, stderr=out, env=environment)
+        try:
+            _wait(f"http://127.0.0.1:{port}/health", server, log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 400
+    while time.monotonic() < end:
+        assert server.poll() is None, log.read_text()[-3000:]
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(1)
+    raise AssertionError(f"the server did not come up:\n{log.read_text()[-3000:]}")
+
+
+def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path) -> None:
+    folder = data / "msmarco-v1-dl19"
+    candidates = tmp_path / "candidates.jsonl"
+    candidates.write_text("".join((folder / "candidates.jsonl").read_text().splitlines(keepends=True)[:TOPICS]))
+    engines = {
+        "transformers": ["--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"],
+        "vllm": ["--rerank.engine.name", "vllm", "--rerank.model", "smollm2-135m", "--rerank.engine.args.dtype", "float32",
+                 "--rerank.engine.args.enforce_eager", "true"],
+        "openai": ["--rerank.engine.name", "openai", "--rerank.engine.base_url", served,
+                   "--rerank.engine.continue_final_message", "true"],
+    }  # fmt: skip
+    shared = ["--rerank.depth", DEPTH, "--rerank.passage_tokens", 64, "--rerank.max_model_len", 4096]
+    shared += ["--rerank.sampling.max_tokens", 40, "--rerank.tokenizer", ensure_embedded(None, progress=False)]
+    runs, answers = {}, {}
+    for name, flags in engines.items():
+        output = tmp_path / f"{name}.txt"
+        arguments = [
+            "rerank",
+            "--candidates",
+            candidates,
+            "--output",
+            output,
+            "--rerank",
+            "reasonrank",
+            *flags,
+            *shared,
+        ]
+        done = command(*arguments)
+        assert done.returncode == 0, done.stderr[-3000:]
+        statuses = re.search(r"calls +(\d+) questions: (.+?);", done.stdout)
+        assert statuses
+        assert int(statuses[1]) == CALLS
+        assert sum(map(int, re.findall(r"(\d+) [a-z]+", statuses[2]))) == CALLS
+        answers[name] = read_answers(Path(f"{output}.journal.sqlite"))
+        runs[name] = [line.split()[:4:2] for line in output.read_text().splitlines()]
+    for name, run in runs.items():
+        assert sorted(run) == sorted(runs["transformers"]), name
+    different = {
+        name: sum(a != b for a, b in zip(run, runs["transformers"], strict=True)) for name, run in runs.items()
+    }
+    differing = {n: sum(a[k].text != answers["transformers"][k].text for k in a) for n, a in answers.items()}
+    print(f"documents at another rank than with transformers, of {len(runs['transformers'])}: {different}")
+    print(f"answers that differ from those of transformers, of {CALLS}: {differing}")
+    assert all(answer.keys() == answers["transformers"].keys() for answer in answers.values())
+    assert min(differing["vllm"], differing["openai"]) < CALLS  # ties are rare: not every answer may differ
