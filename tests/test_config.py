@@ -274,7 +274,7 @@ def test_sampling_flags_reach_the_engine() -> None:
     assert sampling.extra == {"repetition_penalty": 1.1}
 
 
-SHUFFLED = {"shuffle": True, "seed": 5}
+SHUFFLED = {"shuffle": True, "seed": 5, "repair": "close"}
 OTHER: dict[str, dict[str, Any]] = {
     "judge permutation": SHUFFLED | {"tags": False, "identifiers": "digits", "untagged": "mention_order"},
     "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": ""},

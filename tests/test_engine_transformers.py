@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Message, Prompt, Sampling
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engines do, before torch is loaded
 
 CALL = Call("q", 0, (), lambda gains: "", lambda gains, choices: {})
 CAPITAL = Prompt((Message("user", "What is the capital of France?"),))

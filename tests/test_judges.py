@@ -266,3 +266,13 @@ def test_every_kind_of_judge_is_tested_here() -> None:
 @pytest.mark.parametrize(("judge", "found"), [(Permutation, [4, 2, 9]), (Score, 0.0), (Best, 4), (Worst, 9)])
 def test_the_unmoved_judge_changes_nothing(judge: type[Judge], found: object) -> None:
     assert judge.unmoved([4, 2, 9]) == found
+
+
+@pytest.mark.parametrize(
+    ("repair", "kept"),
+    [("ask", {Capability.PREFILL, Capability.REASK}), ("close", {Capability.PREFILL}), ("none", set())],
+)
+def test_repair_limits_the_ladder(repair: str, kept: set[Capability]) -> None:
+    engine = frozenset({Capability.PREFILL, Capability.REASK})
+    judge = Permutation(Permutation.Options.model_validate({"repair": repair}), Sampling(), engine, "")
+    assert judge.can == kept
