@@ -275,3 +275,14 @@ def test_a_dead_model_is_a_failure(model):
     with pytest.raises(Failure, match="the lights went out"):
         ask(made, CAPITAL)
     asyncio.run(made.close())
+
+
+def test_the_memory_set_aside_bounds_a_request(model):
+    made = build_engine("transformers", {"batching": {"num_blocks": 3, "page_size": 32}}, model)
+    asyncio.run(made.start())
+    try:
+        assert made.max_model_len == 96
+        assert ask(made, CAPITAL, PROMPTS[0], max_tokens=100)[0].finish_reason == "stop"
+        assert "the model takes 96" in ask(made, PROMPTS[-1]).error
+    finally:
+        asyncio.run(made.close())

@@ -71,7 +71,7 @@ def test_a_cut_thought_is_closed_and_only_the_answer_decoded() -> None:
     assert "thought closed" in judgement.detail
     assert judgement.reasoning == "Passage [2] and"
     [_, (prompt, sampling, sample)] = asked
-    assert prompt == replace(PROMPT, prefill="<think>Passage [2] and\n</think>\n<answer>")
+    assert prompt == replace(PROMPT, prefill="<think>Passage [2] and\n</think>\n<answer>[")
     assert 3 * len("[3] > ") <= sampling.max_tokens < SAMPLING.max_tokens
     assert sample == 0
 
@@ -243,9 +243,9 @@ def test_a_choice_that_cannot_be_read_changes_nothing(judge: type[Best], kept: i
 
 @pytest.mark.parametrize("tags", [True, False])
 def test_a_cut_choice_is_repaired_like_a_cut_order(tags: bool) -> None:
-    judgement, asked = select(Best, CUT, Completion("[3]"), can=[PREFILL], tags=tags)
+    judgement, asked = select(Best, CUT, Completion("3]" if tags else "[3]"), can=[PREFILL], tags=tags)
     assert (judgement.order[0], judgement.status) == (2, Status.REPAIRED)
-    assert asked[1][0].prefill == "<think>Passage [2] and\n</think>\n" + "<answer>" * tags
+    assert asked[1][0].prefill == "<think>Passage [2] and\n</think>\n" + "<answer>[" * tags
     judgement, asked = select(Best, NONE, PICK, can=[REASK], tags=tags)
     assert (judgement.order[0], judgement.status, len(asked)) == (1, Status.REPAIRED, 2)
 

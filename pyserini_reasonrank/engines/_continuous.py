@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -13,13 +14,18 @@ from pyserini_reasonrank.errors import Failure
 
 _CPU = {"page_size": 32, "max_batch_tokens": 512, "max_requests_per_batch": 64}
 _CPU_CACHE_BYTES = 400_000_000
+_CPU_CACHE_TOKENS = 32_768
 _ACCELERATOR = {"max_memory_percent": 0.8}  # the rest is for sampling, and for forward passes beside it
 
 Stopped = Callable[[Sequence[int]], bool]
 
 
 class Decoder:
-    """Decodes token ids with a loaded transformers model. Greedy or sampled, each request as it wants."""
+    """Decodes token ids with a loaded transformers model. Greedy or sampled, each request as it wants.
+
+    ``room`` is the tokens of keys and values it can hold, so the most that a request may have. Failure if there is
+    no memory for any.
+    """
 
     def __init__(self, model: Any, batching: Mapping[str, Any], eos: Sequence[int]) -> None:
         from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -47,6 +53,10 @@ class Decoder:
         self._pump = threading.Thread(target=self._deliver, name="completions", daemon=True)
         self._pump.start()
         self._started.wait()
+        if not self._manager.is_running():
+            raise self._death("it did not start")
+        settled = self._manager.continuous_batching_config
+        self.room: int = settled.num_blocks * settled.page_size
 
     def submit(
         self, tokens: list[int], limit: int, noise: Mapping[str, Any], stopped: Stopped | None
@@ -82,6 +92,8 @@ class Decoder:
 
     def _deliver(self) -> None:
         self._manager.start()
+        while self._manager.batch_processor is None and self._manager.is_running():
+            time.sleep(0.01)
         self._started.set()
         while self._manager.is_running():
             output = self._manager.get_result(timeout=0.5)
@@ -114,12 +126,12 @@ class Decoder:
 
 
 def _cpu_settings(model: Any) -> dict[str, Any]:
-    """Room for about 0.4 GB of keys and values, and at least for one request of the full context."""
+    """Room for 0.4 GB of keys and values, and at least for one request of the model's context, up to 32k tokens."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token_bytes = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
-    tokens = max(_CPU_CACHE_BYTES // token_bytes, config.max_position_embeddings)
+    tokens = max(_CPU_CACHE_BYTES // token_bytes, min(config.max_position_embeddings, _CPU_CACHE_TOKENS))
     return {**_CPU, "num_blocks": tokens // _CPU["page_size"] + 1}
 
 

@@ -85,6 +85,7 @@ class Transformers(Engine[Options]):
         attention = model.config._attn_implementation
         self._decoder = Decoder(model, self.options.batching, sorted(self._eos))
         self._scorer = Scorer(model, attention, self._decoder.pause)
+        self._context = min(self._context, self._decoder.room)
 
     @property
     def max_model_len(self) -> int | None:

@@ -28,7 +28,8 @@ async def climb(
     answer_tokens: int,
     reminder: str,
 ) -> Judgement:
-    """Ask, read, and repair as far as needed. ``closing`` ends a cut thought and opens the answer."""
+    """Ask, read, and repair as far as needed. ``closing`` ends a cut thought and opens the answer
+    with its first bracket, which holds a model to the form better than any sentence."""
     completion = await ask(prompt, sampling)
     judgement = read(completion)
     if judgement.status is Status.TRUNCATED and Capability.PREFILL in can:

@@ -43,7 +43,7 @@ class Permutation(Judge):
             self.sampling,
             read,
             can=self.can,
-            closing="\n</think>\n<answer>" if o.tags else "\n</think>\n",
+            closing="\n</think>\n<answer>[" if o.tags else "\n</think>\n",
             answer_tokens=self.answer_tokens(n),
             reminder=self.reminder,
         )

@@ -29,7 +29,7 @@ class Best(Judge):
             self.sampling,
             lambda completion: self.read(completion, n),
             can=self.can,
-            closing="\n</think>\n<answer>" if self.options.tags else "\n</think>\n",
+            closing="\n</think>\n<answer>[" if self.options.tags else "\n</think>\n",
             answer_tokens=self.answer_tokens(n),
             reminder=self.reminder,
         )
