@@ -26,7 +26,7 @@ from pyserini_reasonrank.journal import read_answers
 
 pytestmark = pytest.mark.skipif(not (find_spec("vllm") and find_spec("torch")), reason="vLLM is not installed")
 
-TOPICS, DEPTH = 3, 8
+TOPICS, DEPTH = 2, 5
 CALLS = TOPICS  # one window each
 
 
@@ -80,8 +80,8 @@ def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path
         "openai": ["--rerank.engine.name", "openai", "--rerank.engine.base_url", served,
                    "--rerank.engine.continue_final_message", "true"],
     }  # fmt: skip
-    shared = ["--rerank.depth", DEPTH, "--rerank.passage_tokens", 64, "--rerank.max_model_len", 4096]
-    shared += ["--rerank.sampling.max_tokens", 40, "--rerank.tokenizer", ensure_embedded(None, progress=False)]
+    shared = ["--rerank.depth", DEPTH, "--rerank.passage_tokens", 32, "--rerank.max_model_len", 4096]
+    shared += ["--rerank.sampling.max_tokens", 24, "--rerank.tokenizer", ensure_embedded(None, progress=False)]
     runs, answers = {}, {}
     for name, flags in engines.items():
         output = tmp_path / f"{name}.txt"
