@@ -47,6 +47,8 @@ setup(
     name="pyserini-reasonrank",
     version=runpy.run_path("pyserini_reasonrank/__init__.py")["__version__"],
     description="Rerank what Pyserini finds with a reasoning LLM",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.12",
     packages=[*find_packages(include=["pyserini_reasonrank*"], exclude=["*.conf"]), "pyserini_reasonrank.conf"],

@@ -62,15 +62,16 @@ def test_oracle_over_bm25(
     assert after > before + 0.1
 
 
-def test_embedded_model(data: Path, index: Index, command: Command, tmp_path: Path) -> None:
-    """Five topics of CACM, ten candidates each, with the model that a laptop can run, out of the box."""
+@pytest.mark.parametrize("name", [figures[0] for figures in FIGURES])
+def test_embedded_model(name: str, data: Path, index: Index, command: Command, tmp_path: Path) -> None:
+    """Five topics, ten candidates each, with the model that a laptop can run, out of the box."""
     pytest.importorskip("torch", reason="the transformers engine is not installed")
     topics, run = tmp_path / "topics.tsv", tmp_path / "run.txt"
-    lines = (data / "cacm" / "topics.tsv").read_text().splitlines(keepends=True)[:5]
+    lines = (data / name / "topics.tsv").read_text().splitlines(keepends=True)[:5]
     topics.write_text("".join(lines))
     done = search(
-        "--index", index("cacm"), "--topics", topics, "--bm25", "--hits", 100, "--output", run,
-        "--rerank", "reasonrank", "--rerank.depth", 10, "--rerank.sampling.max_tokens", 48,
+        "--index", index(name), "--topics", topics, "--bm25", "--hits", 100, "--output", run,
+        "--rerank", "reasonrank", "--rerank.depth", 10, "--rerank.sampling.max_tokens", 16,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "5 of 5 reranked" in done.stdout
