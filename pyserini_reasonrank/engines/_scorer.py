@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -32,9 +33,11 @@ class Scorer:
         self._attention = attention
         self._pause = pause
         self._batch_tokens = 0 if model.device.type == "cpu" else _BATCH_TOKENS
+        self._closing = False
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="alternatives", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # a thread inside PyTorch would turn the program's end into an abort
 
     def submit(self, tokens: list[int], spelled: tuple[Tokens, ...]) -> Future[list[float]]:
         """Log-probability of each of ``spelled`` as the continuation of ``tokens``."""
@@ -43,12 +46,19 @@ class Scorer:
         return question.found
 
     def close(self) -> None:
+        """End after the batch in hand. Those waiting are cancelled."""
+        atexit.unregister(self.close)
+        self._closing = True
         self._questions.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         held: _Question | None = None
         while (first := held or self._questions.get()) is not None:
+            if self._closing:
+                first.found.cancel()
+                held = None
+                continue
             batch, held = self._gather(first)
             batch = [q for q in batch if q.found.set_running_or_notify_cancel()]
             if not batch:

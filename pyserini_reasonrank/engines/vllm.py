@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import itertools
 import json
@@ -78,6 +79,7 @@ class VLLM(Engine[Options]):
             raise UsageError(f"vLLM can't load {self.model.name}: {_line(error)}") from error
         except RuntimeError as error:
             raise Failure(f"vLLM did not start ({_line(error)}): VLLM_LOGGING_LEVEL=INFO shows why") from error
+        atexit.register(self._llm.shutdown)
         self._context = self._llm.vllm_config.model_config.max_model_len
 
     def _prepare(self) -> None:
@@ -192,6 +194,7 @@ class VLLM(Engine[Options]):
     async def close(self) -> None:
         self._encoding.shutdown()
         if self._llm is not None:
+            atexit.unregister(self._llm.shutdown)
             await asyncio.to_thread(self._llm.shutdown)
             self._llm = None
         if self._loop is not None:
