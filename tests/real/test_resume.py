@@ -85,7 +85,13 @@ def test_transformers(data: Path, tmp_path: Path) -> None:
     qids = {line.split("\t")[0] for line in few}
     run.write_text("".join(line for line in (folder / "run.bm25.txt").open() if line.split()[0] in qids))
     flags = ["--rerank", "reasonrank", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"]
-    small = {"depth": 15, "strategy.window_size": 5, "strategy.stride": 5, "sampling.max_tokens": 24}
+    small = {
+        "depth": 12,
+        "strategy.window_size": 4,
+        "strategy.stride": 4,
+        "sampling.max_tokens": 12,
+        "judge.repair": "none",
+    }
     small_flags = [word for key, value in small.items() for word in (f"--rerank.{key}", str(value))]
     corpus = str(folder / "corpus.jsonl")
     arguments = ["--run", str(run), "--topics", str(topics), "--corpus", corpus, *flags, *small_flags]
