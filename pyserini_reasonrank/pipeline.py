@@ -19,7 +19,7 @@ from pyserini_reasonrank.progress import Progress
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.records import Query, Ranking, Request
 from pyserini_reasonrank.rerankers import Reranker, Tally
-from pyserini_reasonrank.runs import RunFormat, RunWriter
+from pyserini_reasonrank.runs import RunFormat, RunWriter, writable
 from pyserini_reasonrank.scheduling import rerank_all
 
 
@@ -138,6 +138,8 @@ async def _serve(
             fitter.check(request.query)
             if request.query.qid in counts:
                 raise UsageError(f"query {request.query.qid} comes twice; a topic is reranked once")
+            for candidate in request.candidates:  # before a call is paid for what can't be written
+                writable(candidate.docid, "docid", plan.settings.docid_blanks)
             counts[request.query.qid] = len(request.candidates)
             progress.expect(plan.cost(len(request.candidates)).calls)
             yield request
