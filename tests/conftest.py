@@ -23,6 +23,8 @@ from pyserini_reasonrank.records import Candidate, Query, Request
 
 ROOT = Path(__file__).parents[1]
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads; spinning threads starve shared cores
+
 settings.register_profile("tests", deadline=None, print_blob=True)  # a busy machine is no reason to fail
 settings.load_profile("tests")
 
