@@ -267,6 +267,11 @@ def test_bad_input_ends_the_search_and_leaves_no_file(
     assert not (collection / "candidates.jsonl").exists()
 
 
+def _interruptible() -> None:
+    """A shell's background jobs ignore interrupts, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
     (collection / "many.tsv").write_text("".join(f"{n}\tred apple and pear {n}\n" for n in range(20_000)))
     files = ["--run", "cut.txt", "--candidates", "cut.jsonl"]
