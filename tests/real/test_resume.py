@@ -50,7 +50,7 @@ def killed_and_resumed(arguments: list[str], folder: Path, kills: int) -> None:
     assert none == 0
     output, chance, before = folder / "killed.txt", random.Random(total), set[str]()
     for _ in range(kills):
-        process, moment = start(arguments, output), chance.randint(len(before), total)
+        process, moment = start(arguments, output), chance.randint(len(before), max(len(before), total - 1))
         while process.poll() is None and len(keys(output)) < moment:
             time.sleep(0.001)
         process.kill()
