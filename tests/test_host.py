@@ -272,10 +272,6 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.skipif(
-    signal.getsignal(signal.SIGINT) is not signal.default_int_handler,
-    reason="interrupts are ignored here, as in a background job",
-)
 def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
     (collection / "many.tsv").write_text("".join(f"{n}\tred apple and pear {n}\n" for n in range(20_000)))
     files = ["--run", "cut.txt", "--candidates", "cut.jsonl"]
@@ -287,6 +283,7 @@ def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=_interruptible,
     ) as process:
         assert process.stdout is not None
         assert any(line.startswith(b"Running many.tsv") for line in process.stdout)
