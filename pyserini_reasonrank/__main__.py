@@ -210,15 +210,16 @@ def explain_command(argv: list[str]) -> int:
 
 
 def trace_command(argv: list[str]) -> int:
-    """The calls of a run: export its journal as JSON lines."""
-    from pyserini_reasonrank.journal import export
+    """The calls or the final orders of a run, out of its journal, as JSON lines."""
+    from pyserini_reasonrank.journal import export, rankings
 
     parser = _parser(trace_command, "trace")
-    parser.add_argument("action", choices=("export",))
+    parser.add_argument("action", choices=("export", "rankings"), help="every call; or every query's final order")
     parser.add_argument("journal", type=Path, metavar="JOURNAL")
     parser.add_argument("--qid", help="of one query only")
     options = parser.parse_args(argv)
-    for record in export(options.journal, options.qid):
+    records = export if options.action == "export" else rankings
+    for record in records(options.journal, options.qid):
         print(json.dumps(record, ensure_ascii=False))
     return 0
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.fusion import Fusion
 from pyserini_reasonrank.models import AUTO, choose, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Sampling
@@ -68,6 +69,15 @@ class Settings(BaseModel):
         "name": "auto"
     }
     sampling: SamplingSettings = SamplingSettings()
+    chat_template_args: Annotated[Tree, Field(description="for the model's chat template: enable_thinking, ...")] = {}
+    combine: Annotated[
+        Tree, Field(description="name (cascade, ...) and its settings: combines the rerankers in arms")
+    ] = {}
+    arms: Annotated[
+        dict[str, Settings],
+        Field(description="arms.NAME.reranker names a reranker, arms.NAME.KEY sets it; other keys set all arms"),
+    ] = {}
+    fuse: Annotated[Fusion, Field(description="of the reranked head with the first stage's scores")] = Fusion()
     depth: Annotated[int, Field(ge=1, description="candidates to rerank; the others stay below")] = 100
     passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of a passage the model sees")] = None
     query_tokens: Annotated[int | None, Field(ge=1, description="tokens of a query the model sees")] = None
@@ -106,10 +116,16 @@ def lift(argv: Sequence[str]) -> tuple[str | None, Tree, list[str]]:
 
 def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
     """The settings of the reranker ``name`` under ``flags``, and warnings to show. UsageError names what is wrong."""
-    own = reranker(name)
     given = flags
     if "config" in flags:
         given = merge(_yaml_file(str(flags["config"])), {k: v for k, v in flags.items() if k != "config"})
+    return _load(name, given, PREFIX)
+
+
+def _load(name: str, given: Tree, where: str) -> tuple[Settings, list[str]]:
+    own = reranker(name)
+    if "combine" in merge(own, given):
+        return _load_combined(name, own, given, where)
     asked = merge(own, given)
     _check_names(asked)
     engine = answering(asked.get("engine", {}))
@@ -124,12 +140,36 @@ def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
         warnings.append(f"{model} was trained with the prompt {preset.pop('prompt')}, which is not installed "
                         f"(pip install rank-llm); the project's own wording {own.get('prompt')} is used")  # fmt: skip
     tree = merge(merge(own, preset), given) | {"name": name, "model": model}
-    return validated(Settings, tree, PREFIX), warnings
+    return validated(Settings, tree, where), warnings
+
+
+_OF_EVERY_ARM = frozenset({
+    "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args",
+    "passage_tokens", "query_tokens", "on_error",
+})  # fmt: skip
+
+
+def _load_combined(name: str, own: Tree, given: Tree, where: str) -> tuple[Settings, list[str]]:
+    """A combination's settings. What is said of all arms gives way to what is said of one, a YAML file to the user."""
+    asked, arms, warnings = merge(own, given), dict[str, Settings](), list[str]()
+    _check_names(asked)
+    for arm in asked.get("arms", {}):
+        tree = Tree()
+        for layer in (own, given):
+            shared = {key: value for key, value in layer.items() if key in _OF_EVERY_ARM}
+            tree = merge(merge(tree, shared), layer.get("arms", {}).get(arm, {}))
+        of_arm = f"{where}.arms.{arm}"
+        if (base := tree.pop("reranker", None)) is None:
+            raise UsageError(f"{of_arm}.reranker is not given: it names the reranker, e.g. reasonrank")
+        arms[arm], more = _load(str(base), tree, of_arm)
+        warnings += [warning for warning in more if warning not in warnings]
+    settings = validated(Settings, {k: v for k, v in asked.items() if k != "arms"} | {"name": name}, where)
+    return settings.model_copy(update={"arms": arms}), warnings
 
 
 def _check_names(tree: Tree) -> None:
     """What the declared settings can't say, since these trees are open: a missing last key, a mistyped parameter."""
-    for key, leaf in (("judge", "kind"), ("strategy", "name"), ("engine", "name")):
+    for key, leaf in (("judge", "kind"), ("strategy", "name"), ("engine", "name"), ("combine", "name")):
         if not isinstance(tree.get(key, {}), dict):
             raise UsageError(f"{PREFIX}.{key} has keys of its own: say {PREFIX}.{key}.{leaf} {tree[key]}")
     sampling = tree.get("sampling", {})
@@ -178,9 +218,10 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def tag(settings: Settings, model_name: str) -> str:
-    """The run tag: reranker and model, without blanks."""
-    return settings.tag or f"{settings.name}-{os.path.basename(model_name.rstrip('/'))}".replace(" ", "_")
+def tag(settings: Settings, *model_names: str) -> str:
+    """The run tag: reranker and models, without blanks."""
+    models = "+".join(os.path.basename(name.rstrip("/")) for name in model_names)
+    return settings.tag or f"{settings.name}-{models}".replace(" ", "_")
 
 
 def _plant(tree: Tree, path: str, value: Any, flag: str) -> None:

@@ -1,66 +1,92 @@
-"""What a strategy will cost before anything is loaded: it is run against a judge that only counts."""
+"""What a reranker will cost before anything is loaded: its strategy is rehearsed with questions that are only counted."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Any
 
-from pyserini_reasonrank.judges import Judge
-from pyserini_reasonrank.strategies import Strategy
+
+@dataclass(slots=True)
+class PartCost:
+    """What one reranker asks about one query: questions, the calls they take, passages shown in all and at most."""
+
+    questions: int = 0
+    calls: int = 0
+    shown: int = 0
+    widest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one query: questions asked, the longest chain of dependent ones, passages shown over all of them, and in
-    the widest."""
+    """Of one query. ``chain``: the longest chain of dependent calls. ``parts``: by reranker, where several combine."""
 
-    calls: int
     chain: int
-    shown: int
-    widest: int
+    parts: Mapping[str, PartCost] = field(default_factory=dict)
+
+    @property
+    def questions(self) -> int:
+        return sum(part.questions for part in self.parts.values())
+
+    @property
+    def calls(self) -> int:
+        return sum(part.calls for part in self.parts.values())
+
+    @property
+    def shown(self) -> int:
+        return sum(part.shown for part in self.parts.values())
+
+    @property
+    def widest(self) -> int:
+        return max((part.widest for part in self.parts.values()), default=0)
 
 
-def predict(strategy: Strategy, judge: type[Judge], n: int, options: Mapping[str, Any]) -> Cost:
-    """The cost of ``strategy`` over ``n`` candidates whose order no answer changes.
+class Meter:
+    """Counts the questions of a rehearsal. All that can be asked at once count as one link of the chain."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, PartCost] = {}
+        self.chain = 0
+        self._waiting: list[tuple[asyncio.Future[None], int]] = []
+
+    async def question(self, part: str, shown: int, *, calls: int, votes: int = 1) -> None:
+        """A question about ``shown`` passages, asked ``votes`` times side by side, each time ``calls`` in a chain."""
+        cost = self.parts.setdefault(part, PartCost())
+        cost.questions += votes
+        cost.calls += votes * calls
+        cost.shown += votes * calls * shown
+        cost.widest = max(cost.widest, shown)
+        answered = asyncio.get_running_loop().create_future()
+        self._waiting.append((answered, calls))
+        await answered
+
+    async def run(self, rehearsal: Awaitable[Any]) -> Cost:
+        task = asyncio.ensure_future(rehearsal)
+        while not task.done():
+            known = -1
+            while known != len(self._waiting) and not task.done():  # until everything that can ask has asked
+                known = len(self._waiting)
+                for _ in range(8):
+                    await asyncio.sleep(0)
+            self.chain += max((calls for _, calls in self._waiting), default=0)
+            for answered, _ in self._waiting:
+                answered.set_result(None)
+            self._waiting.clear()
+        task.result()
+        return Cost(self.chain, self.parts)
+
+
+def rehearse(rehearsal: Callable[[Meter], Awaitable[Any]]) -> Cost:
+    """The cost of ``rehearsal``, in which no answer changes an order.
 
     Exact for strategies whose questions do not depend on the answers, the case of a good first stage for the others.
     """
-    return _predict(strategy, judge, n, tuple(sorted(options.items())))
 
+    async def counted() -> Cost:
+        meter = Meter()
+        return await meter.run(rehearsal(meter))
 
-@lru_cache(maxsize=1024)
-def _predict(strategy: Strategy, judge: type[Judge], n: int, options: tuple[tuple[str, Any], ...]) -> Cost:
     with ThreadPoolExecutor(1) as thread:  # a loop of its own: the caller may be on one
-        return thread.submit(asyncio.run, _count(strategy, judge, n, dict(options))).result()
-
-
-async def _count(strategy: Strategy, judge: type[Judge], n: int, options: Mapping[str, Any]) -> Cost:
-    waiting: list[tuple[asyncio.Future[None], int]] = []
-    calls = chain = shown = widest = 0
-
-    async def counted(indices: Sequence[int]) -> Any:
-        answered = asyncio.get_running_loop().create_future()
-        waiting.append((answered, len(indices)))
-        await answered
-        return judge.unmoved(indices)
-
-    task = asyncio.ensure_future(strategy(n, counted, **options))
-    while not task.done():
-        known = -1
-        while known != len(waiting) and not task.done():  # until everything that can ask has asked
-            known = len(waiting)
-            for _ in range(4):
-                await asyncio.sleep(0)
-        chain += bool(waiting)
-        calls += len(waiting)
-        shown += sum(size for _, size in waiting)
-        widest = max([widest, *(size for _, size in waiting)])
-        for answered, _ in waiting:
-            answered.set_result(None)
-        waiting.clear()
-    task.result()
-    return Cost(calls, chain, shown, widest)
+        return thread.submit(asyncio.run, counted()).result()

@@ -8,7 +8,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from pyserini_reasonrank import config
+from pyserini_reasonrank.combine import COMBINATIONS
 from pyserini_reasonrank.engines import ENGINES, engine_class
+from pyserini_reasonrank.fusion import Fusion
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 
@@ -16,7 +18,7 @@ _HIDDEN = {"name", "about"}
 
 
 def flags_help(command: str) -> str:
-    """All ``--rerank`` flags: the general ones, then those of each judge, strategy and engine."""
+    """All ``--rerank`` flags: the general ones, then those of each judge, strategy, combination and engine."""
     lines = [
         f"usage: {command} [flags of the host] --output RUN --rerank NAME [--rerank.KEY VALUE ...]",
         "",
@@ -39,6 +41,14 @@ def flags_help(command: str) -> str:
             f"--rerank.strategy.  (name {name}; judges: {', '.join(sorted(kinds))})",
             *_fields(options_model(strategy)),
         ]
+    for name, combination in COMBINATIONS.items():
+        arms = ", ".join([*sorted(combination.needs), *(f"{arm} if wanted" for arm in sorted(combination.may or ()))])
+        lines += [
+            "",
+            f"--rerank.combine.  (name {name}; arms: {arms or 'any'})",
+            *_fields(options_model(combination.function)),
+        ]
+    lines += ["", "--rerank.fuse.", *_fields(Fusion)]
     for name in ENGINES:
         lines += ["", f"--rerank.engine.  (name {name})", *_fields(engine_class(name).options_class)]
     return "\n".join([*lines, ""])

@@ -17,21 +17,27 @@ from queue import SimpleQueue
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Sampling
 
-_SCHEMA = """
+_VERSION = 2
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY, run TEXT, qid TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT, text TEXT,
-    finish_reason TEXT, prompt_tokens INTEGER, output_tokens INTEGER, seconds REAL, choices TEXT, error TEXT
+    key TEXT PRIMARY KEY, run TEXT, qid TEXT, part TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT,
+    text TEXT, finish_reason TEXT, prompt_tokens INTEGER, output_tokens INTEGER, seconds REAL, choices TEXT, error TEXT
 );
-CREATE INDEX IF NOT EXISTS calls_by_question ON calls (run, qid, number);
+CREATE INDEX IF NOT EXISTS calls_by_question ON calls (run, qid, part, number);
 CREATE TABLE IF NOT EXISTS judgements (
-    run TEXT, qid TEXT, number INTEGER, docids TEXT, position_order TEXT, status TEXT, filled INTEGER, score REAL,
-    detail TEXT, reasoning TEXT, PRIMARY KEY (run, qid, number)
+    run TEXT, qid TEXT, part TEXT, number INTEGER, label TEXT, docids TEXT, position_order TEXT, status TEXT,
+    filled INTEGER, score REAL, detail TEXT, reasoning TEXT, PRIMARY KEY (run, qid, part, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rankings (
+    run TEXT, qid TEXT, ranking TEXT, confidence TEXT, notes TEXT, PRIMARY KEY (run, qid)
+) WITHOUT ROWID;
+PRAGMA user_version = {_VERSION};
 """
-_CALL = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_JUDGEMENT = "INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CALL = f"INSERT OR REPLACE INTO calls VALUES ({', '.join('?' * 15)})"
+_JUDGEMENT = f"INSERT OR REPLACE INTO judgements VALUES ({', '.join('?' * 12)})"
+_RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
 
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
@@ -52,6 +58,7 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
+            _check_version(self._reader)
             self._reader.executescript(_SCHEMA)
             held = dict(self._reader.execute("SELECT key, text IS NOT NULL FROM calls"))
         except (OSError, sqlite3.DatabaseError) as error:
@@ -78,7 +85,7 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Put a finished call on record; returns when it is committed."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.number, call.sample, json.dumps(call.docids), repr(sampling),
+        row = (key, self.run, call.qid, call.part, call.number, call.sample, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self._queue.put((_CALL, row, done))
@@ -88,9 +95,21 @@ class Journal:
     def judged(self, call: Call, judgement: Judgement) -> None:
         """Put a judgement on record, soon: it can always be read again from its calls."""
         j = judgement
-        row = (self.run, call.qid, call.number, json.dumps(call.docids), json.dumps(j.order), str(j.status), j.filled,
-               j.score, j.detail, j.reasoning)  # fmt: skip
+        row = (self.run, call.qid, call.part, call.number, call.label, json.dumps(call.docids), json.dumps(j.order),
+               str(j.status), j.filled, j.score, j.detail, j.reasoning)  # fmt: skip
         self._queue.put((_JUDGEMENT, row, None))
+
+    def ranked(self, ranking: Ranking) -> None:
+        """Put the final order of a query on record, soon: first-stage rank and score, and the LLM's where it gave one."""
+        candidates, ranked = ranking.request.candidates, ranking.ranked
+        lines = [
+            {"docid": candidates[i].docid, "first_stage": [i + 1, candidates[i].score]}
+            | ({"score": ranked.scores[i]} if i in ranked.scores else {})
+            for i in ranking.order
+        ]
+        row = (self.run, ranking.request.query.qid, json.dumps(lines), json.dumps(ranked.confidence),
+               json.dumps(dict(ranked.notes)))  # fmt: skip
+        self._queue.put((_RANKING, row, None))
 
     def close(self) -> None:
         """Commit what is queued and let go of the file."""
@@ -133,21 +152,40 @@ def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _open_to_read(path) as connection:
         rows = connection.execute(
-            "SELECT * FROM judgements WHERE ? IS NULL OR qid = ? ORDER BY run, qid, number", (qid, qid)
+            "SELECT * FROM judgements WHERE ? IS NULL OR qid = ? ORDER BY run, qid, part, number", (qid, qid)
         )
-        for run, qid_, number, docids, order, status, filled, score, detail, reasoning in rows:
+        for run, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
             calls = connection.execute(
-                f"SELECT {', '.join(names)} FROM calls WHERE run = ? AND qid = ? AND number = ? ORDER BY rowid",
-                (run, qid_, number),
+                f"SELECT {', '.join(names)} FROM calls WHERE run = ? AND qid = ? AND part = ? AND number = ? ORDER BY rowid",
+                (run, qid_, part, number),
             )
             shown = json.loads(docids)
             yield {
-                "run": run, "qid": qid_, "call": number, "docids": shown, "order": [shown[i] for i in json.loads(order)],
+                "run": run, "qid": qid_, "part": part, "call": number, "label": label, "docids": shown,
+                "order": [shown[i] for i in json.loads(order)],
                 "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
                 "calls": [
                     dict(zip(names, call, strict=True)) | {"choices": json.loads(call[names.index("choices")])} for call in calls
                 ],
             }  # fmt: skip
+
+
+def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
+    """Every final order in a journal, with confidences and notes: by run and query; of ``qid`` alone if given."""
+    with _open_to_read(path) as connection:
+        rows = connection.execute("SELECT * FROM rankings WHERE ? IS NULL OR qid = ? ORDER BY run, qid", (qid, qid))
+        for run, qid_, ranking, confidence, notes in rows:
+            yield {
+                "run": run, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
+                "notes": json.loads(notes),
+            }  # fmt: skip
+
+
+def _check_version(connection: sqlite3.Connection) -> None:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and version != _VERSION:
+        raise sqlite3.DatabaseError(f"it has the form of version {version}, not {_VERSION}")
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
@@ -156,16 +194,17 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)
     try:
         connection.execute("SELECT 1 FROM calls, judgements LIMIT 0")
+        _check_version(connection)
     except sqlite3.DatabaseError as error:
         raise UsageError(f"{path} is no journal: {error}") from error
     return connection
 
 
-def read_answers(path: Path) -> dict[tuple[str, int], Completion]:
-    """The last answer to every question of a journal, by qid and call number."""
+def read_answers(path: Path) -> dict[tuple[str, str, int], Completion]:
+    """The last answer to every question of a journal, by qid, part and call number."""
     with _open_to_read(path) as connection:
-        rows = connection.execute("SELECT qid, number, text, finish_reason FROM calls ORDER BY rowid").fetchall()
-    return {(qid, number): Completion(text, finish_reason) for qid, number, text, finish_reason in rows}
+        rows = connection.execute("SELECT qid, part, number, text, finish_reason FROM calls ORDER BY rowid").fetchall()
+    return {(qid, part, number): Completion(text, reason) for qid, part, number, text, reason in rows}
 
 
 def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:

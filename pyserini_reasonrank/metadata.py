@@ -52,10 +52,37 @@ def sidecar(output: str | os.PathLike[str]) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One reranker of a run: what it asked of which model, in which words, how often."""
+
+    model: Model
+    prompt: str
+    prompt_sha256: str
+    sampling: Sampling
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "model": asdict(self.model),
+            "prompt": {"name": self.prompt, "sha256": self.prompt_sha256},
+            "sampling": asdict(self.sampling),
+            "seed": self.sampling.seed,
+            **self.settings,
+        }
+
+    def spent(self) -> dict[str, int]:
+        return {"calls": self.calls, "prompt tokens": self.prompt_tokens, "output tokens": self.output_tokens}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """What one run of the reranker has to say about itself.
 
-    ``settings`` are the resolved ones (judge, strategy, engine, ...), as nested mappings. ``seconds`` names wall
+    ``settings`` are the resolved ones of the whole, ``parts`` its rerankers by name ("" where there is but one), as
+    nested mappings. ``seconds`` names wall
     times, e.g. ``{"search": 4.1, "load": 20.0, "rerank": 88.3}``. ``topics`` is what ``--topics`` was given.
     """
 
@@ -63,25 +90,21 @@ class Provenance:
     command: Sequence[str]
     reranker: str
     settings: Mapping[str, Any]
-    model: Model
-    prompt: str
-    prompt_sha256: str
-    sampling: Sampling
+    parts: Mapping[str, Part]
     topics: str
     topics_total: int
     topics_answered: int
     first_run: str | os.PathLike[str]
     topics_without_candidates: Sequence[str] = ()
-    calls: int = 0
     calls_from_journal: int = 0
     statuses: Mapping[Status, int] = field(default_factory=dict)
-    prompt_tokens: int = 0
-    output_tokens: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
     def fields(self) -> dict[str, Any]:
         """The same under ir_metadata's heads, with the environment of this process."""
+        single = self.parts.get("")
+        spent = {name: part.spent() for name, part in self.parts.items()}
         return {
             "tag": self.tag,
             "platform": environment(),
@@ -92,10 +115,12 @@ class Provenance:
             "resources": {
                 "runtime in seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
                 "llm": {
-                    "calls": self.calls,
+                    **{
+                        name: sum(s[name] for s in spent.values())
+                        for name in ("calls", "prompt tokens", "output tokens")
+                    },
                     "calls answered from the journal": self.calls_from_journal,
-                    "prompt tokens": self.prompt_tokens,
-                    "output tokens": self.output_tokens,
+                    **({} if single else {"by part": spent}),
                 },
             },
             "method": {
@@ -107,11 +132,8 @@ class Provenance:
                         "name": self.reranker,
                         "method": "pyserini_reasonrank",
                         "reranks": "first stage",
-                        "model": asdict(self.model),
-                        "prompt": {"name": self.prompt, "sha256": self.prompt_sha256},
-                        "sampling": asdict(self.sampling),
-                        "seed": self.sampling.seed,
                         **self.settings,
+                        **(single.fields() if single else {"parts": {n: p.fields() for n, p in self.parts.items()}}),
                     },
                 ],
             },

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal
-from pyserini_reasonrank.metadata import Provenance, sidecar, write_metadata
-from pyserini_reasonrank.planning import Plan
+from pyserini_reasonrank.metadata import Part, Provenance, sidecar, write_metadata
+from pyserini_reasonrank.planning import Plan, Single
 from pyserini_reasonrank.progress import Progress
-from pyserini_reasonrank.prompts.budget import Fitter
+from pyserini_reasonrank.questions import Tally
 from pyserini_reasonrank.records import Query, Ranking, Request
-from pyserini_reasonrank.rerankers import Reranker, Tally
+from pyserini_reasonrank.rerankers import Desk, Ranker
 from pyserini_reasonrank.runs import RunFormat, RunWriter, writable
 from pyserini_reasonrank.scheduling import rerank_all
 
@@ -40,7 +42,7 @@ class Task:
 class Outcome:
     """How a run ended, and the files it left."""
 
-    tally: Tally
+    tallies: Mapping[str, Tally]
     topics: int
     answered: int
     seconds: Mapping[str, float]
@@ -49,6 +51,11 @@ class Outcome:
     metadata: Path
     first_run: Path
     warnings: Sequence[str]
+
+    @property
+    def tally(self) -> Tally:
+        """Of all parts together."""
+        return sum(self.tallies.values(), Tally())
 
 
 async def rerank(plan: Plan, task: Task) -> Outcome:
@@ -60,11 +67,8 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
     journal_path = Path(plan.settings.journal or f"{task.output}.journal.sqlite")
     with Progress() as progress:
         try:
-            first = await _start(plan.engine, task.requests, progress)
+            first = await _start(plan.engines, task.requests, progress)
             loaded = time.monotonic()
-            fitter = plan.fitter()
-            for query in task.queries:
-                fitter.check(query)
             with (
                 RunWriter(
                     task.output,
@@ -74,16 +78,18 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
                 ) as writer,
                 contextlib.closing(Journal(journal_path, plan.tag)) as journal,
             ):
-                reranker = plan.reranker(fitter, journal, progress.show)
-                served = await _serve(reranker, _rest(first, task.requests), writer, progress, plan, fitter)
-                _judge_the_run(reranker.tally, plan.settings.max_bad, writer)
+                ranker = _ranker(plan, journal, progress)
+                for query in task.queries:
+                    ranker.check(query)
+                served = await _serve(ranker, journal, _rest(first, task.requests), writer, progress, plan)
+                _judge_the_run(ranker.tally, plan.settings.max_bad, writer)
                 writer.commit(served)
         finally:
-            await plan.engine.close()
+            await asyncio.gather(*(engine.close() for engine in plan.engines))
     seconds = {"load": loaded - began, "rerank": time.monotonic() - loaded}
     empty = [qid for qid, count in served.items() if not count]
     outcome = Outcome(
-        reranker.tally,
+        ranker.tallies,
         len(served),
         len(served) - len(empty),
         seconds,
@@ -97,12 +103,14 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
     return outcome
 
 
-async def _start(engine: Engine[Any], requests: AsyncIterator[Request], progress: Progress) -> Request | None:
-    """Load the engine and wait for the first request, both at once; the first of them to fail ends the wait."""
-    if engine.needs_weights:
-        progress.say(f"loading {engine.model.name}")
+async def _start(
+    engines: Sequence[Engine[Any]], requests: AsyncIterator[Request], progress: Progress
+) -> Request | None:
+    """Load the engines and wait for the first request, at once; the first of them to fail ends the wait."""
+    if weights := [engine.model.name for engine in engines if engine.needs_weights]:
+        progress.say(f"loading {', '.join(weights)}")
     first = asyncio.ensure_future(anext(requests, None))
-    loading = asyncio.ensure_future(engine.start())
+    loading = asyncio.ensure_future(_load(engines))
     try:
         await asyncio.wait([first, loading], return_when=asyncio.FIRST_EXCEPTION)
         for task in (first, loading):
@@ -115,6 +123,18 @@ async def _start(engine: Engine[Any], requests: AsyncIterator[Request], progress
         progress.say("reranking")
 
 
+async def _load(engines: Sequence[Engine[Any]]) -> None:
+    for engine in engines:  # one after the other: each measures the memory that is left
+        await engine.start()
+
+
+def _ranker(plan: Plan, journal: Journal, progress: Progress) -> Ranker:
+    widest = {part: cost.widest for part, cost in plan.cost(plan.settings.depth).parts.items()}
+    endpoints = functools.cache(lambda engine: Endpoint(engine, journal))
+    ranker: Ranker = plan.ranker(endpoints, lambda: progress.show(ranker.tally), widest)
+    return ranker
+
+
 async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
     if first is not None:
         yield first
@@ -123,31 +143,33 @@ async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> Asyn
 
 
 async def _serve(
-    reranker: Reranker,
+    ranker: Ranker,
+    journal: Journal,
     requests: AsyncIterator[Request],
     writer: RunWriter,
     progress: Progress,
     plan: Plan,
-    fitter: Fitter,
 ) -> dict[str, int]:
     """Rerank all requests, writing each as it ends. Returns the number of candidates by qid, in topics order."""
     counts: dict[str, int] = {}
+    desk = Desk(ranker, journal, plan.settings.depth, plan.settings.fuse)
 
     async def noted() -> AsyncIterator[Request]:
         async for request in requests:
-            fitter.check(request.query)
+            ranker.check(request.query)
             if request.query.qid in counts:
                 raise UsageError(f"query {request.query.qid} comes twice; a topic is reranked once")
             for candidate in request.candidates:  # before a call is paid for what can't be written
                 writable(candidate.docid, "docid", plan.settings.docid_blanks)
             counts[request.query.qid] = len(request.candidates)
-            progress.expect(plan.cost(len(request.candidates)).calls)
+            progress.expect(plan.cost(len(request.candidates)).questions)
             yield request
 
     def done(ranking: Ranking) -> None:
         writer.write(ranking.request.query.qid, [c.docid for c in ranking.candidates])
 
-    await rerank_all(noted(), reranker.rerank, width=plan.engine.options.concurrency, done=done)
+    width = max(engine.options.concurrency for engine in plan.engines)
+    await rerank_all(noted(), desk.rerank, width=width, done=done)
     return counts
 
 
@@ -161,28 +183,36 @@ def _judge_the_run(tally: Tally, max_bad: float, writer: RunWriter) -> None:
 
 
 def _provenance(plan: Plan, task: Task, outcome: Outcome, empty: Sequence[str]) -> Provenance:
-    settings, tally = plan.settings, outcome.tally
-    names = {"judge", "strategy", "depth", "passage_tokens", "query_tokens", "max_model_len", "on_error", "max_bad"}
+    settings = plan.settings
     return Provenance(
         tag=plan.tag,
         command=task.command,
         reranker=settings.name,
-        settings=settings.model_dump(include=names)
-        | {"engine": {"name": plan.engine.name, **plan.engine.options.model_dump()}},
-        model=plan.engine.model,
-        prompt=plan.template.name,
-        prompt_sha256=plan.template.sha256,
-        sampling=settings.sampling.sampling(),
+        settings=settings.model_dump(include={"combine", "fuse", "depth", "max_bad"}),
+        parts={name: _part(part, outcome.tallies[name]) for name, part in plan.parts.items()},
         topics=task.topics,
         topics_total=outcome.topics,
         topics_answered=outcome.answered,
         first_run=task.first_run,
         topics_without_candidates=empty,
-        calls=tally.calls,
-        calls_from_journal=tally.from_journal,
-        statuses=tally.statuses,
-        prompt_tokens=tally.prompt_tokens,
-        output_tokens=tally.output_tokens,
+        calls_from_journal=outcome.tally.from_journal,
+        statuses=outcome.tally.statuses,
         seconds=outcome.seconds,
         warnings=outcome.warnings,
+    )
+
+
+def _part(plan: Single, tally: Tally) -> Part:
+    settings = plan.settings
+    names = {"judge", "strategy", "passage_tokens", "query_tokens", "max_model_len", "on_error"}
+    return Part(
+        model=plan.engine.model,
+        prompt=plan.template.name,
+        prompt_sha256=plan.template.sha256,
+        sampling=settings.sampling.sampling(),
+        settings=settings.model_dump(include=names)
+        | {"engine": {"name": plan.engine.name, **plan.engine.options.model_dump()}},
+        calls=tally.calls,
+        prompt_tokens=tally.prompt_tokens,
+        output_tokens=tally.output_tokens,
     )

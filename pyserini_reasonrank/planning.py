@@ -2,169 +2,235 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from pyserini_reasonrank.config import MODELLESS, PREFIX, Settings, answering, tag
-from pyserini_reasonrank.engines import Capability, Engine, build_engine
+from pyserini_reasonrank.combine import COMBINATIONS, Combination
+from pyserini_reasonrank.combine.combined import Combined, joined
+from pyserini_reasonrank.config import PREFIX, Settings, answering, tag
+from pyserini_reasonrank.endpoint import Endpoint
+from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.explain import Cost, predict
-from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.explain import Cost, Meter, rehearse
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.models import AUTO, Model, known_models, resolve
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.prompts.template import Template
-from pyserini_reasonrank.rerankers import Reranker, Tally
+from pyserini_reasonrank.provision import provide, tokens_for
+from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
+from pyserini_reasonrank.rerankers import Ranker, Reranker
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.suggest import nearest, validated
-from pyserini_reasonrank.tokens import EstimatedTokens, ModelTokens, Tokens
+
+Endpoints = Callable[[Engine[Any]], Endpoint]
+Watch = Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Settings, checked and turned into parts; nothing is loaded yet."""
+class Plan(ABC):
+    """Settings, checked and turned into parts; nothing is loaded yet. ``parts`` are its rerankers, by name."""
 
     settings: Settings
-    template: Template
-    judge: Judge
-    strategy: Strategy
-    strategy_options: dict[str, Any]
-    engine: Engine[Any]
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str]
+    parts: Mapping[str, Single]
+
+    def __init__(self) -> None:
+        self.cost = cache(self._cost)
 
     @property
     def tag(self) -> str:
-        return tag(self.settings, self.engine.model.name)
+        names = dict.fromkeys(part.engine.model.name for part in self.parts.values())
+        return tag(self.settings, *names)
 
-    def cost(self, n: int) -> Cost:
+    @property
+    def engines(self) -> list[Engine[Any]]:
+        """Each engine once, however many parts it answers."""
+        return list({id(part.engine): part.engine for part in self.parts.values()}.values())
+
+    def _cost(self, n: int) -> Cost:
         """What one query of ``n`` candidates will cost; those below the depth cost nothing."""
-        return predict(self.strategy, type(self.judge), min(n, self.settings.depth), self.strategy_options)
+        n = min(n, self.settings.depth)
+        request = Request(Query("", ""), tuple(Candidate(str(i), float(-i), "") for i in range(n)))
+        return rehearse(lambda meter: self.rehearse(request, meter, ""))
 
-    def fitter(self) -> Fitter:
+    @abstractmethod
+    async def rehearse(self, request: Request, meter: Meter, part: str) -> Ranked:
+        """Go through the motions of ranking ``request``, asking ``meter`` in place of the model."""
+
+    @abstractmethod
+    def ranker(self, endpoints: Endpoints, watch: Watch, widest: Mapping[str, int], part: str = "") -> Ranker:
+        """The ranker of one run, valid once the engines have started. ``widest``: passages in a question, by part."""
+
+
+class Single(Plan):
+    """One reranker: a judge and a strategy over one engine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        template: Template,
+        judge: Judge,
+        strategy: Strategy,
+        options: Mapping[str, Any],
+        engine: Engine[Any],
+        warnings: list[str],
+    ) -> None:
+        super().__init__()
+        self.settings, self.template, self.judge, self.engine = settings, template, judge, engine
+        self.strategy, self.options = strategy, options
+        self.warnings = warnings
+        self.parts = {"": self}
+
+    def fitter(self, widest: int) -> Fitter:
         """Fits prompts to the engine's context; valid once the engine has started, which may tell the context."""
-        settings, sampling = self.settings, self.settings.sampling
+        settings = self.settings
         context = self.engine.max_model_len
         if settings.max_model_len is not None:
             context = min(settings.max_model_len, context or settings.max_model_len)
-        shown = self.cost(settings.depth).widest
         return Fitter(
             self.template,
             tokens_for(settings, self.engine.model, self.warnings),
             context=context,
-            output_tokens=sampling.max_tokens + self.judge.answer_tokens(shown),
+            output_tokens=settings.sampling.max_tokens + self.judge.answer_tokens(widest),
             passage_tokens=settings.passage_tokens,
             query_tokens=settings.query_tokens,
         )
 
-    def reranker(self, fitter: Fitter, journal: Journal, watch: Callable[[Tally], None]) -> Reranker:
-        """The reranker of one run."""
+    async def rehearse(self, request: Request, meter: Meter, part: str) -> Ranked:
+        judge = self.judge
+
+        async def unmoved(indices: Sequence[int], label: str = "") -> Any:
+            await meter.question(part, len(indices), calls=judge.calls, votes=judge.options.votes)
+            return judge.unmoved(indices)
+
+        return Ranked(tuple(await self.strategy(len(request.candidates), unmoved, **self.options)))
+
+    def ranker(self, endpoints: Endpoints, watch: Watch, widest: Mapping[str, int], part: str = "") -> Ranker:
         return Reranker(
             judge=self.judge,
             strategy=self.strategy,
-            options=self.strategy_options,
-            fitter=fitter,
-            engine=self.engine,
-            journal=journal,
-            depth=self.settings.depth,
+            options=self.options,
+            fitter=self.fitter(widest.get(part, 0)),
+            endpoint=endpoints(self.engine),
             on_error=self.settings.on_error,
             watch=watch,
         )
 
 
+class Several(Plan):
+    """Rerankers combined."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        combination: Combination,
+        options: Mapping[str, Any],
+        arms: Mapping[str, Plan],
+        warnings: list[str],
+    ) -> None:
+        super().__init__()
+        self.settings, self.combination, self.options, self.arms = settings, combination, options, arms
+        self.parts = {joined(name, p): part for name, arm in arms.items() for p, part in arm.parts.items()}
+        self.warnings = warnings
+
+    async def rehearse(self, request: Request, meter: Meter, part: str) -> Ranked:
+        arms = {name: _Rehearsed(arm, request, meter, joined(part, name)) for name, arm in self.arms.items()}
+        ranked: Ranked = await self.combination(request, arms, **self.options)
+        return ranked
+
+    def ranker(self, endpoints: Endpoints, watch: Watch, widest: Mapping[str, int], part: str = "") -> Ranker:
+        arms = {name: arm.ranker(endpoints, watch, widest, joined(part, name)) for name, arm in self.arms.items()}
+        return Combined(combination=self.combination, options=self.options, arms=arms)
+
+
+class _Rehearsed:
+    """An arm that only counts."""
+
+    def __init__(self, plan: Plan, request: Request, meter: Meter, part: str) -> None:
+        self._plan, self._request, self._meter, self._part = plan, request, meter, part
+
+    async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
+        candidates = tuple(self._request.candidates[i] for i in indices)
+        given = Request(self._request.query, candidates, self._request.number)
+        return await self._plan.rehearse(given, self._meter, self._part)
+
+    async def grade(self, texts: Sequence[str]) -> list[float | None]:
+        await self._meter.question(self._part, len(texts), calls=1)
+        return [0.0] * len(texts)
+
+
 def plan(settings: Settings, warnings: Sequence[str] = ()) -> Plan:
     """The parts that ``settings`` name, and that they go together. UsageError for the first that does not."""
+    return _plan(settings, list(warnings), PREFIX, {})
+
+
+def _plan(settings: Settings, warnings: list[str], where: str, engines: dict[str, Engine[Any]]) -> Plan:
+    made = (_several if settings.combine else _single)(settings, warnings, where, engines)
+    made.cost(settings.depth)  # raises what a strategy or combination has against its options
+    return made
+
+
+def _single(settings: Settings, warnings: list[str], where: str, engines: dict[str, Engine[Any]]) -> Plan:
     judge_settings, strategy_settings = dict(settings.judge), dict(settings.strategy)
     kind, name = judge_settings.pop("kind", None), strategy_settings.pop("name", None)
     if kind not in JUDGES:
-        raise UsageError(f"{PREFIX}.judge.kind {kind!r} is not known{nearest(str(kind), JUDGES)}")
+        raise UsageError(f"{where}.judge.kind {kind!r} is not known{nearest(str(kind), JUDGES)}")
     if name not in STRATEGIES:
-        raise UsageError(f"{PREFIX}.strategy.name {name!r} is not known{nearest(str(name), STRATEGIES)}")
+        raise UsageError(f"{where}.strategy.name {name!r} is not known{nearest(str(name), STRATEGIES)}")
     strategy, kinds = STRATEGIES[name]
     if kind not in kinds:
-        raise UsageError(f"the {name} strategy needs a judge of kind {' or '.join(kinds)}, not {kind}")
-    options = validated(options_model(strategy), strategy_settings, f"{PREFIX}.strategy").model_dump()
-    predict(strategy, JUDGES[kind], settings.depth, options)  # raises what the strategy has against its options
+        raise UsageError(f"the {name} strategy needs a judge of kind {' or '.join(sorted(kinds))}, not {kind}")
+    options = validated(options_model(strategy), strategy_settings, f"{where}.strategy").model_dump()
+    judge_options = validated(JUDGES[kind].Options, judge_settings, f"{where}.judge")
     template = sources.load(settings.prompt)
     if template.contract != kind:
         raise UsageError(f"prompt {template.name} is for a judge of kind {template.contract}, not {kind}")
-    engine = _engine(settings, JUDGES[kind])
-    judge_options = validated(JUDGES[kind].Options, judge_settings, f"{PREFIX}.judge")
-    judge = JUDGES[kind](judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
-    return Plan(settings, template, judge, strategy, options, engine, list(warnings))
-
-
-def _engine(settings: Settings, judge: type[Judge]) -> Engine[Any]:
-    given = dict(settings.engine)
-    name, answers = given.pop("name", AUTO), answering(settings.engine)
-    if name == AUTO:
-        name = answers = _best_engine()
-    if answers in MODELLESS or (answers == "openai" and settings.model == AUTO):
-        model = Model(settings.model, settings.model, context=settings.max_model_len)
-    elif answers == "openai":  # the server has the weights: its name for them is taken as it is
-        model = Model(settings.model, settings.model, settings.revision, settings.adapter, settings.max_model_len)
-    else:
-        model = resolve(
-            settings.model, revision=settings.revision, adapter=settings.adapter, context=settings.max_model_len
+    sampling = settings.sampling.sampling()
+    if judge_options.votes > 1 and not judge_options.shuffle and sampling.temperature == 0:
+        raise UsageError(
+            f"{where}.judge.votes {judge_options.votes} would ask the same question every time: let "
+            f"{where}.judge.shuffle true or a {where}.sampling.temperature make the votes differ"
         )
-    engine = build_engine(name, given, model)
-    if engine.needs_weights:
-        _check_memory(model)
+    engine = _shared(settings, engines)
+    _check_capabilities(engine, JUDGES[kind], settings)
+    judge = JUDGES[kind](judge_options, sampling, engine.capabilities, template.reminder)
+    return Single(settings, template, judge, strategy, options, engine, warnings)
+
+
+def _several(settings: Settings, warnings: list[str], where: str, engines: dict[str, Engine[Any]]) -> Plan:
+    given = dict(settings.combine)
+    name = given.pop("name", None)
+    if name not in COMBINATIONS:
+        raise UsageError(f"{where}.combine.name {name!r} is not known{nearest(str(name), COMBINATIONS)}")
+    kind = COMBINATIONS[name]
+    if missing := sorted(kind.needs - settings.arms.keys()):
+        raise UsageError(
+            f"the {name} combination needs an arm {missing[0]}: say {where}.arms.{missing[0]}.reranker NAME"
+        )
+    if kind.may is not None and (unknown := sorted(settings.arms.keys() - kind.needs - kind.may)):
+        known = sorted(kind.needs | kind.may)
+        raise UsageError(f"the {name} combination has no arm {unknown[0]!r}{nearest(unknown[0], known)}")
+    options = validated(options_model(kind.function), given, f"{where}.combine").model_dump()
+    arms = {arm: _plan(of_arm, warnings, f"{where}.arms.{arm}", engines) for arm, of_arm in settings.arms.items()}
+    return Several(settings, kind.function, options, arms, warnings)
+
+
+def _shared(settings: Settings, engines: dict[str, Engine[Any]]) -> Engine[Any]:
+    """The engine of ``settings``; rerankers that ask the same of it share one."""
+    key = repr((settings.engine, settings.model, settings.revision, settings.adapter, settings.max_model_len,
+                settings.chat_template_args))  # fmt: skip
+    if key not in engines:
+        engines[key] = provide(settings)
+    return engines[key]
+
+
+def _check_capabilities(engine: Engine[Any], judge: type[Judge], settings: Settings) -> None:
     if missing := judge.needs - engine.capabilities:
         remedy = "; if its server can continue an assistant turn, say --rerank.engine.continue_final_message true"
         what = {Capability.CHOICES: "log-probabilities of given answers", Capability.PREFILL: "answers we begin"}
         raise UsageError(
-            f"the {judge.kind} judge needs {' and '.join(what.get(m, m) for m in sorted(missing))}, which the {name} engine "
-            f"does not give{remedy if answers == 'openai' else ''}"
+            f"the {judge.kind} judge needs {' and '.join(what.get(m, m) for m in sorted(missing))}, which the "
+            f"{engine.name} engine does not give{remedy if answering(settings.engine) == 'openai' else ''}"
         )
-    return engine
-
-
-def _check_memory(model: Model) -> None:
-    """UsageError if the weights and the cache of one question can't be held here."""
-    from pyserini_reasonrank.memory import accelerators, fits, own_memory
-
-    known, folder = known_models().get(model.name), Path(model.source)
-    if not folder.is_dir() and known is None:
-        return  # a hub model that is nowhere described: the engine will tell
-    free = sum(device.free for device in accelerators()) or own_memory().free
-    verdict = fits(folder if folder.is_dir() or known is None else known.parameters, free, context=model.context)
-    if not verdict.fits:
-        raise UsageError(
-            f"model {model.name} {verdict}; name a smaller one with --rerank.model, or lower --rerank.max_model_len"
-        )
-
-
-def _best_engine() -> str:
-    from importlib.util import find_spec
-
-    from pyserini_reasonrank.memory import accelerators
-
-    if find_spec("vllm") and accelerators():
-        return "vllm"
-    if find_spec("transformers") and find_spec("torch"):
-        return "transformers"
-    raise UsageError("no engine is installed: pip install 'pyserini-reasonrank[transformers]', or name a server with "
-                     "--rerank.engine.name openai --rerank.engine.base_url URL")  # fmt: skip
-
-
-def tokens_for(settings: Settings, model: Model, warnings: list[str]) -> Tokens:
-    """The model's tokenizer, or an estimate and a warning that says so."""
-    source = settings.tokenizer or model.source
-    if (file := Path(source, "tokenizer.json")).is_file():
-        return ModelTokens(file)
-    if Path(source).is_dir() or "/" not in source:
-        if settings.tokenizer:
-            raise UsageError(f"--rerank.tokenizer {source} holds no tokenizer.json")
-        return EstimatedTokens()
-    try:
-        from huggingface_hub import hf_hub_download
-
-        return ModelTokens(Path(hf_hub_download(source, "tokenizer.json", revision=model.revision)))
-    except Exception as error:  # offline, private, unknown: the hub client has an exception for each
-        warnings.append(f"passages are cut by an estimate of three characters a token: no tokenizer.json of {source} "
-                        f"({type(error).__name__}); name a folder that has one with --rerank.tokenizer")  # fmt: skip
-        return EstimatedTokens()

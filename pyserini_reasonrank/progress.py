@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from pyserini_reasonrank.rerankers import Tally
+from pyserini_reasonrank.questions import Tally
 
 
 class Progress:

@@ -55,7 +55,9 @@ class Sampling:
     """How to decode. Names and meanings are vLLM's; ``top_k`` 0 is off; ``extra`` goes to the engine as it is.
 
     With ``choices`` the answer is one of these strings: the engine decodes nothing freely and returns
-    ``Completion.choices``, the log-probability of each as the continuation of the prompt.
+    ``Completion.choices``, the log-probability of each as the continuation of the prompt. ``one_token``: each of them has
+    to be one token where it stands, and one whose probability a server does not tell is left out rather than guessed.
+    ``pattern`` is a regular expression that the whole text after the prefill has to match, so nothing else is decoded.
     """
 
     temperature: float = 0.0
@@ -66,6 +68,8 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    one_token: bool = False
+    pattern: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -73,8 +77,9 @@ class Sampling:
 class Call:
     """What one question to the LLM is about, for the journal and for engines that are no model.
 
-    ``number`` counts the questions of its query from 0 in the order they are asked. ``sample`` tells the ladder's
-    second ask from the first. ``ideal`` writes the well-formed answer for gains given in the order shown, and
+    ``number`` counts the questions of its query from 0 in the order they are asked, ``part`` names the reranker that
+    asks where several are combined, and ``label`` the strategy's step ("pass 2"). ``sample`` tells a second ask from the
+    first. ``ideal`` writes the well-formed answer for gains given in the order shown, and
     ``ideal_choices`` the probabilities of ``Sampling.choices`` for them.
     """
 
@@ -84,6 +89,8 @@ class Call:
     ideal: Callable[[Sequence[float]], str]
     ideal_choices: Callable[[Sequence[float], Sequence[str]], Mapping[str, float]]
     sample: int = 0
+    part: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,8 @@ class Judgement:
     """A completion, read. ``order`` permutes the positions shown (0-based, best first).
 
     ``filled`` counts the ids at the end of ``order`` that the model did not give. ``score`` is set by judges that
-    score a single document. ``detail`` says in words what was repaired or why the answer is bad.
+    score a single document; ``scores``, in the order of ``order``, by judges that grade all they are shown. ``detail``
+    says in words what was repaired or why the answer is bad.
     """
 
     order: tuple[int, ...]
@@ -132,16 +140,42 @@ class Judgement:
     reasoning: str = ""
     filled: int = 0
     score: float | None = None
+    scores: tuple[float | None, ...] = ()
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class Ranked:
+    """What a reranker made of the candidates it was given. ``order`` permutes their positions (0-based, best first).
+
+    ``scores`` are by position, higher is better, of candidates that were scored one by one. ``confidence`` is by rank,
+    in [0, 1], where several orders were compared. ``reasoning`` is all that the model thought; ``notes`` say in the
+    trace how the order came about.
+    """
+
+    order: tuple[int, ...]
+    statuses: Mapping[Status, int] = field(default_factory=dict)
+    scores: Mapping[int, float] = field(default_factory=dict)
+    confidence: tuple[float, ...] = ()
+    reasoning: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether no question had an answer, so that the order is the one that was asked about."""
+        return bool(self.statuses) and all(status.bad for status in self.statuses)
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
-    """A request, reranked. ``order`` permutes ``request.candidates`` (indices, best first), tail included."""
+    """A request, reranked. ``order`` permutes ``request.candidates`` (indices, best first), tail included.
+
+    ``ranked`` is what the reranker said of its head, before any fusion with the first stage.
+    """
 
     request: Request
     order: tuple[int, ...]
-    statuses: Mapping[Status, int] = field(default_factory=dict)
+    ranked: Ranked = Ranked(())
     seconds: float = 0.0
 
     @property

@@ -1,141 +1,109 @@
-"""A reranker: a judge and a strategy over one engine, with its journal, counting how every call ended."""
+"""Rerankers: a judge and a strategy over one engine; and what they share with combinations of them."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.errors import Failure
-from pyserini_reasonrank.journal import Journal, call_key
+from pyserini_reasonrank.fusion import Fusion
+from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges import Judge
-from pyserini_reasonrank.prompts.budget import Fitter, Prepared
-from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Request, Sampling, Status
-from pyserini_reasonrank.scheduling import Lane, first_of
+from pyserini_reasonrank.prompts.budget import Fitter
+from pyserini_reasonrank.questions import Asker, Questions, Tally
+from pyserini_reasonrank.records import Query, Ranked, Ranking, Request
+from pyserini_reasonrank.scheduling import together
 from pyserini_reasonrank.strategies import Strategy
 
 
-@dataclass
-class Tally:
-    """What a run has spent and how its questions ended."""
+class Ranker(ABC):
+    """Ranks requests; one for a whole run. ``tallies`` are by part, of which a single reranker has one, called ""."""
 
-    statuses: Counter[Status] = field(default_factory=Counter)
-    calls: int = 0
-    from_journal: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
+    tallies: Mapping[str, Tally]
+
+    @abstractmethod
+    async def rank(self, request: Request, *, part: str = "", sample: int = 0) -> Ranked:
+        """Rank all candidates of ``request``. Another ``sample`` asks anew, past any answer on record."""
+
+    @abstractmethod
+    async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
+        """Ask one question about all candidates of ``request``, of a judge that grades each of them."""
+
+    @abstractmethod
+    def check(self, query: Query) -> None:
+        """UsageError if ``query`` can't be asked about."""
 
     @property
-    def questions(self) -> int:
-        return sum(self.statuses.values())
-
-    @property
-    def bad(self) -> int:
-        return sum(count for status, count in self.statuses.items() if status.bad)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())) or "no calls"
-
-    def add(self, completion: Completion, *, found: bool) -> None:
-        self.calls += not found
-        self.from_journal += found
-        self.prompt_tokens += completion.prompt_tokens
-        self.output_tokens += completion.output_tokens
+    def tally(self) -> Tally:
+        """What all parts have spent together."""
+        return sum(self.tallies.values(), Tally())
 
 
-class Reranker:
-    """Reranks requests. One for a whole run: all its queries share the lane, the journal and the tally."""
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where a ranker's requests come in and rankings go out: depth, fusion with the first stage, the trace."""
+
+    ranker: Ranker
+    journal: Journal
+    depth: int
+    fusion: Fusion
+
+    async def rerank(self, request: Request) -> Ranking:
+        """The top ``depth`` candidates in the LLM's order, the others below them as they were."""
+        began = time.monotonic()
+        n = min(self.depth, len(request.candidates))
+        head = replace(request, candidates=request.candidates[:n])
+        ranked = await self.ranker.rank(head) if n else Ranked(())
+        if sorted(ranked.order) != list(range(n)):
+            raise Failure(f"no permutation came back for query {request.query.qid}: {list(ranked.order)}")
+        order = self.fusion.order(ranked, [c.score for c in head.candidates]) if n else ()
+        ranking = Ranking(request, (*order, *range(n, len(request.candidates))), ranked, time.monotonic() - began)
+        self.journal.ranked(ranking)
+        return ranking
+
+
+class Reranker(Ranker):
+    """A judge and a strategy over one engine."""
 
     def __init__(
         self,
         *,
         judge: Judge,
         strategy: Strategy,
-        options: dict[str, Any],
+        options: Mapping[str, Any],
         fitter: Fitter,
-        engine: Engine[Any],
-        journal: Journal,
-        depth: int,
+        endpoint: Endpoint,
         on_error: Literal["fail", "keep"],
-        watch: Callable[[Tally], None] = lambda tally: None,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
-        self.judge, self.strategy, self.options = judge, strategy, options
-        self.fitter, self.engine, self.journal = fitter, engine, journal
-        self.depth, self.on_error = depth, on_error
-        self.tally, self._watch = Tally(), watch
-        self.lane = Lane(engine.options.concurrency)
+        self.strategy, self.options, self.fitter = strategy, options, fitter
+        self.tallies = {"": Tally()}
+        self._asker = Asker(judge, fitter, endpoint, on_error, self.tallies[""], watch)
 
-    async def rerank(self, request: Request) -> Ranking:
-        """The top ``depth`` candidates in the LLM's order, the others below them as they were."""
-        began = time.monotonic()
-        n = min(self.depth, len(request.candidates))
-        statuses: Counter[Status] = Counter()
-        order: list[int] = []
-        if n:
-            head = replace(request, candidates=request.candidates[:n])
-            prepared = await asyncio.to_thread(self.fitter.prepare, head)
-            order = await self._order(head, prepared, statuses)
-        if sorted(order) != list(range(n)):
-            raise Failure(f"the strategy returned no permutation for query {request.query.qid}: {order}")
-        tail = range(n, len(request.candidates))
-        return Ranking(request, (*order, *tail), statuses, time.monotonic() - began)
+    async def rank(self, request: Request, *, part: str = "", sample: int = 0) -> Ranked:
+        questions = await self._questions(request, part, sample)
+        # the strategy's questions are tasks of one group: one that fails ends the others
+        async with together() as spawn:
 
-    async def _order(self, request: Request, prepared: Prepared, statuses: Counter[Status]) -> list[int]:
-        """The strategy's order, with the judge bound to one query. A question that fails ends the others."""
-        numbers = iter(range(1 << 30))
-        try:
-            async with asyncio.TaskGroup() as questions:
+            async def judge(indices: Any, label: str = "") -> Any:
+                return await spawn(questions.ask(indices, label))
 
-                async def judge(indices: Sequence[int]) -> Any:
-                    judgement = await questions.create_task(self._question(request, prepared, indices, next(numbers)))
-                    statuses[judgement.status] += 1
-                    return self.judge.outcome(judgement, indices)
+            order = await self.strategy(len(request.candidates), judge, **self.options)
+        return Ranked(tuple(order), questions.statuses, questions.scores, reasoning=questions.reasoning)
 
-                return await self.strategy(len(request.candidates), judge, **self.options)
-        except BaseExceptionGroup as errors:
-            raise first_of(errors) from None
+    async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
+        questions = await self._questions(request, part, 0)
+        grades: list[float | None] = await questions.ask(range(len(request.candidates)))
+        return grades
 
-    async def _question(self, request: Request, prepared: Prepared, indices: Sequence[int], number: int) -> Judgement:
-        """Ask one question. The judgement's order permutes the positions of ``indices``, however they were shown."""
-        places = self._places(request.query.qid, number, len(indices))
-        shown = [indices[place] for place in places]
-        docids = tuple(request.candidates[i].docid for i in shown)
-        call = Call(request.query.qid, number, docids, self.judge.ideal, self.judge.ideal_choices)
+    def check(self, query: Query) -> None:
+        self.fitter.check(query)
 
-        async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-            return await self._complete(prompt, sampling, replace(call, sample=sample), request.number)
-
-        judgement = await self.judge.judge(ask, self.fitter.render(prepared, shown), len(shown))
-        if judgement.status is Status.ERROR and self.on_error == "fail":
-            raise Failure(f"query {call.qid}, call {number}: {judgement.detail}")
-        self.journal.judged(call, judgement)
-        self.tally.statuses[judgement.status] += 1
-        self._watch(self.tally)
-        # an answer that decided nothing leaves the order that was asked about, not the one it was shuffled to
-        order = range(len(shown)) if judgement.status.bad else [places[position] for position in judgement.order]
-        return replace(judgement, order=tuple(order))
-
-    def _places(self, qid: str, number: int, n: int) -> list[int]:
-        """The position in the question of each passage shown."""
-        places, options = list(range(n)), self.judge.options
-        if options.shuffle:
-            random.Random(f"{options.seed} {qid} {number}").shuffle(places)
-        return places
-
-    async def _complete(self, prompt: Prompt, sampling: Sampling, call: Call, priority: int) -> Completion:
-        """The completion on record, or a new one. Errors are not put on record: they are asked again next time."""
-        key = call_key(self.engine.identity(call), prompt, sampling, call.sample)
-        completion = self.journal.find(key)
-        found = completion is not None
-        if completion is None:
-            async with self.lane.slot(priority):
-                completion = await self.engine.generate(prompt, sampling, call)
-            if completion.error is None:
-                await self.journal.add(key, call, sampling, completion)
-        self.tally.add(completion, found=found)
-        return completion
+    async def _questions(self, request: Request, part: str, sample: int) -> Questions:
+        prepared = await asyncio.to_thread(self.fitter.prepare, request)
+        return Questions(self._asker, request, prepared, part, sample)

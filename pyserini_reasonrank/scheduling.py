@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from pyserini_reasonrank.records import Ranking, Request
 
@@ -70,11 +71,18 @@ async def rerank_all(
         finally:
             free.release()
 
+    async with together() as spawn:
+        async for request in requests:
+            await free.acquire()
+            spawn(one(request))
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]]:
+    """A function that starts tasks, all of them ended with the block; the first failure cancels the rest and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
-            async for request in requests:
-                await free.acquire()
-                group.create_task(one(request))
+            yield group.create_task
     except BaseExceptionGroup as errors:
         raise first_of(errors) from None
 

@@ -17,7 +17,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.helptext import flags_help
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models import Model, known_models
-from pyserini_reasonrank.planning import plan
+from pyserini_reasonrank.planning import Single, plan
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 from pyserini_reasonrank.suggest import nearest
@@ -242,7 +242,7 @@ GENERAL: list[tuple[str, str, Any]] = [
 
 
 def test_the_list_of_general_flags_is_whole() -> None:
-    trees = {"name", "about", "judge", "strategy", "engine", "sampling"}
+    trees = {"name", "about", "judge", "strategy", "engine", "sampling", "chat_template_args", "combine", "arms", "fuse"}
     assert {name for name, _, _ in GENERAL} == set(config.Settings.model_fields) - trees
 
 
@@ -274,7 +274,7 @@ def test_sampling_flags_reach_the_engine() -> None:
     assert sampling.extra == {"repetition_penalty": 1.1}
 
 
-SHUFFLED = {"shuffle": True, "seed": 5, "repair": "close"}
+SHUFFLED = {"shuffle": True, "seed": 5, "repair": "close", "votes": 3}
 OTHER: dict[str, dict[str, Any]] = {
     "judge permutation": SHUFFLED | {"tags": False, "identifiers": "digits", "untagged": "mention_order"},
     "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": ""},
@@ -344,10 +344,11 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
     else:
         judges = {name} if kind == "judge" else STRATEGIES[name][1]
-        reranker = next(n for n in config.rerankers() if config.reranker(n)["judge"]["kind"] in judges)
+        reranker = next(n for n in config.rerankers() if config.reranker(n).get("judge", {}).get("kind") in judges)
         key = "kind" if kind == "judge" else "name"
         made = plan(*config.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
-        arrived = made.judge.options.model_dump() if kind == "judge" else made.strategy_options
+        assert isinstance(made, Single)
+        arrived = made.judge.options.model_dump() if kind == "judge" else made.options
     assert arrived == given
 
 

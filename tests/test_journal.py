@@ -139,7 +139,7 @@ def test_the_answer_that_replays_a_question_is_its_last(journal: Journal) -> Non
         await journal.add("b", call("q", 1, sample=1), SAMPLING, Completion("second"))
 
     asyncio.run(run())
-    assert read_answers(journal.path) == {("q", 0): Completion("m"), ("q", 1): Completion("second")}
+    assert read_answers(journal.path) == {("q", "", 0): Completion("m"), ("q", "", 1): Completion("second")}
 
 
 def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import yaml
 
 from pyserini_reasonrank.metadata import (
     MASK,
+    Part,
     Provenance,
     environment,
     masked,
@@ -30,24 +31,29 @@ def provenance(tmp_path):
         tag="reasonrank",
         command=["python", "-m", "pyserini.search", "--topics", "my topics.tsv", "--rerank.engine.api_key", "s3cret"],
         reranker="reasonrank",
-        settings={
-            "strategy": {"name": "sliding", "window_size": 20},
-            "engine": {"name": "openai", "api_key": "s3cret"},
+        settings={"depth": 100},
+        parts={
+            "": Part(
+                model=Model("m", "org/m", revision="abc", context=32768),
+                prompt="permutation",
+                prompt_sha256="0" * 64,
+                sampling=Sampling(seed=7, stop=("</answer>",), extra={"hf_token": "s3cret"}),
+                settings={
+                    "strategy": {"name": "sliding", "window_size": 20},
+                    "engine": {"name": "openai", "api_key": "s3cret"},
+                },
+                calls=9,
+                prompt_tokens=1000,
+                output_tokens=50,
+            )
         },
-        model=Model("m", "org/m", revision="abc", context=32768),
-        prompt="permutation",
-        prompt_sha256="0" * 64,
-        sampling=Sampling(seed=7, stop=("</answer>",), extra={"hf_token": "s3cret"}),
         topics="my topics.tsv",
         topics_total=3,
         topics_answered=2,
         topics_without_candidates=["007"],
         first_run=first,
-        calls=9,
         calls_from_journal=4,
         statuses={Status.OK: 8, Status.TRUNCATED: 1},
-        prompt_tokens=1000,
-        output_tokens=50,
         seconds={"search": 1.23456},
     )
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.explain import predict
+from pyserini_reasonrank.explain import Cost, Meter, rehearse
+from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.strategies import STRATEGIES, options_model
+from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.strategies.full import full
 from pyserini_reasonrank.strategies.pointwise import pointwise
 from pyserini_reasonrank.strategies.sliding import sliding, windows
@@ -33,7 +34,7 @@ def published_windows(n: int, window_size: int, stride: int) -> list[tuple[int, 
 
 
 def perfect(gains: Sequence[float], asked: list[list[int]]) -> Callable[[Sequence[int]], Awaitable[list[int]]]:
-    async def judge(indices: Sequence[int]) -> list[int]:
+    async def judge(indices: Sequence[int], label: str = "") -> list[int]:
         asked.append(list(indices))
         return sorted(indices, key=lambda i: -gains[i])
 
@@ -111,7 +112,7 @@ def test_full_asks_once_about_everything(n: int) -> None:
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), max_size=30))
 def test_pointwise_sorts_what_was_scored_around_what_was_not(scores: list[float | None]) -> None:
-    async def judge(indices: Sequence[int]) -> float | None:
+    async def judge(indices: Sequence[int], label: str = "") -> float | None:
         [index] = indices
         return scores[index]
 
@@ -125,7 +126,7 @@ def test_pointwise_sorts_what_was_scored_around_what_was_not(scores: list[float 
 def test_pointwise_asks_all_at_once() -> None:
     together, most = 0, 0
 
-    async def judge(indices: Sequence[int]) -> float:
+    async def judge(indices: Sequence[int], label: str = "") -> float:
         nonlocal together, most
         together += 1
         most = max(most, together)
@@ -135,6 +136,17 @@ def test_pointwise_asks_all_at_once() -> None:
 
     assert asyncio.run(pointwise(50, judge)) == list(range(50))[::-1]
     assert most == 50
+
+
+def predict(strategy: Strategy, judge: type[Judge], n: int, options: dict[str, Any]) -> Cost:
+    async def rehearsal(meter: Meter) -> None:
+        async def unmoved(indices: Sequence[int], label: str = "") -> Any:
+            await meter.question("", len(indices), calls=1)
+            return judge.unmoved(indices)
+
+        await strategy(n, unmoved, **options)
+
+    return rehearse(rehearsal)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +193,7 @@ def assessor(
 ) -> Callable[[Sequence[int]], Awaitable[Any]]:
     """A judge of a kind who prefers what has the lower ``score``."""
 
-    async def judge(indices: Sequence[int]) -> Any:
+    async def judge(indices: Sequence[int], label: str = "") -> Any:
         asked.append(list(indices))
         await asyncio.sleep(0)
         order = sorted(indices, key=score)
@@ -271,7 +283,7 @@ def test_how_long_answers_take_changes_no_question(name: str, seed: int) -> None
         asked: list[list[int]] = []
         answer = assessor(kind, lambda i: (7 * i + seed) % 11, asked)
 
-        async def judge(indices: Sequence[int]) -> Any:
+        async def judge(indices: Sequence[int], label: str = "") -> Any:
             found = asyncio.ensure_future(answer(indices))
             for _ in range(delays.randint(0, 9) if delays else 0):
                 await asyncio.sleep(0)

@@ -1,7 +1,8 @@
 """Recorded answers instead of a model: to replay published outputs, to test, to teach.
 
 ``--rerank.engine.path`` is JSON lines ``{"qid", "call", "response"}`` (gzip or not), ``call`` the 0-based order in
-which the question is asked for that query, or a journal of an earlier run.
+which the question is asked for that query, with a ``part`` where several rerankers are combined; or a journal of an
+earlier run.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Recorded(Engine[Options]):
 
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
-        self._answers: dict[tuple[str, int], Completion] = {}
+        self._answers: dict[tuple[str, str, int], Completion] = {}
         self._sha256 = ""
 
     async def start(self) -> None:
@@ -55,14 +56,14 @@ class Recorded(Engine[Options]):
             raise UsageError(f"{path} holds no answers")
 
     def identity(self, call: Call) -> str:
-        return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.number}"
+        return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.part}\n{call.number}"
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         missing = Completion(finish_reason="error", error=f"no recorded answer in {self.options.path}")
-        return self._answers.get((call.qid, call.number), missing)
+        return self._answers.get((call.qid, call.part, call.number), missing)
 
 
-def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, int], Completion]]:
+def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, str, int], Completion]]:
     try:
         text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -74,7 +75,7 @@ def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, int], Completion]]:
         try:
             row = json.loads(line)
             response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair is no text
-            answers.append(((str(row["qid"]), int(row["call"])), Completion(response)))
+            answers.append(((str(row["qid"]), str(row.get("part", "")), int(row["call"])), Completion(response)))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f'{path}, line {number}: expected {{"qid", "call", "response"}} as JSON ({error})'

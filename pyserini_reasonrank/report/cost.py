@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.planning import Plan, tokens_for
+from pyserini_reasonrank.explain import PartCost
+from pyserini_reasonrank.planning import Plan, Single
 from pyserini_reasonrank.prompts.budget import WHOLE
+from pyserini_reasonrank.provision import tokens_for
 
 
 def cost_table(plan: Plan, queries: int) -> str:
     """Calls and tokens, for one query of ``depth`` candidates and for ``queries`` of them.
 
-    Prompt tokens are the most that can be: every passage as long as its limit (or, without one, not told).
+    Tokens are the most that can be: every passage as long as its limit (or, without one, not told), every answer too.
     """
-    settings = plan.settings
-    cost = plan.cost(settings.depth)
-    tokens = tokens_for(settings, plan.engine.model, plan.warnings)
-    written = cost.calls * settings.sampling.max_tokens
+    depth = plan.settings.depth
+    cost = plan.cost(depth)
     rows = [
+        ("questions", f"{cost.questions:,}", f"{cost.questions * queries:,}"),
         ("calls", f"{cost.calls:,}", f"{cost.calls * queries:,}"),
         ("longest chain of calls", f"{cost.chain:,}", f"{cost.chain:,}"),
         ("passages shown", f"{cost.shown:,}", f"{cost.shown * queries:,}"),
     ]
-    if settings.passage_tokens:
-        prompt = plan.template.render("", [""] * (cost.shown // max(cost.calls, 1)))
-        frame = sum(count for _, count in tokens.cut([m.content for m in prompt.messages], WHOLE))
-        read = cost.calls * frame + cost.shown * settings.passage_tokens
-        rows.append(("prompt tokens, at most", f"{read:,}", f"{read * queries:,}"))
+    if len(plan.parts) > 1:
+        for name in plan.parts:
+            calls = cost.parts.get(name, PartCost()).calls
+            rows.append((f"calls of {name}", f"{calls:,}", f"{calls * queries:,}"))
+    read = [prompt_tokens(part, cost.parts.get(name, PartCost())) for name, part in plan.parts.items()]
+    if None not in read:
+        total = sum(filter(None, read))
+        rows.append(("prompt tokens, at most", f"{total:,}", f"{total * queries:,}"))
+    written = sum(
+        cost.parts.get(name, PartCost()).questions * part.settings.sampling.max_tokens
+        for name, part in plan.parts.items()
+    )
     rows.append(("output tokens, at most", f"{written:,}", f"{written * queries:,}"))
-    title = f"{settings.name} with {plan.engine.model.name} on {plan.engine.name}, depth {settings.depth}"
-    kind = "exact" if tokens.exact else "estimated at three characters a token"
+    on = " and ".join(dict.fromkeys(f"{part.engine.model.name} on {part.engine.name}" for part in plan.parts.values()))
+    exact = all(tokens_for(part.settings, part.engine.model, plan.warnings).exact for part in plan.parts.values())
     head = ("", "a query", f"{queries} queries" if queries > 1 else "the run")
-    lines = [f"{a:<26}{b:>14}{c:>16}" for a, b, c in [head, *rows]]
-    return "\n".join([title, *lines, f"tokens: {kind}; queries not counted"])
+    return "\n".join(
+        [
+            f"{plan.settings.name} with {on}, depth {depth}",
+            *(f"{a:<26}{b:>14}{c:>16}" for a, b, c in [head, *rows]),
+            f"tokens: {'exact' if exact else 'estimated at three characters a token'}; queries and repairs not counted",
+            *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
+        ]
+    )
+
+
+def prompt_tokens(part: Single, cost: PartCost) -> int | None:
+    """Tokens that a reranker reads for a query at most; None where nothing limits a passage."""
+    if part.settings.passage_tokens is None:
+        return None
+    tokens = tokens_for(part.settings, part.engine.model, part.warnings)
+    prompt = part.template.render("", [""] * (cost.shown // max(cost.calls, 1)))
+    frame = sum(count for _, count in tokens.cut([m.content for m in prompt.messages], WHOLE))
+    return cost.calls * frame + cost.shown * part.settings.passage_tokens

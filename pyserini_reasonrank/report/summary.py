@@ -32,6 +32,7 @@ def summary(outcome: Outcome) -> str:
     lines += [
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
         f"calls     {t.questions} questions: {t}; {t.calls} asked, {t.from_journal} from the journal",
+        *_by_part(outcome),
         f"tokens    {t.prompt_tokens:,} read, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
         f"run       {outcome.output}",
@@ -40,3 +41,13 @@ def summary(outcome: Outcome) -> str:
         f"metadata  {outcome.metadata}",
     ]
     return "\n".join(lines)
+
+
+def _by_part(outcome: Outcome) -> list[str]:
+    """Of a combination, what each reranker was asked for a query."""
+    if len(outcome.tallies) == 1:
+        return []
+    return [
+        f"  {name:<8}{tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
+        for name, tally in outcome.tallies.items()
+    ]

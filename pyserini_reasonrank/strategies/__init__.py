@@ -41,8 +41,8 @@ STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
 """The strategies by name, each with the kinds of judge it asks."""
 
 
-def options_model(strategy: Strategy) -> type[BaseModel]:
-    """A strategy's settings, declared by its keyword-only arguments."""
+def options_model(strategy: Callable[..., Any]) -> type[BaseModel]:
+    """The settings of a strategy (or a combination), declared by its keyword-only arguments."""
     hints = get_type_hints(strategy, include_extras=True)
     declared = inspect.signature(strategy).parameters.values()
     fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in declared if p.kind is p.KEYWORD_ONLY}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from itertools import permutations
 
+from pyserini_reasonrank.strategies.asking import Choose
 
-async def allpairs(n: int, judge: Callable[[Sequence[int]], Awaitable[int]]) -> list[int]:
+
+async def allpairs(n: int, judge: Choose) -> list[int]:
     """Order by wins; ties in first-stage order. n (n - 1) questions, all independent.
 
     Each pair is shown both ways round; a judge that contradicts itself gives each of the two half a win.

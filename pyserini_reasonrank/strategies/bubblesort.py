@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
+from pyserini_reasonrank.strategies.asking import Choose
+
 
 async def bubblesort(
     n: int,
-    judge: Callable[[Sequence[int]], Awaitable[int]],
+    judge: Choose,
     *,
     children: Annotated[int, Field(ge=1, description="candidates a window holds beside its head")] = 19,
     k: Annotated[int, Field(ge=1, description="ranks to find; the others stay as the windows left them")] = 10,
@@ -27,7 +28,7 @@ async def bubblesort(
             end = min(start + children + 1, n)
             window = order[head:end]
             if len(window) > 1:
-                best = order.index(await judge(window))
+                best = order.index(await judge(window, f"rank {done + 1}"))
                 order[head], order[best] = order[best], order[head]
             if head == done:
                 break

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from pyserini_reasonrank.strategies.asking import Permute
 
 
-async def full(n: int, judge: Callable[[Sequence[int]], Awaitable[Sequence[int]]]) -> list[int]:
+async def full(n: int, judge: Permute) -> list[int]:
     """Order ``n`` candidates by one question that shows all of them."""
     order = list(range(n))
     return list(await judge(order)) if n > 1 else order

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-Best = Callable[[Sequence[int]], Awaitable[int]]
+from pyserini_reasonrank.strategies.asking import Choose
 
 
 async def heapsort(
     n: int,
-    judge: Best,
+    judge: Choose,
     *,
     children: Annotated[int, Field(ge=1, description="children of a node; one more candidate is shown in a call")] = 19,
     k: Annotated[int, Field(ge=1, description="ranks to find; the others keep first-stage order")] = 10,
@@ -23,10 +22,10 @@ async def heapsort(
     """
     heap = list(range(n))
 
-    async def sift(node: int, size: int) -> None:
+    async def sift(node: int, size: int, label: str) -> None:
         while (first := children * node + 1) < size:
             family = [node, *range(first, min(first + children, size))]
-            winner = await judge([heap[i] for i in family])
+            winner = await judge([heap[i] for i in family], label)
             place = next(i for i in family if heap[i] == winner)
             if place == node:
                 return
@@ -34,11 +33,11 @@ async def heapsort(
             node = place
 
     for node in range(n // children, -1, -1):
-        await sift(node, n)
+        await sift(node, n, "heap")
     found: list[int] = []
     for size in range(n - 1, max(n - 1 - k, -1), -1):
         found.append(heap[0])
         heap[0], heap[size] = heap[size], heap[0]
         if len(found) < min(k, n):
-            await sift(0, size)
+            await sift(0, size, f"rank {len(found) + 1}")
     return [*found, *(i for i in range(n) if i not in set(found))]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.strategies.asking import Permute
 from pyserini_reasonrank.strategies.sliding import sliding
-
-Permute = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
 
 
 async def pivot(
@@ -30,23 +29,24 @@ async def pivot(
     if k >= window_size:
         raise UsageError(f"k {k} leaves no pivot in a window_size of {window_size}")
     left, tail = list(range(n)), list[int]()
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
+        label = f"round {number}"
         if len(left) <= window_size:
-            return [*(await judge(left) if len(left) > 1 else left), *tail]
-        top = list(await judge(left[:window_size]))
+            return [*(await judge(left, label) if len(left) > 1 else left), *tail]
+        top = list(await judge(left[:window_size], label))
         middle, above, below = top[k - 1], top[: k - 1], top[k:]
         groups = [left[i : i + window_size - 1] for i in range(window_size, len(left), window_size - 1)]
         # the pivot's place in a group varies, since models favour places
         asked = [[*g[: (spot := 7 * i % (len(g) + 1))], middle, *g[spot:]] for i, g in enumerate(groups)]
-        found = await asyncio.gather(*map(judge, asked))
+        found = await asyncio.gather(*(judge(group, label) for group in asked))
         better = [c for order in found for c in order[: list(order).index(middle)]]
         below += [c for order in found for c in order[list(order).index(middle) + 1 :]]
         if not better:
             return [*above, middle, *below, *tail]
         left, tail = above + better, [middle, *below, *tail]
 
-    async def of_left(places: Sequence[int]) -> list[int]:
-        order = await judge([left[i] for i in places])
+    async def of_left(places: Sequence[int], label: str = "") -> list[int]:
+        order = await judge([left[i] for i in places], label)
         return [left.index(c) for c in order]
 
     order = await sliding(len(left), of_left, window_size=window_size, stride=max(window_size // 2, 1))

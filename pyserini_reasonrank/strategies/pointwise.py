@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+
+from pyserini_reasonrank.strategies.asking import Rate
 
 
-async def pointwise(n: int, judge: Callable[[Sequence[int]], Awaitable[float | None]]) -> list[int]:
+async def pointwise(n: int, judge: Rate) -> list[int]:
     """Order ``n`` candidates by falling score; equal scores keep first-stage order.
 
     A candidate whose score could not be read keeps its rank, and the others are sorted around it.

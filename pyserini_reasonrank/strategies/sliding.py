@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.strategies.asking import Permute
 
 
 def windows(n: int, window_size: int, stride: int, first: int = 0) -> Iterator[tuple[int, int]]:
@@ -22,7 +23,7 @@ def windows(n: int, window_size: int, stride: int, first: int = 0) -> Iterator[t
 
 async def sliding(
     n: int,
-    judge: Callable[[Sequence[int]], Awaitable[Sequence[int]]],
+    judge: Permute,
     *,
     window_size: Annotated[int, Field(ge=2, description="candidates shown in one call")] = 20,
     stride: Annotated[int, Field(ge=1, description="ranks the window moves up between calls")] = 10,
@@ -40,5 +41,5 @@ async def sliding(
     order = list(range(n))
     for p in range(passes):
         for start, end in windows(n, window_size, stride, first=p * stride):
-            order[start:end] = await judge(order[start:end])
+            order[start:end] = await judge(order[start:end], f"pass {p + 1}")
     return order

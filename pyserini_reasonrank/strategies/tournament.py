@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
-
-Permute = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
+from pyserini_reasonrank.strategies.asking import Permute
 
 
 def stages(n: int, window_size: int) -> list[tuple[int, int]]:
@@ -52,12 +51,17 @@ async def tournament(
 
     points, left = [0] * n, [list(range(n))] * tournaments
     shufflers = [random.Random(seed + number) for number in range(tournaments)]
-    for groups, keep in stages(n, window_size):
+    for stage, (groups, keep) in enumerate(stages(n, window_size), 1):
         # all tournaments go stage by stage, so that the questions are the same however long an answer takes
         members = [survivors[g::groups] for survivors in left for g in range(groups)]
         for i, group in enumerate(members):
             shufflers[i // groups].shuffle(group)
-        found = await asyncio.gather(*(judge(group) if len(group) > keep else _all(group) for group in members))
+        found = await asyncio.gather(
+            *(
+                judge(group, f"tournament {i // groups + 1}, stage {stage}") if len(group) > keep else _all(group)
+                for i, group in enumerate(members)
+            )
+        )
         left = [
             sorted(c for order in found[first : first + groups] for c in order[:keep])
             for first in range(0, len(found), groups)

@@ -1,0 +1,61 @@
+"""The LLM's order and the first stage's scores, fused: min-max, z-score (both as ERank and Rank-R1 report them) or RRF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.records import Ranked
+
+
+class Fusion(BaseModel):
+    """How to fuse, ``--rerank.fuse.NAME``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Annotated[
+        Literal["none", "min-max", "z-score", "rrf"],
+        Field(description="with the first stage's scores, normalised over the list; rrf: with its ranks"),
+    ] = "none"
+    weight: Annotated[float, Field(ge=0, le=1, description="of the LLM; the first stage has the rest")] = 0.8
+    k: Annotated[int, Field(ge=1, description="of 1 / (k + rank), for rrf")] = 60
+
+    def order(self, ranked: Ranked, first_stage: Sequence[float]) -> tuple[int, ...]:
+        """Positions by fused score, best first; ties in the LLM's order.
+
+        ``first_stage`` holds the first stage's score of every position. The LLM's own scores count where it gave one
+        to every candidate (pointwise judges), else its ranks do.
+        """
+        if self.method == "none":
+            return ranked.order
+        n = len(ranked.order)
+        rank = {position: r for r, position in enumerate(ranked.order, 1)}
+        if self.method == "rrf":
+            llm, first = [1 / (self.k + rank[i]) for i in range(n)], [1 / (self.k + r) for r in _ranks(first_stage)]
+        else:
+            scores = [ranked.scores.get(i) for i in range(n)]
+            known = [score for score in scores if score is not None]
+            normalised = _min_max if self.method == "min-max" else _z_score
+            llm = normalised(known if len(known) == n else [float(-rank[i]) for i in range(n)])
+            first = normalised(first_stage)
+        fused = [self.weight * a + (1 - self.weight) * b for a, b in zip(llm, first, strict=True)]
+        return tuple(sorted(ranked.order, key=lambda position: -fused[position]))
+
+
+def _ranks(scores: Sequence[float]) -> list[int]:
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    rank = {position: r for r, position in enumerate(order, 1)}
+    return [rank[i] for i in range(len(scores))]
+
+
+def _min_max(scores: Sequence[float]) -> list[float]:
+    low, spread = min(scores), max(scores) - min(scores)
+    return [(score - low) / spread if spread else 0.0 for score in scores]
+
+
+def _z_score(scores: Sequence[float]) -> list[float]:
+    mean, deviation = fmean(scores), pstdev(scores)
+    return [(score - mean) / deviation if deviation else 0.0 for score in scores]
