@@ -304,7 +304,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "batching": {"num_blocks": 9},
     },
     "engine recorded": {"concurrency": 9, "path": "answers.jsonl"},
-    "engine oracle": {"concurrency": 9, "qrels": "q.txt"},
+    "engine oracle": {"concurrency": 9, "qrels": "q.txt", "tokenizer": "tokenizer.json"},
     "engine faulty": {
         "concurrency": 9,
         "inner": {"name": "recorded", "path": "p"},

@@ -17,12 +17,16 @@ from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.tokens import ModelTokens, Tokens
 
 
 class Options(engines.Options):
     """Settings of the oracle."""
 
     qrels: Annotated[str, Field(description="TREC qrels")] = ""
+    tokenizer: Annotated[
+        str | None, Field(description="a tokenizer.json that counts what a model would read and write")
+    ] = None
 
 
 class Oracle(Engine[Options]):
@@ -33,9 +37,10 @@ class Oracle(Engine[Options]):
 
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
-        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES})
+        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.PATTERN})
         self._grades: dict[str, dict[str, int]] = {}
         self._sha256 = ""
+        self._tokens: Tokens | None = None
 
     async def start(self) -> None:
         if not self.options.qrels:
@@ -44,6 +49,8 @@ class Oracle(Engine[Options]):
 
         self._grades = read_qrels(self.options.qrels)
         self._sha256 = hashlib.sha256(Path(self.options.qrels).read_bytes()).hexdigest()
+        if self.options.tokenizer:
+            self._tokens = ModelTokens(Path(self.options.tokenizer))
 
     def identity(self, call: Call) -> str:
         return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.docids}"
@@ -51,6 +58,11 @@ class Oracle(Engine[Options]):
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         grades = self._grades.get(call.qid, {})
         gains = [grades.get(docid, 0) for docid in call.docids]
+        read = self._count(*(message.content for message in prompt.messages), prompt.prefill)
         if sampling.choices:
-            return Completion(choices=call.ideal_choices(gains, sampling.choices))
-        return Completion(call.ideal(gains))
+            return Completion(choices=call.ideal_choices(gains, sampling.choices), prompt_tokens=read)
+        answer = call.ideal(gains)
+        return Completion(answer, prompt_tokens=read, output_tokens=self._count(answer))
+
+    def _count(self, *texts: str) -> int:
+        return sum(count for _, count in self._tokens.cut(texts, 1 << 20)) if self._tokens else 0

@@ -1,0 +1,161 @@
+"""What every reranker costs, measured beside what ``explain`` predicts; and every one of them with a model, on real topics.
+
+    python tests/benchmarks/rerankers.py cost            # oracle, depth 20 and 100: calls, chain, tokens
+    python tests/benchmarks/rerankers.py model           # the embedded model on two cores, 43 topics, depth 20
+    python tests/benchmarks/rerankers.py model --topics 5 --depth 10 --only reasonrank iranker
+
+Both over TREC DL 2019 (msmarco-v1-dl19 under $REASONRANK_DATA), tables on stdout in Markdown. Results are kept in
+build/rerankers/, so that a second call goes on where the first ended. ``model`` runs the literal search command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyserini_reasonrank import config
+from pyserini_reasonrank.embedded import ensure_embedded
+from pyserini_reasonrank.evaluate import evaluate
+from pyserini_reasonrank.intake import read_requests, stream
+from pyserini_reasonrank.metadata import sidecar
+from pyserini_reasonrank.pipeline import Task, rerank
+from pyserini_reasonrank.planning import Plan, plan
+from pyserini_reasonrank.report.cost import prompt_tokens
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("REASONRANK_DATA") or ROOT.parent / "shared" / "data", "msmarco-v1-dl19")
+BUILD = ROOT / "build" / "rerankers"
+LIMIT = 3600  # seconds a reranker may take
+SHORT = {"passage_tokens": 32, "sampling": {"max_tokens": 24}}
+"""Passages and thoughts as short as a model of 135 M parameters can still be asked for."""
+
+
+def passages(name: str) -> bool:
+    """Whether a reranker is for passages: others rank items, whose prompts ask for something else."""
+    return not name.endswith(("-recommendation", "-routing"))
+
+
+def cost(depth: int, names: list[str]) -> Iterator[str]:
+    """Measured with the oracle; a prediction that a good judge's answers can't change is met exactly."""
+    tokenizer = str(ensure_embedded(None, progress=True) / "tokenizer.json")
+    engine = {"name": "oracle", "qrels": str(DATA / "qrels.txt"), "tokenizer": tokenizer}
+    yield f"| depth {depth} | calls | predicted | chain | prompt tokens | at most | output tokens |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    for name in names:
+        flags = {"engine": engine, "depth": depth, "tokenizer": str(Path(tokenizer).parent)}
+        with tempfile.TemporaryDirectory() as folder:
+            made = plan(*config.load(name, flags))
+            requests = list(read_requests(DATA / "run.bm25.txt", DATA / "topics.tsv", DATA / "corpus.jsonl", depth))
+            task = Task(stream(requests), Path(folder, "run"), DATA / "run.bm25.txt", "topics.tsv", ["bench"])
+            outcome = asyncio.run(rerank(made, task))
+        tally, n, predicted = outcome.tally, outcome.answered, made.cost(depth)
+        most = _most_tokens(made, depth)
+        yield (
+            f"| `{name}` | {tally.calls / n:,.1f} | {predicted.calls:,} | {predicted.chain} "
+            f"| {tally.prompt_tokens / n:,.0f} | {most} | {tally.output_tokens / n:,.0f} |"
+        )
+
+
+def _most_tokens(made: Plan, depth: int) -> str:
+    parts = made.cost(depth).parts
+    counts = [prompt_tokens(part, parts[name]) for name, part in made.parts.items() if name in parts]
+    return "" if None in counts else f"{sum(filter(None, counts)):,}"
+
+
+def model(depth: int, topics: int, names: list[str]) -> Iterator[str]:
+    """The literal search command with the embedded model, each reranker for an hour at most."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    index, queries = BUILD / "index", BUILD / f"topics-{topics}.tsv"
+    if not index.exists():
+        _run("pyserini_reasonrank", "index", "--corpus", DATA / "corpus.jsonl", "--index", index)
+    queries.write_text("".join((DATA / "topics.tsv").read_text().splitlines(keepends=True)[:topics]))
+    yield f"| {topics} topics, depth {depth} | CPU minutes | calls | tokens read | written | statuses | nDCG@10 |"
+    yield "|---|--:|--:|--:|--:|---|--:|"
+    for name in names:
+        kept = BUILD / f"{name}-{topics}-{depth}.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(_measured(name, index, queries, depth)))
+        yield _line(name, json.loads(kept.read_text()))
+
+
+def _measured(name: str, index: Path, topics: Path, depth: int) -> dict[str, Any]:
+    run = BUILD / f"{name}.{topics.stem}.{depth}.txt"
+    flags = ["--rerank", name, "--rerank.depth", depth, "--rerank.model", "smollm2-135m"]
+    flags += ["--rerank.passage_tokens", SHORT["passage_tokens"]]
+    flags += ["--rerank.sampling.max_tokens", SHORT["sampling"]["max_tokens"]]
+    search = ["--index", index, "--topics", topics, "--bm25", "--hits", depth, "--output", run]
+    began = _cpu()
+    wall = time.monotonic()
+    try:
+        done = _run("pyserini.search", *search, *flags)
+    except subprocess.TimeoutExpired:
+        return {"seconds": LIMIT, "over": True}
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["?"])[-1]}
+    metadata = yaml.safe_load(sidecar(run).read_text())
+    _run("pyserini_reasonrank", "validate", run, "--topics", topics, "--first", f"{run}.first-stage.txt", check=True)
+    report = evaluate(str(DATA / "qrels.txt"), f"{run}.first-stage.txt", [str(run)], ["nDCG@10"]).as_json()
+    answered = {line.split()[0] for line in run.read_text().splitlines()}
+    return {
+        "cpu": _cpu() - began,
+        "seconds": time.monotonic() - wall,
+        "llm": metadata["resources"]["llm"],
+        "statuses": {k: v for k, v in metadata["outcome"]["statuses of calls"].items() if v},
+        "nDCG@10": report["runs"][0]["scores"][0]["value"],
+        "BM25": report["first"]["scores"][0]["value"],
+        "topics": len(answered),
+    }
+
+
+def _line(name: str, found: dict[str, Any]) -> str:
+    if "error" in found:
+        return f"| `{name}` | {found['error']} | | | | | |"
+    if "over" in found:
+        return f"| `{name}` | more than {LIMIT // 60} | | | | | |"
+    llm = found["llm"]
+    statuses = ", ".join(f"{count:,} {status}" for status, count in found["statuses"].items())
+    return (
+        f"| `{name}` | {found['cpu'] / 60:.1f} | {llm['calls']:,} | {llm['prompt tokens']:,} "
+        f"| {llm['output tokens']:,} | {statuses} | {found['nDCG@10']:.4f} |"
+    )
+
+
+def _run(module: str, *arguments: object, check: bool = False) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=check)
+
+
+def _cpu() -> float:
+    """CPU seconds of all processes started so far: unlike wall time, much the same on a busy machine."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("cost", "model"))
+    parser.add_argument("--depth", type=int, action="append", metavar="num")
+    parser.add_argument("--topics", type=int, default=43, metavar="num")
+    parser.add_argument("--only", nargs="+", metavar="name")
+    options = parser.parse_args()
+    names = options.only or [name for name in config.rerankers() if passages(name)]
+    for depth in options.depth or ([20, 100] if options.what == "cost" else [20]):
+        for line in cost(depth, names) if options.what == "cost" else model(depth, options.topics, names):
+            print(line, flush=True)
+        print()
+
+
+if __name__ == "__main__":
+    main()
