@@ -18,7 +18,7 @@ $(PYTHON):
 # this package's own requirements are resolved against it.
 $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 	$(PYTHON) -m pip install --no-deps --requirement constraints.txt
-	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,test]'
+	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,train,test]'
 	@touch $@
 
 # make demo     the main job on real text, to an evaluated run
