@@ -65,6 +65,7 @@ setup(
         "tokenizers>=0.22",
         "huggingface-hub>=1",
         "filelock",
+        "ftfy>=6",
         "openai[aiohttp]>=3",
         "ir-measures>=0.4",
         "scipy>=1.15",

@@ -81,7 +81,8 @@ def rerank_command(argv: list[str]) -> int:
     options = parser.parse_args(rest)
     if name is None:
         raise UsageError(f"--rerank needs the name of a reranker: {', '.join(config.rerankers())}")
-    made = plan(*config.load(name, flags))
+    data = [str(name) for name in (options.topics, options.index, options.corpus, options.candidates) if name]
+    made = plan(*config.load(name, flags, data))
     command = ["python", "-m", "pyserini_reasonrank", "rerank", *argv]
     print(summary(asyncio.run(_rerank(made, options, command))))
     return 0
@@ -236,6 +237,13 @@ def demo_command(argv: list[str]) -> int:
     return 0
 
 
+def train_command(argv: list[str]) -> int:
+    """Train a reranker, step by step or by a whole recipe: data, sft, grpo, ..., export."""
+    from pyserini_reasonrank.train.command import train
+
+    return train(argv)
+
+
 COMMANDS: dict[str, Command] = {
     "rerank": rerank_command,
     "index": index_command,
@@ -247,6 +255,7 @@ COMMANDS: dict[str, Command] = {
     "prompts": prompts_command,
     "doctor": doctor_command,
     "demo": demo_command,
+    "train": train_command,
 }
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.fitness import check_kind
 from pyserini_reasonrank.fusion import Fusion
 from pyserini_reasonrank.models import AUTO, choose, known_models
+from pyserini_reasonrank.presets import for_collection
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Sampling
 from pyserini_reasonrank.resources import conf, yaml_names
@@ -58,7 +60,9 @@ class Settings(BaseModel):
     strategy: Annotated[Tree, Field(description="name (sliding, full, pointwise) and its settings")] = {
         "name": "sliding"
     }
-    prompt: Annotated[str, Field(description="a name (`prompts show`), a YAML file, or rank_llm:NAME")] = ""
+    prompt: Annotated[
+        str, Field(description="a name (`prompts list`), a YAML or TOML file, rank_llm:NAME, or URL#sha256=HEX")
+    ] = ""
     model: Annotated[str, Field(description="auto, a name (`models`), a folder or a hub id")] = AUTO
     checkpoint: Annotated[str | None, Field(description="what auto means where an accelerator can hold it")] = None
     revision: Annotated[str | None, Field(description="hub revision of the model")] = None
@@ -86,6 +90,9 @@ class Settings(BaseModel):
         Literal["fail", "keep"], Field(description="a failed call ends the run, or keeps its order")
     ] = "fail"
     max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad calls above which the run fails")] = 1.0
+    collection: Annotated[
+        str | None, Field(description="whose published limits apply, if the names of index and topics don't tell")
+    ] = None
     docid_blanks: Annotated[str | None, Field(description="what replaces white space in docids")] = None
     corpus: Annotated[str | None, Field(description="JSON lines with the texts, if the index has none")] = None
     journal: Annotated[str | None, Field(description="journal to use, if not OUTPUT.journal.sqlite")] = None
@@ -114,70 +121,96 @@ def lift(argv: Sequence[str]) -> tuple[str | None, Tree, list[str]]:
     return name, tree, rest
 
 
-def load(name: str, flags: Tree) -> tuple[Settings, list[str]]:
-    """The settings of the reranker ``name`` under ``flags``, and warnings to show. UsageError names what is wrong."""
+def load(name: str, flags: Tree, data: Sequence[str] = ()) -> tuple[Settings, list[str]]:
+    """The settings of the reranker ``name`` under ``flags``, and warnings to show. UsageError names what is wrong.
+
+    ``data`` are the names of index, corpus and topics, which tell the collection.
+    """
     given = flags
     if "config" in flags:
         given = merge(_yaml_file(str(flags["config"])), {k: v for k, v in flags.items() if k != "config"})
-    return _load(name, given, PREFIX)
+    return _load(name, given, PREFIX, [str(given["collection"])] if given.get("collection") else data)
 
 
-def _load(name: str, given: Tree, where: str) -> tuple[Settings, list[str]]:
+def _load(name: str, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
     own = reranker(name)
     if "combine" in merge(own, given):
-        return _load_combined(name, own, given, where)
+        return _load_combined(name, own, given, where, data)
     asked = merge(own, given)
-    _check_names(asked)
+    _check_names(asked, where)
     engine = answering(asked.get("engine", {}))
     model, warnings = asked.get("model", AUTO), list[str]()
     if engine in MODELLESS:
         model = asked["engine"].get("name")
     elif model == AUTO and engine != "openai":
         model = choose(asked.get("checkpoint"))
-    known = known_models().get(str(model))
-    preset = dict(known.settings) if known else {}
-    if "prompt" in preset and not sources.available(preset["prompt"]):
-        warnings.append(f"{model} was trained with the prompt {preset.pop('prompt')}, which is not installed "
-                        f"(pip install rank-llm); the project's own wording {own.get('prompt')} is used")  # fmt: skip
-    tree = merge(merge(own, preset), given) | {"name": name, "model": model}
-    return validated(Settings, tree, where), warnings
+    preset = Tree()
+    if (known := known_models().get(str(model))) is not None:
+        check_kind(str(model), str(asked.get("judge", {}).get("kind")), name)
+        preset = known.brings(own)
+    if "prompt" in preset and "prompt" not in given and (reason := sources.missing(preset["prompt"])):
+        warnings.append(f"{model} was trained with the prompt {preset.pop('prompt')}, which can't be had ({reason}); "
+                        f"the project's own wording {own.get('prompt')} is used")  # fmt: skip
+    collection, limits = for_collection(known.collections if known else {}, data)
+    if collection is not None:
+        said = ", ".join(f"{key} {value}" for key, value in limits.items())
+        warnings.append(f"{collection}: {said}, as {model} was published for it, where no flag says otherwise")
+    tree = merge(merge(merge(own, preset), limits), given)
+    return validated(
+        Settings, tree | {"name": name, "model": model, "collection": collection or given.get("collection")}, where
+    ), warnings
 
 
 _OF_EVERY_ARM = frozenset({
     "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args",
     "passage_tokens", "query_tokens", "on_error",
 })  # fmt: skip
+_OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
+_OF_THE_RUN = frozenset({"fuse", "tag", "max_bad", "docid_blanks", "corpus", "journal"})
+_DEPTH = Settings.model_fields["depth"].default
 
 
-def _load_combined(name: str, own: Tree, given: Tree, where: str) -> tuple[Settings, list[str]]:
+def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
     """A combination's settings. What is said of all arms gives way to what is said of one, a YAML file to the user."""
     asked, arms, warnings = merge(own, given), dict[str, Settings](), list[str]()
-    _check_names(asked)
+    _check_names(asked, where)
+    if own_to_one := sorted(_OF_ONE_RERANKER & asked.keys()):
+        raise UsageError(f"{where}.{own_to_one[0]} is set for each arm: say {where}.arms.NAME.{own_to_one[0]}")
     for arm in asked.get("arms", {}):
         tree = Tree()
         for layer in (own, given):
             shared = {key: value for key, value in layer.items() if key in _OF_EVERY_ARM}
-            tree = merge(merge(tree, shared), layer.get("arms", {}).get(arm, {}))
+            one: Tree = layer.get("arms", {}).get(arm, {})
+            if one.get("reranker", tree.get("reranker")) != tree.get("reranker"):
+                tree = {key: value for key, value in own.items() if key in _OF_EVERY_ARM}  # another brings its own
+            tree = merge(merge(tree, shared), one)
         of_arm = f"{where}.arms.{arm}"
         if (base := tree.pop("reranker", None)) is None:
             raise UsageError(f"{of_arm}.reranker is not given: it names the reranker, e.g. reasonrank")
-        arms[arm], more = _load(str(base), tree, of_arm)
+        tree.setdefault("depth", reranker(str(base)).get("depth", asked.get("depth", _DEPTH)))
+        arms[arm], more = _load(str(base), tree, of_arm, data)
+        if of_all := sorted(_OF_THE_RUN & arms[arm].model_fields_set):
+            raise UsageError(f"{of_arm}.{of_all[0]} can't be set for one arm: it is of the whole run")
         warnings += [warning for warning in more if warning not in warnings]
     settings = validated(Settings, {k: v for k, v in asked.items() if k != "arms"} | {"name": name}, where)
     return settings.model_copy(update={"arms": arms}), warnings
 
 
-def _check_names(tree: Tree) -> None:
+def _check_names(tree: Tree, where: str) -> None:
     """What the declared settings can't say, since these trees are open: a missing last key, a mistyped parameter."""
     for key, leaf in (("judge", "kind"), ("strategy", "name"), ("engine", "name"), ("combine", "name")):
         if not isinstance(tree.get(key, {}), dict):
-            raise UsageError(f"{PREFIX}.{key} has keys of its own: say {PREFIX}.{key}.{leaf} {tree[key]}")
+            raise UsageError(f"{where}.{key} has keys of its own: say {where}.{key}.{leaf} {tree[key]}")
+    arms = tree.get("arms", {})
+    for name, arm in arms.items() if isinstance(arms, dict) else [("NAME", arms)]:
+        if not isinstance(arm, dict):
+            raise UsageError(f"{where}.arms.{name} has keys of its own: say {where}.arms.{name}.reranker {arm}")
     sampling = tree.get("sampling", {})
     for name in sampling if isinstance(sampling, dict) else ():
         if name not in SamplingSettings.model_fields and get_close_matches(
             name, SamplingSettings.model_fields, 1, 0.85
         ):
-            raise UsageError(f"{PREFIX}.sampling.{name} is not known{nearest(name, SamplingSettings.model_fields)}")
+            raise UsageError(f"{where}.sampling.{name} is not known{nearest(name, SamplingSettings.model_fields)}")
 
 
 def answering(engine: Mapping[str, Any]) -> str:

@@ -118,11 +118,11 @@ def evaluate(
     qrels = read_qrels(qrels_path)
     parsed = [parse_measure(measure) for measure in measures]
     first_run = read_run(first_path)
-    baseline = _per_query(qrels, qrels_path, first_run, first_path, parsed)
+    baseline = per_query(qrels, qrels_path, first_run, first_path, parsed)
     evaluated = []
     for path in run_paths:
         run = read_run(path)
-        values = _per_query(qrels, qrels_path, run, path, parsed)
+        values = per_query(qrels, qrels_path, run, path, parsed)
         scores = tuple(_compare(measure, values[measure], baseline[measure]) for measure in parsed)
         evaluated.append(_evaluated(path, run, qrels, scores))
     first = tuple(Score(measure_name(measure), _aggregate(measure, baseline[measure])) for measure in parsed)
@@ -157,7 +157,7 @@ def t_test(differences: Sequence[float]) -> float | None:
     return float(ttest_1samp(differences, 0.0).pvalue)
 
 
-def _per_query(
+def per_query(
     qrels: Qrels,
     qrels_path: str | os.PathLike[str],
     run: Run,

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
 @dataclass(slots=True)
 class PartCost:
-    """What one reranker asks about one query: questions, the calls they take, passages shown in all and at most."""
+    """What one reranker asks about one query: questions, the calls they take, passages shown in all and at most.
+
+    ``instead``: it is asked in place of a dearer one, so it counts in no total.
+    """
 
     questions: int = 0
     calls: int = 0
     shown: int = 0
     widest: int = 0
+    instead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one query. ``chain``: the longest chain of dependent calls. ``parts``: by reranker, where several combine."""
+    """Of one query. ``chain``: the longest chain of dependent calls. ``parts``: by reranker, where several combine.
+
+    Of rerankers one of which is asked, the totals count the dearest.
+    """
 
     chain: int
     parts: Mapping[str, PartCost] = field(default_factory=dict)
 
     @property
     def questions(self) -> int:
-        return sum(part.questions for part in self.parts.values())
+        return sum(part.questions for part in self.parts.values() if not part.instead)
 
     @property
     def calls(self) -> int:
-        return sum(part.calls for part in self.parts.values())
+        return sum(part.calls for part in self.parts.values() if not part.instead)
 
     @property
     def shown(self) -> int:
-        return sum(part.shown for part in self.parts.values())
+        return sum(part.shown for part in self.parts.values() if not part.instead)
 
     @property
     def widest(self) -> int:
@@ -61,6 +68,15 @@ class Meter:
         answered = asyncio.get_running_loop().create_future()
         self._waiting.append((answered, calls))
         await answered
+
+    async def dearest[R](self, alternatives: Sequence[Callable[[Meter], Awaitable[R]]]) -> R:
+        """Rehearse what only one of will take place: the one with the most calls. The others are put down as ``instead``."""
+        costs = [rehearse(alternative) for alternative in alternatives]
+        chosen = max(range(len(costs)), key=lambda i: costs[i].calls)
+        for i, cost in enumerate(costs):
+            if i != chosen:
+                self.parts |= {name: replace(part, instead=True) for name, part in cost.parts.items()}
+        return await alternatives[chosen](self)
 
     async def run(self, rehearsal: Awaitable[Any]) -> Cost:
         task = asyncio.ensure_future(rehearsal)

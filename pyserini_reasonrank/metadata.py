@@ -63,6 +63,7 @@ class Part:
     calls: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    rankings: int = 0
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -74,7 +75,12 @@ class Part:
         }
 
     def spent(self) -> dict[str, int]:
-        return {"calls": self.calls, "prompt tokens": self.prompt_tokens, "output tokens": self.output_tokens}
+        return {
+            "calls": self.calls,
+            "prompt tokens": self.prompt_tokens,
+            "output tokens": self.output_tokens,
+            "rankings": self.rankings,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

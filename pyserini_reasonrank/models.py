@@ -46,12 +46,22 @@ class Known(BaseModel):
     revision: str | None = None
     base: Annotated[str | None, Field(description="for an adapter: the model it sits on")] = None
     licence: str = ""
-    parameters: Annotated[float, Field(description="billions")]
+    parameters: Annotated[float, Field(description="billions, of an adapter those of its base")]
     context: int | None = None
+    kind: Annotated[str | None, Field(description="the judge kind it was trained to answer, if only one")] = None
+    reranker: Annotated[str | None, Field(description="the reranker it was published with, if only one")] = None
     chat_template_args: dict[str, Any] = {}
     settings: Annotated[
         dict[str, Any], Field(description="reranker settings that this checkpoint was trained with")
     ] = {}
+    collections: Annotated[
+        dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word of its name")
+    ] = {}
+
+    def brings(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What it sets for a reranker whose settings are ``own``; of a strategy, only where that is the same."""
+        strategies = [tree.get("strategy", {}).get("name") for tree in (self.settings, own)]
+        return {k: v for k, v in self.settings.items() if k != "strategy" or strategies[0] == strategies[1]}
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pyserini_reasonrank.records import Completion, Judgement, Status
@@ -21,6 +21,10 @@ _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"\[\s*(\d+)|(?<!\d)(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b")
 _ONLY_A_LIST = re.compile(r"[\s\d>\[\]().,;:=|-]*\Z")
 _DIGITS = re.compile(r"\d+")
+# "[2] 7", "[2]: 7/10", and with words between them "[2] Total score: 7"; all on one line.
+_GRADE = re.compile(r"\[\s*(\d+)\s*\]([^\d\[\]\n]{0,40})(\d+(?:\.\d+)?)")
+
+TOP_GRADE = 10
 
 Identifiers = Literal["brackets", "digits"]
 Untagged = Literal["identity", "mention_order"]
@@ -52,6 +56,14 @@ def split(text: str, *, cut: bool = False) -> Parts:
     if cut or any(tag == OPEN_THINK for tag, _ in tags):
         return Parts(_untag(text), None, tagged=False)
     return Parts("", text, tagged=False)
+
+
+def resumed(prefill: str, completion: Completion) -> Completion:
+    """A completion as its model went on with ``prefill``: from the tag that this opened. Words before it are not the model's."""
+    begun = _TAG.search(prefill)
+    if begun is None or not completion.text.strip():
+        return completion
+    return replace(completion, text=prefill[begun.start() :] + completion.text)
 
 
 def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
@@ -133,6 +145,41 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
     exact = parts.answer.strip() == f"[{position + 1}]" and parts.tagged >= tags
     detail = "" if exact else "a label in another form"
     return position, Judgement(kept, Status.OK if exact else Status.REPAIRED, parts.reasoning, detail=detail)
+
+
+def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgement:
+    """The grades from 0 to 10 an LLM gave to ``n`` texts, one a line (``[2] 7``), and the order they make.
+
+    A text keeps the first grade it was given; one that has none follows those that have, as filled in.
+    """
+    kept = tuple(range(n))
+    if bad := unanswered(completion):
+        return Judgement(kept, bad, filled=n, detail=completion.error or "")
+    parts = split(completion.text, cut=tags and completion.finish_reason == "length")
+    if parts.answer is None:
+        return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
+    lines = [(_number(i) - 1, words, float(grade)) for i, words, grade in _GRADE.findall(parts.answer)]
+    inside = [line for line in lines if 0 <= line[0] < n and line[2] <= TOP_GRADE]
+    grades = {position: grade for position, _, grade in reversed(inside)}
+    if not grades:
+        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail="no grade of a shown text in the answer")
+    order = (*sorted(sorted(grades), key=lambda i: -grades[i]), *(i for i in kept if i not in grades))
+    faults = {
+        "out of range": len(lines) - len(inside),
+        "repeated": len(inside) - len(grades),
+        "in another form": sum(bool(words.strip(" \t:=>-")) for _, words, _ in inside),
+        "missing": n - len(grades),
+    }
+    said = [f"{count} {what}" for what, count in faults.items() if count]
+    detail = ", ".join(["no answer tag"] * (tags and not parts.tagged) + said)
+    return Judgement(
+        order,
+        Status.REPAIRED if detail else Status.OK,
+        parts.reasoning,
+        n - len(grades),
+        scores=tuple(grades.get(i) for i in order),
+        detail=detail,
+    )
 
 
 def unanswered(completion: Completion) -> Status | None:

@@ -18,10 +18,11 @@ from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.metadata import Part, Provenance, sidecar, write_metadata
 from pyserini_reasonrank.planning import Plan, Single
 from pyserini_reasonrank.progress import Progress
+from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.questions import Tally
 from pyserini_reasonrank.records import Query, Ranking, Request
 from pyserini_reasonrank.rerankers import Desk, Ranker
-from pyserini_reasonrank.runs import RunFormat, RunWriter, writable
+from pyserini_reasonrank.runs import RunFormat, RunWriter
 from pyserini_reasonrank.scheduling import rerank_all
 
 
@@ -69,6 +70,9 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
         try:
             first = await _start(plan.engines, task.requests, progress)
             loaded = time.monotonic()
+            fitters = plan.fitters()
+            for query in task.queries:
+                _check(query, fitters)
             with (
                 RunWriter(
                     task.output,
@@ -78,10 +82,10 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
                 ) as writer,
                 contextlib.closing(Journal(journal_path, plan.tag)) as journal,
             ):
-                ranker = _ranker(plan, journal, progress)
-                for query in task.queries:
-                    ranker.check(query)
-                served = await _serve(ranker, journal, _rest(first, task.requests), writer, progress, plan)
+                endpoints = functools.cache(lambda engine: Endpoint(engine, journal))
+                ranker: Ranker = plan.ranker(endpoints, lambda: progress.show(ranker.tally), fitters)
+                desk = Desk(ranker, journal, plan.settings.depth, plan.settings.fuse)
+                served = await _serve(desk, _rest(first, task.requests), writer, progress, plan, fitters)
                 _judge_the_run(ranker.tally, plan.settings.max_bad, writer)
                 writer.commit(served)
         finally:
@@ -128,11 +132,9 @@ async def _load(engines: Sequence[Engine[Any]]) -> None:
         await engine.start()
 
 
-def _ranker(plan: Plan, journal: Journal, progress: Progress) -> Ranker:
-    widest = {part: cost.widest for part, cost in plan.cost(plan.settings.depth).parts.items()}
-    endpoints = functools.cache(lambda engine: Endpoint(engine, journal))
-    ranker: Ranker = plan.ranker(endpoints, lambda: progress.show(ranker.tally), widest)
-    return ranker
+def _check(query: Query, fitters: Mapping[str, Fitter]) -> None:
+    for fitter in fitters.values():
+        fitter.check(query)
 
 
 async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
@@ -143,24 +145,23 @@ async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> Asyn
 
 
 async def _serve(
-    ranker: Ranker,
-    journal: Journal,
+    desk: Desk,
     requests: AsyncIterator[Request],
     writer: RunWriter,
     progress: Progress,
     plan: Plan,
+    fitters: Mapping[str, Fitter],
 ) -> dict[str, int]:
     """Rerank all requests, writing each as it ends. Returns the number of candidates by qid, in topics order."""
     counts: dict[str, int] = {}
-    desk = Desk(ranker, journal, plan.settings.depth, plan.settings.fuse)
 
     async def noted() -> AsyncIterator[Request]:
         async for request in requests:
-            ranker.check(request.query)
+            _check(request.query, fitters)
             if request.query.qid in counts:
                 raise UsageError(f"query {request.query.qid} comes twice; a topic is reranked once")
             for candidate in request.candidates:  # before a call is paid for what can't be written
-                writable(candidate.docid, "docid", plan.settings.docid_blanks)
+                writer.docid(candidate.docid)
             counts[request.query.qid] = len(request.candidates)
             progress.expect(plan.cost(len(request.candidates)).questions)
             yield request
@@ -204,7 +205,7 @@ def _provenance(plan: Plan, task: Task, outcome: Outcome, empty: Sequence[str]) 
 
 def _part(plan: Single, tally: Tally) -> Part:
     settings = plan.settings
-    names = {"judge", "strategy", "passage_tokens", "query_tokens", "max_model_len", "on_error"}
+    names = {"judge", "strategy", "collection", "passage_tokens", "query_tokens", "max_model_len", "on_error"}
     return Part(
         model=plan.engine.model,
         prompt=plan.template.name,
@@ -215,4 +216,5 @@ def _part(plan: Single, tally: Tally) -> Part:
         calls=tally.calls,
         prompt_tokens=tally.prompt_tokens,
         output_tokens=tally.output_tokens,
+        rankings=tally.rankings,
     )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import Any
 
-from pyserini_reasonrank.combine import COMBINATIONS, Combination
+from pyserini_reasonrank.combine import COMBINATIONS, Kind
+from pyserini_reasonrank.combine.arms import completed
 from pyserini_reasonrank.combine.combined import Combined, joined
-from pyserini_reasonrank.config import PREFIX, Settings, answering, tag
+from pyserini_reasonrank.config import MODELLESS, PREFIX, Settings, answering, tag
 from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.explain import Cost, Meter, rehearse
+from pyserini_reasonrank.fitness import Demand, check, least
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.prompts import sources
@@ -24,6 +26,7 @@ from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
 from pyserini_reasonrank.rerankers import Ranker, Reranker
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.suggest import nearest, validated
+from pyserini_reasonrank.tokens import Tokens
 
 Endpoints = Callable[[Engine[Any]], Endpoint]
 Watch = Callable[[], None]
@@ -60,8 +63,13 @@ class Plan(ABC):
         """Go through the motions of ranking ``request``, asking ``meter`` in place of the model."""
 
     @abstractmethod
-    def ranker(self, endpoints: Endpoints, watch: Watch, widest: Mapping[str, int], part: str = "") -> Ranker:
-        """The ranker of one run, valid once the engines have started. ``widest``: passages in a question, by part."""
+    def ranker(self, endpoints: Endpoints, watch: Watch, fitters: Mapping[str, Fitter], part: str = "") -> Ranker:
+        """The ranker of one run. ``fitters`` as below."""
+
+    def fitters(self) -> dict[str, Fitter]:
+        """What fits each part's prompts to its engine's context; valid once the engines have started."""
+        costs = self.cost(self.settings.depth).parts
+        return {name: part.fitter(costs[name].widest if name in costs else 0) for name, part in self.parts.items()}
 
 
 class Single(Plan):
@@ -83,6 +91,21 @@ class Single(Plan):
         self.warnings = warnings
         self.parts = {"": self}
 
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The tokenizer of its model."""
+        return tokens_for(self.settings, self.engine.model, self.warnings)
+
+    def check(self, widest: int) -> list[str]:
+        """UsageError if its model can't answer questions about ``widest`` passages; warnings about one that can."""
+        if not self.engine.needs_weights:
+            return []
+        self.judge.check(widest, self.tokens, self.template.render("", [""] * widest).prefill)
+        output = self.settings.sampling.max_tokens + self.judge.answer_tokens(widest)
+        prompt = self.template.render("", [""] * widest)
+        demand = Demand(self.settings.name, least(self.template, self.tokens, widest, output), prompt.messages)
+        return check(self.engine.model, demand)
+
     def fitter(self, widest: int) -> Fitter:
         """Fits prompts to the engine's context; valid once the engine has started, which may tell the context."""
         settings = self.settings
@@ -91,7 +114,7 @@ class Single(Plan):
             context = min(settings.max_model_len, context or settings.max_model_len)
         return Fitter(
             self.template,
-            tokens_for(settings, self.engine.model, self.warnings),
+            self.tokens,
             context=context,
             output_tokens=settings.sampling.max_tokens + self.judge.answer_tokens(widest),
             passage_tokens=settings.passage_tokens,
@@ -107,12 +130,12 @@ class Single(Plan):
 
         return Ranked(tuple(await self.strategy(len(request.candidates), unmoved, **self.options)))
 
-    def ranker(self, endpoints: Endpoints, watch: Watch, widest: Mapping[str, int], part: str = "") -> Ranker:
+    def ranker(self, endpoints: Endpoints, watch: Watch, fitters: Mapping[str, Fitter], part: str = "") -> Ranker:
         return Reranker(
             judge=self.judge,
             strategy=self.strategy,
             options=self.options,
-            fitter=self.fitter(widest.get(part, 0)),
+            fitter=fitters[part],
             endpoint=endpoints(self.engine),
             on_error=self.settings.on_error,
             watch=watch,
@@ -125,24 +148,32 @@ class Several(Plan):
     def __init__(
         self,
         settings: Settings,
-        combination: Combination,
+        kind: Kind,
         options: Mapping[str, Any],
         arms: Mapping[str, Plan],
         warnings: list[str],
     ) -> None:
         super().__init__()
-        self.settings, self.combination, self.options, self.arms = settings, combination, options, arms
+        self.settings, self.kind, self.options, self.arms = settings, kind, options, arms
         self.parts = {joined(name, p): part for name, arm in arms.items() for p, part in arm.parts.items()}
         self.warnings = warnings
 
     async def rehearse(self, request: Request, meter: Meter, part: str) -> Ranked:
-        arms = {name: _Rehearsed(arm, request, meter, joined(part, name)) for name, arm in self.arms.items()}
-        ranked: Ranked = await self.combination(request, arms, **self.options)
+        def arms(meter: Meter) -> dict[str, _Rehearsed]:
+            return {name: _Rehearsed(arm, request, meter, joined(part, name)) for name, arm in self.arms.items()}
+
+        async def alone(name: str, meter: Meter) -> Ranked:
+            return await arms(meter)[name](range(len(request.candidates)))
+
+        if self.kind.one_arm:
+            return await meter.dearest([partial(alone, name) for name in self.arms])
+        ranked: Ranked = await self.kind.function(request, arms(meter), **self.options)
         return ranked
 
-    def ranker(self, endpoints: Endpoints, watch: Watch, widest: Mapping[str, int], part: str = "") -> Ranker:
-        arms = {name: arm.ranker(endpoints, watch, widest, joined(part, name)) for name, arm in self.arms.items()}
-        return Combined(combination=self.combination, options=self.options, arms=arms)
+    def ranker(self, endpoints: Endpoints, watch: Watch, fitters: Mapping[str, Fitter], part: str = "") -> Ranker:
+        arms = {name: arm.ranker(endpoints, watch, fitters, joined(part, name)) for name, arm in self.arms.items()}
+        depths = {name: arm.settings.depth for name, arm in self.arms.items()}
+        return Combined(combination=self.kind.function, options=self.options, arms=arms, depths=depths)
 
 
 class _Rehearsed:
@@ -152,9 +183,9 @@ class _Rehearsed:
         self._plan, self._request, self._meter, self._part = plan, request, meter, part
 
     async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
-        candidates = tuple(self._request.candidates[i] for i in indices)
+        candidates = tuple(self._request.candidates[i] for i in indices[: self._plan.settings.depth])
         given = Request(self._request.query, candidates, self._request.number)
-        return await self._plan.rehearse(given, self._meter, self._part)
+        return completed(await self._plan.rehearse(given, self._meter, self._part), len(indices))
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
         await self._meter.question(self._part, len(texts), calls=1)
@@ -163,7 +194,10 @@ class _Rehearsed:
 
 def plan(settings: Settings, warnings: Sequence[str] = ()) -> Plan:
     """The parts that ``settings`` name, and that they go together. UsageError for the first that does not."""
-    return _plan(settings, list(warnings), PREFIX, {})
+    made = _plan(settings, list(warnings), PREFIX, {})
+    for name, cost in made.cost(settings.depth).parts.items():
+        made.warnings += made.parts[name].check(cost.widest)
+    return made
 
 
 def _plan(settings: Settings, warnings: list[str], where: str, engines: dict[str, Engine[Any]]) -> Plan:
@@ -194,8 +228,12 @@ def _single(settings: Settings, warnings: list[str], where: str, engines: dict[s
             f"{where}.judge.shuffle true or a {where}.sampling.temperature make the votes differ"
         )
     engine = _shared(settings, engines)
-    _check_capabilities(engine, JUDGES[kind], settings)
+    begins = bool(template.render("", [""]).prefill) and answering(settings.engine) not in MODELLESS
+    begun = frozenset({Capability.PREFILL} if begins else ())
+    _check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
+    _check_capabilities(engine, f"prompt {template.name} (another: {where}.prompt)", begun, settings)
     judge = JUDGES[kind](judge_options, sampling, engine.capabilities, template.reminder)
+    template.values = judge.wording
     return Single(settings, template, judge, strategy, options, engine, warnings)
 
 
@@ -212,9 +250,11 @@ def _several(settings: Settings, warnings: list[str], where: str, engines: dict[
     if kind.may is not None and (unknown := sorted(settings.arms.keys() - kind.needs - kind.may)):
         known = sorted(kind.needs | kind.may)
         raise UsageError(f"the {name} combination has no arm {unknown[0]!r}{nearest(unknown[0], known)}")
-    options = validated(options_model(kind.function), given, f"{where}.combine").model_dump()
+    chosen = validated(options_model(kind.function), given, f"{where}.combine")
+    options, written = dict(chosen), {"name": name, **chosen.model_dump(mode="json")}
+    warnings += kind.check(settings.arms.keys(), where, **options)
     arms = {arm: _plan(of_arm, warnings, f"{where}.arms.{arm}", engines) for arm, of_arm in settings.arms.items()}
-    return Several(settings, kind.function, options, arms, warnings)
+    return Several(settings.model_copy(update={"combine": written}), kind, options, arms, warnings)
 
 
 def _shared(settings: Settings, engines: dict[str, Engine[Any]]) -> Engine[Any]:
@@ -226,11 +266,22 @@ def _shared(settings: Settings, engines: dict[str, Engine[Any]]) -> Engine[Any]:
     return engines[key]
 
 
-def _check_capabilities(engine: Engine[Any], judge: type[Judge], settings: Settings) -> None:
-    if missing := judge.needs - engine.capabilities:
-        remedy = "; if its server can continue an assistant turn, say --rerank.engine.continue_final_message true"
-        what = {Capability.CHOICES: "log-probabilities of given answers", Capability.PREFILL: "answers we begin"}
+_NEEDED = {
+    Capability.CHOICES: "log-probabilities of given answers",
+    Capability.PREFILL: "answers we begin",
+    Capability.PATTERN: "answers held to a form",
+}
+_REMEDIES = {
+    Capability.CHOICES: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
+    Capability.PREFILL: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
+    Capability.PATTERN: "if its server can hold answers to a form, say --rerank.engine.structured_outputs vllm",
+}
+
+
+def _check_capabilities(engine: Engine[Any], who: str, needs: frozenset[Capability], settings: Settings) -> None:
+    if missing := sorted(needs - engine.capabilities):
+        remedies = dict.fromkeys(_REMEDIES[m] for m in missing if m in _REMEDIES)
         raise UsageError(
-            f"the {judge.kind} judge needs {' and '.join(what.get(m, m) for m in sorted(missing))}, which the "
-            f"{engine.name} engine does not give{remedy if answering(settings.engine) == 'openai' else ''}"
+            f"{who} needs {' and '.join(_NEEDED.get(m, m) for m in missing)}, which the {engine.name} engine does not give"
+            + "".join(f"; {remedy}" for remedy in remedies if answering(settings.engine) == "openai")
         )

@@ -9,6 +9,7 @@ from typing import Any
 from pyserini_reasonrank.config import MODELLESS, Settings, answering
 from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.hub import Unreachable, model_file
 from pyserini_reasonrank.models import AUTO, Model, known_models, resolve
 from pyserini_reasonrank.tokens import EstimatedTokens, ModelTokens, Tokens
 
@@ -67,17 +68,19 @@ def _best_engine() -> str:
 def tokens_for(settings: Settings, model: Model, warnings: list[str]) -> Tokens:
     """The model's tokenizer, or an estimate and a warning that says so."""
     source = settings.tokenizer or model.source
-    if (file := Path(source, "tokenizer.json")).is_file():
-        return ModelTokens(file)
+    if (own := Path(source, "tokenizer.json")).is_file():
+        return ModelTokens(own)
     if Path(source).is_dir() or "/" not in source:
         if settings.tokenizer:
             raise UsageError(f"--rerank.tokenizer {source} holds no tokenizer.json")
         return EstimatedTokens()
     try:
-        from huggingface_hub import hf_hub_download
-
-        return ModelTokens(Path(hf_hub_download(source, "tokenizer.json", revision=model.revision)))
-    except Exception as error:  # offline, private, unknown: the hub client has an exception for each
-        warnings.append(f"passages are cut by an estimate of three characters a token: no tokenizer.json of {source} "
-                        f"({type(error).__name__}); name a folder that has one with --rerank.tokenizer")  # fmt: skip
-        return EstimatedTokens()
+        file = model_file(source, "tokenizer.json", model.revision if source == model.source else None)
+        reason = "it has none"
+    except Unreachable as error:
+        file, reason = None, str(error)
+    if file is not None:
+        return ModelTokens(file)
+    warnings.append(f"passages are cut by an estimate of three characters a token: no tokenizer.json of {source} "
+                    f"({reason}); name a folder that has one with --rerank.tokenizer")  # fmt: skip
+    return EstimatedTokens()

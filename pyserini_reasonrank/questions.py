@@ -18,13 +18,14 @@ from pyserini_reasonrank.scheduling import together
 
 @dataclass
 class Tally:
-    """What a run has spent and how its questions ended."""
+    """What a run has spent and how its questions ended. ``rankings``: how often it was asked to rank."""
 
     statuses: Counter[Status] = field(default_factory=Counter)
     calls: int = 0
     from_journal: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    rankings: int = 0
 
     @property
     def questions(self) -> int:
@@ -44,6 +45,7 @@ class Tally:
             self.from_journal + other.from_journal,
             self.prompt_tokens + other.prompt_tokens,
             self.output_tokens + other.output_tokens,
+            self.rankings + other.rankings,
         )
 
     def add(self, completion: Completion, *, found: bool) -> None:

@@ -132,7 +132,8 @@ class Judgement:
 
     ``filled`` counts the ids at the end of ``order`` that the model did not give. ``score`` is set by judges that
     score a single document; ``scores``, in the order of ``order``, by judges that grade all they are shown. ``detail``
-    says in words what was repaired or why the answer is bad.
+    says in words what was repaired or why the answer is bad. ``chosen`` is how many a judge that drops some wants to drop:
+    the last of ``order``.
     """
 
     order: tuple[int, ...]
@@ -142,6 +143,7 @@ class Judgement:
     score: float | None = None
     scores: tuple[float | None, ...] = ()
     detail: str = ""
+    chosen: int = 1
 
 
 @dataclass(frozen=True, slots=True)

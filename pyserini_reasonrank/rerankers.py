@@ -16,7 +16,7 @@ from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.questions import Asker, Questions, Tally
-from pyserini_reasonrank.records import Query, Ranked, Ranking, Request
+from pyserini_reasonrank.records import Ranked, Ranking, Request
 from pyserini_reasonrank.scheduling import together
 from pyserini_reasonrank.strategies import Strategy
 
@@ -33,10 +33,6 @@ class Ranker(ABC):
     @abstractmethod
     async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
         """Ask one question about all candidates of ``request``, of a judge that grades each of them."""
-
-    @abstractmethod
-    def check(self, query: Query) -> None:
-        """UsageError if ``query`` can't be asked about."""
 
     @property
     def tally(self) -> Tally:
@@ -87,6 +83,7 @@ class Reranker(Ranker):
 
     async def rank(self, request: Request, *, part: str = "", sample: int = 0) -> Ranked:
         questions = await self._questions(request, part, sample)
+        self._asker.tally.rankings += 1
         # the strategy's questions are tasks of one group: one that fails ends the others
         async with together() as spawn:
 
@@ -100,9 +97,6 @@ class Reranker(Ranker):
         questions = await self._questions(request, part, 0)
         grades: list[float | None] = await questions.ask(range(len(request.candidates)))
         return grades
-
-    def check(self, query: Query) -> None:
-        self.fitter.check(query)
 
     async def _questions(self, request: Request, part: str, sample: int) -> Questions:
         prepared = await asyncio.to_thread(self.fitter.prepare, request)

@@ -1,9 +1,12 @@
-"""Run files, read and written: TREC's six columns and MS MARCO's three; a file under its final name is always whole."""
+"""Run files, read and written: TREC's six columns, MS MARCO's three, JSON lines; a file under its final name is always
+whole.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import math
 import os
 import re
@@ -12,16 +15,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from ctypes import c_float
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 from pyserini_reasonrank.errors import UsageError
 
 
 class RunFormat(StrEnum):
-    """The host's names for its run formats, as in ``--output-format``."""
+    """Run formats: the host's by its names, as in ``--output-format``, and JSON lines, a line a query.
+
+    JSON lines are for what is ranked outside of the host: they hold any qid and docid, blanks and all.
+    """
 
     TREC = "trec"
     MSMARCO = "msmarco"
+    JSONL = "jsonl"
 
 
 class Hit(NamedTuple):
@@ -36,7 +43,7 @@ Run = dict[str, list[Hit]]
 
 
 class RunLine(NamedTuple):
-    """One line of a run. An MS MARCO line has no score and no tag: its score is 1 / rank, as in the host's tools."""
+    """A document of a run, with its query. Where a format has no scores it is 1 / rank, as in the host's tools."""
 
     qid: str
     docid: str
@@ -45,25 +52,45 @@ class RunLine(NamedTuple):
     tag: str
 
 
-def parse_line(line: bytes, where: str) -> RunLine:
-    """Read one line of a run, in either format. UsageError, beginning with ``where`` it stands, if it is neither.
+def parse_lines(line: bytes, where: str) -> list[RunLine]:
+    """Read one line of a run, in any format: of JSON lines a whole ranking, else one document.
 
-    Columns are parted by ASCII white space only, as trec_eval does it, so other Unicode spaces stay in the docid.
+    UsageError, beginning with ``where`` it stands, if it is no line of a run. Columns are parted by ASCII white space
+    only, as trec_eval does it, so other Unicode spaces stay in the docid.
     """
+    if line.lstrip().startswith(b'{"'):
+        return _parse_json(line, where)
     columns = line.split()
     try:
         match columns:
             case [qid, _, docid, rank, score, tag]:
                 parsed = RunLine(qid.decode(), docid.decode(), int(rank), float(score), tag.decode())
                 if math.isfinite(parsed.score):
-                    return parsed
+                    return [parsed]
             case [qid, docid, rank] if int(rank) > 0:
-                return RunLine(qid.decode(), docid.decode(), int(rank), 1 / int(rank), "")
+                return [RunLine(qid.decode(), docid.decode(), int(rank), 1 / int(rank), "")]
     except UnicodeDecodeError:
         raise UsageError(f"{where} is not UTF-8 text; a run is.") from None
     except ValueError:
         pass
     raise UsageError(f"{where}: {_fault(columns)}")
+
+
+def _parse_json(line: bytes, where: str) -> list[RunLine]:
+    """A ranking as RunWriter writes it; or the candidates that were to be ranked, whose order in the file counts."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        qid, tag = str(row["qid"]), str(row.get("tag", ""))
+        if "ranking" not in row:
+            docids = [str(candidate["docid"]) for candidate in row["candidates"]]
+            return [RunLine(qid, docid, rank, 1 / rank, tag) for rank, docid in enumerate(docids, 1)]
+        ranking = row["ranking"]
+        lines = [RunLine(qid, str(hit["docid"]), int(hit["rank"]), float(hit["score"]), tag) for hit in ranking]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UsageError(f"{where}: expected qid and ranking (of docid, rank, score) as JSON ({error!r}).") from None
+    if bad := [line.docid for line in lines if not math.isfinite(line.score)]:
+        raise UsageError(f"{where}: the score of {bad[0]} is not a finite number.")
+    return lines
 
 
 def _fault(columns: list[bytes]) -> str:
@@ -103,7 +130,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
-    """Read a run in TREC or MS MARCO format, plain or gzipped.
+    """Read a run in TREC, MS MARCO or JSON lines format, plain or gzipped; or a candidates file, as it is ordered.
 
     Hits are in the order of falling score. Where scores tie, the rank column decides and then the place in the file:
     that is the order the searcher meant, though trec_eval would break the tie by docid (see ``trec_eval_order``).
@@ -112,8 +139,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """
     lines: dict[str, list[RunLine]] = {}
     for where, text in read_lines(Path(path)):
-        line = parse_line(text, where)
-        lines.setdefault(line.qid, []).append(line)
+        for line in parse_lines(text, where):
+            lines.setdefault(line.qid, []).append(line)
     run: Run = {}
     for qid, found in lines.items():
         if twice := repeated(line.docid for line in found):
@@ -223,22 +250,33 @@ class RunWriter:
         """Append a query's documents, best first, with scores n, n-1, ... 1. Each query once."""
         if qid in self._spans:
             raise ValueError(f"query {qid} was written before")
-        writable(qid, "qid")
-        names = [writable(docid, "docid", self.docid_blanks) for docid in docids]
+        if self.output_format is not RunFormat.JSONL:
+            writable(qid, "qid")
+        names = [self.docid(docid) for docid in docids]
         if twice := repeated(names):
             raise UsageError(f"Query {qid} lists document {twice[0]} twice; a run lists a document once a query.")
-        if self.output_format is RunFormat.TREC:
-            n = len(names)
-            lines = [f"{qid} Q0 {name} {i + 1} {n - i:.6f} {self.tag}\n" for i, name in enumerate(names)]
-        else:
-            lines = [f"{qid}\t{name}\t{i + 1}\n" for i, name in enumerate(names)]
-        data = "".join(lines).encode()
+        data = self._lines(qid, names).encode()
         self._spans[qid] = (self._file.tell(), len(data))
         self._file.write(data)
         self._file.flush()
 
+    def docid(self, docid: str) -> str:
+        """``docid`` as it will stand in the run. UsageError if it can't."""
+        return docid if docid and self.output_format is RunFormat.JSONL else writable(docid, "docid", self.docid_blanks)
+
+    def _lines(self, qid: str, names: Sequence[str]) -> str:
+        n = len(names)
+        match self.output_format:
+            case RunFormat.TREC:
+                return "".join(f"{qid} Q0 {name} {i + 1} {n - i:.6f} {self.tag}\n" for i, name in enumerate(names))
+            case RunFormat.MSMARCO:
+                return "".join(f"{qid}\t{name}\t{i + 1}\n" for i, name in enumerate(names))
+            case RunFormat.JSONL:
+                ranking = [{"docid": name, "rank": i + 1, "score": n - i} for i, name in enumerate(names)]
+                return json.dumps({"qid": qid, "tag": self.tag, "ranking": ranking}, ensure_ascii=False) + "\n"
+
     def commit(self, qids: Iterable[str]) -> None:
-        """Write the run file, queries in the order of ``qids``, the topics; one without documents has no lines."""
+        """Write the run file, queries in the order of ``qids``, the topics; of one without documents at most that."""
         spans = dict(self._spans)
         with atomic(self.output) as run:
             for qid in qids:

@@ -49,7 +49,11 @@ def _main(argv: list[str], host: str) -> int:
         raise UsageError(f"--rerank needs the name of a reranker: {', '.join(config.rerankers())}")
     ours, theirs = _output_flags(host).parse_known_args(rest)
     command = ["python", "-m", host, *argv]
-    print(summary(asyncio.run(_search_and_rerank(plan(*config.load(name, flags)), ours, theirs, host, command))))
+    print(
+        summary(
+            asyncio.run(_search_and_rerank(plan(*config.load(name, flags, _data(theirs))), ours, theirs, host, command))
+        )
+    )
     return 0
 
 
@@ -70,7 +74,7 @@ async def _search_and_rerank(
             shutil.copyfile(found, first_run)
 
         async with aclosing(requests()) as stream:
-            topics, output_format = _topics(theirs), RunFormat(ours.output_format)
+            topics, output_format = _data(theirs)[0], RunFormat(ours.output_format)
             return await rerank(plan, Task(stream, output, first_run, topics, command, output_format))
 
 
@@ -82,11 +86,13 @@ def _output_flags(host: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _topics(flags: Sequence[str]) -> str:
+def _data(flags: Sequence[str]) -> list[str]:
+    """Topics and index, as the host's flags name them; "" where they don't."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--topics", default="")
-    topics: str = parser.parse_known_args(flags)[0].topics
-    return topics
+    parser.add_argument("--index", default="")
+    found = parser.parse_known_args(flags)[0]
+    return [found.topics, found.index]
 
 
 if __name__ == "__main__":

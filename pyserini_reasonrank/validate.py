@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.runs import RunLine, parse_line, read_lines, read_run, repeated, single
+from pyserini_reasonrank.runs import RunLine, parse_lines, read_lines, read_run, repeated, single
 
 SHOWN = 3
 """How many ids a finding names before it only counts them."""
@@ -35,7 +35,7 @@ def validate(
     first: str | os.PathLike[str] | None = None,
     without_candidates: Collection[str] = (),
 ) -> Validation:
-    """Check a TREC or MS MARCO run by itself, against the qids of its topics, and against its first-stage run.
+    """Check a run in any of our formats by itself, against the qids of its topics, and against its first-stage run.
 
     A topic may be missing where it is listed in ``without_candidates`` or where ``first`` has nothing for it either.
     UsageError if a file is missing or empty, or if the first-stage run itself can't be read.
@@ -45,12 +45,13 @@ def validate(
     tags: dict[str, None] = {}
     for where, text in read_lines(Path(run)):
         try:
-            line = parse_line(text, where)
+            parsed = parse_lines(text, where)
         except UsageError as error:
             findings.append(str(error))
             continue
-        lines.setdefault(line.qid, []).append(line)
-        tags.setdefault(line.tag)
+        for line in parsed:
+            lines.setdefault(line.qid, []).append(line)
+            tags.setdefault(line.tag)
     if len(tags) > 1:
         findings.append(f"{run}: {len(tags)} tags ({_some(tags)}); a run has one.")
     for qid, found in lines.items():

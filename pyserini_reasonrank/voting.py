@@ -1,13 +1,21 @@
-"""One order or one choice out of several: Borda count and majority, ties by the order that was there before."""
+"""One order or one choice out of several, and how far they agree: Borda, RRF, medoid, majority, Kendall's distance.
+
+Orders are permutations of the same candidates, best first; ``before`` is the order that was there before them, which
+breaks ties.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
+from math import fsum
+from statistics import fmean
 
 
 def borda(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:
-    """The candidates ``before`` by the sum of their ranks in ``orders``, each a permutation of them."""
+    """The candidates ``before`` by the sum of their ranks in ``orders``."""
     ranks: Counter[int] = Counter()
     for order in orders:
         for rank, candidate in enumerate(order):
@@ -15,7 +23,57 @@ def borda(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:
     return sorted(before, key=lambda candidate: ranks[candidate])
 
 
+def rrf(
+    orders: Sequence[Sequence[int]], before: Sequence[int], *, k: float = 60, weights: Sequence[float] | None = None
+) -> list[int]:
+    """By reciprocal rank fusion: the sum of weight / (k + rank), ranks from 1 (Cormack et al., SIGIR 2009)."""
+    parts: dict[int, list[float]] = {candidate: [] for candidate in before}
+    for order, weight in zip(orders, weights or [1.0] * len(orders), strict=True):
+        for rank, candidate in enumerate(order, 1):
+            parts[candidate].append(weight / (k + rank))
+    # an exact sum: a tie must not hang on the order in which the parts are added
+    return sorted(before, key=lambda candidate: -fsum(parts[candidate]))
+
+
+def medoid(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:
+    """That one of ``orders`` which is nearest to all of them, the first of those equally near; none: ``before``."""
+    return list(min(orders or [before], key=lambda order: sum(discordant(order, other) for other in orders)))
+
+
 def majority(choices: Sequence[int], before: Sequence[int]) -> int:
     """The candidate chosen most often; of those chosen equally often the one that comes first in ``before``."""
     count = Counter(choices)
     return max(before, key=lambda candidate: count[candidate])
+
+
+def discordant(a: Sequence[int], b: Sequence[int]) -> int:
+    """The pairs of candidates that two orders put in opposite order."""
+    place = {candidate: i for i, candidate in enumerate(a)}
+    count, seen = 0, list[int]()
+    for candidate in b:
+        at = bisect(seen, place[candidate])
+        count += len(seen) - at
+        seen.insert(at, place[candidate])
+    return count
+
+
+def distance(a: Sequence[int], b: Sequence[int]) -> float:
+    """Kendall's tau distance: the share of discordant pairs, 0 for the same order, 1 for the reverse."""
+    pairs = len(a) * (len(a) - 1) // 2
+    return discordant(a, b) / pairs if pairs else 0.0
+
+
+def agreement(orders: Sequence[Sequence[int]]) -> float | None:
+    """1 - Kendall's tau distance, averaged over all pairs of ``orders``; None for fewer than two."""
+    pairs = list(combinations(orders, 2))
+    return fmean(1 - distance(a, b) for a, b in pairs) if pairs else None
+
+
+def support(orders: Sequence[Sequence[int]], order: Sequence[int], asked: int) -> tuple[float, ...]:
+    """How sure each rank of ``order`` is, in [0, 1]: the share of samples in whose top r is the candidate at rank r.
+
+    ``asked`` counts all samples, also those that gave no order: they support nothing. 1.0 everywhere when all ``asked``
+    agree; at the last rank, the share that gave an order.
+    """
+    places = [{candidate: rank for rank, candidate in enumerate(vote)} for vote in orders]
+    return tuple(sum(place[candidate] <= rank for place in places) / asked for rank, candidate in enumerate(order))

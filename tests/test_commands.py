@@ -31,6 +31,7 @@ FLAGS = {
     "prompts": ["show", "list"],
     "doctor": [],
     "demo": ["--folder", "--queries"],
+    "train": ["STEP", "data", "sft", "grpo", "export", "--config"],
 }
 
 

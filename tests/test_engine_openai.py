@@ -169,7 +169,21 @@ def test_an_answer_that_is_begun_is_continued(server: Server) -> None:
 
 def test_capabilities_follow_what_the_server_can_do() -> None:
     assert OpenAI(Model("m", "m"), Options()).capabilities == {Capability.REASK}
-    assert OpenAI(Model("m", "m"), Options(continue_final_message=True)).capabilities == set(Capability)
+    continuing = OpenAI(Model("m", "m"), Options(continue_final_message=True)).capabilities
+    assert continuing == {Capability.REASK, Capability.PREFILL, Capability.CHOICES}
+    structured = OpenAI(Model("m", "m"), Options(structured_outputs="vllm")).capabilities
+    assert structured == {Capability.REASK, Capability.PATTERN}
+
+
+@pytest.mark.parametrize(
+    ("how", "sent"), [("vllm", {"structured_outputs": {"regex": r"\[[12]\]"}}), ("sglang", {"regex": r"\[[12]\]"})]
+)
+def test_a_pattern_is_asked_for_as_the_server_takes_it(server: Server, how: Any, sent: dict[str, Any]) -> None:
+    ask(server, Sampling(pattern=r"\[[12]\]"), structured_outputs=how)
+    ask(server, structured_outputs=how)
+    first, second = server.asked
+    assert {name: first[name] for name in sent} == sent
+    assert first.keys() - second.keys() == sent.keys()
 
 
 # --- errors are errors
@@ -346,6 +360,35 @@ def test_a_choice_no_token_begins_is_less_likely_than_any_that_was_seen(server: 
     found = choose(server, ["true", "false"], alternatives(true=0.9, the=0.01))
     assert exp(found.choices["true"]) == pytest.approx(0.9)
     assert exp(found.choices["false"]) == pytest.approx(0.005)
+
+
+def letters(server: Server, answer: Any, **options: Any) -> Completion:
+    server.answers = [answer]
+    sampling = Sampling(choices=("A", "B", "C"), one_token=True)
+    return ask(server, sampling, continue_final_message=True, max_retries=0, **options)
+
+
+def test_choices_of_one_token_are_exact_and_those_not_told_are_left_out(server: Server) -> None:
+    found = letters(server, alternatives(B=0.5, A=0.2, _A=0.1, a=0.05, Bi=0.01, c=0.01))
+    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {"B": 0.5, "A": 0.3}
+    assert (found.error, len(server.asked)) == (None, 1)
+
+
+def test_none_of_them_among_the_likeliest_is_no_error_but_no_probabilities_are(server: Server) -> None:
+    found = letters(server, alternatives(the=0.9, answer=0.1))
+    assert (found.choices, found.error) == ({}, None)
+    assert letters(server, message("A")).error is not None
+    assert letters(server, 500).error is not None
+
+
+def test_more_alternatives_are_asked_for_where_the_server_tells_more(server: Server) -> None:
+    letters(server, alternatives(B=0.5), top_logprobs=40)
+    assert server.asked[0]["top_logprobs"] == 40
+
+
+def test_letters_are_told_apart_by_case(server: Server) -> None:
+    found = choose(server, ["A", "B"], alternatives(A=0.4, a=0.3, b=0.2, B=0.1))
+    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {"A": 0.4, "B": 0.1}
 
 
 GRADES = [str(grade) for grade in range(11)]

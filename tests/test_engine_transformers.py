@@ -173,6 +173,13 @@ def test_choices_equal_a_plain_forward_pass(engine, model, prefill, choices):
     assert (answer.text, answer.output_tokens, answer.error) == ("", 0, None)
 
 
+def test_choices_that_have_to_be_one_token(engine):
+    prompt = replace(CAPITAL, prefill="[")
+    assert set(ask(engine, prompt, choices=("A", "B"), one_token=True).choices) == {"A", "B"}
+    with pytest.raises(UsageError, match=r"smollm2-135m does not write '10' as one token after .*such as rankgpt"):
+        ask(engine, prompt, choices=("1", "10"), one_token=True)
+
+
 def test_choices_and_texts_at_once(engine):
     async def both():
         return await asyncio.gather(

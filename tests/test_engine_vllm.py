@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -11,8 +12,10 @@ from test_engine_transformers import CALL, CAPITAL, PROMPTS, RATING, ask, plain_
 from pyserini_reasonrank.embedded import ensure_embedded
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.judges.grades import Grades
+from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.models import Model
-from pyserini_reasonrank.records import Message, Prompt, Sampling
+from pyserini_reasonrank.records import Message, Prompt, Sampling, Status
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
 
@@ -76,6 +79,39 @@ def test_choices_equal_a_plain_forward_pass(engine, model, prefill, choices):
     expected = plain_choices(model, prompt, choices)
     assert {c: math.exp(p) for c, p in answer.choices.items()} == pytest.approx(expected, rel=1e-3, abs=1e-9)
     assert other.choices != answer.choices
+
+
+def test_choices_that_have_to_be_one_token(engine):
+    prompt = replace(CAPITAL, prefill="[")
+    assert set(ask(engine, prompt, choices=("A", "B"), one_token=True).choices) == {"A", "B"}
+    with pytest.raises(UsageError, match=r"smollm2-135m does not write '10' as one token"):
+        ask(engine, prompt, choices=("1", "10"), one_token=True)
+
+
+def test_constrained_answers(engine):
+    """What the model would never write by itself, from the pattern to the judgement, beside a question that is free."""
+    options = {"tags": True, "constrain": True, "thought_tokens": 12}
+    judges = [
+        made(made.Options(**options), Sampling(max_tokens=64), engine.capabilities, "")
+        for made in (Permutation, Grades)
+    ]
+
+    async def question(prompt, sampling, *, sample=0):
+        return await engine.generate(prompt, sampling, CALL)
+
+    async def together():
+        asked = [judge.judge(question, CAPITAL, ["Paris", "Rome", "Oslo", "Bern"]) for judge in judges]
+        return await asyncio.gather(*asked, engine.generate(CAPITAL, Sampling(max_tokens=10), CALL))
+
+    permutation, grades, free = asyncio.run(together())
+    assert free.text == "The capital of France is Paris."
+    assert {permutation.status, grades.status} <= {Status.OK, Status.REPAIRED}
+    assert sorted(permutation.order) == [0, 1, 2, 3]
+    assert (grades.filled, len(grades.scores)) == (0, 4)
+    bare = ask(
+        engine, CAPITAL, pattern=Permutation(Permutation.Options(tags=False), Sampling(), frozenset(), "").pattern(4)
+    )
+    assert re.fullmatch(r"\[[1-4]\](( > |\n)\[[1-4]\]){3}", bare.text) or bare.finish_reason == "length"
 
 
 def test_adapter(adapted, model):

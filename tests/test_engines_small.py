@@ -163,7 +163,7 @@ def test_the_oracle_answers_choices(qrels: Path) -> None:
     good, bad = answers(oracle, call("q", docids=["d2"]), call("q", docids=["d1"]), sampling=sampling)
     assert good.choices["true"] > good.choices["false"]
     assert bad.choices["true"] < bad.choices["false"]
-    assert oracle.capabilities == {Capability.PREFILL, Capability.CHOICES}
+    assert oracle.capabilities == {Capability.PREFILL, Capability.CHOICES, Capability.PATTERN}
 
 
 def test_other_judgments_are_another_identity(qrels: Path) -> None:

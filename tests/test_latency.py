@@ -36,13 +36,12 @@ def latencies(name: str, folder: Path, grades: Mapping[str, int]) -> tuple[float
     qrels = folder / "qrels.txt"
     qrels.write_text("".join(f"q 0 {docid} {grade}\n" for docid, grade in grades.items()))
     made = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": str(qrels)}}))
-    widest = {part: cost.widest for part, cost in made.cost(100).parts.items()}
 
     async def ranked() -> tuple[float, Ranked]:
         engine: Engine[Any] = Steady(Model("oracle", "oracle"), Options(qrels=str(qrels)))
         await engine.start()
         journal = Journal(folder / "journal.sqlite", name)
-        ranker = made.ranker(lambda _: Endpoint(engine, journal), lambda: None, widest)
+        ranker = made.ranker(lambda _: Endpoint(engine, journal), lambda: None, made.fitters())
         began = time.monotonic()
         found = await ranker.rank(REQUEST)
         taken = time.monotonic() - began

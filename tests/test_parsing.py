@@ -14,6 +14,7 @@ from pyserini_reasonrank.parsing import (
     Untagged,
     identifiers,
     permutation,
+    read_grades,
     read_label,
     read_permutation,
     split,
@@ -234,3 +235,66 @@ def test_any_text_gives_a_choice_or_none_and_a_status(text: str, finish_reason: 
     assert (chosen is None) == judgement.status.bad
     assert chosen is None or 0 <= chosen < n
     assert judgement.order == tuple(range(n))
+
+
+# --- grades
+
+
+@pytest.mark.parametrize(
+    ("answer", "order", "scores", "status"),
+    [
+        ("[1] 7\n[2] 10\n[3] 0", (1, 0, 2), (10, 7, 0), Status.OK),
+        ("[3] 5\n[2] 5\n[1] 5", (0, 1, 2), (5, 5, 5), Status.OK),
+        ("[1]: 7\n[2] - 10\n[3] = 2.5", (1, 0, 2), (10, 7, 2.5), Status.OK),
+        ("[1] 7/10\n[2] 8/10\n[3] 9/10", (2, 1, 0), (9, 8, 7), Status.OK),
+        ("[1] Total score: 7\n[2] 8\n[3] 9", (2, 1, 0), (9, 8, 7), Status.REPAIRED),
+        ("[1] 7\n[2] 8\n[2] 1\n[3] 9", (2, 1, 0), (9, 8, 7), Status.REPAIRED),
+        ("[1] 7\n[2] 11\n[3] 9\n[4] 3\n[0] 3", (2, 0, 1), (9, 7, None), Status.REPAIRED),
+        ("[3] 4", (2, 0, 1), (4, None, None), Status.REPAIRED),
+        ("[1]\n7\n[2] 3", (1, 0, 2), (3, None, None), Status.REPAIRED),
+        ("the best of all 3 is worth 9", (0, 1, 2), (), Status.EMPTY),
+        ("[1] > [2] > [3]", (0, 1, 2), (), Status.EMPTY),
+    ],
+)
+def test_grades(answer: str, order: tuple[int, ...], scores: tuple[float | None, ...], status: Status) -> None:
+    judgement = read_grades(Completion(f"<think>[1] 3, or 4?</think>\n<answer>\n{answer}\n</answer>"), 3)
+    assert (judgement.order, judgement.scores, judgement.status) == (order, scores, status)
+    assert judgement.reasoning == "[1] 3, or 4?"
+    assert judgement.filled == 3 - sum(score is not None for score in scores)
+
+
+def test_what_was_wrong_with_grades_is_counted() -> None:
+    judgement = read_grades(Completion("[1] 7\n[1] 8\n[2] it is worth 3\n[9] 9\n[4] 12"), 4)
+    assert judgement.detail == "no answer tag, 2 out of range, 1 repeated, 1 in another form, 2 missing"
+
+
+def test_a_cut_thought_holds_no_grades() -> None:
+    judgement = read_grades(Completion("<think>[1] 7 and [2] 3", "length"), 2)
+    assert (judgement.status, judgement.order, judgement.scores) == (Status.TRUNCATED, (0, 1), ())
+
+
+@given(
+    text=st.one_of(scribbles, st.lists(st.sampled_from(["[1] 7", "[2]", " 3.5", "\n", "[3] 11", "٧"])).map("".join)),
+    finish_reason=st.sampled_from(["stop", "length", "refusal"]),
+    n=st.integers(1, 25),
+    tags=st.booleans(),
+)
+def test_any_text_gives_grades_or_none_and_a_status(text: str, finish_reason: str, n: int, tags: bool) -> None:
+    judgement = read_grades(Completion(text, finish_reason), n, tags=tags)
+    assert sorted(judgement.order) == list(range(n))
+    assert judgement.status.bad == (judgement.filled == n) == (not judgement.scores)
+    if judgement.scores:
+        graded = [score for score in judgement.scores if score is not None]
+        assert graded == sorted(graded, reverse=True)
+        assert all(0 <= grade <= 10 for grade in graded)
+        assert judgement.scores[len(graded) :] == (None,) * judgement.filled
+
+
+@pytest.mark.parametrize(
+    "endless", ["[" + "1" * 8000, "[1]" + " " * 8000, "[1] " * 3000, "[1] " + "9" * 8000, "[" * 8000]
+)
+def test_a_model_stuck_in_a_grade_costs_neither_the_run_nor_much_time(endless: str) -> None:
+    began = time.perf_counter()
+    judgement = read_grades(Completion(f"<think>x</think><answer>[2] 5\n{endless}"), 3)
+    assert judgement.order[0] == 1
+    assert time.perf_counter() - began < 2

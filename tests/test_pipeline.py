@@ -26,7 +26,7 @@ from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.intake import HostFailed, child, follow, stream
 from pyserini_reasonrank.journal import export
 from pyserini_reasonrank.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.planning import Plan, plan
+from pyserini_reasonrank.planning import Plan, Single, plan
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Request, Sampling, Status
 from pyserini_reasonrank.runs import RunFormat, read_run
 
@@ -205,7 +205,9 @@ def test_whatever_the_engine_does_every_candidate_is_there_once_and_every_questi
     sizes: list[int],
 ) -> None:
     engine = {"faults": faults, "seed": seed, "concurrency": concurrency}
-    flags = faulty(collection, engine, depth=depth, on_error="keep", judge={"shuffle": shuffle})
+    flags = faulty(collection, engine, depth=depth, on_error="keep")
+    if "combine" not in config.reranker(name):  # its arms have judges, it has none
+        flags |= {"judge": {"shuffle": shuffle}}
     if name in ("reasonrank", "rankgpt"):
         strategy = {"name": "full"} if full else SMALL
         flags |= {"strategy": strategy, "judge": {"untagged": untagged, "shuffle": shuffle}}
@@ -284,12 +286,13 @@ def test_when_the_engine_dies_nothing_goes_on_asking(
     name: str, collection: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = plan(*config.load(name, oracle(collection, strategy={} if name == "rank1" else SMALL)))
-    engine = Gone(made.engine)
+    assert isinstance(made, Single)
+    engine = made.engine = Gone(made.engine)
 
     async def run() -> None:
         task = Task(stream(iter(collection.requests)), tmp_path / "run.txt", collection.run, "topics.tsv", ["rerank"])
         with pytest.raises(Failure, match=r"^the engine is gone$"):
-            await rerank(replace(made, engine=engine), task)
+            await rerank(made, task)
         calls = engine.calls
         await asyncio.sleep(0.05)
         assert engine.calls == calls

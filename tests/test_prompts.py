@@ -18,9 +18,11 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Candidate, Message, Prompt, Query, Request
+from pyserini_reasonrank.strategies import STRATEGIES
 from pyserini_reasonrank.tokens import EstimatedTokens, ModelTokens, Tokens
 
 REASONRANK = "rank_llm:reasonrank_template"
+POINTWISE = STRATEGIES["pointwise"][1]
 LISTWISE = ["listwise", "listwise-dialogue", "listwise-reasoning", REASONRANK]
 CONTROL = [
     "<|im_end|>",
@@ -79,7 +81,7 @@ def tokens(tokenizer_file: Path) -> ModelTokens:
 def test_our_prompts_show_query_and_passages_and_are_for_a_known_judge(name: str) -> None:
     template = sources.load(name)
     assert template.contract in JUDGES
-    passages = ["FIRST"] if template.contract == "score" else ["FIRST", "SECOND", "THIRD"]
+    passages = ["FIRST"] if template.contract in POINTWISE else ["FIRST", "SECOND", "THIRD"]
     prompt = template.render("THE {{ query }}", passages)
     text = "\n".join(m.content for m in prompt.messages)
     assert "THE {{ query }}" in text
@@ -100,17 +102,24 @@ def test_listwise_prompts_number_the_passages_from_one(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "sha256"),
     [
+        ("bisection-reasoning", "902194fa8231543f"),
+        ("critique", "b8102a7e787cab63"),
         ("graded-reasoning", "f2955b41029b7fc8"),
+        ("grades-reasoning", "cce1c4c2ed9a1e2c"),
         ("listwise", "6c257b639be6b630"),
         ("listwise-dialogue", "82005effe2e98d68"),
+        ("listwise-letters", "836aeaa254cfb1c6"),
         ("listwise-reasoning", "e381d3566458f541"),
+        ("relevant", "199c00d9a0636375"),
+        ("relevant-bare", "77a3d9d08b6bd4d4"),
         ("relevant-reasoning", "1f14408f0815be6c"),
+        ("reasonrank:reasoning", "23c536b4ea84a77d"),
         (REASONRANK, "f4d739582b9c74eb"),
     ],
 )
 def test_what_a_model_reads_changes_only_on_purpose(name: str, sha256: str) -> None:
     template = sources.load(name)
-    prompt = template.render("why is the sky blue", ["Light scatters."] * (1 if template.contract == "score" else 3))
+    prompt = template.render("why is the sky blue", ["Light scatters."] * (1 if template.contract in POINTWISE else 3))
     assert hashlib.sha256(chatml(prompt).encode()).hexdigest()[:16] == sha256
 
 

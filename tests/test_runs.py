@@ -55,6 +55,26 @@ def test_msmarco_lines(tmp_path):
     assert output.read_text() == "q1\td3\t1\nq1\td1\t2\n"
 
 
+def test_json_lines(tmp_path):
+    output = tmp_path / "run.jsonl"
+    with RunWriter(output, tag="iranker", output_format=RunFormat.JSONL) as writer:
+        writer.write("user 1", ["Toy Story", "Amélie"])
+        writer.write("q0", [])
+        writer.commit(["q0", "user 1", "q9"])
+    assert output.read_text(encoding="utf-8") == (
+        '{"qid": "q0", "tag": "iranker", "ranking": []}\n'
+        '{"qid": "user 1", "tag": "iranker", "ranking": [{"docid": "Toy Story", "rank": 1, "score": 2}, '
+        '{"docid": "Amélie", "rank": 2, "score": 1}]}\n'
+    )
+    assert read_run(output) == {"user 1": [Hit("Toy Story", 2.0), Hit("Amélie", 1.0)]}
+
+
+def test_candidates_are_a_run_in_the_order_of_the_file(tmp_path):
+    candidates = '{"qid": 7, "query": "x", "candidates": [{"docid": "b", "score": 1}, {"docid": "a", "score": 9}]}'
+    run = read_run(write(tmp_path / "candidates.jsonl", candidates))
+    assert run == {"7": [Hit("b", 1.0), Hit("a", 0.5)]}
+
+
 def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp_path):
     output = tmp_path / "run.txt"
 
@@ -171,6 +191,15 @@ def test_gzipped_and_msmarco(tmp_path):
         ("q a -1\n", "the rank is -1; in an MS MARCO run"),
         ("q a b\n", "the rank 'b'"),
         ("q a 0\n", "the rank is 0; in an MS MARCO run ranks begin at 1"),
+        ('{"qid": "q"}', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": [{"docid": "a", "rank": 1}]}', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": 3}', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": [', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": [{"docid": "a", "rank": 1e400, "score": 1}]}', "line 1: expected qid and ranking"),
+        (
+            '{"qid": "q", "ranking": [{"docid": "a", "rank": 1, "score": NaN}]}',
+            "line 1: the score of a is not a finite number",
+        ),
         ("q Q0 a 1 2 t\np Q0 a 1 2 t\nq Q0 a 2 1 t\n", "document a stands twice under query q"),
     ],
 )

@@ -1,5 +1,7 @@
 """Validation: each fault that a run can have is found, named, and nothing else is."""
 
+import json
+
 import pytest
 
 from pyserini_reasonrank.errors import UsageError
@@ -35,6 +37,32 @@ def test_a_sound_run(tmp_path, first):
 def test_a_sound_msmarco_run(tmp_path, first):
     path = run(tmp_path / "run", ["q1\ta\t1", "q1\tb\t2", "q1\tc\t3", "q2\td\t1"])
     assert validate(path, topics=["q1", "q2"], first=first).findings == ()
+
+
+def json_line(qid, *ranks):
+    ranking = [{"docid": docid, "rank": rank, "score": -rank} for docid, rank in ranks]
+    return json.dumps({"qid": qid, "tag": "t", "ranking": ranking})
+
+
+def test_a_sound_run_in_json_lines(tmp_path, first):
+    path = run(tmp_path / "run", [json_line("q1", ("c", 1), ("a", 2), ("b", 3)), json_line("q2", ("d", 1))])
+    assert str(validate(path, topics=["q1", "q2"], first=first)) == "valid: 2 topics, 4 documents"
+
+
+@pytest.mark.parametrize(
+    ("faulty", "finding"),
+    [
+        (json_line("q1", ("c", 1), ("a", 1), ("b", 3)), "Query q1: rank 1 where 2 is due"),
+        (json_line("q1", ("c", 1), ("a", 2), ("a", 3)), "Query q1: 1 document more than once: a"),
+        (json_line("q1", ("c", 1), ("a", 2)), "Query q1: 1 document of the first stage lost: b"),
+        (json_line("q2", ("d", 1)), "Query q2: rank 1 where 2 is due"),
+        (json_line("q1"), "1 topic missing from the run: q1"),
+        ('{"qid": "q1", "ranking": {}', "line 2: expected qid and ranking"),
+    ],
+)
+def test_faults_in_json_lines(tmp_path, first, faulty, finding):
+    validation = validate(run(tmp_path / "run", [json_line("q2", ("d", 1)), faulty]), ["q1", "q2"], first)
+    assert any(finding in found for found in validation.findings), validation.findings
 
 
 @pytest.mark.parametrize(

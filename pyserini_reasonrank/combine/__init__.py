@@ -7,11 +7,11 @@ keyword-only arguments are its settings, as a strategy's are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyserini_reasonrank.combine.cascade import cascade
+from pyserini_reasonrank.combine import cascade, route
 from pyserini_reasonrank.records import Ranked
 
 Combination = Callable[..., Coroutine[Any, Any, Ranked]]
@@ -19,14 +19,21 @@ Combination = Callable[..., Coroutine[Any, Any, Ranked]]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A combination and the arms it names: those it needs, and those it may have. ``may=None``: any."""
+    """A combination and the arms it names: those it needs, and those it may have. ``may=None``: any.
+
+    ``check(arms, where, **options)`` raises UsageError for settings that do not go with the names of the arms, and
+    returns warnings; ``where`` is the flag above them. ``one_arm``: each query asks but one of the arms.
+    """
 
     function: Combination
     needs: frozenset[str] = frozenset()
     may: frozenset[str] | None = frozenset()
+    check: Callable[..., Sequence[str]] = lambda arms, where, **options: ()
+    one_arm: bool = False
 
 
 COMBINATIONS: dict[str, Kind] = {
-    "cascade": Kind(cascade, frozenset({"small", "large"}), frozenset({"adjuster"})),
+    "cascade": Kind(cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check),
+    "route": Kind(route.route, may=None, check=route.check, one_arm=True),
 }
 """The combinations by name, ``--rerank.combine.name``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from pyserini_reasonrank.records import Ranked
@@ -21,3 +22,8 @@ class Arm(Protocol):
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
         """Grade texts other than the candidates, in one question: an arm whose judge grades."""
         ...
+
+
+def completed(ranked: Ranked, n: int) -> Ranked:
+    """``ranked`` for ``n`` candidates: those below its depth stay below, as they were."""
+    return replace(ranked, order=(*ranked.order, *range(len(ranked.order), n)))

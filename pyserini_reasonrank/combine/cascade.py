@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.records import Ranked, Request
+from pyserini_reasonrank.records import Ranked, Request, Status
+
+Adjust = Literal["none", "reverse", "model"]
 
 
 async def cascade(
@@ -18,23 +22,39 @@ async def cascade(
     *,
     keep: Annotated[int, Field(ge=1, description="candidates that go on to the large reranker")] = 20,
     adjust: Annotated[
-        Literal["none", "reverse", "model"],
+        Adjust,
         Field(description="order in which the large one sees them: as the small one left them, worst first, or as the "
               "arm `adjuster` puts them"),
     ] = "none",
 ) -> Ranked:  # fmt: skip
     """The large reranker's order of the small one's top ``keep``; below them the small one's order.
 
-    Where the large reranker gives no readable answer, the small one's order stands.
+    Where the large reranker gives no readable answer, the small one's order stands, whatever the large one was shown;
+    where the adjuster gives none, the large one sees the small one's order.
     """
-    if adjust == "model" and "adjuster" not in arms:
-        raise UsageError("combine.adjust model needs an arm `adjuster`: say --rerank.arms.adjuster.reranker NAME")
-    small = list((await arms["small"](range(len(request.candidates)))).order)
-    head = shown = small[:keep]
+    small = await arms["small"](range(len(request.candidates)))
+    statuses: Counter[Status] = Counter(small.statuses)
+    head = shown = small.order[:keep]
     if adjust == "reverse":
         shown = head[::-1]
     elif adjust == "model":
-        shown = [head[position] for position in (await arms["adjuster"](head)).order]
+        adjusted = await arms["adjuster"](head)
+        statuses.update(adjusted.statuses)
+        shown = tuple(head[position] for position in adjusted.order)
     large = await arms["large"](shown)
-    top = head if large.undecided else [shown[position] for position in large.order]
-    return Ranked((*top, *small[keep:]), large.statuses, reasoning=large.reasoning)
+    statuses.update(large.statuses)
+    if large.undecided:
+        return replace(small, statuses=statuses, notes={"top": "small"})
+    order = (*(shown[position] for position in large.order), *small.order[keep:])
+    return Ranked(order, statuses, confidence=large.confidence, reasoning=large.reasoning, notes={"top": "large"})
+
+
+def check(arms: Collection[str], where: str, *, keep: int, adjust: Adjust) -> list[str]:
+    """UsageError if the order is to be adjusted by no arm, or an arm is there to adjust nothing."""
+    if adjust == "model" and "adjuster" not in arms:
+        raise UsageError(
+            f"{where}.combine.adjust model needs an arm adjuster: say {where}.arms.adjuster.reranker order-adjuster"
+        )
+    if adjust != "model" and "adjuster" in arms:
+        raise UsageError(f"{where}.arms.adjuster is asked nothing: say {where}.combine.adjust model")
+    return []

@@ -8,30 +8,37 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyserini_reasonrank.combine import Combination
-from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
+from pyserini_reasonrank.combine.arms import completed
+from pyserini_reasonrank.records import Candidate, Ranked, Request
 from pyserini_reasonrank.rerankers import Ranker
 from pyserini_reasonrank.scheduling import together
 
 
 class Combined(Ranker):
-    """Rerankers by name, and what combines them."""
+    """Rerankers by name, and what combines them. ``depths``: how many candidates each of them ranks."""
 
-    def __init__(self, *, combination: Combination, options: Mapping[str, Any], arms: Mapping[str, Ranker]) -> None:
-        self._combination, self._options, self._arms = combination, options, arms
+    def __init__(
+        self,
+        *,
+        combination: Combination,
+        options: Mapping[str, Any],
+        arms: Mapping[str, Ranker],
+        depths: Mapping[str, int],
+    ) -> None:
+        self._combination, self._options, self._arms, self._depths = combination, options, arms, depths
         self.tallies = {joined(name, part): tally for name, arm in arms.items() for part, tally in arm.tallies.items()}
 
     async def rank(self, request: Request, *, part: str = "", sample: int = 0) -> Ranked:
         async with together() as spawn:
-            arms = {name: _Bound(arm, request, joined(part, name), sample, spawn) for name, arm in self._arms.items()}
+            arms = {
+                name: _Bound(arm, self._depths[name], request, joined(part, name), sample, spawn)
+                for name, arm in self._arms.items()
+            }
             ranked: Ranked = await spawn(self._combination(request, arms, **self._options))
         return ranked
 
     async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
         raise NotImplementedError("a combination of rerankers does not grade")
-
-    def check(self, query: Query) -> None:
-        for arm in self._arms.values():
-            arm.check(query)
 
 
 @dataclass
@@ -39,6 +46,7 @@ class _Bound:
     """An arm. Its second call for a query is a part of its own, ``name#2``, so that no two questions look alike."""
 
     ranker: Ranker
+    depth: int
     request: Request
     part: str
     sample: int
@@ -46,10 +54,10 @@ class _Bound:
     used: Counter[str] = field(default_factory=Counter)
 
     async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
-        candidates = tuple(self.request.candidates[i] for i in indices)
+        candidates = tuple(self.request.candidates[i] for i in indices[: self.depth])
         given = replace(self.request, candidates=candidates)
         ranked: Ranked = await self.spawn(self.ranker.rank(given, part=self._part(), sample=100 * self.sample + sample))
-        return ranked
+        return completed(ranked, len(indices))
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
         items = tuple(Candidate(f"text {i}", 0.0, text) for i, text in enumerate(texts, 1))

@@ -22,6 +22,7 @@ class Capability(StrEnum):
     PREFILL = "prefill"  # continue an assistant turn begun by us (Prompt.prefill)
     CHOICES = "choices"  # log-probabilities of given alternatives (Sampling.choices)
     REASK = "reask"  # asking again can bring another answer
+    PATTERN = "pattern"  # decode nothing but what a regular expression allows (Sampling.pattern)
 
 
 class Options(BaseModel):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import exp, log
 from typing import Any
 
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Prompt
 
@@ -17,7 +18,7 @@ class Chat:
     """A model's tokenizer and chat template (a transformers tokenizer)."""
 
     def __init__(self, tokenizer: Any, model: Model) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self._name = tokenizer, model.name
         self._arguments = dict(model.chat_template_args)
 
     def text(self, prompt: Prompt) -> str:
@@ -31,17 +32,26 @@ class Chat:
     def tokens(self, prompt: Prompt) -> list[int]:
         return self._encode(self.text(prompt))
 
-    def alternatives(self, prompt: Prompt, choices: Sequence[str]) -> tuple[list[int], tuple[Tokens, ...]]:
+    def alternatives(
+        self, prompt: Prompt, choices: Sequence[str], *, one_token: bool = False
+    ) -> tuple[list[int], tuple[Tokens, ...]]:
         """Token ids of the prompt, and of each choice where it continues the prompt.
 
-        Where a choice would melt into the prompt's last token, it is spelled on its own.
+        Where a choice would melt into the prompt's last token, it is spelled on its own. With ``one_token`` that is a
+        UsageError, and so is a choice of several tokens.
         """
         text = self.text(prompt)
         head = self._encode(text)
         spelled = []
         for choice in choices:
             whole = self._encode(text + choice)
-            spelled.append(tuple(whole[len(head) :] if whole[: len(head)] == head else self._encode(choice)))
+            apart = whole[: len(head)] == head
+            if one_token and not (apart and len(whole) == len(head) + 1):
+                raise UsageError(
+                    f"the tokenizer of {self._name} does not write {choice!r} as one token after {text[-8:]!r}, which this "
+                    f"judge needs: take a reranker that writes its answer, such as rankgpt"
+                )
+            spelled.append(tuple(whole[len(head) :] if apart else self._encode(choice)))
         return head, tuple(spelled)
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import exp, log
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,8 +21,11 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import AUTO, Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
-_TOP_LOGPROBS = 20  # the most that the API gives
 _SAMPLING = ("temperature", "top_p", "max_tokens")
+_PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "vllm": lambda pattern: {"structured_outputs": {"regex": pattern}},
+    "sglang": lambda pattern: {"regex": pattern},
+}
 _OFF = {"top_k": 0, "min_p": 0.0}  # vLLM's and SGLang's own parameters, sent only when set
 
 
@@ -35,6 +38,13 @@ class Options(engines.Options):
     continue_final_message: Annotated[
         bool, Field(description="the server can continue an assistant turn (vLLM, SGLang): repairs cut thoughts")
     ] = False
+    structured_outputs: Annotated[
+        Literal["none", "vllm", "sglang"],
+        Field(description="the server can hold an answer to a regular expression: how it is asked to"),
+    ] = "none"
+    top_logprobs: Annotated[
+        int, Field(ge=1, description="likeliest next tokens the server tells, at most (vLLM: --max-logprobs)")
+    ] = 20
 
 
 class OpenAI(Engine[Options]):
@@ -48,6 +58,8 @@ class OpenAI(Engine[Options]):
         self.capabilities = frozenset({Capability.REASK})
         if options.continue_final_message:
             self.capabilities |= {Capability.PREFILL, Capability.CHOICES}
+        if options.structured_outputs != "none":
+            self.capabilities |= {Capability.PATTERN}
         self._clients: list[Any] = []
         self._next = 0
         self._context = model.context
@@ -112,6 +124,8 @@ class OpenAI(Engine[Options]):
             body["seed"] = sampling.seed + call.sample
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if sampling.pattern:
+            body |= _PATTERN[self.options.structured_outputs](sampling.pattern)
         return await self._post(prompt, body | dict(sampling.extra))
 
     async def _post(self, prompt: Prompt, body: dict[str, Any]) -> Completion:
@@ -146,6 +160,9 @@ class OpenAI(Engine[Options]):
         found = await self._next_tokens(prompt, sampling)
         if found.error is not None:
             return found
+        if sampling.one_token and found.choices:
+            exactly = {c: sum(p for token, p in found.choices.items() if token.strip() == c) for c in sampling.choices}
+            return replace(found, choices={c: log(p) for c, p in exactly.items() if p})
         mass = {c: _mass(found.choices, c, sampling.choices) for c in sampling.choices}
         for short in sampling.choices:  # "1" may go on to "10"
             for long in (c for c in sampling.choices if c != short and c.startswith(short)):
@@ -162,7 +179,7 @@ class OpenAI(Engine[Options]):
 
     async def _next_tokens(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """``choices`` holds the probabilities (not logs) of the likeliest next tokens."""
-        body = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+        body = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
         return await self._post(prompt, body | dict(sampling.extra))
 
     async def close(self) -> None:
@@ -175,7 +192,7 @@ def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) ->
     """Probability of the tokens that begin ``choice`` and no other."""
 
     def begins(token: str, c: str) -> bool:
-        return bool(token.strip()) and c.startswith(token.strip().lower())
+        return bool(token.strip()) and c.startswith((token.strip(), token.strip().lower()))
 
     return sum(p for t, p in tokens.items() if begins(t, choice) and sum(begins(t, c) for c in choices) == 1)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -122,9 +123,8 @@ class Transformers(Engine[Options]):
         return len(tokens), len(written), {"text": text, "finish_reason": "stop" if ended else "length"}
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
-        encode = self._chat.alternatives
-        loop = asyncio.get_running_loop()
-        tokens, spelled = await loop.run_in_executor(self._encoding, encode, prompt, sampling.choices)
+        encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
+        tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
         self._check(len(tokens), max(map(len, spelled)))
         logprobs = await asyncio.wrap_future(self._scorer.submit(tokens, spelled))
         return len(tokens), 0, {"choices": disjoint(sampling.choices, spelled, logprobs)}

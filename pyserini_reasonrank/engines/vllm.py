@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +56,7 @@ class VLLM(Engine[Options]):
 
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
-        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.REASK})
+        self.capabilities = frozenset(Capability)
         self._context = model.context
         self._encoding = ThreadPoolExecutor(1, "encoding")  # a tokenizer is for one thread at a time
         self._numbers = itertools.count()
@@ -155,6 +156,8 @@ class VLLM(Engine[Options]):
         wanted = {name: getattr(sampling, name) for name in _SAMPLING} | {"stop": list(sampling.stop)}
         if sampling.seed is not None:
             wanted["seed"] = sampling.seed + call.sample
+        if sampling.pattern:
+            wanted["structured_outputs"] = _matching(sampling.pattern)
         output = await self._run(tokens, wanted | dict(sampling.extra))
         written = output.outputs[0]
         finish = "length" if written.finish_reason == "length" else "stop"
@@ -162,9 +165,8 @@ class VLLM(Engine[Options]):
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
         """One request for what may follow the prompt, and one for each beginning of a longer alternative."""
-        tokens, spelled = await asyncio.get_running_loop().run_in_executor(
-            self._encoding, self._chat.alternatives, prompt, sampling.choices
-        )
+        encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
+        tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
         heads = sorted({s[:i] for s in spelled for i in range(len(s))})
         after = dict(zip(heads, await asyncio.gather(*(self._next(tokens, h, spelled) for h in heads)), strict=True))
         logprobs = [sum(after[s[:i]][s[i]] for i in range(len(s))) for s in spelled]
@@ -200,6 +202,13 @@ class VLLM(Engine[Options]):
         if self._loop is not None:
             await asyncio.to_thread(self._loop.close)
             self._loop = None
+
+
+def _matching(pattern: str) -> Any:
+    """vLLM's way of asking for a text that matches a regular expression."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    return StructuredOutputsParams(regex=pattern)
 
 
 @contextmanager

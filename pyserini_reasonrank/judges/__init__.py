@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.records import Completion, Judgement, Prompt, Sampling
+from pyserini_reasonrank.tokens import Tokens
 
 
 class Ask(Protocol):
@@ -39,6 +40,10 @@ class Judge(ABC):
             Field(description="of an unreadable answer: close a cut thought, and then ask once more"),
         ] = "ask"
         seed: Annotated[int, Field(description="of that order; with query and call it decides it")] = 929
+        votes: Annotated[int, Field(ge=1, description="times each question is asked, the answers taken together")] = 1
+        constrain: Annotated[
+            bool, Field(description="let no answer be written but a well-formed one; probabilities are of such anyway")
+        ] = False
 
     def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
         """``can``: what the engine can do. ``reminder``: the prompt's sentence for a second ask."""
@@ -46,9 +51,37 @@ class Judge(ABC):
         self.options, self.sampling, self.reminder = options, sampling, reminder
         self.can = can.difference(unwanted[options.repair])
 
+    @classmethod
+    def needs_of(cls, options: Any) -> frozenset[Capability]:
+        """What an engine has to be able to do for a judge with these options."""
+        return cls.needs
+
+    def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
+        """UsageError if the judge can't ask about ``widest`` passages, or not in this tokenizer after ``prefill``."""
+
+    @property
+    def wording(self) -> Mapping[str, Any]:
+        """What a prompt's wording depends on beside query and passages, by name."""
+        return {}
+
+    @property
+    def calls(self) -> int:
+        """Calls that a question takes when nothing has to be repaired."""
+        return 1
+
+    @property
+    def chain(self) -> int:
+        """How many of ``calls`` wait for one another."""
+        return self.calls
+
+    @property
+    def carried_tokens(self) -> int:
+        """Tokens that the calls of a question read beside its prompt, at most: what was written before them."""
+        return 0
+
     @abstractmethod
-    async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:
-        """Ask about ``n`` passages and read the answer."""
+    async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
+        """Ask about the passages ``shown``, which ``prompt`` holds in this order, and read the answer."""
 
     @staticmethod
     @abstractmethod
@@ -57,7 +90,11 @@ class Judge(ABC):
 
     @staticmethod
     @abstractmethod
-    def unmoved(indices: Sequence[int]) -> Any:
+    def agreed(outcomes: Sequence[Any], indices: Sequence[int]) -> Any:
+        """The outcome that several votes on the candidates ``indices`` come to; ties go to the first stage."""
+
+    @abstractmethod
+    def unmoved(self, indices: Sequence[int]) -> Any:
         """The outcome of a judge who finds the first-stage order right; what ``explain`` counts with."""
 
     @abstractmethod

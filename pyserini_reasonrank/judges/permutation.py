@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank.judges import Ask, Judge
-from pyserini_reasonrank.judges.ladder import climb
+from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Identifiers, Untagged, read_permutation
-from pyserini_reasonrank.records import Judgement, Prompt
+from pyserini_reasonrank.records import Completion, Judgement
+from pyserini_reasonrank.voting import borda
 
 
-class Permutation(Judge):
+class Permutation(Written):
     """Shows n passages, reads all their identifiers, best first."""
 
     kind = "permutation"
 
-    class Options(Judge.Options):
-        tags: Annotated[bool, Field(description="the prompt asks for <think> and <answer> tags")] = True
+    class Options(Written.Options):
         identifiers: Annotated[
             Identifiers,
             Field(
@@ -34,19 +32,14 @@ class Permutation(Judge):
             ),
         ] = "identity"
 
-    async def judge(self, ask: Ask, prompt: Prompt, n: int) -> Judgement:
+    def read(self, completion: Completion, n: int) -> Judgement:
         o = self.options
-        read = partial(read_permutation, n=n, tags=o.tags, how=o.identifiers, untagged=o.untagged)
-        return await climb(
-            ask,
-            prompt,
-            self.sampling,
-            read,
-            can=self.can,
-            closing="\n</think>\n<answer>[" if o.tags else "\n</think>\n",
-            answer_tokens=self.answer_tokens(n),
-            reminder=self.reminder,
-        )
+        return read_permutation(completion, n, tags=o.tags, how=o.identifiers, untagged=o.untagged)
+
+    def pattern(self, n: int) -> str:
+        """As many identifiers as there are passages. One may come twice: a pattern without repeats has n! branches."""
+        one = identifier(n)
+        return one + rf"(( > |\n){one}){{{n - 1}}}" * (n > 1)
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
@@ -54,15 +47,18 @@ class Permutation(Judge):
         return [indices[position] for position in judgement.order]
 
     @staticmethod
-    def unmoved(indices: Sequence[int]) -> list[int]:
+    def agreed(outcomes: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
+        """By Borda count."""
+        return borda(outcomes, indices)
+
+    def unmoved(self, indices: Sequence[int]) -> list[int]:
         return list(indices)
 
     def ideal(self, gains: Sequence[float]) -> str:
         """Passages by falling gain, ties in the order shown, in the form the prompt asks for."""
         order = sorted(range(len(gains)), key=lambda i: -gains[i])
-        answer = " > ".join(f"[{i + 1}]" for i in order)
         thought = f"The gains are {', '.join(f'{gains[i]:g}' for i in order)}."
-        return f"<think>{thought}</think>\n<answer>{answer}</answer>" if self.options.tags else answer
+        return self.written(thought, " > ".join(f"[{i + 1}]" for i in order))
 
     def answer_tokens(self, n: int) -> int:
         return 8 * n + 16  # "[100] > " takes up to seven tokens

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.judges.bisection import Bisection
+from pyserini_reasonrank.judges.first_token import FirstToken
+from pyserini_reasonrank.judges.grades import Grades
+from pyserini_reasonrank.judges.likelihood import Likelihood
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import Score
-from pyserini_reasonrank.judges.selection import Best, Worst
+from pyserini_reasonrank.judges.selection import Best
+from pyserini_reasonrank.judges.worst import Worst
 
-JUDGES: dict[str, type[Judge]] = {judge.kind: judge for judge in (Permutation, Score, Best, Worst)}
+JUDGES: dict[str, type[Judge]] = {
+    judge.kind: judge for judge in (Permutation, FirstToken, Best, Worst, Score, Bisection, Grades, Likelihood)
+}
+"""What can be asked of a model."""

@@ -39,7 +39,8 @@ class TemplateFile(BaseModel):
 
 
 class Template:
-    """Renders prompts. The template sees ``query``, ``passages`` (strings), ``numbered`` (pairs from 1) and ``count``.
+    """Renders prompts. The template sees ``query``, ``passages`` (strings), ``numbered`` (pairs from 1) and ``count``, and
+    of a judge's options the ``values`` that its question depends on: ``drop`` of the worst judge's.
 
     ``loop.index`` would do for the numbers, but costs a security check of the sandbox for each.
     """
@@ -50,6 +51,7 @@ class Template:
         self._turns = [(turn, _compile(turn.content), [(t, _compile(t.content)) for t in turn.each_passage])
                        for turn in spec.messages]  # fmt: skip
         self._prefill = _compile(spec.prefill)
+        self.values: Mapping[str, Any] = {}
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Any]) -> Template:
@@ -74,7 +76,7 @@ class Template:
 
     def render(self, query: str, passages: Sequence[str]) -> Prompt:
         numbered = list(enumerate(passages, 1))
-        values = {"query": query, "passages": passages, "numbered": numbered, "count": len(passages)}
+        values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages)}
         messages: list[Message] = []
         for turn, content, repeated in self._turns:
             if repeated:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pyserini_reasonrank.explain import PartCost
 from pyserini_reasonrank.planning import Plan, Single
 from pyserini_reasonrank.prompts.budget import WHOLE
-from pyserini_reasonrank.provision import tokens_for
 
 
 def cost_table(plan: Plan, queries: int) -> str:
@@ -23,24 +22,31 @@ def cost_table(plan: Plan, queries: int) -> str:
     ]
     if len(plan.parts) > 1:
         for name in plan.parts:
-            calls = cost.parts.get(name, PartCost()).calls
-            rows.append((f"calls of {name}", f"{calls:,}", f"{calls * queries:,}"))
-    read = [prompt_tokens(part, cost.parts.get(name, PartCost())) for name, part in plan.parts.items()]
+            part_cost = cost.parts.get(name, PartCost())
+            calls = part_cost.calls
+            instead = " instead" if part_cost.instead else ""
+            rows.append((f"calls of {name}{instead}", f"{calls:,}", f"{calls * queries:,}"))
+    counted = {name: part for name, part in plan.parts.items() if not cost.parts.get(name, PartCost()).instead}
+    read = [prompt_tokens(part, cost.parts.get(name, PartCost())) for name, part in counted.items()]
     if None not in read:
         total = sum(filter(None, read))
         rows.append(("prompt tokens, at most", f"{total:,}", f"{total * queries:,}"))
     written = sum(
-        cost.parts.get(name, PartCost()).questions * part.settings.sampling.max_tokens
-        for name, part in plan.parts.items()
+        cost.parts.get(name, PartCost()).questions * part.settings.sampling.max_tokens for name, part in counted.items()
     )
     rows.append(("output tokens, at most", f"{written:,}", f"{written * queries:,}"))
     on = " and ".join(dict.fromkeys(f"{part.engine.model.name} on {part.engine.name}" for part in plan.parts.values()))
-    exact = all(tokens_for(part.settings, part.engine.model, plan.warnings).exact for part in plan.parts.values())
+    exact = all(part.tokens.exact for part in plan.parts.values())
     head = ("", "a query", f"{queries} queries" if queries > 1 else "the run")
     return "\n".join(
         [
             f"{plan.settings.name} with {on}, depth {depth}",
             *(f"{a:<26}{b:>14}{c:>16}" for a, b, c in [head, *rows]),
+            *(
+                ["a query asks one of the arms; the totals are of the one with the most calls"]
+                if len(counted) < len(plan.parts)
+                else []
+            ),
             f"tokens: {'exact' if exact else 'estimated at three characters a token'}; queries and repairs not counted",
             *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
         ]
@@ -51,7 +57,6 @@ def prompt_tokens(part: Single, cost: PartCost) -> int | None:
     """Tokens that a reranker reads for a query at most; None where nothing limits a passage."""
     if part.settings.passage_tokens is None:
         return None
-    tokens = tokens_for(part.settings, part.engine.model, part.warnings)
     prompt = part.template.render("", [""] * (cost.shown // max(cost.calls, 1)))
-    frame = sum(count for _, count in tokens.cut([m.content for m in prompt.messages], WHOLE))
+    frame = sum(count for _, count in part.tokens.cut([*(m.content for m in prompt.messages), prompt.prefill], WHOLE))
     return cost.calls * frame + cost.shown * part.settings.passage_tokens

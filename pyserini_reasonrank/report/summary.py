@@ -44,10 +44,10 @@ def summary(outcome: Outcome) -> str:
 
 
 def _by_part(outcome: Outcome) -> list[str]:
-    """Of a combination, what each reranker was asked for a query."""
+    """Of a combination, how often each reranker ranked, and what it was asked for a query."""
     if len(outcome.tallies) == 1:
         return []
     return [
-        f"  {name:<8}{tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
+        f"  {name:<8}{tally.rankings} rankings, {tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
         for name, tally in outcome.tallies.items()
     ]

@@ -18,6 +18,7 @@ from pyserini_reasonrank.strategies.allpairs import allpairs
 from pyserini_reasonrank.strategies.bubblesort import bubblesort
 from pyserini_reasonrank.strategies.elimination import elimination
 from pyserini_reasonrank.strategies.full import full
+from pyserini_reasonrank.strategies.groups import groups
 from pyserini_reasonrank.strategies.heapsort import heapsort
 from pyserini_reasonrank.strategies.pivot import pivot
 from pyserini_reasonrank.strategies.pointwise import pointwise
@@ -27,16 +28,19 @@ from pyserini_reasonrank.strategies.tournament import tournament
 Strategy = Callable[..., Awaitable[list[int]]]
 """What a strategy is. Its judge takes indices and returns what a judge of its kind finds: an order, a score, a choice."""
 
+_ORDER = frozenset({"permutation", "first_token"})
+
 STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
-    "sliding": (sliding, frozenset({"permutation"})),
-    "full": (full, frozenset({"permutation"})),
-    "pivot": (pivot, frozenset({"permutation"})),
-    "tournament": (tournament, frozenset({"permutation"})),
+    "sliding": (sliding, _ORDER),
+    "full": (full, _ORDER),
+    "pivot": (pivot, _ORDER),
+    "tournament": (tournament, _ORDER),
     "heapsort": (heapsort, frozenset({"best"})),
     "bubblesort": (bubblesort, frozenset({"best"})),
     "allpairs": (allpairs, frozenset({"best"})),
     "elimination": (elimination, frozenset({"worst"})),
-    "pointwise": (pointwise, frozenset({"score"})),
+    "pointwise": (pointwise, frozenset({"score", "bisection", "likelihood"})),
+    "groups": (groups, frozenset({"grades"})),
 }
 """The strategies by name, each with the kinds of judge it asks."""
 

@@ -13,12 +13,24 @@ class Permute(Protocol):
 
 
 class Choose(Protocol):
-    """Asks for one of the candidates: the best or the worst of them."""
+    """Asks for one of the candidates: the best of them."""
 
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[int]: ...
+
+
+class Drop(Protocol):
+    """Asks which of the candidates go: at least one, the worst first, and never all."""
+
+    def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[Sequence[int]]: ...
 
 
 class Rate(Protocol):
     """Asks what one candidate is worth: higher is better, None where the answer could not be read."""
 
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[float | None]: ...
+
+
+class Grade(Protocol):
+    """Asks what each of the candidates is worth, in their order; otherwise as ``Rate``."""
+
+    def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[Sequence[float | None]]: ...

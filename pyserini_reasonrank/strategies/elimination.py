@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-Drop = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
-"""Asks which candidates go: at least one of them, the worst first, and never all."""
+from pyserini_reasonrank.strategies.asking import Drop
 
 
 async def elimination(
@@ -19,12 +17,12 @@ async def elimination(
         int | None, Field(ge=2, description="candidates shown in one call, the lowest left; all of them if not given")
     ] = None,
 ) -> list[int]:
-    """The survivor first, then the dropped in reverse; all calls are one chain. Exact for a consistent judge.
+    """The survivor first, then the dropped in reverse: exact for a consistent judge. All calls are one chain.
 
-    A judge that drops m candidates a call needs ceil((n - 1) / m) calls: n - 1 in the published form, where m is 1.
+    A judge that drops m candidates a call is asked ceil((n - 1) / m) times: n - 1 in the published form, one by one.
 
-    With ``window_size`` w those to go are chosen among the lowest that are left, so that a call stays short. Of a
-    candidate with w - m better ones or more anything may then become; the top w - m stay exact.
+    With ``window_size`` w those to go are chosen among the lowest that are left, so that a call stays short. Exact is
+    then the top w - m; what has more candidates above it may end up anywhere below.
     """
     left, dropped = list(range(n)), list[int]()
     while len(left) > 1:

@@ -54,7 +54,7 @@ def gains(data: Path, outcome: Outcome, k: int) -> dict[str, tuple[Sequence[int]
     return found
 
 
-@pytest.mark.parametrize("name", ["reasonrank", "rankgpt"])
+@pytest.mark.parametrize("name", ["reasonrank", "rankgpt", "first"])
 def test_sliding_20_10_brings_the_exact_top_10(data: Path, name: str, tmp_path: Path) -> None:
     outcome = reranked(data, name, tmp_path / "run.txt")
     assert outcome.tally.questions == 43 * 9
@@ -83,6 +83,19 @@ def test_grades_give_the_best_order_of_what_they_are_asked_about(data: Path, tmp
     listed = reranked(data, "reasonrank", tmp_path / "reasonrank.txt", depth=20)
     assert scored.tally.questions == 43 * 20
     assert gains(data, scored, 100) == gains(data, listed, 100)
+
+
+def test_expected_grades_give_it_too(data: Path, tmp_path: Path) -> None:
+    halved = reranked(data, "orderchain", tmp_path / "orderchain.txt", depth=20)
+    listed = reranked(data, "reasonrank", tmp_path / "reasonrank.txt", depth=20)
+    assert (halved.tally.questions, halved.tally.calls) == (43 * 20, 43 * 20 * 8)  # a thought and seven decisions each
+    assert gains(data, halved, 100) == gains(data, listed, 100)
+
+
+def test_grades_of_groups_give_the_best_order(data: Path, tmp_path: Path) -> None:
+    outcome = reranked(data, "grouprank", tmp_path / "run.txt", judge={"constrain": True, "shuffle": True})
+    assert (outcome.tally.questions, outcome.tally.calls) == (43 * 5, 43 * 5)
+    assert [qid for qid, (found, best) in gains(data, outcome, 100).items() if found != best] == []
 
 
 def test_depth_20_reaches_what_the_top_20_holds(data: Path, tmp_path: Path) -> None:

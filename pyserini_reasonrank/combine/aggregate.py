@@ -1,0 +1,43 @@
+"""Several rankings by one reranker, made one order by vote: self-consistency, over samples or shuffled inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pyserini_reasonrank.combine.arms import Arm
+from pyserini_reasonrank.combine.samples import Shuffle, decided, draw, outcome
+from pyserini_reasonrank.kemeny import kemeny
+from pyserini_reasonrank.records import Ranked, Request
+from pyserini_reasonrank.voting import borda, distance, medoid, rrf
+
+
+async def aggregate(
+    request: Request,
+    arms: Mapping[str, Arm],
+    *,
+    samples: Annotated[int, Field(ge=2, description="rankings to aggregate")] = 4,
+    method: Annotated[
+        Literal["borda", "kemeny", "rrf", "medoid"],
+        Field(description="borda: by the sum of ranks; kemeny: the order nearest to all; rrf: by reciprocal ranks; "
+              "medoid: the ranking nearest to the others, as it is"),
+    ] = "borda",
+    k: Annotated[int, Field(ge=1, description="of 1 / (k + rank), for rrf")] = 60,
+    shuffle: Shuffle = 20,
+    seed: Annotated[int, Field(description="of these orders")] = 929,
+) -> Ranked:  # fmt: skip
+    """The order that ``samples`` rankings by the arm ``ranker`` come to, ties in first-stage order.
+
+    A ranking without one readable answer has no vote; where none has one, the first-stage order stands. The notes
+    tell how far the rankings agree, and Kendall's distance of each to the result.
+    """
+    drawn = await draw(arms["ranker"], request, range(samples), shuffle=shuffle, seed=seed)
+    votes = decided(drawn)
+    methods = {"borda": borda, "kemeny": kemeny, "rrf": partial(rrf, k=k), "medoid": medoid}
+    order = methods[method]([vote.order for vote in votes], range(len(request.candidates)))
+    distances = {vote.number: distance(vote.order, order) for vote in votes}
+    nearest = min(votes, key=lambda vote: distances[vote.number], default=None)
+    return outcome(drawn, order, nearest.ranked.reasoning if nearest else "", method=method, distances=distances)

@@ -1,0 +1,71 @@
+"""Several rankings of the same candidates by one arm: asked anew, and shown in different orders."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pyserini_reasonrank.combine.arms import Arm
+from pyserini_reasonrank.records import Ranked, Request, Status
+from pyserini_reasonrank.voting import agreement, support
+
+Shuffle = Annotated[
+    int,
+    Field(ge=0, description="every sample but the first sees each so many neighbours of the list shuffled; 0: as they are"),
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One ranking. ``order`` is of the request's candidates; ``ranked`` is the answer, in the positions shown."""
+
+    number: int
+    order: tuple[int, ...]
+    ranked: Ranked
+
+
+async def draw(arm: Arm, request: Request, numbers: Iterable[int], *, shuffle: int, seed: int) -> list[Sample]:
+    """The samples ``numbers``, all asked for at once. Query, number and seed decide what a sample is shown."""
+
+    async def one(number: int) -> Sample:
+        shown = _shown(request, number, shuffle, seed)
+        ranked = await arm(shown, sample=number)
+        return Sample(number, tuple(shown[position] for position in ranked.order), ranked)
+
+    return await asyncio.gather(*map(one, numbers))
+
+
+def _shown(request: Request, number: int, shuffle: int, seed: int) -> list[int]:
+    shown = list(range(len(request.candidates)))
+    if number == 0 or shuffle < 2:
+        return shown
+    shuffler = random.Random(f"{seed} {request.query.qid} {number}")
+    blocks = [shown[first : first + shuffle] for first in range(0, len(shown), shuffle)]
+    return [candidate for block in blocks for candidate in shuffler.sample(block, len(block))]
+
+
+def decided(samples: Iterable[Sample]) -> list[Sample]:
+    """Those that vote: a sample without one readable answer holds nothing but the order it was shown."""
+    return [sample for sample in samples if not sample.ranked.undecided]
+
+
+def outcome(samples: Sequence[Sample], order: Sequence[int], reasoning: str, **notes: Any) -> Ranked:
+    """What ``samples`` came to, with how far they bear out each rank of ``order`` and agree with one another."""
+    votes = [sample.order for sample in decided(samples)]
+    statuses: Counter[Status] = Counter()
+    for sample in samples:
+        statuses.update(sample.ranked.statuses)
+    counted = {"samples": len(samples), "decided": len(votes), "agreement": agreement(votes)}
+    return Ranked(
+        tuple(order),
+        statuses,
+        confidence=support(votes, order, asked=len(samples)),
+        reasoning=reasoning,
+        notes=counted | notes,
+    )

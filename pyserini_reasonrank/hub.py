@@ -1,0 +1,68 @@
+"""Single files of a model: from its folder, the hub's cache, or the hub, without waiting for a network that is not there.
+
+The hub's own client retries a missing network for 24 seconds per file. Here one short knock decides, once for all files.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+KNOCK_SECONDS = 3.0
+SILENT_SECONDS = 60.0
+"""How long a hub that did not answer is not asked again."""
+
+_silent_until = 0.0
+
+
+class Unreachable(Exception):
+    """Whether the model has the file can't be known here; the text says why."""
+
+
+def offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def model_file(source: str, name: str, revision: str | None = None) -> Path | None:
+    """The file ``name`` of the model or adapter ``source`` (a folder or a hub id); None where it has no such file.
+
+    A cached file is taken as it is, without asking whether the hub has a newer one. Unreachable if only a hub that
+    does not answer, or not to this user, could tell.
+    """
+    if Path(source).is_dir():
+        return file if (file := Path(source, name)).is_file() else None
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(source, name, revision=revision)
+    except HFValidationError as error:
+        raise Unreachable(f"{source} is no hub id") from error
+    if cached is _CACHED_NO_EXIST:
+        return None
+    return Path(cached) if isinstance(cached, str) else _fetched(source, name, revision)
+
+
+def _fetched(source: str, name: str, revision: str | None) -> Path | None:
+    global _silent_until
+    if offline():
+        raise Unreachable("HF_HUB_OFFLINE is set")
+    if time.monotonic() < _silent_until:
+        raise Unreachable("the hub does not answer")
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
+
+    try:
+        with suppress(RemoteEntryNotFoundError):  # an answer, too; the cache remembers it from the call below
+            get_hf_file_metadata(hf_hub_url(source, name, revision=revision), timeout=KNOCK_SECONDS)
+        return Path(hf_hub_download(source, name, revision=revision))
+    except RemoteEntryNotFoundError:
+        return None
+    except HfHubHTTPError as error:
+        raise Unreachable(f"the hub answers {error.response.status_code} for {source}") from error
+    except Exception as error:  # no route, no name, no answer in time: the client has an exception for each
+        _silent_until = time.monotonic() + SILENT_SECONDS
+        raise Unreachable("the hub does not answer") from error

@@ -1,0 +1,100 @@
+"""Order this window by the probabilities of the first identifier alone, without decoding (FIRST, arXiv 2406.15657)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import log
+from string import ascii_uppercase
+
+from pyserini_reasonrank.engines import Capability
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.judges import Ask, Judge
+from pyserini_reasonrank.parsing import unanswered
+from pyserini_reasonrank.records import Judgement, Prompt, Status
+from pyserini_reasonrank.tokens import Tokens
+from pyserini_reasonrank.voting import borda
+
+_ELSE = "take a reranker that writes its answer, such as rankgpt"
+
+
+class FirstToken(Judge):
+    """Shows n passages under letters, and reads how likely each letter is to come first, after the prompt's prefill.
+
+    A letter whose probability the engine does not tell stands at the end, as filled in.
+    """
+
+    kind = "first_token"
+    needs = frozenset({Capability.CHOICES, Capability.PREFILL})
+
+    def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
+        if widest > len(ascii_uppercase):
+            raise UsageError(
+                f"the first_token judge has {len(ascii_uppercase)} identifiers of one letter, too few for the {widest} passages "
+                f"of a question: show fewer (window_size, depth), or {_ELSE}"
+            )
+        if bad := single_tokens(tokens, prefill, ascii_uppercase[:widest]):
+            raise UsageError(
+                f"this model's tokenizer does not write {', '.join(bad)} as one token after {prefill!r}, which the "
+                f"first_token judge needs: {_ELSE}"
+            )
+
+    async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
+        n = len(shown)
+        letters = tuple(ascii_uppercase[:n])
+        answer = await ask(prompt, replace(self.sampling, max_tokens=1, choices=letters, one_token=True))
+        bad = unanswered(answer)
+        told = {i: answer.choices[letter] for i, letter in enumerate(letters) if letter in answer.choices}
+        if bad or not told:
+            return Judgement(tuple(range(n)), bad or Status.EMPTY, filled=n, detail=answer.error or "no probabilities")
+        missing = [i for i in range(n) if i not in told]
+        return Judgement(
+            (*sorted(told, key=lambda i: -told[i]), *missing),
+            Status.REPAIRED if missing else Status.OK,
+            filled=len(missing),
+            detail=f"{len(missing)} not among the likeliest tokens" if missing else "",
+        )
+
+    @staticmethod
+    def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
+        """The indices, best first."""
+        return [indices[position] for position in judgement.order]
+
+    @staticmethod
+    def agreed(outcomes: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
+        """By Borda count."""
+        return borda(outcomes, indices)
+
+    def unmoved(self, indices: Sequence[int]) -> list[int]:
+        return list(indices)
+
+    def ideal(self, gains: Sequence[float]) -> str:
+        """The whole order in letters, as it goes on from a prefill of one bracket: what a model learns from, though
+        no more than the first letter is ever asked for."""
+        order = sorted(range(len(gains)), key=lambda i: -gains[i])
+        return " > ".join(f"[{ascii_uppercase[i]}]" for i in order).removeprefix("[")
+
+    def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
+        """Ten times the probability for each gain more."""
+        total = sum(10.0**gain for gain in gains)
+        return {choice: log(10.0**gain / total) for choice, gain in zip(choices, gains, strict=True)}
+
+    def answer_tokens(self, n: int) -> int:
+        return 1
+
+
+def single_tokens(tokens: Tokens, prefill: str, choices: Sequence[str]) -> list[str]:
+    """Those of ``choices`` that are not one token where they follow ``prefill``. None if ``tokens`` only estimates."""
+    if not tokens.exact:
+        return []
+    before = prefill or "\n"  # the end of the chat template's header
+    whole = 1 << 20
+    [(_, head)] = tokens.cut([before], whole)
+    written = [before + choice for choice in choices]
+    counts = [count for _, count in tokens.cut(written, whole)]
+    heads = [text for text, _ in tokens.cut(written, head)]
+    return [
+        choice
+        for choice, count, text in zip(choices, counts, heads, strict=True)
+        if count != head + 1 or text != before  # two tokens, or one that begins before it
+    ]

@@ -1,0 +1,45 @@
+"""Score one passage by how likely a model that has read it finds the query (query likelihood; UPR, arXiv 2204.07496)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pyserini_reasonrank.engines import Capability
+from pyserini_reasonrank.judges import Ask, Judge
+from pyserini_reasonrank.judges.score import TOP_GAIN, Pointwise, unchosen
+from pyserini_reasonrank.records import Judgement, Prompt, Status
+
+
+def asked_and_said(prompt: Prompt) -> tuple[Prompt, str]:
+    """The prompt up to the assistant's turn that closes it, and that turn: the query, which is scored, not written."""
+    *asked, said = prompt.messages
+    return Prompt(tuple(asked)), said.content
+
+
+class Likelihood(Judge):
+    """The score is log P(query | passage), summed over the query's tokens (section 2.2 there).
+
+    What a query's words have to do with a passage a language model knows from pre-training: a small one ranks by this
+    long before it can answer whether the passage is relevant. Scores of different queries don't compare.
+    """
+
+    kind = "likelihood"
+    needs = frozenset({Capability.CHOICES})
+    outcome = staticmethod(Pointwise.outcome)
+    agreed = staticmethod(Pointwise.agreed)
+    unmoved = staticmethod(Pointwise.unmoved)
+
+    async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
+        asked, said = asked_and_said(prompt)
+        answer = await ask(asked, replace(self.sampling, max_tokens=1, choices=(said,)))
+        if bad := unchosen(answer, (said,)):
+            return Judgement((0,), bad, filled=1, detail=answer.error or "")
+        return Judgement((0,), Status.OK, score=answer.choices[said])
+
+    def ideal(self, gains: Sequence[float]) -> str:
+        return ""
+
+    def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
+        """The higher the gain, the likelier the query."""
+        return dict.fromkeys(choices, gains[0] - TOP_GAIN)

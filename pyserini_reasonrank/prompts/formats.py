@@ -1,0 +1,141 @@
+"""Prompt files of other projects as ours: RankLLM's YAML, the TOML of llm-rankers, the TOML of ReasonRank.
+
+Theirs fill ``{query}``, ``{docs}`` and the like by string formatting; ours are Jinja. Wording is carried over untouched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from string import Formatter
+from typing import Any
+
+from pyserini_reasonrank.errors import UsageError
+
+Data = Mapping[str, Any]
+
+_LISTWISE_REMINDER = "Give the ranking itself: every identifier once, best first, in the form [2] > [1]."
+_LETTERS_REMINDER = "Give the ranking itself: every letter once, best first, in the form [B] > [A]."
+_BEST_REMINDER = "Answer with the label of one document in square brackets, between <answer> and </answer>."
+_ANSWER_TAGS = " Write the ranking between <answer> and </answer>."
+_QUERY = {"query": "{{ query }}", "num": "{{ count }}"}
+_NUMBER = "{{ number }}"
+_LETTER = '{{ "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number - 1] }}'
+_EACH, _END = "{% for number, passage in numbered %}", "{% endfor %}"
+_FIELD = re.compile(r"\{(\w+)\}")
+_RANK_LLM_FIELDS = {
+    "singleturn_listwise": ("prefix", "body", "suffix"),
+    "multiturn_listwise": ("prefix_user", "prefix_assistant", "body_user", "body_assistant", "suffix_user"),
+}
+_REASONRANK_SYSTEM = {"reasoning": "system_prompt_reasoning", "qwen3": "system_prompt"}
+
+
+def convert(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
+    """A prompt file's content in our schema, whichever it has; ``rank_llm`` reads a template of that package by name."""
+    if "method" in data:
+        return from_rank_llm(data, source)
+    if "system_prompt" in data or "system_prompt_reasoning" in data:
+        return from_reasonrank(data, source, rank_llm)
+    if "prompt_user" in data or "user" in data:
+        return from_llm_rankers(data, source)
+    return data
+
+
+def from_rank_llm(data: Data, source: str) -> Data:
+    """RankLLM's listwise schema: prefix, body for every passage, suffix, in one turn or as a dialogue.
+
+    A template whose example orders letters is for the judge that reads the first of them after a bracket, as RankLLM
+    does (FIRST, arXiv 2406.15657). ``before_passages`` is ours: text between prefix and body.
+    """
+    method = data.get("method")
+    if method not in _RANK_LLM_FIELDS:
+        raise UsageError(f"{source} is a RankLLM template of method {method!r}; only the two listwise ones can be read")
+    if missing := [field for field in _RANK_LLM_FIELDS[method] if not isinstance(data.get(field), str)]:
+        raise UsageError(f"{source} is a RankLLM template without {', '.join(missing)}")
+    letters = any(re.search(r"\[[A-Z]\] > \[[A-Z]\]", data.get(field, "")) for field in ("suffix", "suffix_user"))
+    passage = {**_QUERY, "rank": _LETTER if letters else _NUMBER, "candidate": "{{ passage }}"}
+
+    def text(field: str, values: Mapping[str, str]) -> str:
+        return _FIELD.sub(lambda found: _value(found[1], values, source), data[field])
+
+    system = [{"role": "system", "content": text("system_message", _QUERY)}] if data.get("system_message") else []
+    if method == "singleturn_listwise":
+        user = f"{text('prefix', _QUERY)}{data.get('before_passages', '')}{_EACH}{text('body', passage)}{_END}"
+        turns: list[dict[str, Any]] = [{"role": "user", "content": user + text("suffix", _QUERY)}]
+    else:
+        each = [(role, f"body_{role}", passage) for role in ("user", "assistant")]
+        turns = [
+            {"role": "user", "content": text("prefix_user", _QUERY)},
+            {"role": "assistant", "content": text("prefix_assistant", _QUERY)},
+            {"each_passage": [{"role": role, "content": text(field, values)} for role, field, values in each]},
+            {"role": "user", "content": text("suffix_user", _QUERY)},
+        ]
+    form = {"contract": "permutation", "reminder": _LISTWISE_REMINDER}
+    if letters:
+        form = {"contract": "first_token", "reminder": _LETTERS_REMINDER, "prefill": "["}
+    return {"about": "a RankLLM template", "messages": system + turns, **form}
+
+
+def from_llm_rankers(data: Data, source: str) -> Data:
+    """The TOML of llm-rankers: ``prompt_system``, ``prompt_user`` with ``{query}`` and ``{docs}`` (in newer ones
+    ``system`` and ``user``), and how documents are lined up, ``doc_prefix`` and ``doc_separator``.
+
+    Files without these two are of the time of Rank-R1 v0.1, whose training code wrote ``[1] text``, one a line. A prompt
+    that states the number of documents, ``{num}``, asks for their order; one that does not, for the best.
+    """
+    system, user = (data.get(f"prompt_{role}", data.get(role)) for role in ("system", "user"))
+    labels = data.get("labels", ["[1]"])
+    if not isinstance(user, str) or "{docs}" not in user:
+        raise UsageError(f"{source} is a prompt of llm-rankers that does not show its documents: it has no {{docs}}")
+    if labels[:1] != ["[1]"]:
+        raise UsageError(f"{source} calls its documents {labels[0]}, ...; only [1], [2], ... can be read")
+    number = {"num": _NUMBER, "label": f"[{_NUMBER}]"}
+    prefix, separator = data.get("doc_prefix", "[{num}] "), _literal(data.get("doc_separator", "\n"))
+    documents = (
+        f"{_EACH}{{% if number > 1 %}}{separator}{{% endif %}}{_format(prefix, number, source)}{{{{ passage }}}}{_END}"
+    )
+    listwise = "{num}" in user
+    turns = [{"role": "user", "content": _format(user, {**_QUERY, "docs": documents}, source)}]
+    if system:
+        turns.insert(0, {"role": "system", "content": _literal(system)})
+    return {"about": "a prompt of llm-rankers", "contract": "permutation" if listwise else "best", "messages": turns,
+            "reminder": _LISTWISE_REMINDER if listwise else _BEST_REMINDER}  # fmt: skip
+
+
+def from_reasonrank(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
+    """The TOML of ReasonRank: system messages only, ``system_prompt_reasoning`` and, for its Qwen3 model,
+    ``system_prompt``; ``mode`` is ours and chooses. The user's turn is in its authors' code; RankLLM has the same words.
+    """
+    mode = data.get("mode", "reasoning")
+    if mode not in _REASONRANK_SYSTEM:
+        raise UsageError(f"{source} has mode {mode!r}; ReasonRank's are {' and '.join(_REASONRANK_SYSTEM)}")
+    system = data.get(_REASONRANK_SYSTEM[mode])
+    if not isinstance(system, str):
+        raise UsageError(f"{source} is a ReasonRank prompt file without {_REASONRANK_SYSTEM[mode]}")
+    template = dict(rank_llm("reasonrank_template"))
+    template |= {"system_message": _literal(system), "before_passages": "\n"}
+    if mode == "qwen3":
+        template["suffix"] += _ANSWER_TAGS
+    return {**from_rank_llm(template, source), "about": "ReasonRank's system message over RankLLM's user turn"}
+
+
+def _format(text: str, values: Mapping[str, str], source: str) -> str:
+    """``str.format`` as Jinja."""
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise UsageError(f"{source} can't be read as a format string: {str(error).lower()}") from None
+    return "".join(
+        _literal(literal) + ("" if field is None else _value(field, values, source)) for literal, field, _, _ in parts
+    )
+
+
+def _value(field: str, values: Mapping[str, str], source: str) -> str:
+    if field not in values:
+        raise UsageError(f"{source} asks for {{{field}}}, which is not known here; known: {', '.join(values)}")
+    return values[field]
+
+
+def _literal(text: str) -> str:
+    """``text`` as Jinja that stands for itself."""
+    return text.replace("{", "{{ '{' }}")

@@ -1,0 +1,92 @@
+"""A prompt file of a publisher: a URL pinned by sha256, fetched once into the cache, like weights."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from pyserini_reasonrank.embedded import cache_folder
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.hub import offline
+
+SECONDS = 10.0
+MOST_BYTES = 1 << 20
+_PINNED = re.compile(r"(https?://[^\s#]+)#sha256=([0-9a-fA-F]{64})\Z")
+
+
+def is_url(source: str) -> bool:
+    """Whether ``source`` names a file on the web."""
+    return source.startswith(("https://", "http://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A file on the web, by its content."""
+
+    url: str
+    sha256: str
+
+    @classmethod
+    def parse(cls, source: str) -> Pinned:
+        """From ``URL#sha256=HEX``. UsageError for a URL that does not pin its content."""
+        found = _PINNED.match(source)
+        if found is None:
+            raise UsageError(f"prompt {source} is not pinned: add #sha256= and the file's 64 hexadecimal digits")
+        return cls(found[1], found[2].lower())
+
+    @property
+    def path(self) -> Path:
+        """Where the cache has the file, or would have it."""
+        return cache_folder() / "prompts" / f"{self.sha256[:12]}-{urlsplit(self.url).path.rsplit('/', 1)[-1]}"
+
+    def fetch(self) -> Path:
+        """The cached file, fetched if it is not there yet; UsageError says what to do where that can't be done.
+
+        Its hash is checked each time, for it may have been put there by hand.
+        """
+        path = self.path
+        try:
+            if not path.is_file():
+                content = self._download()
+                self._check(content, self.url, "the publisher may have changed it")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
+                    file = Path(scratch, path.name)
+                    file.write_bytes(content)
+                    file.replace(path)  # whole or not at all, also where others fetch it at the same time
+            self._check(path.read_bytes(), str(path), "delete it, so that it is fetched again")
+        except OSError as error:
+            raise UsageError(
+                f"prompt {self.url} can't be kept at {path} ({error.strerror or error}): "
+                "free room there or set REASONRANK_CACHE to another folder"
+            ) from error
+        return path
+
+    def _download(self) -> bytes:
+        try:
+            if offline():
+                raise ConnectionError("HF_HUB_OFFLINE is set")
+            with urlopen(self.url, timeout=SECONDS) as response:
+                content: bytes = response.read(MOST_BYTES + 1)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = " ".join(str(getattr(error, "reason", "") or error).split()) or type(error).__name__
+            raise UsageError(
+                f"prompt {self.url} can't be fetched ({reason}): put the file at {self.path} by hand, "
+                "or name another prompt with --rerank.prompt"
+            ) from error
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"prompt {self.url} is larger than {MOST_BYTES} bytes: it is no prompt file")
+        return content
+
+    def _check(self, content: bytes, where: str, remedy: str) -> None:
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.sha256:
+            raise UsageError(
+                f"{where} is not the pinned prompt file (sha256 {found}, expected {self.sha256}): {remedy}"
+            )

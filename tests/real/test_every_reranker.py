@@ -1,0 +1,64 @@
+"""Every reranker through the literal command, over a real collection, with a real model: five topics, ten candidates."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Command
+
+from pyserini_reasonrank import config
+from pyserini_reasonrank.planning import plan
+
+NAMES = [name for name in config.rerankers() if not name.endswith(("-recommendation", "-routing"))]
+SHORT = {"passage_tokens": 16, "judge": {"repair": "none"}, "sampling": {"max_tokens": 12}}
+
+Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path]]
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, Path]:
+    """All of them, two at a time: most of a short command is starting up, on one core."""
+    pytest.importorskip("torch", reason="the transformers engine is not installed")
+    folder, collection = tmp_path_factory.mktemp("dl19"), data / "msmarco-v1-dl19"
+    made = command("index", "--corpus", collection / "corpus.jsonl", "--index", folder / "index")
+    assert made.returncode == 0, made.stderr
+    topics = folder / "topics.tsv"
+    topics.write_text("".join((collection / "topics.tsv").read_text().splitlines(keepends=True)[:5]))
+    (folder / "short.yaml").write_text(yaml.safe_dump(SHORT))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def search(name: str) -> tuple[subprocess.CompletedProcess[str], Path]:
+        run = folder / f"{name}.txt"
+        words = [
+            *(sys.executable, "-m", "pyserini.search", "--index", folder / "index", "--topics", topics, "--bm25"),
+            *("--hits", 20, "--output", run, "--rerank", name, "--rerank.depth", 10),
+            *("--rerank.model", "smollm2-135m", "--rerank.config", folder / "short.yaml"),
+        ]
+        done = subprocess.run(
+            list(map(str, words)), capture_output=True, text=True, timeout=900, check=False, env=environment
+        )
+        return done, run
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(NAMES, pool.map(search, NAMES), strict=True)), topics
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_run_is_valid_and_its_calls_are_accounted_for(name: str, runs: tuple[Runs, Path], command: Command) -> None:
+    done, run = runs[0][name]
+    assert done.returncode == 0, done.stderr
+    assert "5 of 5 reranked" in done.stdout
+    valid = command("validate", run, "--topics", runs[1], "--first", f"{run}.first-stage.txt")
+    assert valid.returncode == 0, valid.stdout
+    metadata = yaml.safe_load(Path(f"{run}.ir-metadata.yml").read_text())
+    asked = sum(metadata["outcome"]["statuses of calls"].values())
+    least = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": "x"}, "depth": 10})).cost(10)
+    assert asked > 0
+    assert metadata["resources"]["llm"]["prompt tokens"] > 0
+    assert least.questions > 0
