@@ -58,15 +58,16 @@ class Meter:
         self.chain = 0
         self._waiting: list[tuple[asyncio.Future[None], int]] = []
 
-    async def question(self, part: str, shown: int, *, calls: int, votes: int = 1) -> None:
-        """A question about ``shown`` passages, asked ``votes`` times side by side, each time ``calls`` in a chain."""
+    async def question(self, part: str, shown: int, *, calls: int, chain: int | None = None, votes: int = 1) -> None:
+        """A question about ``shown`` passages, asked ``votes`` times side by side; ``chain`` of its ``calls`` wait for
+        one another, all if not given."""
         cost = self.parts.setdefault(part, PartCost())
         cost.questions += votes
         cost.calls += votes * calls
         cost.shown += votes * calls * shown
         cost.widest = max(cost.widest, shown)
         answered = asyncio.get_running_loop().create_future()
-        self._waiting.append((answered, calls))
+        self._waiting.append((answered, calls if chain is None else chain))
         await answered
 
     async def dearest[R](self, alternatives: Sequence[Callable[[Meter], Awaitable[R]]]) -> R:
@@ -86,7 +87,7 @@ class Meter:
                 known = len(self._waiting)
                 for _ in range(8):
                     await asyncio.sleep(0)
-            self.chain += max((calls for _, calls in self._waiting), default=0)
+            self.chain += max((links for _, links in self._waiting), default=0)
             for answered, _ in self._waiting:
                 answered.set_result(None)
             self._waiting.clear()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.records import Ranked
+from pyserini_reasonrank.voting import rrf
 
 
 class Fusion(BaseModel):
@@ -32,23 +33,18 @@ class Fusion(BaseModel):
         if self.method == "none":
             return ranked.order
         n = len(ranked.order)
-        rank = {position: r for r, position in enumerate(ranked.order, 1)}
         if self.method == "rrf":
-            llm, first = [1 / (self.k + rank[i]) for i in range(n)], [1 / (self.k + r) for r in _ranks(first_stage)]
-        else:
-            scores = [ranked.scores.get(i) for i in range(n)]
-            known = [score for score in scores if score is not None]
-            normalised = _min_max if self.method == "min-max" else _z_score
-            llm = normalised(known if len(known) == n else [float(-rank[i]) for i in range(n)])
-            first = normalised(first_stage)
+            first_order = sorted(range(n), key=lambda i: -first_stage[i])
+            weights = (self.weight, 1 - self.weight)
+            return tuple(rrf([ranked.order, first_order], ranked.order, k=self.k, weights=weights))
+        rank = {position: r for r, position in enumerate(ranked.order, 1)}
+        scores = [ranked.scores.get(i) for i in range(n)]
+        known = [score for score in scores if score is not None]
+        normalised = _min_max if self.method == "min-max" else _z_score
+        llm = normalised(known if len(known) == n else [float(-rank[i]) for i in range(n)])
+        first = normalised(first_stage)
         fused = [self.weight * a + (1 - self.weight) * b for a, b in zip(llm, first, strict=True)]
         return tuple(sorted(ranked.order, key=lambda position: -fused[position]))
-
-
-def _ranks(scores: Sequence[float]) -> list[int]:
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    rank = {position: r for r, position in enumerate(order, 1)}
-    return [rank[i] for i in range(len(scores))]
 
 
 def _min_max(scores: Sequence[float]) -> list[float]:

@@ -105,7 +105,7 @@ def _move(against: Votes, order: list[int], candidate: int) -> bool:
     for step, end in ((-1, -1), (1, len(order))):
         change = 0
         for i in range(here + step, end, step):
-            change -= step * votes[order[i]]
+            change += step * votes[order[i]]
             if change < least:
                 least, to = change, i
     order.insert(to, order.pop(here))

@@ -1,7 +1,8 @@
 """Completion text -> reasoning, answer, ids, status. The only parser: serving, statistics and rewards all use it.
 
 Grammar of an answer: an optional ``<think>...</think>``, then the answer, in ``<answer>...</answer>`` where the prompt
-asks for tags (ReasonRank, arXiv 2508.07050, Fig. 12), bare otherwise (RankGPT).
+asks for tags (ReasonRank, arXiv 2508.07050, Fig. 12), bare otherwise (RankGPT). An answer is a list of identifiers,
+``[2] > [1]``; one of them, ``[2]``; or lines of an identifier and a grade, ``[2] 7``.
 """
 
 from __future__ import annotations

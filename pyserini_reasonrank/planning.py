@@ -98,9 +98,9 @@ class Single(Plan):
 
     def check(self, widest: int) -> list[str]:
         """UsageError if its model can't answer questions about ``widest`` passages; warnings about one that can."""
+        self.judge.check(widest, self.tokens, self.template.render("", [""]).prefill)
         if not self.engine.needs_weights:
             return []
-        self.judge.check(widest, self.tokens, self.template.render("", [""] * widest).prefill)
         output = self.settings.sampling.max_tokens + self.judge.answer_tokens(widest)
         prompt = self.template.render("", [""] * widest)
         demand = Demand(self.settings.name, least(self.template, self.tokens, widest, output), prompt.messages)
@@ -125,7 +125,7 @@ class Single(Plan):
         judge = self.judge
 
         async def unmoved(indices: Sequence[int], label: str = "") -> Any:
-            await meter.question(part, len(indices), calls=judge.calls, votes=judge.options.votes)
+            await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=judge.options.votes)
             return judge.unmoved(indices)
 
         return Ranked(tuple(await self.strategy(len(request.candidates), unmoved, **self.options)))

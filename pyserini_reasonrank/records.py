@@ -141,8 +141,8 @@ class Judgement:
     reasoning: str = ""
     filled: int = 0
     score: float | None = None
-    scores: tuple[float | None, ...] = ()
     detail: str = ""
+    scores: tuple[float | None, ...] = ()
     chosen: int = 1
 
 

@@ -37,7 +37,8 @@ def rrf(
 
 def medoid(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:
     """That one of ``orders`` which is nearest to all of them, the first of those equally near; none: ``before``."""
-    return list(min(orders or [before], key=lambda order: sum(discordant(order, other) for other in orders)))
+    nearest = min(orders or [before], key=lambda order: sum(discordant(order, other) for other in orders))
+    return list(nearest)
 
 
 def majority(choices: Sequence[int], before: Sequence[int]) -> int:

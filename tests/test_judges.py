@@ -12,12 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.engines import Capability
-from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.permutation import Permutation
-from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.judges.score import SCALES, Score
 from pyserini_reasonrank.judges.selection import Best
-from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
 
@@ -255,15 +252,6 @@ def test_the_ideal_choice_reads_back(gains: list[int], tags: bool) -> None:
     judgement = made.read(Completion(made.ideal(gains)), len(gains))
     assert judgement.status is Status.OK
     assert gains[Best.outcome(judgement, range(len(gains)))] == max(gains)
-
-
-def test_every_kind_of_judge_is_tested_here() -> None:
-    assert set(JUDGES.values()) == {Permutation, Score, Best, Worst}
-
-
-@pytest.mark.parametrize(("judge", "found"), [(Permutation, [4, 2, 9]), (Score, 0.0), (Best, 4)])
-def test_the_unmoved_judge_changes_nothing(judge: type[Judge], found: object) -> None:
-    assert judge(judge.Options(), SAMPLING, frozenset(), "").unmoved([4, 2, 9]) == found
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_listwise_prompts_number_the_passages_from_one(name: str) -> None:
     ("name", "sha256"),
     [
         ("bisection-reasoning", "902194fa8231543f"),
-        ("critique", "b8102a7e787cab63"),
+        ("critique", "5460b0eabfbae428"),
         ("graded-reasoning", "f2955b41029b7fc8"),
         ("grades-reasoning", "cce1c4c2ed9a1e2c"),
         ("listwise", "6c257b639be6b630"),

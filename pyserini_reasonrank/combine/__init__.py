@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyserini_reasonrank.combine import cascade, route
+from pyserini_reasonrank.combine import aggregate, aor, cascade, route
 from pyserini_reasonrank.records import Ranked
 
 Combination = Callable[..., Coroutine[Any, Any, Ranked]]
@@ -34,6 +34,8 @@ class Kind:
 
 COMBINATIONS: dict[str, Kind] = {
     "cascade": Kind(cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check),
+    "aggregate": Kind(aggregate.aggregate, frozenset({"ranker"})),
+    "aor": Kind(aor.aor, frozenset({"ranker", "critic"}), check=aor.check),
     "route": Kind(route.route, may=None, check=route.check, one_arm=True),
 }
 """The combinations by name, ``--rerank.combine.name``."""

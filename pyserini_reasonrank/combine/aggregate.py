@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Literal
 
@@ -13,6 +13,8 @@ from pyserini_reasonrank.combine.samples import Shuffle, decided, draw, outcome
 from pyserini_reasonrank.kemeny import kemeny
 from pyserini_reasonrank.records import Ranked, Request
 from pyserini_reasonrank.voting import borda, distance, medoid, rrf
+
+Vote = Callable[[Sequence[Sequence[int]], Sequence[int]], list[int]]
 
 
 async def aggregate(
@@ -36,8 +38,14 @@ async def aggregate(
     """
     drawn = await draw(arms["ranker"], request, range(samples), shuffle=shuffle, seed=seed)
     votes = decided(drawn)
-    methods = {"borda": borda, "kemeny": kemeny, "rrf": partial(rrf, k=k), "medoid": medoid}
+    methods: dict[str, Vote] = {"borda": borda, "kemeny": kemeny, "rrf": partial(rrf, k=k), "medoid": medoid}
     order = methods[method]([vote.order for vote in votes], range(len(request.candidates)))
     distances = {vote.number: distance(vote.order, order) for vote in votes}
     nearest = min(votes, key=lambda vote: distances[vote.number], default=None)
-    return outcome(drawn, order, nearest.ranked.reasoning if nearest else "", method=method, distances=distances)
+    return outcome(
+        drawn,
+        order,
+        nearest.ranked.reasoning if nearest else "",
+        method=method,
+        distances=[round(distances[number], 4) if number in distances else None for number in range(samples)],
+    )

@@ -70,7 +70,8 @@ class Bisection(Pointwise):
 
     @property
     def carried_tokens(self) -> int:
-        return sum(self.thought_tokens + len(decision.asked) for decision in DECISIONS)  # a token has a character at least
+        asked = sum(len(decision.asked) for decision in DECISIONS)  # a token has a character at least
+        return len(DECISIONS) * self.thought_tokens + asked
 
     async def scored(self, ask: Ask, prompt: Prompt, thought: Judgement) -> Judgement:
         async def decide(decision: Decision) -> Completion:

@@ -59,4 +59,4 @@ def prompt_tokens(part: Single, cost: PartCost) -> int | None:
         return None
     prompt = part.template.render("", [""] * (cost.shown // max(cost.calls, 1)))
     frame = sum(count for _, count in part.tokens.cut([*(m.content for m in prompt.messages), prompt.prefill], WHOLE))
-    return cost.calls * frame + cost.shown * part.settings.passage_tokens
+    return cost.calls * frame + cost.shown * part.settings.passage_tokens + cost.questions * part.judge.carried_tokens
