@@ -47,7 +47,7 @@ def passages(name: str) -> bool:
     return not name.endswith(("-recommendation", "-routing"))
 
 
-def cost(depth: int, names: list[str]) -> Iterator[str]:
+def cost(depth: int, topics: int, names: list[str]) -> Iterator[str]:
     """Measured with the oracle; a prediction that a good judge's answers can't change is met exactly."""
     tokenizer = str(ensure_embedded(None, progress=True) / "tokenizer.json")
     engine = {"name": "oracle", "qrels": str(DATA / "qrels.txt"), "tokenizer": tokenizer}
@@ -57,7 +57,9 @@ def cost(depth: int, names: list[str]) -> Iterator[str]:
         flags = {"engine": engine, "depth": depth, "tokenizer": str(Path(tokenizer).parent)}
         with tempfile.TemporaryDirectory() as folder:
             made = plan(*config.load(name, flags))
-            requests = list(read_requests(DATA / "run.bm25.txt", DATA / "topics.tsv", DATA / "corpus.jsonl", depth))
+            requests = list(read_requests(DATA / "run.bm25.txt", DATA / "topics.tsv", DATA / "corpus.jsonl", depth))[
+                :topics
+            ]
             task = Task(stream(requests), Path(folder, "run"), DATA / "run.bm25.txt", "topics.tsv", ["bench"])
             outcome = asyncio.run(rerank(made, task))
         tally, n, predicted = outcome.tally, outcome.answered, made.cost(depth)
@@ -147,12 +149,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("cost", "model"))
     parser.add_argument("--depth", type=int, action="append", metavar="num")
-    parser.add_argument("--topics", type=int, default=43, metavar="num")
+    parser.add_argument("--topics", type=int, metavar="num", help="the first of the 43 [cost: 5, model: 43]")
     parser.add_argument("--only", nargs="+", metavar="name")
     options = parser.parse_args()
     names = options.only or [name for name in config.rerankers() if passages(name)]
     for depth in options.depth or ([20, 100] if options.what == "cost" else [20]):
-        for line in cost(depth, names) if options.what == "cost" else model(depth, options.topics, names):
+        lines = (
+            cost(depth, options.topics or 5, names)
+            if options.what == "cost"
+            else model(depth, options.topics or 43, names)
+        )
+        for line in lines:
             print(line, flush=True)
         print()
 

@@ -1,0 +1,101 @@
+"""Rewards with TRL's signature, each importable by its dotted path: ``trl grpo --reward_funcs
+pyserini_reasonrank.train.rewards.multiview``. Settings are keyword arguments: ``functools.partial`` sets them.
+
+Every one reads the columns ``docids`` and ``gains`` of the rows that ``train data`` writes, and, where the row has them,
+``prefill``, ``tags``, ``kind``, ``qid``, ``gold``, ``grade`` and ``teacher``. What it does for one completion stands in
+the pure function of the same name in the module beside this one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from pyserini_reasonrank.train.rewards import listwise, pointwise, rarl, selection
+from pyserini_reasonrank.train.rewards.rollouts import Rewards, Scored, Turns, each, rollouts, settle
+
+
+def multiview(
+    prompts: Sequence[Any],
+    completions: Sequence[Turns],
+    *,
+    phi: float = 0.2,
+    gamma: float = 0.1,
+    p: float = 1.0,
+    ids: listwise.Ids = "exact",
+    **columns: Any,
+) -> Rewards:
+    """ReasonRank: nDCG@10 + phi Recall@10 + gamma RBO; -1 for a wrong form, 0 for wrong ids (``listwise.multiview``)."""
+    return each("multiview", completions, columns, lambda r: listwise.multiview(r, phi=phi, gamma=gamma, p=p, ids=ids))
+
+
+def conditional_format(
+    prompts: Sequence[Any], completions: Sequence[Turns], *, alpha: float = 0.1, **columns: Any
+) -> Rewards:
+    """GR2: what nDCG@10 gained over the order shown, form paid only where it gained (``listwise.conditional_format``)."""
+    return each("conditional_format", completions, columns, lambda r: listwise.conditional_format(r, alpha=alpha))
+
+
+def ranking_coverage(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
+    """DRanker: nDCG@20 of the candidates named, coverage and form (``listwise.ranking_coverage``)."""
+    return each("ranking_coverage", completions, columns, listwise.ranking_coverage)
+
+
+def exact_label(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
+    """Rank-R1: 1 for the right label in the right form, else 0 (``selection.exact_label``)."""
+    return each("exact_label", completions, columns, selection.exact_label)
+
+
+def exclusion(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
+    """IRanker: 1 for dropping a passage that is not the target (``selection.exclusion``)."""
+    return each("exclusion", completions, columns, selection.exclusion)
+
+
+def listwise_derived(
+    prompts: Sequence[Any], completions: Sequence[Turns], *, top: float = 10.0, **columns: Any
+) -> Rewards:
+    """ERank: scores rewarded by the ranking they make up (``pointwise.listwise_derived``).
+
+    Pools the completions of a query, by ``qid``: the sampler has to put all of a query's candidates into one batch.
+    The teacher's score is ``teacher``, or else ``grade``, or else ``top`` for a positive and 0 for a negative.
+    """
+    batch = rollouts(completions, columns)
+    pools: dict[str, list[int]] = defaultdict(list)
+    for place, rollout in enumerate(batch):
+        pools[rollout.qid].append(place)
+    scored = [Scored(0.0)] * len(batch)
+    for places in pools.values():
+        pool = [batch[place] for place in places]
+        scores = [pointwise.score_of(rollout, top) for rollout in pool]
+        positive = [rollout.gains[0] > 0 for rollout in pool]
+        teacher = [pointwise.target(rollout, top) for rollout in pool]
+        rewards = pointwise.listwise_derived(scores, positive, teacher, top=top)
+        one_sided = float(len(set(positive)) < 2)
+        for place, score, reward in zip(places, scores, rewards, strict=True):
+            scored[place] = Scored(reward, {"format": float(score is not None), "one_sided_pool": one_sided})
+    return settle("listwise_derived", batch, scored, columns)
+
+
+def regression_ranking(
+    prompts: Sequence[Any],
+    completions: Sequence[Turns],
+    *,
+    delta: float = 2.0,
+    top: float = 10.0,
+    top_gain: float = 1.0,
+    valued: bool = False,
+    **columns: Any,
+) -> Rewards:
+    """RARL: values and order in one reward (``rarl.regression_ranking``)."""
+    return each(
+        "regression_ranking",
+        completions,
+        columns,
+        lambda r: rarl.regression_ranking(r, delta=delta, top=top, top_gain=top_gain, valued=valued),
+    )
+
+
+def graded(prompts: Sequence[Any], completions: Sequence[Turns], *, top: float = 10.0, **columns: Any) -> Rewards:
+    """TFRank: the label, and how close the score is (``pointwise.graded``)."""
+    return each("graded", completions, columns, lambda r: pointwise.graded(r, top=top))

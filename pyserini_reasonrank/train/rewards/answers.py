@@ -1,0 +1,96 @@
+"""Stricter than serving: whether an answer is whole and in form, for rewards. The reading itself is parsing.py's.
+
+Serving makes the best of a faulty answer; a reward that did so would teach the fault.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from pyserini_reasonrank.parsing import (
+    CLOSE_ANSWER,
+    CLOSE_THINK,
+    OPEN_ANSWER,
+    OPEN_THINK,
+    identifiers,
+    read_label,
+    split,
+)
+from pyserini_reasonrank.records import Completion, Status
+
+TAGS = (OPEN_THINK, CLOSE_THINK, OPEN_ANSWER, CLOSE_ANSWER)
+_BLOCKS = re.compile(f"{OPEN_THINK}.*?{CLOSE_THINK}\\s*{OPEN_ANSWER}(.*?){CLOSE_ANSWER}", re.DOTALL)
+_GRADED = re.compile(r"\s*(?:(yes|no|true|false)\b)?\s*(?:\(?\s*(\d+(?:\.\d+)?)\s*\)?)?\s*", re.IGNORECASE)
+_VALUED = re.compile(r"\[\s*(\d+)\s*\]\s*\(\s*(\d+(?:\.\d+)?)\s*\)")
+
+
+def formed(text: str) -> bool:
+    """Whether the text holds each of the four tags once, in order, with nothing between thought and answer."""
+    return all(text.count(tag) == 1 for tag in TAGS) and _BLOCKS.search(text) is not None
+
+
+def blocks_alone(text: str) -> bool:
+    """Whether the text is a thought and an answer in their tags and nothing else."""
+    return _BLOCKS.fullmatch(text.strip()) is not None
+
+
+def bad_tags(text: str) -> int:
+    """How many of the four tags do not occur exactly once."""
+    return sum(text.count(tag) != 1 for tag in TAGS)
+
+
+def exact_order(text: str, n: int) -> tuple[int, ...] | None:
+    """The order of all ``n`` positions, if the answer names each exactly once and nothing else."""
+    ids = identifiers(split(text).answer or "")
+    return tuple(i - 1 for i in ids) if sorted(ids) == list(range(1, n + 1)) else None
+
+
+def published_order(text: str, n: int) -> tuple[int, ...] | None:
+    """The order as ReasonRank's published reward reads it; None for a wrong number of ids.
+
+    The hole: it counts ids and distinct ids and does not look at which they are. One above ``n`` is dropped, 0 is
+    the last passage. The first pair of blocks counts, tags may recur.
+    """
+    blocks = _BLOCKS.search(text)
+    ids = identifiers(blocks[1], "digits") if blocks else []
+    if not len(ids) == len(set(ids)) == n:
+        return None
+    order = [i - 1 if i else n - 1 for i in ids if i <= n]
+    return tuple(dict.fromkeys(order[::-1]))[::-1]  # of a passage named twice the later place stands, as in a run
+
+
+def has_blocks(text: str) -> bool:
+    """Whether a thought and an answer stand anywhere in the text: the published form of ReasonRank."""
+    return _BLOCKS.search(text) is not None
+
+
+def exact_label(text: str, n: int, *, tags: bool) -> int | None:
+    """The position named, if the answer is its bracketed label and nothing else, in tags where ``tags``."""
+    if tags and not formed(text):
+        return None
+    position, judgement = read_label(Completion(text), n, tags=tags)
+    return position if judgement.status is Status.OK else None
+
+
+class Graded(NamedTuple):
+    """A pointwise answer: ``yes(3)``, ``yes`` or ``3``. At least one of the two is there."""
+
+    label: bool | None
+    value: float | None
+
+
+def graded(text: str) -> Graded | None:
+    """The label and the number that an answer about one passage gives; None if it is anything else."""
+    found = _GRADED.fullmatch(split(text).answer or "")
+    if found is None or found.lastindex is None:
+        return None
+    label, value = found.groups()
+    return Graded(None if label is None else label.lower() in ("yes", "true"), None if value is None else float(value))
+
+
+def valued_order(text: str) -> tuple[str, dict[int, float]]:
+    """A list with values, ``[2] (9) > [1] (4)``, as the list alone and the value of each position (from 0)."""
+    answer = split(text).answer or ""
+    values = {int(number) - 1: float(value) for number, value in _VALUED.findall(answer)}
+    return _VALUED.sub(lambda found: f"[{found[1]}]", answer), values

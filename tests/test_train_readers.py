@@ -1,0 +1,241 @@
+"""Released training data, read: ReasonRank's records, TFRank's rows, triples and lists of passages."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.train import data as step
+from pyserini_reasonrank.train.asking import Listed
+from pyserini_reasonrank.train.readers import READERS, Released, Task, digest, tfrank_gains
+from pyserini_reasonrank.train.rows import Audit, read_rows
+
+
+def lines(path: Path, records: list[Any]) -> Path:
+    path.write_text("".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in records), encoding="utf-8")
+    return path
+
+
+def read(name: str, path: Path, **where: Any) -> tuple[list[Listed], Audit]:
+    audit = Audit("records")
+    given: dict[str, Any] = {"topics": None, "corpus": None, "source": "made-up", "size": 20, "task": "listwise"}
+    return list(READERS[name](Released(path, **(given | where)), audit)), audit
+
+
+# --- ReasonRank ------------------------------------------------------------------------------------------------------
+
+RECORD = {
+    "dataset": "biology",
+    "qid": "b1",
+    "initial_list": ["x", "y", "z"],
+    "final_list": ["z", "x", "y"],
+    "reasoning": "Okay, [3] says it.",
+    "relevant_docids": ["z"],
+}
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> dict[str, Path]:
+    """ReasonRank's two folders: texts by id, a file for each data set."""
+    folders = {"topics": tmp_path / "id_query", "corpus": tmp_path / "id_doc"}
+    texts = {"topics": {"b1": "why is it so"}, "corpus": {"x": "one", "y": "two", "z": "three"}}
+    for name, folder in folders.items():
+        folder.mkdir()
+        (folder / "biology.json").write_text(json.dumps(texts[name]), encoding="utf-8")
+    return folders
+
+
+def test_reasonrank_s_records(tmp_path: Path, maps: dict[str, Path]) -> None:
+    [listed], audit = read("reasonrank", lines(tmp_path / "all.jsonl", [RECORD]), **maps)
+    assert (listed.query.qid, listed.query.text, listed.source) == ("b1", "why is it so", "biology")
+    assert [(c.docid, c.text) for c in listed.candidates] == [("x", "one"), ("y", "two"), ("z", "three")]
+    assert listed.gains == (0.0, 0.0, 1.0)
+    assert listed.gold == ("z", "x", "y")
+    assert listed.reasoning == "Okay, [3] says it."
+    assert (audit.read, audit.kept) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"qid": "b2"}, "the query has no text"),
+        ({"initial_list": ["x", "y", "w"], "final_list": ["w", "x", "y"]}, "a passage has no text"),
+        ({"final_list": ["z", "x"]}, "the final list has other passages"),
+        ({"final_list": ["z", "x", "x"]}, "the final list has other passages"),
+        ({"relevant_docids": ["z", "w"]}, "a relevant passage is not in the list"),
+        ({"relevant_docids": None}, "no record of ReasonRank's"),
+        (
+            {"initial_list": ["x", "y", "x2"], "final_list": ["x2", "x", "y"], "relevant_docids": ["x2"]},
+            "the same text",
+        ),
+    ],
+)
+def test_records_that_can_t_be_used_are_named(
+    changes: Mapping[str, Any], fault: str, tmp_path: Path, maps: dict[str, Path]
+) -> None:
+    path = maps["corpus"] / "biology.json"
+    path.write_text(json.dumps({"x": "one", "y": "two", "z": "three", "x2": " one\n"}), encoding="utf-8")
+    found, audit = read("reasonrank", lines(tmp_path / "all.jsonl", [RECORD, RECORD | changes, "no JSON"]), **maps)
+    assert len(found) == 1
+    assert audit.kept == 1
+    assert "line 2" in str(audit)
+    assert fault in str(audit)
+    assert "no JSON record" in str(audit)
+
+
+def test_a_data_set_without_texts_is_an_error(tmp_path: Path, maps: dict[str, Path]) -> None:
+    path = lines(tmp_path / "all.jsonl", [RECORD | {"dataset": "chemistry"}])
+    with pytest.raises(UsageError, match=r"chemistry\.json does not exist"):
+        read("reasonrank", path, **maps)
+
+
+def test_a_thought_keeps_the_order_that_it_numbers(tmp_path: Path, tokenizer_file: Path) -> None:
+    docids = [f"d{i}" for i in range(8)]
+    corpus = lines(tmp_path / "corpus.jsonl", [{"id": docid, "contents": f"text {docid}"} for docid in docids])
+    record = RECORD | {
+        "initial_list": docids,
+        "final_list": ["d2", *docids[:2], *docids[3:]],
+        "relevant_docids": ["d2"],
+    }
+    bare = record | {"reasoning": None}
+    records = [entry | {"qid": f"s{i}", "query": f"question {i}"} for i, entry in enumerate([record] * 3 + [bare] * 3)]
+    config = step.Config(
+        reranker="reasonrank",
+        model=str(tokenizer_file.parent),
+        rerank={"max_model_len": 16384},
+        format="reasonrank",
+        path=lines(tmp_path / "all.jsonl", records),
+        corpus=corpus,
+        output=tmp_path / "rows.jsonl",
+    )
+    step.run(config)
+    rows, _ = read_rows(config.output)
+    assert [row.docids for row in rows[:3]] == [tuple(docids)] * 3
+    assert rows[0].demonstration.startswith("<think>Okay, [3] says it.</think>\n<answer>[3] > [1] > [2] > [4]")
+    assert len({row.docids for row in rows[3:]}) == 3
+    for row in rows:
+        assert row.gold is not None
+        assert f"<answer>[{row.docids.index('d2') + 1}] > [{row.docids.index('d0') + 1}]" in row.demonstration
+
+
+# --- TFRank ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "n", "task", "gains", "graded"),
+    [
+        ("[1] > [3] > [2] = [4]", 4, "listwise", (2, 0, 1, 0), False),
+        ("[2](4) = [1](4) > [3](0)", 3, "listwise", (4, 4, 0), True),
+        ("[1] < [2]", 2, "pairwise", (0, 1), False),
+        ("[2](0) < [1](3)", 2, "pairwise", (3, 0), True),
+        ("yes(2)", 1, "pointwise", (2,), True),
+        ("no(1)", 1, "pointwise", (1,), True),
+        ("no", 1, "pointwise", (0,), False),
+        ("yes", 1, "pointwise", (1,), False),
+        ("[1] > [2]", 3, "listwise", None, False),
+        ("[1] > [2] > [2]", 3, "listwise", None, False),
+        ("[1] > [2] or so", 2, "listwise", None, False),
+        ("maybe", 1, "pointwise", None, False),
+    ],
+)
+def test_tfrank_s_answers(answer: str, n: int, task: Task, gains: tuple[float, ...] | None, graded: bool) -> None:
+    assert tfrank_gains(answer, n, task) == (gains, graded)
+
+
+def test_the_forms_of_one_question_come_out_as_one(tmp_path: Path) -> None:
+    bare = {"task": "listwise", "query": "q", "passages": ["a", "b", "c"], "reasoning": "", "answer": "[2] > [1] = [3]"}
+    forms = [
+        bare,
+        bare | {"reasoning": "So."},
+        bare | {"answer": "[2](4) > [1](1) = [3](1)"},
+        bare | {"task": "pairwise"},
+    ]
+    [listed], audit = read("tfrank", lines(tmp_path / "rows.jsonl", forms))
+    assert listed.gains == (1.0, 4.0, 1.0)
+    assert listed.reasoning == "So."
+    assert (audit.read, audit.kept) == (4, 3)
+    assert "of another task" in str(audit)
+
+
+@pytest.mark.parametrize(("task", "reranker", "least"), [("listwise", "reasonrank", 150), ("pointwise", "erank", 300)])
+def test_tfrank_s_release(
+    task: Task, reranker: str, least: int, data: Path, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    config = step.Config(
+        reranker=reranker,
+        model=str(tokenizer_file.parent),
+        rerank={"max_model_len": 65536},
+        format="tfrank",
+        task=task,
+        path=data / "training" / "tfrank_normalised.jsonl.gz",
+        output=tmp_path / "rows.jsonl",
+        dev=0.1,
+    )
+    step.run(config)
+    rows, audit = read_rows(config.output)
+    assert audit.read == audit.kept > least
+    thoughts = [row for row in rows if len(row.demonstration) > 400]
+    assert len(thoughts) > 50
+    assert all(row.demonstration.count("</think>") == 1 for row in rows)
+
+
+# --- triples and lists -----------------------------------------------------------------------------------------------
+
+
+def test_triples_of_texts_are_put_together_by_query(tmp_path: Path) -> None:
+    path = lines(tmp_path / "triples.tsv", ["q one\tgood\tbad", "q two\tyes\tno", "q one\tgood\tworse", "q one\tgood"])
+    found, audit = read("triples", path)
+    assert [(listed.query.text, [c.text for c in listed.candidates], listed.gains) for listed in found] == [
+        ("q one", ["good", "bad", "worse"], (1.0, 0.0, 0.0)),
+        ("q two", ["yes", "no"], (1.0, 0.0)),
+    ]
+    assert found[0].candidates[0].docid == digest("good")
+    assert "1 left out, neither a triple nor a list" in str(audit)
+
+
+def test_triples_of_ids(tmp_path: Path) -> None:
+    topics = lines(tmp_path / "topics.tsv", ["1\twhat is it"])
+    corpus = lines(tmp_path / "corpus.jsonl", [{"id": "a", "contents": "good"}, {"id": "b", "contents": "bad"}])
+    path = tmp_path / "triples.tsv.gz"
+    path.write_bytes(gzip.compress(b"1\ta\tb\n1\tb\ta\n2\ta\tb\n1\ta\tc\n"))
+    [listed], audit = read("triples", path, topics=topics, corpus=corpus)
+    assert (listed.query.qid, listed.query.text) == ("1", "what is it")
+    assert {c.docid: gain for c, gain in zip(listed.candidates, listed.gains, strict=True)} == {"a": 1.0, "b": 1.0}
+    assert audit.kept == 2
+
+
+def test_lists_with_scores_and_docids(tmp_path: Path) -> None:
+    flag = {"query": "q", "pos": ["good"], "neg": ["bad", "worse"], "pos_scores": [0.9], "neg_scores": [0.2, 0.1]}
+    tevatron = {
+        "query_id": "7",
+        "query": "r",
+        "positive_passages": [{"docid": "p", "title": "T", "text": "good"}],
+        "negative_passages": [{"docid": "n", "text": "bad"}],
+    }
+    [one, other], audit = read("triples", lines(tmp_path / "lists.jsonl", [flag, tevatron, {"pos": []}]), size=2)
+    assert one.teacher == (0.9, 0.2)
+    assert [(c.docid, c.text) for c in other.candidates] == [("p", "T. good"), ("n", "bad")]
+    assert (other.query.qid, other.teacher, audit.kept) == ("7", None, 2)
+
+
+@pytest.mark.parametrize("name", ["flagembedding_msmarco10.jsonl", "scifact_train_pos_neg.jsonl.gz"])
+def test_real_lists(name: str, data: Path) -> None:
+    found, audit = read("triples", data / "training" / name, size=10)
+    assert len(found) == audit.kept == audit.read >= 10
+    for listed in found:
+        assert 2 <= len(listed.candidates) <= 10
+        assert max(listed.gains) == 1.0
+        assert min(listed.gains) == 0.0
+
+
+def test_real_records_in_reasonrank_s_form(data: Path) -> None:
+    path = data / "training" / "scifact_train_reasonrank_style.jsonl.gz"
+    found, audit = read("reasonrank", path, corpus=data / "beir-scifact" / "corpus.jsonl")
+    assert len(found) == audit.kept == audit.read == 809
+    assert all(listed.gold is not None and max(listed.gains) == 1.0 for listed in found)
