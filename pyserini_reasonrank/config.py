@@ -79,7 +79,10 @@ class Settings(BaseModel):
     ] = {}
     arms: Annotated[
         dict[str, Settings],
-        Field(description="arms.NAME.reranker names a reranker, arms.NAME.KEY sets it; other keys set all arms"),
+        Field(
+            description="arms.NAME.reranker names a reranker, arms.NAME.KEY sets it; other keys set all arms; "
+            "arms.NAME none drops it"
+        ),
     ] = {}
     fuse: Annotated[Fusion, Field(description="of the reranked head with the first stage's scores")] = Fusion()
     depth: Annotated[int, Field(ge=1, description="candidates to rerank; the others stay below")] = 100
@@ -168,6 +171,7 @@ _OF_EVERY_ARM = frozenset({
 _OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
 _OF_THE_RUN = frozenset({"fuse", "tag", "max_bad", "docid_blanks", "corpus", "journal"})
 _DEPTH = Settings.model_fields["depth"].default
+_DROPPED = "none"  # what an arm of a reranker's YAML is set to that is not wanted
 
 
 def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
@@ -176,7 +180,7 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence
     _check_names(asked, where)
     if own_to_one := sorted(_OF_ONE_RERANKER & asked.keys()):
         raise UsageError(f"{where}.{own_to_one[0]} is set for each arm: say {where}.arms.NAME.{own_to_one[0]}")
-    for arm in asked.get("arms", {}):
+    for arm in (name for name, arm in asked.get("arms", {}).items() if arm != _DROPPED):
         tree = Tree()
         for layer in (own, given):
             shared = {key: value for key, value in layer.items() if key in _OF_EVERY_ARM}
@@ -203,7 +207,7 @@ def _check_names(tree: Tree, where: str) -> None:
             raise UsageError(f"{where}.{key} has keys of its own: say {where}.{key}.{leaf} {tree[key]}")
     arms = tree.get("arms", {})
     for name, arm in arms.items() if isinstance(arms, dict) else [("NAME", arms)]:
-        if not isinstance(arm, dict):
+        if not isinstance(arm, dict) and arm != _DROPPED:
             raise UsageError(f"{where}.arms.{name} has keys of its own: say {where}.arms.{name}.reranker {arm}")
     sampling = tree.get("sampling", {})
     for name in sampling if isinstance(sampling, dict) else ():

@@ -27,24 +27,30 @@ class Fusion(BaseModel):
     def order(self, ranked: Ranked, first_stage: Sequence[float]) -> tuple[int, ...]:
         """Positions by fused score, best first; ties in the LLM's order.
 
-        ``first_stage`` holds the first stage's score of every position. The LLM's own scores count where it gave one
-        to every candidate (pointwise judges), else its ranks do.
+        ``first_stage`` holds the first stage's score of every position. The LLM's own scores count where it scored
+        candidates one by one, else its ranks do.
         """
         if self.method == "none":
             return ranked.order
-        n = len(ranked.order)
         if self.method == "rrf":
-            first_order = sorted(range(n), key=lambda i: -first_stage[i])
+            first_order = sorted(range(len(first_stage)), key=lambda i: -first_stage[i])
             weights = (self.weight, 1 - self.weight)
             return tuple(rrf([ranked.order, first_order], ranked.order, k=self.k, weights=weights))
-        rank = {position: r for r, position in enumerate(ranked.order, 1)}
-        scores = [ranked.scores.get(i) for i in range(n)]
-        known = [score for score in scores if score is not None]
         normalised = _min_max if self.method == "min-max" else _z_score
-        llm = normalised(known if len(known) == n else [float(-rank[i]) for i in range(n)])
-        first = normalised(first_stage)
+        llm, first = normalised(_scores(ranked)), normalised(first_stage)
         fused = [self.weight * a + (1 - self.weight) * b for a, b in zip(llm, first, strict=True)]
         return tuple(sorted(ranked.order, key=lambda position: -fused[position]))
+
+
+def _scores(ranked: Ranked) -> list[float]:
+    """The LLM's score of every position. One it did not score counts as the one ranked above it, or at the top below it."""
+    if not ranked.scores:
+        return [-float(rank) for _, rank in sorted(zip(ranked.order, range(len(ranked.order)), strict=True))]
+    score = next(ranked.scores[position] for position in ranked.order if position in ranked.scores)
+    found = dict[int, float]()
+    for position in ranked.order:
+        score = found[position] = ranked.scores.get(position, score)
+    return [found[i] for i in range(len(found))]
 
 
 def _min_max(scores: Sequence[float]) -> list[float]:

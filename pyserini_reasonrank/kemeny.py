@@ -2,7 +2,7 @@
 
 Exact where no more than 8 candidates beat one another in a circle: wherever a majority puts one group of candidates
 before another, so does an optimum, and within a group of 8 all orders are weighed. A larger circle starts from Borda and
-is improved by moving single candidates, and by putting every 8 neighbours in their best order, until neither helps.
+is improved by moving single candidates until no move helps.
 """
 
 from __future__ import annotations
@@ -85,16 +85,9 @@ def _best(against: Votes, group: Sequence[int]) -> list[int]:
 
 
 def _improved(against: Votes, order: list[int]) -> list[int]:
-    """``order`` after all moves and turns of neighbours that lessen the votes against it."""
-    improving = True
-    while improving:
-        improving = sum(_move(against, order, candidate) for candidate in tuple(order)) > 0
-        for first in range(len(order) - EXACT + 1):
-            window = order[first : first + EXACT]
-            best = _best(against, window)
-            if _cost(against, best) < _cost(against, window):
-                order[first : first + EXACT] = best
-                improving = True
+    """``order`` after one move after another that lessens the votes against it, until none does."""
+    while sum(_move(against, order, candidate) for candidate in tuple(order)):
+        pass
     return order
 
 
@@ -105,12 +98,8 @@ def _move(against: Votes, order: list[int], candidate: int) -> bool:
     for step, end in ((-1, -1), (1, len(order))):
         change = 0
         for i in range(here + step, end, step):
-            change += step * votes[order[i]]
+            change -= step * votes[order[i]]
             if change < least:
                 least, to = change, i
     order.insert(to, order.pop(here))
     return least < 0
-
-
-def _cost(against: Votes, order: Sequence[int]) -> int:
-    return sum(against[a][b] for i, a in enumerate(order) for b in order[i + 1 :])

@@ -254,7 +254,22 @@ def _several(settings: Settings, warnings: list[str], where: str, engines: dict[
     options, written = dict(chosen), {"name": name, **chosen.model_dump(mode="json")}
     warnings += kind.check(settings.arms.keys(), where, **options)
     arms = {arm: _plan(of_arm, warnings, f"{where}.arms.{arm}", engines) for arm, of_arm in settings.arms.items()}
+    if kind.repeated and not _differs(arms[kind.repeated], options["shuffle"] > 1):
+        raise UsageError(
+            f"{where}.arms.{kind.repeated} would rank the same way every time: it needs a temperature, or more than one "
+            f"passage in a question and {where}.combine.shuffle above 1"
+        )
     return Several(settings.model_copy(update={"combine": written}), kind, options, arms, warnings)
+
+
+def _differs(arm: Plan, shuffled: bool) -> bool:
+    """Whether ranking the same candidates again can bring another order."""
+    costs = arm.cost(arm.settings.depth).parts
+    return any(
+        part.settings.sampling.temperature > 0
+        or ((shuffled or part.judge.options.shuffle) and name in costs and costs[name].widest > 1)
+        for name, part in arm.parts.items()
+    )
 
 
 def _shared(settings: Settings, engines: dict[str, Engine[Any]]) -> Engine[Any]:

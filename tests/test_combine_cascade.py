@@ -316,6 +316,13 @@ def test_an_arm_reaches_as_deep_as_the_whole_unless_told() -> None:
     assert {arm.depth for arm in nested.arms.values()} == {200}
 
 
+def test_an_arm_can_be_dropped() -> None:
+    words = ["--rerank.engine.name", "oracle", "--rerank.arms.top", "none"]
+    assert list(config.load("route", config.lift(words)[1])[0].arms) == ["listwise"]
+    with pytest.raises(UsageError, match="the cascade combination needs an arm small"):
+        plan(*config.load("coranking", {**ORACLE, "arms": {"small": "none"}}))
+
+
 def test_another_reranker_for_an_arm_brings_its_own_settings() -> None:
     made = arms("--rerank.arms.large.reranker", "rank1", "--rerank.arms.large.passage_tokens", "77")["large"]
     assert made.strategy == {"name": "pointwise"}

@@ -22,7 +22,8 @@ class Kind:
     """A combination and the arms it names: those it needs, and those it may have. ``may=None``: any.
 
     ``check(arms, where, **options)`` raises UsageError for settings that do not go with the names of the arms, and
-    returns warnings; ``where`` is the flag above them. ``one_arm``: each query asks but one of the arms.
+    returns warnings; ``where`` is the flag above them. ``one_arm``: each query asks but one of the arms. ``repeated``: the
+    arm that ranks the same candidates several times, and should differ.
     """
 
     function: Combination
@@ -30,12 +31,13 @@ class Kind:
     may: frozenset[str] | None = frozenset()
     check: Callable[..., Sequence[str]] = lambda arms, where, **options: ()
     one_arm: bool = False
+    repeated: str | None = None
 
 
 COMBINATIONS: dict[str, Kind] = {
     "cascade": Kind(cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check),
-    "aggregate": Kind(aggregate.aggregate, frozenset({"ranker"})),
-    "aor": Kind(aor.aor, frozenset({"ranker", "critic"}), check=aor.check),
+    "aggregate": Kind(aggregate.aggregate, frozenset({"ranker"}), repeated="ranker"),
+    "aor": Kind(aor.aor, frozenset({"ranker", "critic"}), check=aor.check, repeated="ranker"),
     "route": Kind(route.route, may=None, check=route.check, one_arm=True),
 }
 """The combinations by name, ``--rerank.combine.name``."""

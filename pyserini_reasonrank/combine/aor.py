@@ -37,7 +37,7 @@ async def aor(
     rounds: Annotated[int, Field(ge=1, description="comparisons of the buckets, with one ranking of each")] = 3,
     margin: Annotated[float, Field(ge=0, description="lead in points that settles it")] = 2,
     shuffle: Shuffle = 20,
-    seed: Annotated[int, Field(description="of the order in which buckets and samples are shown")] = 929,
+    seed: Annotated[int, Field(description="of these orders")] = 929,
 ) -> Ranked:  # fmt: skip
     """The Borda order of the rankings by the arm ``ranker`` whose bucket the arm ``critic`` finds the best.
 
@@ -66,7 +66,7 @@ async def aor(
         await asyncio.gather(*(critic.grade(b, since) for b in buckets))
         best = await critic.compare(buckets)
         first, second, *_ = *(b.score or 0.0 for b in best), 0.0, 0.0
-        lead = round(first - second, 6)
+        lead = round(first - second, 4)
         settled = len(best) == 1 or (len(best) > 1 and lead >= margin)
     voters = best[0].voters if best else []
     return outcome(
@@ -76,7 +76,7 @@ async def aor(
         buckets=[_told(b) for b in buckets],
         settled=settled,
         lead=lead,
-        confidence=lead / 10,
+        confidence=round(lead / 10, 4),
         unreadable=critic.unreadable,
     )
 
@@ -92,5 +92,5 @@ def _told(bucket: Bucket) -> dict[str, Any]:
     return {
         "samples": [chain.sample.number for chain in bucket.chains],
         "grades": [chain.grade for chain in bucket.chains],
-        "score": bucket.score,
+        "score": None if bucket.score is None else round(bucket.score, 4),
     }

@@ -47,6 +47,7 @@ class Critic:
     def __init__(self, arm: Arm, *, enough: float, rounds: int) -> None:
         self._arm, self._enough, self._rounds = arm, enough, rounds
         self.unreadable = 0
+        self._compared: dict[tuple[Chain, ...], list[float | None]] = {}
 
     async def grade(self, bucket: Bucket, since: int) -> None:
         """Grade the samples of ``bucket`` from number ``since`` on, beside its best and its worst of before."""
@@ -73,12 +74,12 @@ class Critic:
             inside[0].score = _mean([chain.grade for chain in inside[0].voters])
             return inside
         size, turns = len(inside), range(self._rounds if inside else 0)
-        read = [tuple(_voter(inside[(turn + i) % size], turn) for i in range(size)) for turn in turns]
-        asked = list(dict.fromkeys(read))  # what was asked already would be answered from the journal
-        found = await asyncio.gather(*map(self._ask, asked))
-        of = [pair for chains, grades in zip(asked, found, strict=True) for pair in zip(chains, grades, strict=True)]
+        read = dict.fromkeys(tuple(_voter(inside[(turn + i) % size], turn) for i in range(size)) for turn in turns)
+        new = [chains for chains in read if chains not in self._compared]
+        self._compared |= zip(new, await asyncio.gather(*map(self._ask, new)), strict=True)
+        found = [pair for chains in read for pair in zip(chains, self._compared[chains], strict=True)]
         for bucket in inside:
-            bucket.score = _mean([grade for chain, grade in of if chain in bucket.voters])
+            bucket.score = _mean([grade for chain, grade in found if chain in bucket.voters])
         return sorted(inside, key=lambda bucket: (-(bucket.score or 0.0), -len(bucket.chains)))
 
     async def _ask(self, chains: Sequence[Chain], beside: Sequence[Chain] = ()) -> list[float | None]:

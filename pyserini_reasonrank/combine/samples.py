@@ -61,7 +61,12 @@ def outcome(samples: Sequence[Sample], order: Sequence[int], reasoning: str, **n
     statuses: Counter[Status] = Counter()
     for sample in samples:
         statuses.update(sample.ranked.statuses)
-    counted = {"samples": len(samples), "decided": len(votes), "agreement": agreement(votes)}
+    agreed = agreement(votes)
+    counted = {
+        "samples": len(samples),
+        "decided": len(votes),
+        "agreement": None if agreed is None else round(agreed, 4),
+    }
     return Ranked(
         tuple(order),
         statuses,

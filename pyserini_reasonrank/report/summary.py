@@ -47,7 +47,8 @@ def _by_part(outcome: Outcome) -> list[str]:
     """Of a combination, how often each reranker ranked, and what it was asked for a query."""
     if len(outcome.tallies) == 1:
         return []
+    width = max(8, *(len(name) + 1 for name in outcome.tallies))
     return [
-        f"  {name:<8}{tally.rankings} rankings, {tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
+        f"  {name:<{width}}{tally.rankings} rankings, {tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
         for name, tally in outcome.tallies.items()
     ]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +17,16 @@ from pyserini_reasonrank import config
 from pyserini_reasonrank.planning import plan
 
 NAMES = [name for name in config.rerankers() if not name.endswith(("-recommendation", "-routing"))]
-SHORT = {"passage_tokens": 16, "judge": {"repair": "none"}, "sampling": {"max_tokens": 12}}
+SHORT: dict[str, Any] = {"passage_tokens": 12, "sampling": {"max_tokens": 8}}
+
+
+def short(name: str) -> dict[str, Any]:
+    """Settings under which a model of 135 M parameters is done soon: short passages and answers, nothing repaired."""
+    given = config.reranker(name)
+    judge = {"repair": "none"} | ({"think": False} if given.get("judge", {}).get("kind") == "bisection" else {})
+    arms = {arm: {"judge": {"repair": "none"}} for arm in given.get("arms", {})}
+    return SHORT | ({"arms": arms} if arms else {"judge": judge})
+
 
 Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path]]
 
@@ -30,15 +40,15 @@ def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory)
     assert made.returncode == 0, made.stderr
     topics = folder / "topics.tsv"
     topics.write_text("".join((collection / "topics.tsv").read_text().splitlines(keepends=True)[:5]))
-    (folder / "short.yaml").write_text(yaml.safe_dump(SHORT))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def search(name: str) -> tuple[subprocess.CompletedProcess[str], Path]:
-        run = folder / f"{name}.txt"
+        run, settings = folder / f"{name}.txt", folder / f"{name}.yaml"
+        settings.write_text(yaml.safe_dump(short(name)))
         words = [
             *(sys.executable, "-m", "pyserini.search", "--index", folder / "index", "--topics", topics, "--bm25"),
             *("--hits", 20, "--output", run, "--rerank", name, "--rerank.depth", 10),
-            *("--rerank.model", "smollm2-135m", "--rerank.config", folder / "short.yaml"),
+            *("--rerank.model", "smollm2-135m", "--rerank.config", settings),
         ]
         done = subprocess.run(
             list(map(str, words)), capture_output=True, text=True, timeout=900, check=False, env=environment
