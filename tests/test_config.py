@@ -279,6 +279,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "judge best": WRITTEN,
     "judge worst": WRITTEN | {"drop": 2, "match": "name"},
     "judge grades": WRITTEN,
+    "judge likelihood": SHUFFLED,
     "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
     "strategy full": {},
     "strategy pivot": {"window_size": 6, "k": 2, "rounds": 3},

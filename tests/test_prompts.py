@@ -88,7 +88,7 @@ def test_our_prompts_show_query_and_passages_and_are_for_a_known_judge(name: str
     assert [text.count(passage) for passage in passages] == [1] * len(passages)
     assert "{{" not in text.replace("THE {{ query }}", "")
     assert "{{" not in template.reminder
-    assert prompt.messages[-1].role == "user"
+    assert prompt.messages[-1].role == ("assistant" if template.contract == "likelihood" else "user")
 
 
 @pytest.mark.parametrize("name", LISTWISE)
