@@ -192,9 +192,9 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence
         if (base := tree.pop("reranker", None)) is None:
             raise UsageError(f"{of_arm}.reranker is not given: it names the reranker, e.g. reasonrank")
         tree.setdefault("depth", reranker(str(base)).get("depth", asked.get("depth", _DEPTH)))
-        arms[arm], more = _load(str(base), tree, of_arm, data)
-        if of_all := sorted(_OF_THE_RUN & arms[arm].model_fields_set):
+        if of_all := sorted(_OF_THE_RUN & tree.keys()):
             raise UsageError(f"{of_arm}.{of_all[0]} can't be set for one arm: it is of the whole run")
+        arms[arm], more = _load(str(base), tree, of_arm, data)
         warnings += [warning for warning in more if warning not in warnings]
     settings = validated(Settings, {k: v for k, v in asked.items() if k != "arms"} | {"name": name}, where)
     return settings.model_copy(update={"arms": arms}), warnings

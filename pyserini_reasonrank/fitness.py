@@ -180,7 +180,7 @@ def _specials(tokenizer: Json) -> dict[str, str]:
 
 
 def _check_adapter(model: Model) -> list[str]:
-    if model.adapter is None:
+    if model.adapter is None or (model.name in known_models() and known_models()[model.name].base == "embedded"):
         return []
     try:
         file = model_file(model.adapter, "adapter_config.json")

@@ -42,9 +42,9 @@ class Known(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     about: str
-    source: Annotated[str, Field(description="hub id, or 'embedded'")]
+    source: Annotated[str, Field(description="hub id, 'embedded', or adapters/NAME of this package")]
     revision: str | None = None
-    base: Annotated[str | None, Field(description="for an adapter: the model it sits on")] = None
+    base: Annotated[str | None, Field(description="for an adapter: the model it sits on, or 'embedded'")] = None
     licence: str = ""
     parameters: Annotated[float, Field(description="billions, of an adapter those of its base")]
     context: int | None = None
@@ -76,10 +76,12 @@ def choose(checkpoint: str | None) -> str:
     from pyserini_reasonrank.memory import accelerators
 
     known = known_models().get(checkpoint or "")
-    if known is None:
+    if known is None or checkpoint is None:
         return EMBEDDED
+    if known.base == "embedded":
+        return checkpoint
     needed = known.parameters * 1e9 * 2 * 1.25  # bf16 weights, and a quarter again for the cache
-    return checkpoint if checkpoint and sum(device.free for device in accelerators()) >= needed else EMBEDDED
+    return checkpoint if sum(device.free for device in accelerators()) >= needed else EMBEDDED
 
 
 def resolve(name: str, *, revision: str | None, adapter: str | None, context: int | None) -> Model:
@@ -94,12 +96,17 @@ def resolve(name: str, *, revision: str | None, adapter: str | None, context: in
         if "/" not in name or name.startswith(("/", ".", "~")):
             raise UsageError(f"there is no model {name!r}: no folder, no hub id{nearest(name, known_models())}")
         return Model(name, name, revision, adapter, context)
+    source = known.source
     if known.base is not None:
-        source, adapter = known.base, adapter or known.source
-    elif known.source == "embedded":
+        source, adapter = known.base, adapter or _shipped(known.source)
+    if source == "embedded":
         from pyserini_reasonrank.embedded import ensure_embedded
 
         source = str(ensure_embedded(None, progress=True))
-    else:
-        source = known.source
     return Model(name, source, revision or known.revision, adapter, context or known.context, known.chat_template_args)
+
+
+def _shipped(source: str) -> str:
+    """An adapter that comes with the package as its folder; a hub id as it is."""
+    folder = Path(__file__).parent / source
+    return str(folder) if folder.is_dir() else source

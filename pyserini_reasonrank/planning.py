@@ -265,7 +265,7 @@ def _several(settings: Settings, warnings: list[str], where: str, engines: dict[
 def _differs(arm: Plan, shuffled: bool) -> bool:
     """Whether ranking the same candidates again can bring another order."""
     costs = arm.cost(arm.settings.depth).parts
-    return any(
+    return arm.settings.depth == 1 or any(
         part.settings.sampling.temperature > 0
         or ((shuffled or part.judge.options.shuffle) and name in costs and costs[name].widest > 1)
         for name, part in arm.parts.items()

@@ -237,7 +237,18 @@ GENERAL: list[tuple[str, str, Any]] = [
 
 
 def test_the_list_of_general_flags_is_whole() -> None:
-    trees = {"name", "about", "judge", "strategy", "engine", "sampling", "chat_template_args", "combine", "arms", "fuse"}
+    trees = {
+        "name",
+        "about",
+        "judge",
+        "strategy",
+        "engine",
+        "sampling",
+        "chat_template_args",
+        "combine",
+        "arms",
+        "fuse",
+    }
     assert {name for name, _, _ in GENERAL} == set(config.Settings.model_fields) - trees
 
 

@@ -51,7 +51,13 @@ def test_an_entry_is_whole(name: str) -> None:
     assert known.parameters > 0
     assert known.context is not None
     assert known.source == "embedded" or known.source.count("/") == 1
-    if known.base is not None:
+    if known.base == "embedded":
+        shipped = resolve(name, revision=None, adapter=None, context=None).adapter
+        assert shipped is not None
+        assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= {
+            p.name for p in Path(shipped).iterdir()
+        }
+    elif known.base is not None:
         model = resolve(name, revision=None, adapter=None, context=None)
         assert (model.source, model.adapter) == (known.base, known.source)
 

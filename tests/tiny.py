@@ -20,12 +20,15 @@ BEST = Template.parse(
         "about": "Name the best.",
         "contract": "best",
         "messages": [
-            {"role": "user", "content": "{{ query }}:{% for number, passage in numbered %} [{{ number }}] {{ passage }}{% endfor %}"}
+            {
+                "role": "user",
+                "content": "{{ query }}:{% for number, passage in numbered %} [{{ number }}] {{ passage }}{% endfor %}",
+            }
         ],
         "reminder": "A label.",
     },
 )
-WORDS = "apple bear cloud drum eagle flute grape house igloo gem".split()
+WORDS = ["apple", "bear", "cloud", "drum", "eagle", "flute", "grape", "house", "igloo", "gem"]
 
 
 def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0) -> Path:
@@ -35,7 +38,19 @@ def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     specials = ["<|im_start|>", "<|im_end|>", "<|pad|>", "<unk>"]
-    pieces = [*"[]>:.,\n", " ", *"0123456789", "user", "assistant", "system", "<think>", "</think>", "<answer>", "</answer>", *WORDS]
+    pieces = [
+        *"[]>:.,\n",
+        " ",
+        *"0123456789",
+        "user",
+        "assistant",
+        "system",
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        *WORDS,
+    ]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*specials, *pieces])}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"</?(?:think|answer)>|[a-z]+|\s|\d|[^\sa-z\d]"), "isolated")
     tokenizer.decoder = decoders.Fuse()

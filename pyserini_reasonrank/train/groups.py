@@ -1,0 +1,91 @@
+"""TRL's GRPOTrainer with what ranking needs: served prompts, whole queries in a batch, groups without contrast dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from pyserini_reasonrank.train.mutations import Mutations
+from pyserini_reasonrank.train.samplers import PromptSampler
+
+SAME = 1e-6  # rewards of a group closer than this are equal
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """``per_query``: rows of a query that must share a batch. ``drop_equal``: groups of equal rewards take no part in
+    the loss, their KL term included; without it TRL gives them no advantage and keeps the KL term."""
+
+    per_query: int | None = None
+    drop_equal: bool = True
+    mutations: Mutations | None = None
+
+
+class RankingTrainer(GRPOTrainer):  # type: ignore[misc]
+    """Prompts are texts, chat template and prefill in them already."""
+
+    def __init__(self, *args: Any, grouping: Grouping, **kwargs: Any) -> None:
+        self.grouping = grouping
+        self._rows: list[dict[str, Any]] = []
+        self._equal = torch.zeros(0, dtype=torch.bool)
+        super().__init__(*args, **kwargs)
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimiser steps between two generations: a checkpoint in between could not be gone on from exactly."""
+        substeps: int = self.args.steps_per_generation * self.num_iterations
+        accumulated: int = self.args.gradient_accumulation_steps
+        return max(substeps // accumulated, 1)
+
+    def _get_train_sampler(self, dataset: Any = None) -> PromptSampler:
+        data = self.train_dataset if dataset is None else dataset
+        return PromptSampler(
+            data["qid"],
+            [max(gains) > 0 for gains in data["gains"]],
+            prompts=self.args.generation_batch_size // self.num_generations,
+            generations=self.num_generations,
+            repeats=self.num_iterations * self.args.steps_per_generation,
+            per_query=self.grouping.per_query,
+            shuffle=self.shuffle_dataset,
+            seed=self.args.seed,
+        )
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        ids = self.processing_class(text=prompts, add_special_tokens=False)["input_ids"]
+        return ids, None, {}
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._rows = inputs
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.model.training and self.grouping.drop_equal:
+            batch["completion_mask"] = batch["completion_mask"] * (~self._equal).unsqueeze(1)
+            batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        return batch
+
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        found = super()._generate(prompts)
+        mutations = self.grouping.mutations
+        if mutations is None or not self.model.training:
+            return tuple(found)
+        return mutations.applied(self, self._rows, tuple(found))
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        generations = self.num_generations if self.model.training else self.num_generations_eval
+        total = self.totals(rewards).view(-1, generations)
+        spread = total.nan_to_num(-torch.inf).amax(1) - total.nan_to_num(torch.inf).amin(1)
+        equal = ~(spread > SAME)  # a group without any reward has no contrast either
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics["groups/equal"].append(equal.float().mean().item())
+        here = slice(self.accelerator.process_index * len(prompts), (self.accelerator.process_index + 1) * len(prompts))
+        self._equal = equal.repeat_interleave(generations)[here]
+        return rewards
+
+    def totals(self, rewards: Tensor) -> Tensor:
+        """The weighted sum of each completion's rewards; NaN where no function gave one."""
+        total = (rewards * self.reward_weights.to(rewards.device)).nansum(1)
+        return total.masked_fill(rewards.isnan().all(1), torch.nan)

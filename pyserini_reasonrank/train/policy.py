@@ -1,0 +1,126 @@
+"""The policy: tokenizer, model and adapter of what is trained, loaded once for every trainer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pyserini_reasonrank.engines._chat import Chat
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import Model, resolve
+from pyserini_reasonrank.suggest import nearest
+from pyserini_reasonrank.train.settings import Lora, PolicySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A loaded policy. ``model`` has the starting adapter in it; ``peft_config`` is the adapter to add, if any."""
+
+    name: str
+    base: str
+    model: Any
+    tokenizer: Any
+    chat: Chat
+    context: int
+    peft_config: Any | None
+
+
+def load(settings: PolicySettings) -> Policy:
+    """Load tokenizer and weights. UsageError if the model can't be had or has no chat template.
+
+    From then on nothing of this process is reported to the hub, as TRL's trainers would.
+    """
+    from huggingface_hub import constants
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    found = _found(settings)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(found.source, revision=found.revision)
+        arguments = {"dtype": "float32", **settings.model_args}
+        model: Any = AutoModelForCausalLM.from_pretrained(found.source, revision=found.revision, **arguments)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise UsageError(
+            f"{settings.model} can't be loaded for training: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if tokenizer.chat_template is None:
+        raise UsageError(f"the tokenizer of {settings.model} has no chat template: name an instruction-tuned model")
+    if found.adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, found.adapter, is_trainable=settings.lora is None)
+        model = model if settings.lora is None else model.merge_and_unload()
+    longest = model.config.get_text_config().max_position_embeddings
+    return Policy(
+        settings.model,
+        found.source,
+        model,
+        tokenizer,
+        Chat(tokenizer, found),
+        min(found.context or longest, longest),
+        None if settings.lora is None else _peft_config(settings.lora, model),
+    )
+
+
+def arguments(kind: type[Any], given: dict[str, Any], **own: Any) -> Any:
+    """TRL's configuration of class ``kind``: ``given`` (a recipe's ``args``) over defaults that suit this device, with
+    ``own`` fixed by the step. UsageError for a name TRL does not know, or a value it does not take."""
+    import torch
+
+    accelerated = torch.accelerator.current_accelerator(check_available=True) is not None
+    known = [field.name for field in fields(kind)]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"args.{name} is no setting of TRL's {kind.__name__}{nearest(name, known)}")
+        if name in own:
+            raise UsageError(f"args.{name} is set by the step itself: take it out of args")
+    defaults = {"report_to": "none", "logging_steps": 1, "logging_nan_inf_filter": False, "save_total_limit": 2,
+                "bf16": accelerated, "use_cpu": not accelerated, "gradient_checkpointing": accelerated,
+                "disable_tqdm": not sys.stderr.isatty()}  # fmt: skip
+    try:
+        return kind(**{**defaults, **given, **own})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"TRL's {kind.__name__} does not take these args: {' '.join(str(error).split())}") from error
+
+
+def _found(settings: PolicySettings) -> Model:
+    """The model, its base where the folder holds an adapter alone."""
+    name, adapter = settings.model, settings.adapter
+    file = Path(name, "adapter_config.json")
+    if file.is_file():
+        if adapter is not None:
+            raise UsageError(
+                f"{name} is an adapter itself, so --adapter {adapter} can't be given too: merge it with export"
+            )
+        name, adapter = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"], name
+    found = resolve(name, revision=settings.revision, adapter=adapter, context=None)
+    own = {**found.chat_template_args, **settings.chat_template_args}
+    return Model(settings.model, found.source, found.revision, found.adapter, found.context, own)
+
+
+def _peft_config(lora: Lora, model: Any) -> Any:
+    from peft import LoraConfig
+
+    layers = model.config.get_text_config().num_hidden_layers
+    if lora.first_layer >= layers:
+        raise UsageError(f"lora.first_layer {lora.first_layer} leaves nothing to train: the model has {layers} layers")
+    pattern = {}
+    if lora.prilora is not None:
+        by_layer = lora.prilora.ranks(layers)
+        pattern = {rf"layers\.{layer}\..*": rank for layer, rank in enumerate(by_layer)}
+    scale = lora.alpha / lora.r
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        exclude_modules=rf".*\.layers\.({'|'.join(map(str, range(lora.first_layer)))})\..*"
+        if lora.first_layer
+        else None,
+        rank_pattern=pattern,
+        alpha_pattern={layer: scale * rank for layer, rank in pattern.items()},
+    )

@@ -1,0 +1,104 @@
+"""A whole recipe: training steps and other commands, one after the other; what is done is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.resources import conf
+from pyserini_reasonrank.suggest import nearest, validated
+from pyserini_reasonrank.train import command
+
+COMMAND = "command"
+OURS = ["python", "-m", "pyserini_reasonrank", "train"]
+
+
+class Config(BaseModel):
+    """Settings of ``train recipe``. In every value ``$output`` stands for the folder, ``$conf`` for the shipped conf/."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: Annotated[str, Field(description="what it makes, of what, and how long that takes")] = ""
+    output: Annotated[Path, Field(description="folder to work in")]
+    steps: Annotated[
+        list[dict[str, Any]], Field(min_length=1, description="each {STEP: settings} or {command: [word, ...]}")
+    ]
+    launch: Annotated[
+        list[str],
+        Field(description="words before `-m pyserini_reasonrank train`, if not this Python: accelerate launch ..."),
+    ] = []
+
+
+def run(config: Config) -> None:
+    """Run what is not done yet. UsageError before the first step for a setting of any; Failure if a step fails."""
+    steps = check(config)
+    config.output.mkdir(parents=True, exist_ok=True)
+    for number, (name, settings) in enumerate(steps, 1):
+        file = config.output / "steps" / f"{number:02}-{name}.yaml"
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        done = file.with_suffix(".done")
+        if done.is_file() and done.read_text(encoding="utf-8") == _digest(text):
+            continue
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        words = settings["words"] if name == COMMAND else [*OURS, name, "--config", str(file)]
+        began = time.monotonic()
+        _call(words, [] if name == COMMAND else config.launch)
+        print(f"# {time.monotonic() - began:.0f} s", flush=True)
+        done.write_text(_digest(text), encoding="utf-8")
+
+
+def check(config: Config) -> list[tuple[str, dict[str, Any]]]:
+    """The steps, by name, with their settings. UsageError for the first that can't be run as it stands."""
+    steps = [_parsed(entry, config) for entry in config.steps]
+    for name, settings in steps:
+        if name != COMMAND:
+            validated(command.step(name).Config, settings, name)
+    return steps
+
+
+def _parsed(entry: Mapping[str, Any], config: Config) -> tuple[str, dict[str, Any]]:
+    if len(entry) != 1:
+        raise UsageError(f"a step of a recipe is one name and its settings, not {json.dumps(list(entry))}")
+    [(name, value)] = entry.items()
+    names = {"output": str(config.output), "conf": str(conf())}
+    if name == COMMAND:
+        if not isinstance(value, list):
+            raise UsageError(f"a command of a recipe is a list of words, not {value!r}")
+        return name, {"words": _filled([str(word) for word in value], names)}
+    if name not in command.STEPS or name == "recipe":
+        raise UsageError(f"a recipe has no step {name!r}{nearest(name, [*command.STEPS, COMMAND])}")
+    return name, _filled(value, names)
+
+
+def _filled(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return Template(value).safe_substitute(names)
+    if isinstance(value, list):
+        return [_filled(item, names) for item in value]
+    return {key: _filled(item, names) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _call(words: list[str], launch: list[str]) -> None:
+    print(f"\n$ {shlex.join([*launch, *words[1:]] if launch else words)}", flush=True)
+    own = words[0] in ("python", "python3")
+    argv = [*launch, *words[1:]] if launch else [sys.executable, *words[1:]] if own else words
+    status = subprocess.call(argv)
+    if status:
+        raise Failure(f"the step ended with status {status}; the same command goes on from there")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

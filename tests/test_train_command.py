@@ -1,0 +1,118 @@
+"""``train STEP``: settings from YAML and flags, help, and faults in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.resources import yaml_names
+from pyserini_reasonrank.train import command, grpo, recipe, sft
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "step.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_flags_go_over_the_file(tmp_path: Path) -> None:
+    file = write(
+        tmp_path, "model: a/b\ndata: [rows.jsonl]\noutput: out\nargs: {learning_rate: 1e-5, seed: 7}\nlora: {r: 4}"
+    )
+    words = ["--config", file, "--args.learning_rate", "2e-4", "--lora.alpha=8", "--data", "[x.jsonl, y.jsonl]"]
+    config = command.load("sft", sft.Config, words)
+    assert config.args == {"learning_rate": 2e-4, "seed": 7}
+    assert config.lora is not None
+    assert (config.lora.r, config.lora.alpha) == (4, 8)
+    assert config.data == [Path("x.jsonl"), Path("y.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-5", 1e-5), ("3", 3), ("true", True), ("null", None), ("0123", "0123"), ("a: b", "a: b"), ("{a: 1e3}", {"a": 1e3}),
+     ("[1, x]", [1, "x"]), ("2024-01-01", "2024-01-01"), ("[half", "[half"), ("1-2", "1-2")],
+)  # fmt: skip
+def test_flag_values(text: str, value: Any) -> None:
+    assert command.scalar(text) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "m"], "needs --data and --output"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml is no file and no recipe"),
+        (["--config"], "--config needs a value"),
+        (["model", "m"], "'model' is no flag"),
+        (["--lora", "x", "--lora.r", "3"], "--lora.r and --lora can't both be given"),
+    ],
+)
+def test_faults_of_the_command_line(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        command.load("sft", sft.Config, words)
+
+
+def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
+    file = write(tmp_path, "model: m\ndata: [r]\noutput: o\nmax_lenght: 3")
+    with pytest.raises(UsageError, match=r"sft.max_lenght is not known; did you mean 'max_length'\?"):
+        command.load("sft", sft.Config, ["--config", file])
+
+
+def test_an_unknown_step_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'grpo'"):
+        command.train(["gpro"])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "a: [", ""])
+def test_a_file_that_is_no_mapping(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is not YAML|no YAML mapping"):
+        command.read_yaml(write(tmp_path, text))
+
+
+def test_the_overview_lists_every_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.train(["--help"]) == 0
+    said = capsys.readouterr().out
+    for name in command.STEPS:
+        assert f"\n  {name} " in said
+    assert command.train([]) == 2
+
+
+@pytest.mark.parametrize("name", command.STEPS)
+def test_every_step_describes_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.train([name, "--help"]) == 0
+    said = capsys.readouterr().out
+    for field in command.step(name).Config.model_fields:
+        assert f"\n  --{field}" in said
+
+
+def test_help_shows_settings_below_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    command.train(["sft", "--help"])
+    said = capsys.readouterr().out
+    assert "--lora.prilora.every" in said
+    assert "--dev.qrels" in said
+
+
+RECIPES = [name for name in yaml_names("train") if "steps" in command.read_yaml(name)]
+
+
+@pytest.mark.parametrize("name", [n for n in yaml_names("train") if n.startswith(("sft-", "grpo-"))])
+def test_shipped_settings_are_accepted_by_us_and_by_trl(name: str, tmp_path: Path) -> None:
+    from trl import GRPOConfig, SFTConfig
+
+    from pyserini_reasonrank.train import policy
+
+    step = command.step(name.partition("-")[0])
+    config = command.load(name, step.Config, ["--config", name, "--data", "[rows.jsonl]", "--output", str(tmp_path)])
+    kind = SFTConfig if isinstance(config, sft.Config) else GRPOConfig
+    args = policy.arguments(kind, {**config.args, "bf16": False, "fp16": False}, output_dir=str(tmp_path))
+    assert args.learning_rate == config.args["learning_rate"]
+    if isinstance(config, grpo.Config):
+        assert [grpo.function(reward) for reward in config.rewards]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_shipped_recipes_are_whole(name: str, tmp_path: Path) -> None:
+    config = command.load("recipe", recipe.Config, ["--config", name, "--output", str(tmp_path)])
+    recipe.check(config)

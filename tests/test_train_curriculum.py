@@ -1,0 +1,107 @@
+"""Domains in sequence: the order that harms least, replay, and a whole measured run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from tiny import best_rows, tiny_model  # noqa: E402
+
+from pyserini_reasonrank.errors import UsageError  # noqa: E402
+from pyserini_reasonrank.records import Message  # noqa: E402
+from pyserini_reasonrank.train import curriculum  # noqa: E402
+from pyserini_reasonrank.train.curriculum import Transfer, best_order, mixed  # noqa: E402
+from pyserini_reasonrank.train.folder import read_record  # noqa: E402
+from pyserini_reasonrank.train.rows import write_rows  # noqa: E402
+
+
+def test_the_order_spares_what_was_learned_before() -> None:
+    """Training on c ruins a and b; a and b do each other no harm, b helps a: so c first, then a, then b."""
+    transfer = {
+        "a": {"b": 0.1, "c": -0.5},
+        "b": {"a": 0.0, "c": -0.4},
+        "c": {"a": -0.1, "b": -0.1},
+    }
+    assert best_order(transfer) == ["c", "a", "b"]
+
+
+@given(st.integers(1, 4), st.randoms(use_true_random=False))
+def test_no_order_is_better(count: int, chance: random.Random) -> None:
+    names = "abcd"[:count]
+    transfer: Transfer = {i: {j: chance.uniform(-1, 1) for j in names if j != i} for i in names}
+
+    def harm(order: tuple[str, ...]) -> float:
+        return -sum(min(transfer[i][j], 0.0) for i, j in itertools.combinations(order, 2))
+
+    found = tuple(best_order(transfer))
+    assert harm(found) == pytest.approx(min(map(harm, itertools.permutations(names))))
+
+
+def test_replay_is_its_share_of_the_whole() -> None:
+    rows, earlier = best_rows(85), [row.model_copy(update={"source": "old"}) for row in best_rows(60, seed=1)]
+    counts = Counter(row.source for row in mixed(rows, earlier, 0.15, 1))
+    assert counts == {"tiny": 85, "old": 15}
+    assert Counter(row.source for row in mixed(rows, earlier[:4], 0.15, 1)) == {"tiny": 85, "old": 4}
+    assert Counter(row.source for row in mixed(rows, [], 0.15, 1)) == {"tiny": 85}
+
+
+def config(folder: Path, **changes: Any) -> curriculum.Config:
+    domains = {name: {"data": [folder / f"{name}.jsonl"]} for name in ("first", "last")}
+    args = {"learning_rate": 3e-3, "per_device_train_batch_size": 8, "max_steps": 12, "save_steps": 100}
+    given = {"model": str(folder / "tiny"), "domains": domains, "output": folder / "out", "trainer": "sft",
+             "settings": {"args": args, "max_length": 200}, "probe_steps": 12, "held_out": 8}  # fmt: skip
+    return curriculum.Config.model_validate({**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two domains that contradict each other: answers to the one are always [1], to the other [3]."""
+    torch.set_num_threads(1)
+    made = tmp_path_factory.mktemp("curriculum")
+    tiny_model(made / "tiny")
+    for name, answer in {"first": "[1]", "last": "[3]"}.items():
+        answered = {"completion": (Message("assistant", answer),), "source": name}
+        write_rows(made / f"{name}.jsonl", best_rows(40, **answered))
+    return made
+
+
+def test_transfer_is_measured_and_stages_follow_each_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = config(folder)
+    curriculum.run(made)
+    transfer = json.loads((folder / "out" / "transfer.json").read_text(encoding="utf-8"))
+    assert transfer["first"]["last"] < -0.1  # each unteaches the other
+    assert transfer["last"]["first"] < -0.1
+    order = best_order(transfer)
+    second = read_record(folder / "out" / f"2-{order[1]}")
+    assert second is not None
+    assert second["settings"]["model"] == str(folder / "out" / f"1-{order[0]}")
+    rows = (folder / "out" / "rows" / f"2-{order[1]}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert Counter(json.loads(row)["source"] for row in rows) == {order[1]: 32, order[0]: 6}  # 8 of 40 are held out
+    capsys.readouterr()
+    curriculum.run(made)
+    assert capsys.readouterr().out.count("is finished") == 2  # a second call does nothing anew
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"order": ["first"]}, "order has to name each domain once: first, last"),
+        ({"settings": {"model": "m"}}, "curriculum.settings.model is set by the curriculum itself"),
+        ({"domains": {str(n): {"data": ["x"]} for n in range(7)}}, "7 domains can't be found by trying all"),
+        ({"settings": {"max_lenght": 1}, "order": ["first", "last"]}, "sft.max_lenght is not known"),
+    ],
+)
+def test_faults_are_said_in_a_sentence(changes: dict[str, Any], said: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        curriculum.run(config(folder, **{"output": tmp_path / "out", **changes}))

@@ -1,0 +1,154 @@
+"""Pairs of a better and a worse answer, and learning from them, with and without optimism."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from tiny import best_rows, tiny_model  # noqa: E402
+
+from pyserini_reasonrank.errors import UsageError  # noqa: E402
+from pyserini_reasonrank.records import Message  # noqa: E402
+from pyserini_reasonrank.train import dpo, pairs, policy  # noqa: E402
+from pyserini_reasonrank.train.folder import read_record  # noqa: E402
+from pyserini_reasonrank.train.pairs import Pair  # noqa: E402
+from pyserini_reasonrank.train.rows import Audit, Row, write_rows  # noqa: E402
+from pyserini_reasonrank.train.settings import PolicySettings  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def listed(count: int) -> list[Row]:
+    """Permutation rows with a bare list as the answer; the gem first, the others as shown."""
+    rows = []
+    for row in best_rows(count):
+        order = sorted(range(3), key=lambda i: -row.gains[i])
+        answer = " > ".join(f"[{i + 1}]" for i in order)
+        rows.append(row.model_copy(update={"kind": "permutation", "completion": (Message("assistant", answer),)}))
+    return rows
+
+
+def written(path: Path, rows: list[Row]) -> Path:
+    write_rows(path, rows)
+    return path
+
+
+def pair(chosen: str, rejected: str, own: str = "gem") -> Pair:
+    turns = [{"role": "user", "content": "gem: [1] apple [2] gem"}]
+    return Pair(
+        qid="q", source="tiny", prompt=turns, prefill="", chosen=chosen, rejected=rejected, own=own, rewards=(1.0, 0.0)
+    )
+
+
+def trained(model: Path, folder: Path, made: list[Pair], name: str, **changes: Any) -> list[dict[str, float]]:
+    file = folder / f"{name}.jsonl"
+    pairs.write_pairs(file, made)
+    args = {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "max_steps": 8, "save_steps": 100, "beta": 0.1,
+            "lr_scheduler_type": "constant"}  # fmt: skip
+    dpo.run(
+        dpo.Config.model_validate(
+            {"model": str(model), "data": [file], "output": folder / name, "args": args, **changes}
+        )
+    )
+    record = read_record(folder / name)
+    assert record is not None
+    return [entry for entry in record["log"] if "loss" in entry]
+
+
+def test_the_better_answer_becomes_likelier_than_the_worse(model: Path, tmp_path: Path) -> None:
+    log = trained(model, tmp_path, [pair("[2]", "[1]")] * 8, "run")
+    assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert log[-1]["loss"] < 0.8 * log[0]["loss"]
+    assert log[-1]["rewards/margins"] > 0.1
+
+
+def test_optimism_makes_what_the_policy_says_less_likely(model: Path, tmp_path: Path) -> None:
+    made = [pair("[2]", "[1]", own="apple bear")] * 8
+    plain = trained(model, tmp_path, made, "plain", optimism=0.0)
+    assert all("logps/own" not in entry for entry in plain)
+    bold = trained(model, tmp_path, made, "bold", optimism=2.0)
+    assert bold[0]["loss"] == pytest.approx(plain[0]["loss"] + 2.0 * 0.1 * bold[0]["logps/own"], rel=1e-4)
+    assert bold[-1]["logps/own"] < bold[0]["logps/own"] - 1
+
+
+def test_pairs_that_can_not_be_used_are_counted_and_named(model: Path) -> None:
+    loaded = policy.load(PolicySettings(model=str(model)))
+    audit = Audit()
+    good, control, long = pair("[2]", "[1]"), pair("[2]<|im_end|>", "[1]"), pair("[2]", "gem " * 90)
+    table = dpo.dataset([good, control, long], loaded, 100, audit)
+    assert len(table) == 1
+    assert loaded.tokenizer.decode(table[0]["chosen_ids"]) == "[2]<|im_end|>"
+    assert loaded.tokenizer.decode(table[0]["prompt_ids"]).endswith("<|im_start|>assistant\n")
+    assert (audit.read, audit.kept) == (3, 1)
+    with pytest.raises(UsageError, match="no pair to learn from"):
+        dpo.dataset([control], loaded, 100, Audit())
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ('{"qid": "q"}\n', "holds no pairs")])
+def test_a_file_without_pairs(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        pairs.read_pairs(tmp_path / "pairs.jsonl")
+
+
+def config(model: Path, rows: Path, output: Path, **changes: Any) -> pairs.Config:
+    given = {"model": str(model), "data": rows, "output": output, "samples": 2, "max_tokens": 4}
+    return pairs.Config.model_validate({**given, **changes})
+
+
+def test_the_best_and_the_worst_of_samples_gold_and_order_shown(model: Path, tmp_path: Path) -> None:
+    rows = listed(4)
+    pairs.run(config(model, written(tmp_path / "rows.jsonl", rows), tmp_path / "pairs.jsonl", gap=0.3))
+    found = {made.qid: made for made in pairs.read_pairs(tmp_path / "pairs.jsonl")}
+    for row in rows:  # an untrained model's samples are no orders and worth 0, so the gold one is the best
+        assert found[row.qid].chosen == row.demonstration
+        assert found[row.qid].rewards == (pytest.approx(1.3, abs=0.02), 0.0)
+        assert found[row.qid].own
+    journal = (tmp_path / "pairs.jsonl.journal.sqlite").stat().st_mtime_ns
+    pairs.run(config(model, tmp_path / "rows.jsonl", tmp_path / "pairs.jsonl", gap=0.3))  # nothing is sampled twice
+    assert (tmp_path / "pairs.jsonl.journal.sqlite").stat().st_mtime_ns == journal
+
+
+def test_rows_without_a_gap_give_no_pair(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = written(tmp_path / "rows.jsonl", listed(3))
+    with pytest.raises(UsageError, match="no pair to learn from"):
+        pairs.run(config(model, rows, tmp_path / "pairs.jsonl", gap=9.0))
+    assert "3 left out, best and worst answer too close" in capsys.readouterr().out
+
+
+def test_an_order_is_rewarded_by_what_the_larger_reranker_makes_of_it(model: Path, tmp_path: Path) -> None:
+    """The larger one here keeps the first passage it is shown first: the order that shows the gem first is the best."""
+    rows = listed(3)
+    corpus = tmp_path / "corpus.jsonl"
+    texts = {docid: docid[1:] for row in rows for docid in row.docids}
+    corpus.write_text("".join(json.dumps({"id": k, "contents": v}) + "\n" for k, v in texts.items()))
+    answers = tmp_path / "answers.jsonl"
+    calls = [{"qid": f"{n}.{k}", "call": 0, "response": "[1] > [2] > [3]"} for n in range(3) for k in range(9)]
+    answers.write_text("".join(json.dumps(call) + "\n" for call in calls))
+    settings = {
+        "prompt": "listwise",
+        "strategy": {"name": "full"},
+        "engine": {"name": "recorded", "path": str(answers)},
+    }
+    adjusted = {"reranker": "rankgpt", "settings": settings, "corpus": str(corpus)}
+    pairs.run(config(model, written(tmp_path / "rows.jsonl", rows), tmp_path / "pairs.jsonl", adjusted=adjusted))
+    for made in pairs.read_pairs(tmp_path / "pairs.jsonl"):
+        row = next(row for row in rows if row.qid == made.qid)
+        assert made.chosen == row.demonstration
+        assert made.rejected == "[1] > [2] > [3]"
+        assert made.rewards[0] == 1.0
