@@ -58,8 +58,8 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
-            _check_version(self._reader)
-            self._reader.executescript(_SCHEMA)
+            if not _has_form(self._reader):
+                self._reader.executescript(_SCHEMA)
             held = dict(self._reader.execute("SELECT key, text IS NOT NULL FROM calls"))
         except (OSError, sqlite3.DatabaseError) as error:
             raise UsageError(
@@ -181,11 +181,13 @@ def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
-def _check_version(connection: sqlite3.Connection) -> None:
+def _has_form(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are there; False in a new file. DatabaseError for those of another version."""
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and version != _VERSION:
         raise sqlite3.DatabaseError(f"it has the form of version {version}, not {_VERSION}")
+    return bool(tables)
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
@@ -194,7 +196,7 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)
     try:
         connection.execute("SELECT 1 FROM calls, judgements LIMIT 0")
-        _check_version(connection)
+        _has_form(connection)
     except sqlite3.DatabaseError as error:
         raise UsageError(f"{path} is no journal: {error}") from error
     return connection

@@ -58,9 +58,15 @@ def test_replay_is_its_share_of_the_whole() -> None:
 
 def config(folder: Path, **changes: Any) -> curriculum.Config:
     domains = {name: {"data": [folder / f"{name}.jsonl"]} for name in ("first", "last")}
-    args = {"learning_rate": 3e-3, "per_device_train_batch_size": 8, "max_steps": 12, "save_steps": 100}
+    args = {
+        "learning_rate": 3e-3,
+        "per_device_train_batch_size": 8,
+        "max_steps": 40,
+        "save_steps": 100,
+        "lr_scheduler_type": "constant",
+    }
     given = {"model": str(folder / "tiny"), "domains": domains, "output": folder / "out", "trainer": "sft",
-             "settings": {"args": args, "max_length": 200}, "probe_steps": 12, "held_out": 8}  # fmt: skip
+             "settings": {"args": args, "max_length": 200}, "probe_steps": 40, "held_out": 8}  # fmt: skip
     return curriculum.Config.model_validate({**given, **changes})
 
 

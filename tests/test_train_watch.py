@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from tiny import best_rows, tiny_model  # noqa: E402
+from tiny import best_rows, tiny_dev, tiny_model  # noqa: E402
 
 from pyserini_reasonrank.engines.transformers import Options, Transformers  # noqa: E402
 from pyserini_reasonrank.errors import UsageError  # noqa: E402
@@ -90,21 +89,10 @@ def test_sampling_leaves_the_random_numbers_of_training_alone(model: Path) -> No
     assert torch.equal(before, torch.get_rng_state())
 
 
-def dev(folder: Path, **changes: Any) -> Dev:
-    (folder / "topics.tsv").write_text("t1\tgem apple\nt2\tgem bear\n")
-    (folder / "run.txt").write_text("t1 Q0 a 1 2 x\nt1 Q0 g 2 1 x\nt2 Q0 b 1 2 x\nt2 Q0 g 2 1 x\n")
-    texts = {"a": "apple", "b": "bear", "g": "gem"}
-    (folder / "corpus.jsonl").write_text("".join(json.dumps({"id": k, "contents": v}) + "\n" for k, v in texts.items()))
-    (folder / "qrels.txt").write_text("t1 0 g 1\nt2 0 g 1\nt9 0 g 1\n")
-    given = {name.partition(".")[0]: folder / name for name in ("topics.tsv", "run.txt", "corpus.jsonl", "qrels.txt")}
-    settings = {"sampling": {"max_tokens": 4}, "judge": {"kind": "best", "tags": False, "repair": "none"}}
-    return Dev.model_validate({"reranker": "setwise", "settings": settings, **given, **changes})
-
-
 def watch(model: Path, folder: Path, **changes: Any) -> Watch:
     loaded = policy.load(PolicySettings(model=str(model)))
     trainer = SimpleNamespace(processing_class=loaded.tokenizer, model=loaded.model)
-    return Watch(dev(folder, **changes), Folder(folder / "run", "sft", {}), trainer, loaded.chat, 512)
+    return Watch(Dev.model_validate(tiny_dev(folder, **changes)), Folder(folder / "run", "sft", {}), trainer, loaded.chat, 512)
 
 
 def test_the_measure_is_over_the_topics_looked_at(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,15 @@ def best_rows(count: int, passages: int = 3, *, seed: int = 0, **changes: Any) -
 def rows_file(path: Path, rows: list[Row]) -> Path:
     write_rows(path, rows)
     return path
+
+
+def tiny_dev(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Settings of two development topics, their files written to ``folder``."""
+    (folder / "topics.tsv").write_text("t1\tgem apple\nt2\tgem bear\n")
+    (folder / "run.txt").write_text("t1 Q0 a 1 2 x\nt1 Q0 g 2 1 x\nt2 Q0 b 1 2 x\nt2 Q0 g 2 1 x\n")
+    texts = {"a": "apple", "b": "bear", "g": "gem"}
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"id": k, "contents": v}) + "\n" for k, v in texts.items()))
+    (folder / "qrels.txt").write_text("t1 0 g 1\nt2 0 g 1\nt9 0 g 1\n")
+    given = {name.partition(".")[0]: str(folder / name) for name in ("topics.tsv", "run.txt", "corpus.jsonl", "qrels.txt")}
+    settings = {"sampling": {"max_tokens": 4}, "judge": {"kind": "best", "tags": False, "repair": "none"}}
+    return {"reranker": "setwise", "settings": settings, **given, **changes}

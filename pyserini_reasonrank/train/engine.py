@@ -11,6 +11,7 @@ from typing import Any
 from pyserini_reasonrank.engines import Capability, Engine, Options
 from pyserini_reasonrank.engines._chat import Chat, disjoint
 from pyserini_reasonrank.engines._scorer import Scorer
+from pyserini_reasonrank.engines.transformers import Watch
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
@@ -67,12 +68,17 @@ class InTraining(Engine[Options]):
                 answers = await asyncio.to_thread(self._write, [q.tokens for q in batch], sampling)
             except RuntimeError as error:
                 answers = [Completion(finish_reason="error", error=" ".join(str(error).split())[:300])] * len(batch)
+            except Exception as error:
+                for question in (*batch, *self._waiting):
+                    question.found.set_exception(error)
+                return
             for question, answer in zip(batch, answers, strict=True):
                 if not question.found.done():
                     question.found.set_result(answer)
 
     def _write(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Completion]:
         import torch
+        from transformers import StoppingCriteriaList
 
         width, device = max(map(len, prompts)), self._model.device
         pad = self._tokenizer.pad_token_id or 0
@@ -85,8 +91,10 @@ class InTraining(Engine[Options]):
                 attention_mask=torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device),
                 max_new_tokens=min(sampling.max_tokens, room),
                 pad_token_id=pad,
+                stopping_criteria=StoppingCriteriaList(
+                    [_stop(self._chat, sampling.stop, width)] if sampling.stop else []
+                ),
                 **_decoding(sampling),
-                **({"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer} if sampling.stop else {}),
             )[:, width:].tolist()
         return [self._completion(len(p), ids, sampling) for p, ids in zip(prompts, written, strict=True)]
 
@@ -103,6 +111,20 @@ class InTraining(Engine[Options]):
             prompt_tokens=read,
             output_tokens=len(own),
         )
+
+
+def _stop(chat: Chat, strings: Sequence[str], width: int) -> Any:
+    """transformers' criterion for each row: one of the strings stands at its end. ``width`` is the prompts'."""
+    import torch
+    from transformers import StoppingCriteria
+
+    watch = Watch(chat, strings)
+
+    class Stop(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, ids: Any, scores: Any, **kwargs: Any) -> Any:
+            return torch.tensor([watch(row) for row in ids[:, width:].tolist()], device=ids.device)
+
+    return Stop()
 
 
 def _decoding(sampling: Sampling) -> dict[str, Any]:

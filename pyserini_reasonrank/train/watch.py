@@ -7,7 +7,7 @@ import json
 from itertools import islice
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from pyserini_reasonrank import config
@@ -46,7 +46,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self.dev.every == 0 or state.global_step == state.max_steps:
+            due = control.should_log
             self._look(state.global_step)
+            control.should_log = due  # which a log of ours has settled
 
     def _look(self, step: int) -> None:
         trainer = self._trainer
@@ -57,7 +59,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             model.train(training)
         accelerator.wait_for_everyone()
         if main_process():
-            trainer.log({f"dev/{self.dev.measure}": value})
+            Trainer.log(trainer, {f"dev/{self.dev.measure}": value})  # not TRL's, which would empty its own measures
         if accelerator.num_processes > 1:
             import torch
 
