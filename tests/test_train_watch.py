@@ -92,7 +92,9 @@ def test_sampling_leaves_the_random_numbers_of_training_alone(model: Path) -> No
 def watch(model: Path, folder: Path, **changes: Any) -> Watch:
     loaded = policy.load(PolicySettings(model=str(model)))
     trainer = SimpleNamespace(processing_class=loaded.tokenizer, model=loaded.model)
-    return Watch(Dev.model_validate(tiny_dev(folder, **changes)), Folder(folder / "run", "sft", {}), trainer, loaded.chat, 512)
+    return Watch(
+        Dev.model_validate(tiny_dev(folder, **changes)), Folder(folder / "run", "sft", {}), trainer, loaded.chat, 512
+    )
 
 
 def test_the_measure_is_over_the_topics_looked_at(model: Path, tmp_path: Path) -> None:

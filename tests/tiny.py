@@ -109,6 +109,8 @@ def tiny_dev(folder: Path, **changes: Any) -> dict[str, Any]:
     texts = {"a": "apple", "b": "bear", "g": "gem"}
     (folder / "corpus.jsonl").write_text("".join(json.dumps({"id": k, "contents": v}) + "\n" for k, v in texts.items()))
     (folder / "qrels.txt").write_text("t1 0 g 1\nt2 0 g 1\nt9 0 g 1\n")
-    given = {name.partition(".")[0]: str(folder / name) for name in ("topics.tsv", "run.txt", "corpus.jsonl", "qrels.txt")}
+    given = {
+        name.partition(".")[0]: str(folder / name) for name in ("topics.tsv", "run.txt", "corpus.jsonl", "qrels.txt")
+    }
     settings = {"sampling": {"max_tokens": 4}, "judge": {"kind": "best", "tags": False, "repair": "none"}}
     return {"reranker": "setwise", "settings": settings, **given, **changes}
