@@ -220,7 +220,7 @@ def test_the_trace_holds_a_confidence_for_every_rank(run_reranker: RunReranker, 
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 19, 20, 21, 100])
-@pytest.mark.parametrize("flags", [{}, {"combine": {"samples": 7, "shuffle": 0}}])
+@pytest.mark.parametrize("flags", [{}, {"combine": {"samples": 7, "shuffle": 0}, "sampling": {"temperature": 0.5}}])
 def test_the_prediction_holds_for_any_number_of_candidates(
     n: int, flags: dict[str, Any], run_reranker: RunReranker, collection: Collection
 ) -> None:

@@ -356,6 +356,7 @@ def test_the_critics_grades_decide(run_reranker: RunReranker, collection: Collec
     answers = tmp_path / "answers.jsonl"
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = {"engine": {"name": "recorded", "path": str(answers)}, "combine": {"shuffle": 0}}
+    flags |= {"sampling": {"temperature": 0.5}}
     outcome = run_reranker("aor", flags, requests=collection.requests[1:2])
     docids = [hit.docid for hit in read_run(outcome.output)["7"]]
     assert docids == [f"7-d{i}" for i in (3, 4, 5, 0, 1, 2, 6)]
