@@ -99,6 +99,8 @@ def watch(model: Path, folder: Path, **changes: Any) -> Watch:
 
 def test_the_measure_is_over_the_topics_looked_at(model: Path, tmp_path: Path) -> None:
     made = watch(model, tmp_path, queries=1)
+    assert not (tmp_path / "run").exists()  # nothing is written before all is checked
+    made.on_train_begin(None, None, None)
     assert (tmp_path / "run" / "dev" / "qrels.txt").read_text() == "t1 0 g 1\n"
     made._trainer.args = SimpleNamespace(per_device_eval_batch_size=8)
     value = made._measure(made._trainer.model.eval(), 5)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.runs import atomic
-from pyserini_reasonrank.suggest import nearest, validated
+from pyserini_reasonrank.suggest import validated
 from pyserini_reasonrank.train import grpo, sft
 from pyserini_reasonrank.train.rows import Row, read_rows, write_rows
 
@@ -67,9 +67,7 @@ def run(config: Config) -> None:
             f"the order of {len(names)} domains can't be found by trying all, only that of {MOST}: give order"
         )
     if taken := [name for name in OWN if name in config.settings]:
-        raise UsageError(
-            f"curriculum.settings.{taken[0]} is set by the curriculum itself: take it out{nearest(taken[0], ())}"
-        )
+        raise UsageError(f"curriculum.settings.{taken[0]} is set by the curriculum itself: take it out of settings")
     rows = {name: _split(domain, config) for name, domain in config.domains.items()}
     order = config.order or best_order(_transfer(config, rows))
     print(f"order: {', '.join(order)}")

@@ -34,6 +34,7 @@ def fit(
     after a checkpoint, or if the loss is no number any more.
     """
     began = time.monotonic()
+    watches = [Watch(dev, folder, trainer, policy.chat, policy.context) for dev in (settings.dev,) if dev is not None]
     folder.open()
     if main_process():
         for audit in audits:
@@ -42,8 +43,8 @@ def fit(
     stop = Stop(trainer, every)
     trainer.add_callback(stop)
     trainer.add_callback(Log(folder))
-    if settings.dev is not None:
-        trainer.add_callback(Watch(settings.dev, folder, trainer, policy.chat, policy.context))
+    for watch in watches:
+        trainer.add_callback(watch)
     with stop.on_signals():
         trainer.train(resume_from_checkpoint=folder.checkpoint())
     if stop.stopped:

@@ -38,10 +38,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._settings, self._warnings = config.load(dev.reranker, {**dev.settings, "engine": {"name": "oracle"}})
         self._requests = list(islice(read_requests(dev.run, dev.topics, dev.corpus, self._settings.depth), dev.queries))
         plan(self._settings, self._warnings)
-        self._seen: int | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if main_process():
             self._home.mkdir(parents=True, exist_ok=True)
-            trainer.processing_class.save_pretrained(self._home)
+            self._trainer.processing_class.save_pretrained(self._home)
             self._write_qrels()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
