@@ -97,15 +97,15 @@ def test_help_shows_settings_below_a_key(capsys: pytest.CaptureFixture[str]) -> 
 RECIPES = [name for name in yaml_names("train") if "steps" in command.read_yaml(name)]
 
 
-@pytest.mark.parametrize("name", [n for n in yaml_names("train") if n.startswith(("sft-", "grpo-"))])
+@pytest.mark.parametrize("name", [n for n in yaml_names("train") if n.startswith(("sft-", "grpo-", "dpo-"))])
 def test_shipped_settings_are_accepted_by_us_and_by_trl(name: str, tmp_path: Path) -> None:
-    from trl import GRPOConfig, SFTConfig
+    from trl import DPOConfig, GRPOConfig, SFTConfig
 
     from pyserini_reasonrank.train import policy
 
     step = command.step(name.partition("-")[0])
     config = command.load(name, step.Config, ["--config", name, "--data", "[rows.jsonl]", "--output", str(tmp_path)])
-    kind = SFTConfig if isinstance(config, sft.Config) else GRPOConfig
+    kind = {"sft": SFTConfig, "grpo": GRPOConfig, "dpo": DPOConfig}[name.partition("-")[0]]
     args = policy.arguments(kind, {**config.args, "bf16": False, "fp16": False}, output_dir=str(tmp_path))
     assert args.learning_rate == config.args["learning_rate"]
     if isinstance(config, grpo.Config):

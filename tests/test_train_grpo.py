@@ -19,7 +19,7 @@ from tiny import best_rows, tiny_model  # noqa: E402
 
 from pyserini_reasonrank.errors import UsageError  # noqa: E402
 from pyserini_reasonrank.records import Message  # noqa: E402
-from pyserini_reasonrank.train import grpo, policy  # noqa: E402
+from pyserini_reasonrank.train import grpo, policy, sft  # noqa: E402
 from pyserini_reasonrank.train.examples import end_of_turn, prompt_of  # noqa: E402
 from pyserini_reasonrank.train.folder import read_record  # noqa: E402
 from pyserini_reasonrank.train.groups import Grouping, RankingTrainer  # noqa: E402
@@ -184,7 +184,7 @@ def test_prompts_that_do_not_fit_are_left_out_and_named(model: Path) -> None:
     rows[1] = rows[1].model_copy(update={"prompt": (Message("user", "gem " * 100),)})
     audit = Audit()
     assert grpo.prompts(rows, loaded, 500, 100, audit)["qid"] == ["q0", "q2"]
-    assert "1 left out, longer than max_length with its answer: tiny q1" in str(audit)
+    assert "1 left out, a prompt longer than max_prompt_length, or than the context leaves: tiny q1" in str(audit)
     with pytest.raises(UsageError, match="no prompt fits into 10 tokens"):
         grpo.prompts(rows, loaded, 10, None, Audit())
 
@@ -235,18 +235,14 @@ def test_groups_of_equal_rewards_take_no_part_and_are_counted(model: Path, data:
     assert log(tmp_path / "dropped", "grad_norm") == [0.0] * 3
 
 
-def test_groups_with_contrast_are_kept(model: Path, tmp_path: Path) -> None:
+def test_groups_with_contrast_are_kept(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trl import GRPOTrainer
+
     made = trainer(model, tmp_path, Grouping())
     rewards = torch.tensor([[0.0], [1.0], [0.0], [0.0], [2.0], [2.0], [2.0], [2.0]])
     made.model.train()
-    RankingTrainer.__mro__[1]._calculate_rewards, kept = (
-        (lambda *a: rewards),
-        RankingTrainer.__mro__[1]._calculate_rewards,
-    )
-    try:
-        made._calculate_rewards([{}] * 8, [""] * 8, [""] * 8, [[0]] * 8)
-    finally:
-        RankingTrainer.__mro__[1]._calculate_rewards = kept
+    monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda *arguments: rewards)
+    made._calculate_rewards([{}] * 8, [""] * 8, [""] * 8, [[0]] * 8)
     assert made._equal.tolist() == [False] * 4 + [True] * 4
     assert made._metrics["train"]["groups/equal"] == [0.5]
 
@@ -311,13 +307,29 @@ def test_a_reward_sees_all_candidates_of_a_query(model: Path, tmp_path: Path) ->
 def test_interrupted_training_resumes_to_the_same_curve(model: Path, data: Path, tmp_path: Path) -> None:
     """Each generation serves two steps; 12 prompts of which 4 are asked at once are 3 generations, 6 steps, an epoch."""
     args = {"max_steps": 10, "save_steps": 4, "steps_per_generation": 2, "beta": 0.1, "lr_scheduler_type": "cosine"}
-    grpo.run(config(model, data, tmp_path / "whole", args))
-    made = config(model, data, tmp_path / "parts", args)
-    interrupted(made, 7)
-    assert [p.name for p in (tmp_path / "parts").glob("checkpoint-*")] == ["checkpoint-4"]
+    same_curve(model, data, tmp_path, args, 7)
+
+
+def test_an_adapter_and_its_reference_both_come_back(model: Path, data: Path, tmp_path: Path) -> None:
+    """The reference is a copy of the adapter that training started from: a second adapter in the checkpoint."""
+    start = {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 1e-2}
+    sft.run(sft.Config.model_validate(
+        {"model": str(model), "data": [data], "output": tmp_path / "sft", "lora": {"r": 4, "dropout": 0.1}, "args": start}
+    ))  # fmt: skip
+    same_curve(
+        tmp_path / "sft", data, tmp_path, {"max_steps": 6, "save_steps": 3, "beta": 0.5, "learning_rate": 1e-2}, 4
+    )
+
+
+def same_curve(start: Path, data: Path, folder: Path, args: dict[str, Any], stop: int) -> None:
+    grpo.run(config(start, data, folder / "whole", args))
+    made = config(start, data, folder / "parts", args)
+    interrupted(made, stop)
+    assert len(list((folder / "parts").glob("checkpoint-*"))) == 1
     grpo.run(made)
+    assert max(log(folder / "whole", "kl")) > 0
     for name in ("loss", "reward", "kl", "entropy"):
-        assert log(tmp_path / "parts", name) == log(tmp_path / "whole", name), name
+        assert log(folder / "parts", name) == log(folder / "whole", name), name
 
 
 def interrupted(made: grpo.Config, step: int) -> None:

@@ -43,7 +43,8 @@ def collection(folder: Path) -> None:
     corpus = [json.dumps({"id": f"d-{word}", "contents": word}) for word in WORDS]
     topics = [f"t{n}\tgem {' '.join(words)}" for n, words in enumerate(itertools.combinations(WORDS[:-1], 3))]
     qrels = [f"t{n} 0 d-gem 1" for n in range(len(topics))]
-    for name, lines in {"corpus.jsonl": corpus, "topics.tsv": topics, "qrels.txt": qrels}.items():
+    hits = [f"{topic.split()[0]} Q0 d-{word} 1 1 x" for topic in topics for word in topic.split()[1:]]
+    for name, lines in {"corpus.jsonl": corpus, "topics.tsv": topics, "qrels.txt": qrels, "run.txt": hits}.items():
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -54,15 +55,13 @@ def steps(folder: Path, model: Path) -> list[dict[str, Any]]:
     index = ["python", "-m", "pyserini_reasonrank", "index", "--corpus", f"{folder}/corpus.jsonl"]
     return [
         {"command": [*index, "--index", "$output/index"]},
-        {"command": [*search, "--topics", f"{folder}/topics.tsv", "--output", "$output/oracle.txt", "--rerank", "setwise",
-                     "--rerank.engine.name", "oracle", "--rerank.engine.qrels", f"{folder}/qrels.txt"]},
         {"data": {"reranker": "setwise", "model": str(model), "rerank": settings, "topics": f"{folder}/topics.tsv",
-                  "qrels": f"{folder}/qrels.txt", "run": "$output/oracle.txt.first-stage.txt",
+                  "qrels": f"{folder}/qrels.txt", "run": f"{folder}/run.txt",
                   "corpus": f"{folder}/corpus.jsonl", "draw": {"size": 3, "positives": 1}, "copies": 3, "dev": 0.2,
                   "output": "$output/rows.jsonl"}},
         {"sft": {"model": str(model), "data": ["$output/rows.jsonl"], "output": "$output/sft", "max_length": 200, "args": SFT,
                  "dev": {"reranker": "setwise", "settings": settings, "topics": f"{folder}/topics.tsv",
-                         "run": "$output/oracle.txt.first-stage.txt", "corpus": f"{folder}/corpus.jsonl",
+                         "run": f"{folder}/run.txt", "corpus": f"{folder}/corpus.jsonl",
                          "qrels": f"{folder}/qrels.txt", "queries": 6, "every": 8}}},
         {"grpo": {"model": "$output/sft", "data": ["$output/rows.jsonl"], "output": "$output/grpo",
                   "rewards": [{"path": "exact_label"}], "args": GRPO}},

@@ -171,10 +171,13 @@ def test_an_adapter_is_trained_saved_alone_and_can_be_gone_on_from(model: Path, 
     assert anew.peft_config.r == 2
 
 
-def test_interrupted_training_resumes_to_the_same_curve(model: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("prilora", [None, {"first": 2, "last": 6, "every": 3}])
+def test_interrupted_training_resumes_to_the_same_curve(
+    prilora: dict[str, int] | None, model: Path, data: Path, tmp_path: Path
+) -> None:
     """96 rows are 6 steps an epoch: 15 steps cross two ends of an epoch, and dropout draws random numbers throughout."""
     args = {"max_steps": 15, "save_steps": 4, "lr_scheduler_type": "cosine"}
-    lora = {"r": 4, "alpha": 8, "dropout": 0.2}
+    lora = {"r": 4, "alpha": 8, "dropout": 0.2, "prilora": prilora}
     sft.run(config(model, data, tmp_path / "whole", args, lora=lora))
     made = config(model, data, tmp_path / "parts", args, lora=lora)
     for stop in (5, 9):

@@ -19,6 +19,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.runs import atomic
 from pyserini_reasonrank.suggest import validated
 from pyserini_reasonrank.train import grpo, sft
+from pyserini_reasonrank.train.folder import main_process
 from pyserini_reasonrank.train.rows import Row, read_rows, write_rows
 
 MOST = 6  # domains whose orders can all be tried
@@ -132,16 +133,21 @@ def _transfer(config: Config, rows: Mapping[str, tuple[list[Row], list[Row]]]) -
                 then = _train(config, j, first, rows[j][0], f"probes/{i}-{j}", short)
                 transfer[i][j] = _score(config, i, then, held) - before
         print(f"transfer to {i}: " + ", ".join(f"{value:+.4f} from {j}" for j, value in transfer[i].items()))
-    with atomic(path) as file:
-        file.write(json.dumps(transfer, indent=2).encode())
+    if main_process():
+        with atomic(path) as file:
+            file.write(json.dumps(transfer, indent=2).encode())
     return transfer
 
 
 def _train(config: Config, name: str, model: str, rows: Sequence[Row], folder: str, args: Mapping[str, Any]) -> str:
+    from accelerate import PartialState
+
     output = config.output / folder
     data = config.output / "rows" / f"{folder.replace('/', '-')}.jsonl"
-    data.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(data, rows)
+    if main_process():
+        data.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(data, rows)
+    PartialState().wait_for_everyone()
     settings = {**config.settings, **config.domains[name].settings}
     settings["args"] = {**config.settings.get("args", {}), **config.domains[name].settings.get("args", {}), **args}
     module = TRAINERS[config.trainer]

@@ -26,6 +26,7 @@ class Unfit(StrEnum):
     """Why a row that is well-formed can't be used by a trainer."""
 
     TOO_LONG = "longer than max_length with its answer"
+    LONG_PROMPT = "a prompt longer than max_prompt_length, or than the context leaves"
     NO_ANSWER = "no answer to imitate"
     CONTROL = "control tokens in the answer"
     NO_FIRST_ID = "passages without an identifier of one token each"

@@ -20,6 +20,7 @@ from pyserini_reasonrank.train.folder import read_record
 SERVING = "reranker.yaml"
 CARD = "README.md"
 PROMPT = "prompt.yaml"
+NOT_SERVED = ("checkpoint-*", "best", "dev", "ref", "completions", "*.bin", "*.html", "training.json", CARD)
 
 
 class Config(BaseModel):
@@ -49,8 +50,7 @@ def run(config: Config) -> None:
         raise UsageError(f"{config.output} is not empty: name another --output")
     records = chain(config.model)
     if adapter and not config.merge:
-        shutil.copytree(chosen, config.output, ignore=shutil.ignore_patterns("checkpoint-*", "best", "dev", "*.bin", "*.html"),
-                        dirs_exist_ok=True)  # fmt: skip
+        shutil.copytree(chosen, config.output, ignore=shutil.ignore_patterns(*NOT_SERVED), dirs_exist_ok=True)
         served = {"model": _base(chosen), "adapter": str(config.output.resolve())}
     else:
         _save(chosen, config)

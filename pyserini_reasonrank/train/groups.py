@@ -10,6 +10,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from pyserini_reasonrank.train.mutations import Mutations
+from pyserini_reasonrank.train.resuming import WholeCheckpoint
 from pyserini_reasonrank.train.samplers import PromptSampler
 
 SAME = 1e-6  # rewards of a group closer than this are equal
@@ -25,7 +26,7 @@ class Grouping:
     mutations: Mutations | None = None
 
 
-class RankingTrainer(GRPOTrainer):  # type: ignore[misc]
+class RankingTrainer(WholeCheckpoint, GRPOTrainer):  # type: ignore[misc]
     """Prompts are texts, chat template and prefill in them already."""
 
     def __init__(self, *args: Any, grouping: Grouping, **kwargs: Any) -> None:

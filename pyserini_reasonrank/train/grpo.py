@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,6 +75,7 @@ def run(config: Config) -> None:
     if not folder.begin():
         print(f"{config.output} is finished")
         return
+    warnings.filterwarnings("ignore", "TRL currently supports vLLM")  # said five times, also where vLLM is not used
     from trl import GRPOConfig
 
     from pyserini_reasonrank.train import examples, policy
@@ -137,7 +139,7 @@ def prompts(rows: list[Row], policy: Policy, room: int, longest: int | None, aud
     for row in rows:
         prompt = prompt_of(row)
         fits = len(policy.chat.tokens(prompt)) <= limit
-        if audit.note(None if fits else Unfit.TOO_LONG, f"{row.source} {row.qid}"):
+        if audit.note(None if fits else Unfit.LONG_PROMPT, f"{row.source} {row.qid}"):
             kept.append(row)
             texts.append(policy.chat.text(prompt))
     if not kept:
@@ -148,6 +150,12 @@ def prompts(rows: list[Row], policy: Policy, room: int, longest: int | None, aud
 def check(trainer: Any, config: Config) -> None:
     """UsageError for a batch that can't hold what has to be together, or a checkpoint between two generations."""
     args, every = trainer.args, trainer.steps_per_batch
+    slices, accumulated = args.steps_per_generation * args.num_iterations, args.gradient_accumulation_steps
+    if slices % accumulated and accumulated % slices:
+        raise UsageError(f"a generation lasts {slices} passes and an update takes {accumulated}: make one of "
+                         f"args.steps_per_generation and args.gradient_accumulation_steps a multiple of the other")  # fmt: skip
+    if "save_steps" not in config.args:
+        args.save_steps = -(-args.save_steps // every) * every
     here = args.per_device_train_batch_size * args.steps_per_generation
     whole = trainer.num_generations * (config.per_query or 1)
     if (config.per_query or config.mutation or config.latro) and here % whole:

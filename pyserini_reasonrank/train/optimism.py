@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from trl import DPOTrainer
 
+from pyserini_reasonrank.train.resuming import WholeCheckpoint
+
 OWN = ("own_ids", "own_mask", "own_labels")
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
+class PairTrainer(WholeCheckpoint, DPOTrainer):  # type: ignore[misc]
     """Adds ``optimism`` beta log pi(own): what the policy says of its own accord becomes less likely, whoever won.
 
     The reference's log-probability of it, which the paper subtracts, is constant and has no gradient: it is left out.

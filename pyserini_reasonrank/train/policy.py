@@ -33,10 +33,14 @@ def load(settings: PolicySettings) -> Policy:
 
     From then on nothing of this process is reported to the hub, as TRL's trainers would.
     """
+    import datasets
     from huggingface_hub import constants
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as chatter
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
+    datasets.disable_progress_bars()
+    chatter.disable_progress_bar()
     found = _found(settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.source, revision=found.revision)

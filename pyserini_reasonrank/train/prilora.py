@@ -6,8 +6,11 @@ feature it reads; every so many steps the least important share of each row is s
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
@@ -16,36 +19,58 @@ from pyserini_reasonrank.train.settings import Prilora
 
 
 class Pruning(TrainerCallback):  # type: ignore[misc]
-    """Watches what every ``lora_A`` reads, and prunes."""
+    """Watches what every ``lora_A`` reads, and prunes. The running norms are kept beside each checkpoint."""
 
     def __init__(self, settings: Prilora) -> None:
         self.settings = settings
-        self._norms: dict[nn.Module, Tensor] = {}
+        self._modules: dict[str, nn.Module] = {}
+        self._norms: dict[str, Tensor] = {}
         self._hooks: list[Any] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        found = [m for name, m in model.named_modules() if ".lora_A." in name and isinstance(m, nn.Linear)]
-        if any(hasattr(m.weight, "ds_id") for m in found):
+        named = model.named_modules()
+        self._modules = {name: m for name, m in named if ".lora_A." in name and isinstance(m, nn.Linear)}
+        if any(hasattr(m.weight, "ds_id") for m in self._modules.values()):
             raise UsageError(
                 "prilora.every needs whole weights, which ZeRO-3 has in parts: set it to 0, or take ZeRO-2"
             )
-        self._hooks = [m.register_forward_pre_hook(self._read) for m in found]
+        kept = _kept(args, state)
+        if kept.is_file():
+            self._norms = torch.load(kept, map_location=model.device)
+        self._hooks = [m.register_forward_pre_hook(partial(self._read, name)) for name, m in self._modules.items()]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.settings.every and state.global_step % self.settings.every == 0:
-            for module, norm in self._norms.items():
-                prune(module.weight.data, norm, self.settings.share)
+            for name, norm in self._norms.items():
+                _shared(norm)
+                weight: Any = self._modules[name].weight
+                prune(weight.data, norm, self.settings.share)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            torch.save(self._norms, _kept(args, state))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def _read(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _read(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not module.training:
             return
         now = inputs[0].detach().float().flatten(0, -2).norm(dim=0)
-        past = self._norms.get(module)
-        self._norms[module] = now if past is None else self.settings.memory * past + (1 - self.settings.memory) * now
+        past = self._norms.get(name)
+        self._norms[name] = now if past is None else self.settings.memory * past + (1 - self.settings.memory) * now
+
+
+def _kept(args: Any, state: Any) -> Path:
+    return Path(args.output_dir, f"checkpoint-{state.global_step}", "prilora.pt")
+
+
+def _shared(norm: Tensor) -> None:
+    """The mean over all processes, in place: they have to prune alike."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(norm)
+        norm /= torch.distributed.get_world_size()
 
 
 def prune(weight: Tensor, norm: Tensor, share: float) -> None:

@@ -23,6 +23,8 @@ from pyserini_reasonrank.train import command
 
 COMMAND = "command"
 OURS = ["python", "-m", "pyserini_reasonrank", "train"]
+LAUNCHED = ("sft", "grpo", "dpo", "curriculum")
+"""The steps that can run on several processes."""
 
 
 class Config(BaseModel):
@@ -37,7 +39,9 @@ class Config(BaseModel):
     ]
     launch: Annotated[
         list[str],
-        Field(description="words before `-m pyserini_reasonrank train`, if not this Python: accelerate launch ..."),
+        Field(
+            description="words that start a trainer on several processes, as `accelerate launch`, if not this Python"
+        ),
     ] = []
 
 
@@ -55,7 +59,7 @@ def run(config: Config) -> None:
         file.write_text(text, encoding="utf-8")
         words = settings["words"] if name == COMMAND else [*OURS, name, "--config", str(file)]
         began = time.monotonic()
-        _call(words, [] if name == COMMAND else config.launch)
+        _call(words, _filled(config.launch, _names(config)) if name in LAUNCHED else [])
         print(f"# {time.monotonic() - began:.0f} s", flush=True)
         done.write_text(_digest(text), encoding="utf-8")
 
@@ -73,7 +77,7 @@ def _parsed(entry: Mapping[str, Any], config: Config) -> tuple[str, dict[str, An
     if len(entry) != 1:
         raise UsageError(f"a step of a recipe is one name and its settings, not {json.dumps(list(entry))}")
     [(name, value)] = entry.items()
-    names = {"output": str(config.output), "conf": str(conf())}
+    names = _names(config)
     if name == COMMAND:
         if not isinstance(value, list):
             raise UsageError(f"a command of a recipe is a list of words, not {value!r}")
@@ -81,6 +85,10 @@ def _parsed(entry: Mapping[str, Any], config: Config) -> tuple[str, dict[str, An
     if name not in command.STEPS or name == "recipe":
         raise UsageError(f"a recipe has no step {name!r}{nearest(name, [*command.STEPS, COMMAND])}")
     return name, _filled(value, names)
+
+
+def _names(config: Config) -> dict[str, str]:
+    return {"output": str(config.output), "conf": str(conf())}
 
 
 def _filled(value: Any, names: Mapping[str, str]) -> Any:
