@@ -88,6 +88,9 @@ class Settings(BaseModel):
     depth: Annotated[int, Field(ge=1, description="candidates to rerank; the others stay below")] = 100
     passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of a passage the model sees")] = None
     query_tokens: Annotated[int | None, Field(ge=1, description="tokens of a query the model sees")] = None
+    mend: Annotated[bool, Field(description="mend passages that were decoded wrongly (â€™, &amp;), as ftfy does")] = (
+        False
+    )
     tag: Annotated[str | None, Field(description="run tag, if not reranker and model")] = None
     on_error: Annotated[
         Literal["fail", "keep"], Field(description="a failed call ends the run, or keeps its order")
@@ -166,7 +169,7 @@ def _load(name: str, given: Tree, where: str, data: Sequence[str]) -> tuple[Sett
 
 _OF_EVERY_ARM = frozenset({
     "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args",
-    "passage_tokens", "query_tokens", "on_error",
+    "passage_tokens", "query_tokens", "mend", "on_error",
 })  # fmt: skip
 _OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
 _OF_THE_RUN = frozenset({"fuse", "tag", "max_bad", "docid_blanks", "corpus", "journal"})

@@ -205,7 +205,7 @@ def _provenance(plan: Plan, task: Task, outcome: Outcome, empty: Sequence[str]) 
 
 def _part(plan: Single, tally: Tally) -> Part:
     settings = plan.settings
-    names = {"judge", "strategy", "collection", "passage_tokens", "query_tokens", "max_model_len", "on_error"}
+    names = {"judge", "strategy", "collection", "passage_tokens", "query_tokens", "mend", "max_model_len", "on_error"}
     return Part(
         model=plan.engine.model,
         prompt=plan.template.name,

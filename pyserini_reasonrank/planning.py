@@ -24,6 +24,7 @@ from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.provision import provide, tokens_for
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
 from pyserini_reasonrank.rerankers import Ranker, Reranker
+from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.suggest import nearest, validated
 from pyserini_reasonrank.tokens import Tokens
@@ -119,6 +120,7 @@ class Single(Plan):
             output_tokens=settings.sampling.max_tokens + self.judge.answer_tokens(widest),
             passage_tokens=settings.passage_tokens,
             query_tokens=settings.query_tokens,
+            mend=settings.mend,
         )
 
     async def rehearse(self, request: Request, meter: Meter, part: str) -> Ranked:
@@ -231,7 +233,9 @@ def _single(settings: Settings, warnings: list[str], where: str, engines: dict[s
     begins = bool(template.render("", [""]).prefill) and answering(settings.engine) not in MODELLESS
     begun = frozenset({Capability.PREFILL} if begins else ())
     _check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
-    _check_capabilities(engine, f"prompt {template.name} (another: {where}.prompt)", begun, settings)
+    _check_capabilities(
+        engine, f"prompt {template.name} (instead: {where}.prompt {_unbegun(template)})", begun, settings
+    )
     judge = JUDGES[kind](judge_options, sampling, engine.capabilities, template.reminder)
     template.values = judge.wording
     return Single(settings, template, judge, strategy, options, engine, warnings)
@@ -279,6 +283,12 @@ def _shared(settings: Settings, engines: dict[str, Engine[Any]]) -> Engine[Any]:
     if key not in engines:
         engines[key] = provide(settings)
     return engines[key]
+
+
+def _unbegun(template: Template) -> str:
+    """The prompt that asks for the same and begins no answer, if it ships."""
+    same = template.name.replace("-prefilled", "-reasoning")
+    return same if same in yaml_names("prompts") and same != template.name else "NAME"
 
 
 _NEEDED = {

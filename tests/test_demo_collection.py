@@ -36,8 +36,9 @@ def contents(corpus: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def topics() -> dict[str, str]:
-    lines = (CONF / "topics.tsv").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("\t") for line in lines)
+    """Test topics, t and a number, then training topics, r and a number."""
+    files = [(CONF / name).read_text(encoding="utf-8") for name in ("topics.tsv", "train-topics.tsv")]
+    return dict(line.split("\t") for text in files for line in text.splitlines())
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from pyserini_reasonrank.embedded import ensure_embedded
 from pyserini_reasonrank.engines import build_engine
+from pyserini_reasonrank.engines._trees import Tree, log_probabilities
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Message, Prompt, Sampling
@@ -192,14 +193,52 @@ def test_choices_and_texts_at_once(engine):
     assert [(a.text, a.choices) for a in mixed] == [(a.text, a.choices) for a in apart]
 
 
-def test_padded_batches_score_the_same(engine):
-    """What an accelerator does: several prompts in one left-padded pass."""
-    spelled = ((33,), (33, 32), (34,))
-    prompts = [engine._chat.tokens(p) for p in PROMPTS[:3]]
-    together = engine._scorer._score(prompts, spelled)
-    alone = [engine._scorer._score([p], spelled)[0] for p in prompts]
-    for some, one in zip(together, alone, strict=True):
-        assert some == pytest.approx(one, abs=1e-3)
+TREES = [
+    (range(100, 140), ((33,), (33, 32), (34,))),
+    (range(300, 400), (tuple(range(500, 512)),)),
+    (range(50, 57), ((1, 2, 3, 4), (1, 2, 9), (8, 7, 6), (5,))),
+    (range(900, 1400), (tuple(range(700, 703)), tuple(range(720, 760)))),
+]
+
+
+def test_several_prompts_read_together_have_the_bits_of_each_alone(engine):
+    trees = [Tree(list(prompt), spelled) for prompt, spelled in TREES]
+    together = engine._scorer._score(trees)
+    assert together == [engine._scorer._score([tree])[0] for tree in trees]
+    assert together == engine._scorer._score(trees[::-1])[::-1]
+
+
+def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
+    """Which is plain forward passes over the prompt and each alternative."""
+    import torch
+
+    trees = [Tree(list(prompt), spelled) for prompt, spelled in TREES]
+    expected = engine._scorer._score(trees)
+    network = engine._scorer._model
+    before, network.config._attn_implementation = network.config._attn_implementation, "eager"
+    try:
+        with torch.inference_mode():
+            found = [one.tolist() for one in log_probabilities(network, trees)]
+    finally:
+        network.config._attn_implementation = before
+    for some, others in zip(found, expected, strict=True):
+        assert some == pytest.approx(others, abs=1e-3)
+
+
+def test_gradients_flow_through_a_tree(engine):
+    import torch
+
+    embedded = engine._scorer._model.get_input_embeddings().weight
+    [tree] = [Tree(list(prompt), spelled) for prompt, spelled in TREES[2:3]]
+    before = engine._scorer._model.config._attn_implementation
+    engine._scorer._model.config._attn_implementation = "sdpa"
+    try:
+        [found] = log_probabilities(engine._scorer._model, [tree])
+    finally:
+        engine._scorer._model.config._attn_implementation = before
+    [gradient] = torch.autograd.grad(found.sum(), embedded)
+    assert gradient.isfinite().all()
+    assert gradient[50:57].abs().sum(-1).min() > 0
 
 
 def test_adapter(engine, model, tmp_path):

@@ -146,7 +146,7 @@ def test_a_constrained_answer_is_the_well_formed_one_after_any_thought(kind: str
     ("kind", "answer", "allowed"),
     [
         ("permutation", "[1] > [2] > [3]", True),
-        ("permutation", "[3]\n[2]\n[1]", True),
+        ("permutation", "[3]\n[2]\n[1]", False),  # is read, but is not what this prompt asks for
         ("permutation", "[3] > [3] > [1]", True),  # a repeat can't be forbidden, and is repaired
         ("permutation", "[1] > [2] > [4]", False),
         ("permutation", "[1] > [2]", False),
@@ -169,6 +169,18 @@ def test_what_may_be_written_without_tags(kind: str, answer: str, allowed: bool)
     judgement, [(_, sampling, _)] = judged(judge, Completion(answer))
     assert bool(re.fullmatch(sampling.pattern, answer)) == allowed
     assert not allowed or not judgement.status.bad
+
+
+@pytest.mark.parametrize(
+    ("form", "answer"), [("lines", "[3]\n[1]\n[2]"), ("blanks", "[3] [1] [2]"), ("arrows", "[3] > [1] > [2]")]
+)
+def test_the_form_of_an_order_is_taught_constrained_and_read(form: str, answer: str) -> None:
+    judge = made("permutation", frozenset({Capability.PATTERN}), constrain=True, tags=False, form=form)
+    assert judge.ideal([1.0, 0.0, 2.0]) == answer
+    judgement, [(_, sampling, _)] = judged(judge, Completion(answer))
+    assert re.fullmatch(sampling.pattern, answer)
+    assert judgement.status is Status.OK
+    assert judgement.order == (2, 0, 1)
 
 
 @pytest.mark.parametrize("kind", list(JUDGES))

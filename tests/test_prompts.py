@@ -380,6 +380,18 @@ def test_the_longest_passages_give_way_first(tokens: ModelTokens, tokenizer_file
     assert context - 100 < spent(tokenizer_file, prompt) <= context
 
 
+def test_passages_are_mended_where_asked_for_and_before_control_tokens_are_looked_for(tokens: ModelTokens) -> None:
+    asked = request("what is it", ["Itâ€™s a &lt;|im_end|&gt; sign"])
+
+    def shown(mend: bool) -> str:
+        fitter = Fitter(sources.load("listwise"), tokens, context=None, output_tokens=0, passage_tokens=None,
+                        query_tokens=None, mend=mend)  # fmt: skip
+        return fitter.prepare(asked).passages[0].text
+
+    assert shown(True) == "It's a < |im_end|> sign"
+    assert shown(False) == "Itâ€™s a &lt;|im_end|&gt; sign"
+
+
 def test_limits_cut_passages_and_query(tokens: ModelTokens) -> None:
     fit = fitter(sources.load("listwise"), tokens, passage_tokens=6, query_tokens=3)
     text = "the passage and the query of the search are ranked by relevance"

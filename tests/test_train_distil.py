@@ -61,12 +61,13 @@ def config(model: Path, corpus: Path, output: Path, **changes: Any) -> Config:
 
 def test_what_is_trained_is_what_is_served(model: Path) -> None:
     """Packed, with the queries behind one reading of the passage: the judge's own scores through an engine."""
-    from pyserini_reasonrank.train.packing import log_likelihoods, spell
+    from pyserini_reasonrank.engines._trees import log_probabilities
+    from pyserini_reasonrank.train.packing import pack
 
     training = Training(config(model, Path(), Path()), [BLOCK])
     with torch.no_grad():
         packed = torch.stack(
-            log_likelihoods(training.policy.get_base_model(), spell(BLOCK, training.fitter, training.chat)), dim=1
+            log_probabilities(training.policy.get_base_model(), pack(BLOCK, training.fitter, training.chat)), dim=1
         )
     assert packed.tolist() == [pytest.approx(row, abs=1e-4) for row in asyncio.run(served(model, BLOCK))]
 

@@ -11,7 +11,7 @@ from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Prompt
 
 Tokens = tuple[int, ...]
-_LEAST = 1e-300  # no probability is so small that its logarithm can't be taken
+_LEAST = 1e-300  # no share is so small that its logarithm can't be taken
 
 
 class Chat:
@@ -79,6 +79,8 @@ def disjoint(choices: Sequence[str], spelled: Sequence[Tokens], logprobs: Sequen
     """
     own: dict[Tokens, float] = {}
     for tokens, logprob in sorted(zip(spelled, logprobs, strict=True), key=lambda pair: -len(pair[0])):
-        longer = sum(p for other, p in own.items() if len(other) > len(tokens) and other[: len(tokens)] == tokens)
-        own[tokens] = max(exp(logprob) - longer, _LEAST)
-    return {choice: log(own[tokens]) for choice, tokens in zip(choices, spelled, strict=True)}
+        taken = sum(
+            exp(p - logprob) for other, p in own.items() if len(other) > len(tokens) and other[: len(tokens)] == tokens
+        )
+        own[tokens] = logprob + log(max(1 - taken, _LEAST)) if taken else logprob
+    return {choice: own[tokens] for choice, tokens in zip(choices, spelled, strict=True)}

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NAME = "per_request_flash"  # "flash" in the name is how transformers knows that packed rows need no mask
-_QUERIES = 16
-"""CPU attention sums for a few queries in another order than for many (measured: fewer than 8)."""
+_BLOCK, _FEW = 32, 8
+"""CPU attention takes queries by the block, and sums for a block of few in another order (both measured)."""
 
 
 class SteadyLinear(nn.Linear):  # type: ignore[misc]
@@ -59,11 +59,11 @@ def register() -> str:
     from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _no_mask)
+    AttentionMaskInterface.register(NAME, no_mask)
     return NAME
 
 
-def _no_mask(*args: Any, **kwargs: Any) -> None:
+def no_mask(*args: Any, **kwargs: Any) -> None:
     return None
 
 
@@ -87,21 +87,42 @@ def attend(
     output = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1])
     for i in range(len(queries) - 1):
         q, k = slice(queries[i], queries[i + 1]), slice(keys[i], keys[i + 1])
-        found = _one(query[:, :, q], key[:, :, k], value[:, :, k], scaling, sliding_window)
+        found = causal(query[:, :, q], key[:, :, k], value[:, :, k], scaling, sliding_window)
         output[:, q] = found.transpose(1, 2)
     return output, None
 
 
-def _one(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Causal attention of a request's last queries to its keys."""
+def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Causal attention of a request's last queries to its keys. Query (1, heads, queries, size), output alike."""
     queries, keys = query.shape[2], key.shape[2]
-    causal = queries == keys and queries >= _QUERIES and (window is None or keys <= window)
+    if queries == 1:
+        return _last(query, key, value, scaling, window)
+    rows = _rows(queries) if query.device.type == "cpu" else queries
+    plain = rows == queries == keys and (window is None or keys <= window)
     mask = None
-    if not causal:
-        rows = max(queries, _QUERIES) if query.device.type == "cpu" else queries
+    if not plain:
         query = F.pad(query, (0, 0, rows - queries, 0))
         mask = torch.ones(rows, keys, dtype=torch.bool, device=query.device).tril(keys - rows)
         if window is not None:
             mask = mask.triu(keys - rows - window + 1)
-    found = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scaling, enable_gqa=True)
+    found = F.scaled_dot_product_attention(query, key, value, mask, is_causal=plain, scale=scaling, enable_gqa=True)
     return found[:, :, -queries:]
+
+
+def _last(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Of one query, which sees all keys that its window leaves: the heads that share keys are rows of one product."""
+    heads, groups = query.shape[1], key.shape[1]
+    shared = heads // groups
+    if window is not None:
+        key, value = key[:, :, -window:], value[:, :, -window:]
+    rows = query.reshape(1, groups, shared, -1)
+    if query.device.type == "cpu":
+        rows = F.pad(rows, (0, 0, 0, _rows(shared) - shared))
+    found = F.scaled_dot_product_attention(rows, key, value, scale=scaling)[:, :, :shared]
+    return found.reshape(1, heads, 1, -1)
+
+
+def _rows(queries: int) -> int:
+    """As many rows as there have to be for each to get the same bits as among many."""
+    left = queries % _BLOCK
+    return queries + _FEW - left if 0 < left < _FEW else queries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Identifiers, Untagged, read_permutation
 from pyserini_reasonrank.records import Completion, Judgement
 from pyserini_reasonrank.voting import borda
+
+SEPARATORS = {"arrows": " > ", "lines": "\n", "blanks": " "}
 
 
 class Permutation(Written):
@@ -31,6 +33,10 @@ class Permutation(Written):
                 description="a thought that never ended: identity keeps the order, mention_order is ReasonRank's code"
             ),
         ] = "identity"
+        form: Annotated[
+            Literal["arrows", "lines", "blanks"],
+            Field(description="how the prompt asks for the answer: [2] > [1], one a line, [2] [1]; all are read"),
+        ] = "arrows"
 
     def read(self, completion: Completion, n: int) -> Judgement:
         o = self.options
@@ -39,7 +45,7 @@ class Permutation(Written):
     def pattern(self, n: int) -> str:
         """As many identifiers as there are passages. One may come twice: a pattern without repeats has n! branches."""
         one = identifier(n)
-        return one + rf"(( > |\n){one}){{{n - 1}}}" * (n > 1)
+        return one + rf"({SEPARATORS[self.options.form]}{one}){{{n - 1}}}" * (n > 1)
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
@@ -58,7 +64,7 @@ class Permutation(Written):
         """Passages by falling gain, ties in the order shown, in the form the prompt asks for."""
         order = sorted(range(len(gains)), key=lambda i: -gains[i])
         thought = f"The gains are {', '.join(f'{gains[i]:g}' for i in order)}."
-        return self.written(thought, " > ".join(f"[{i + 1}]" for i in order))
+        return self.written(thought, SEPARATORS[self.options.form].join(f"[{i + 1}]" for i in order))
 
     def answer_tokens(self, n: int) -> int:
         return 8 * n + 16  # "[100] > " takes up to seven tokens

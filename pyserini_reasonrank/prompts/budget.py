@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.prompts.mending import mended
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Prompt, Query, Request
 from pyserini_reasonrank.tokens import Tokens
@@ -57,10 +58,12 @@ class Fitter:
         output_tokens: int,
         passage_tokens: int | None,
         query_tokens: int | None,
+        mend: bool = False,
     ) -> None:
         self.template, self.tokens = template, tokens
         self.context, self.output_tokens = context, output_tokens
         self.passage_tokens, self.query_tokens = passage_tokens or WHOLE, query_tokens or WHOLE
+        self._mended = mended if mend else str
         specials = list(tokens.specials())
         self._control = re.compile("|".join([_CONTROL.pattern, *map(re.escape, specials)]), re.IGNORECASE)
         self._control_starts = {"<", *(s[0] for s in specials)}
@@ -82,15 +85,16 @@ class Fitter:
             )
 
     def prepare(self, request: Request) -> Prepared:
-        """Defuse and cut every text of a request; a document that several queries share, once."""
+        """Mend, defuse and cut every text of a request; a document that several queries share, once."""
         [query] = self._cut([request.query.text], self.query_tokens)
         keys = [(c.docid, hash(c.text)) for c in request.candidates]  # a docid may stand for another text elsewhere
         new = {key: c.text for key, c in zip(keys, request.candidates, strict=True) if key not in self._texts}
-        known = dict(zip(new, self._cut(list(new.values()), self.passage_tokens), strict=True))
-        passages = tuple(known.get(key) or self._texts[key] for key in keys)
+        passages = [self._mended(text) for text in new.values()]
+        known = dict(zip(new, self._cut(passages, self.passage_tokens), strict=True))
+        shown = tuple(known.get(key) or self._texts[key] for key in keys)
         if len(self._texts) < _SHARED:
             self._texts.update(known)
-        return Prepared(query, passages)
+        return Prepared(query, shown)
 
     def render(self, prepared: Prepared, indices: Sequence[int]) -> Prompt:
         """The prompt that shows the candidates ``indices``, in that order, cut so that it fits."""

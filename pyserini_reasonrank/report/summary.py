@@ -49,6 +49,6 @@ def _by_part(outcome: Outcome) -> list[str]:
         return []
     width = max(8, *(len(name) + 1 for name in outcome.tallies))
     return [
-        f"  {name:<{width}}{tally.rankings} rankings, {tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
+        f"  {name:<{width}}{f'{tally.rankings} rankings, ' if tally.rankings else ''}{tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
         for name, tally in outcome.tallies.items()
     ]

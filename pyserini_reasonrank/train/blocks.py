@@ -90,7 +90,7 @@ def _claims(folder: Path, size: int, rng: random.Random) -> list[Block]:
 
 
 def _demo(folder: Path, size: int, rng: random.Random) -> list[Block]:
-    """The training topics (r...) of the demo collection with their judged documents: the useful ones and the others."""
+    """The training topics of the demo collection with their judged documents: the useful ones and the others."""
     from pyserini_reasonrank.demo.collection import documents
 
     texts, gains = dict(documents()), dict[str, dict[str, float]]()
@@ -98,9 +98,9 @@ def _demo(folder: Path, size: int, rng: random.Random) -> list[Block]:
         qid, _, docid, gain = line.split()
         gains.setdefault(qid, {})[docid] = float(gain)
     made = []
-    for line in conf("demo", "topics.tsv").read_text(encoding="utf-8").splitlines():
+    for line in conf("demo", "train-topics.tsv").read_text(encoding="utf-8").splitlines():
         qid, query = line.split("\t")
-        if qid.startswith("r") and not held_out(query):
+        if not held_out(query):
             judged = {texts[docid]: gain for docid, gain in gains[qid].items() if docid in texts}
             best = sorted(judged, key=lambda text: -judged[text])
             for shown in (best[: size // 2], best[size // 2 : size]):  # every topic twice, with other documents

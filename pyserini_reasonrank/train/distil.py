@@ -186,7 +186,8 @@ class Training:
         """One update. Loss, nDCG@10 and tokens of each block, as they were before it."""
         import torch
 
-        from pyserini_reasonrank.train.packing import log_likelihoods, spell
+        from pyserini_reasonrank.engines._trees import log_probabilities
+        from pyserini_reasonrank.train.packing import pack
 
         config = self.config
         risen = min((step + 1) / max(config.warmup, 1), 1.0)
@@ -196,12 +197,12 @@ class Training:
         found = []
         for number in at:
             block = self.blocks[number]
-            rows = spell(block, self.fitter, self.chat)
-            lengths = torch.tensor([float(len(said)) for said in rows[0][1]])
-            scores = torch.stack(log_likelihoods(self.policy.get_base_model(), rows), dim=1)
+            trees = pack(block, self.fitter, self.chat)
+            lengths = torch.tensor([float(len(said)) for said in trees[0].spelled])
+            scores = torch.stack(log_probabilities(self.policy.get_base_model(), trees), dim=1)
             loss = listwise_loss(scores, self._targets(block), lengths)
             (loss / len(at)).backward()
-            tokens = sum(len(head) + sum(map(len, queries)) for head, queries in rows)
+            tokens = sum(tree.size for tree in trees)
             gained = ndcg(block.gains, scores.tolist())
             found.append((round(float(loss.detach()), 4), round(gained, 4), tokens))
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)

@@ -101,6 +101,7 @@ class Selector:
             output_tokens=settings.sampling.max_tokens + judge.answer_tokens(window),
             passage_tokens=settings.passage_tokens,
             query_tokens=None,
+            mend=settings.mend,
         )
         self.purpose, self.window, self.tally, self._fitter = purpose, window, Tally(), fitter
         self._asker = Asker(judge, fitter, endpoint, settings.on_error, self.tally, watch)
