@@ -12,6 +12,7 @@ from pyserini_reasonrank.combine import COMBINATIONS
 from pyserini_reasonrank.engines import ENGINES, engine_class
 from pyserini_reasonrank.fusion import Fusion
 from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.settings import SamplingSettings, Settings
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 
 _HIDDEN = {"name", "about"}
@@ -28,10 +29,10 @@ def flags_help(command: str) -> str:
         *(f"  {name:<14} {config.reranker(name).get('about', '')}" for name in config.rerankers()),
         "",
         "--rerank.",
-        *_fields(config.Settings),
+        *_fields(Settings),
         "",
         "--rerank.sampling.  (and any other of vLLM's SamplingParams, for engines that take it)",
-        *_fields(config.SamplingSettings),
+        *_fields(SamplingSettings),
     ]
     for kind, judge in JUDGES.items():
         lines += ["", f"--rerank.judge.  (kind {kind})", *_fields(judge.Options)]
@@ -56,7 +57,7 @@ def flags_help(command: str) -> str:
 
 def _fields(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if name in _HIDDEN and model is config.Settings:
+        if name in _HIDDEN and model is Settings:
             continue
         default = "" if field.default in (None, "", {}, ()) else f" [{_short(field.default)}]"
         yield f"  {name:<22} {field.description or _values(field.annotation)}{default}"

@@ -10,7 +10,7 @@ from typing import Any
 from pyserini_reasonrank.combine import COMBINATIONS, Kind
 from pyserini_reasonrank.combine.arms import completed
 from pyserini_reasonrank.combine.combined import Combined, joined
-from pyserini_reasonrank.config import MODELLESS, PREFIX, Settings, answering, tag
+from pyserini_reasonrank.config import MODELLESS, PREFIX, answering, tag
 from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.errors import UsageError
@@ -25,6 +25,7 @@ from pyserini_reasonrank.provision import provide, tokens_for
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
 from pyserini_reasonrank.rerankers import Ranker, Reranker
 from pyserini_reasonrank.resources import yaml_names
+from pyserini_reasonrank.settings import Settings
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.suggest import nearest, validated
 from pyserini_reasonrank.tokens import Tokens

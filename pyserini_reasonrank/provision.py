@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.config import MODELLESS, Settings, answering
+from pyserini_reasonrank.config import MODELLESS, answering
 from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.hub import Unreachable, model_file
 from pyserini_reasonrank.models import AUTO, Model, known_models, resolve
+from pyserini_reasonrank.settings import Settings
 from pyserini_reasonrank.tokens import EstimatedTokens, ModelTokens, Tokens
 
 

@@ -24,6 +24,7 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
 from pyserini_reasonrank.report.summary import summary
 from pyserini_reasonrank.runs import read_run
+from pyserini_reasonrank.settings import Settings
 
 ORACLE = {"engine": {"name": "oracle", "qrels": "q"}}
 
@@ -293,7 +294,7 @@ def test_the_prediction_holds_for_any_number_of_candidates(
 # --- by flags
 
 
-def arms(*words: str) -> dict[str, config.Settings]:
+def arms(*words: str) -> dict[str, Settings]:
     return dict(config.load("coranking", config.lift(words)[1])[0].arms)
 
 

@@ -19,6 +19,7 @@ from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models import Model, known_models
 from pyserini_reasonrank.planning import Single, plan
 from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.settings import SamplingSettings, Settings
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 from pyserini_reasonrank.suggest import nearest
 
@@ -29,7 +30,7 @@ def flags(*words: str) -> dict[str, Any]:
     return config.lift(words)[1]
 
 
-def settings(name: str, *words: str) -> config.Settings:
+def settings(name: str, *words: str) -> Settings:
     return config.load(name, flags(*words))[0]
 
 
@@ -226,6 +227,7 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("depth", "7", 7),
     ("passage_tokens", "33", 33),
     ("query_tokens", "44", 44),
+    ("mend", "true", True),
     ("tag", "mine", "mine"),
     ("on_error", "keep", "keep"),
     ("max_bad", "0.05", 0.05),
@@ -249,7 +251,7 @@ def test_the_list_of_general_flags_is_whole() -> None:
         "arms",
         "fuse",
     }
-    assert {name for name, _, _ in GENERAL} == set(config.Settings.model_fields) - trees
+    assert {name for name, _, _ in GENERAL} == set(Settings.model_fields) - trees
 
 
 @pytest.mark.parametrize(("name", "text", "value"), GENERAL)
@@ -270,7 +272,7 @@ SAMPLING = {
 
 
 def test_sampling_flags_reach_the_engine() -> None:
-    assert set(SAMPLING) == set(config.SamplingSettings.model_fields)
+    assert set(SAMPLING) == set(SamplingSettings.model_fields)
     words = [word for name, value in SAMPLING.items() for word in (f"--rerank.sampling.{name}", str(value))]
     made = plan(
         settings("reasonrank", "--rerank.engine.name", "oracle", *words, "--rerank.sampling.repetition_penalty", "1.1")
@@ -283,7 +285,7 @@ def test_sampling_flags_reach_the_engine() -> None:
 SHUFFLED = {"shuffle": True, "seed": 5, "repair": "close", "votes": 3, "constrain": True}
 WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
 OTHER: dict[str, dict[str, Any]] = {
-    "judge permutation": WRITTEN | {"identifiers": "digits", "untagged": "mention_order"},
+    "judge permutation": WRITTEN | {"identifiers": "digits", "untagged": "mention_order", "form": "lines"},
     "judge first_token": SHUFFLED,
     "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5},
     "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},

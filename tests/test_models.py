@@ -12,6 +12,8 @@ from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models import Known, known_models, resolve
 from pyserini_reasonrank.presets import for_collection
 from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.settings import Settings
+from pyserini_reasonrank.suggest import validated
 
 KNOWN = known_models()
 PUBLISHED = [name for name, known in KNOWN.items() if known.reranker in config.rerankers()]
@@ -27,12 +29,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_checkpoints_settings_suit_the_reranker_it_was_published_with(name: str) -> None:
     known = KNOWN[name]
     own = config.reranker(str(known.reranker))
-    made = config.validated(config.Settings, config.merge(own, known.brings(own)), "--rerank")
+    made = validated(Settings, config.merge(own, known.brings(own)), "--rerank")
     assert made.judge["kind"] == known.kind
     judge = {key: value for key, value in made.judge.items() if key != "kind"}
     JUDGES[str(known.kind)].Options.model_validate(judge)
     for settings in known.collections.values():
-        config.validated(config.Settings, settings, "--rerank")
+        validated(Settings, settings, "--rerank")
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if "prompt" in KNOWN[name].settings])

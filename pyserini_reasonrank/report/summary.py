@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.pipeline import Outcome
+from pyserini_reasonrank.questions import Tally
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -48,7 +49,9 @@ def _by_part(outcome: Outcome) -> list[str]:
     if len(outcome.tallies) == 1:
         return []
     width = max(8, *(len(name) + 1 for name in outcome.tallies))
-    return [
-        f"  {name:<{width}}{f'{tally.rankings} rankings, ' if tally.rankings else ''}{tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
-        for name, tally in outcome.tallies.items()
-    ]
+    return [f"  {name:<{width}}{_share(tally, outcome)}" for name, tally in outcome.tallies.items()]
+
+
+def _share(tally: Tally, outcome: Outcome) -> str:
+    ranked = "" if tally.questions and not tally.rankings else f"{tally.rankings} rankings, "  # a critic ranks nothing
+    return f"{ranked}{tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"

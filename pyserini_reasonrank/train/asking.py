@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from pyserini_reasonrank import config
-from pyserini_reasonrank.config import PREFIX, Tree
+from pyserini_reasonrank.config import PREFIX
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.score import TOP_GAIN as JUDGES_TOP
 from pyserini_reasonrank.judges.score import Score
@@ -22,6 +22,7 @@ from pyserini_reasonrank.models import resolve
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
+from pyserini_reasonrank.settings import Tree
 from pyserini_reasonrank.train.rows import Audit, Fault, Kind, Row, audited
 
 

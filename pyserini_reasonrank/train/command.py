@@ -12,9 +12,10 @@ from typing import Any, Protocol, cast, get_args
 import yaml
 from pydantic import BaseModel
 
-from pyserini_reasonrank.config import Tree, merge
+from pyserini_reasonrank.config import merge
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.resources import conf, yaml_names
+from pyserini_reasonrank.settings import Tree
 from pyserini_reasonrank.suggest import nearest, validated
 
 STEPS: dict[str, str] = {
