@@ -23,8 +23,10 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 
 # make demo     the main job on real text, to an evaluated run
 # make check    ruff, mypy, import-linter
-# make test     make check, then all tests
+# make test     make check, then all tests, WORKERS files at a time: a core each, and some 4 GB
 # make bench    speed and memory beside their targets: a table, and build/bench.json
+
+WORKERS ?= 2
 
 .PHONY: demo check test bench
 demo: setup
@@ -37,7 +39,7 @@ check: setup
 	$(VENV)/bin/lint-imports
 
 test: check
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 bench: setup
 	$(PYTHON) tests/benchmarks/bench.py

@@ -86,6 +86,7 @@ setup(
             "mypy>=2",
             "pytest>=9",
             "pytest-httpserver>=1.1",
+            "pytest-xdist>=3.6",
             "ruff>=0.15",
             "setuptools>=77",
             "syrupy>=5",

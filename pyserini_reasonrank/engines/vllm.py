@@ -164,13 +164,26 @@ class VLLM(Engine[Options]):
         return len(tokens), len(written.token_ids), {"text": written.text, "finish_reason": finish}
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
-        """One request for what may follow the prompt, and one for each beginning of a longer alternative."""
+        """One request for what may follow the prompt, and one for each beginning of a longer alternative.
+
+        A lone alternative, such as a query whose likelihood is wanted, is read with the prompt in one request; not with an
+        adapter, whose part in the prompt's own log-probabilities vLLM 0.32 does not compute (on a CPU it dies of it).
+        """
         encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
         tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
+        if len(spelled) == 1 and self.model.adapter is None:
+            return len(tokens), 0, {"choices": {sampling.choices[0]: await self._likelihood(tokens, spelled[0])}}
         heads = sorted({s[:i] for s in spelled for i in range(len(s))})
         after = dict(zip(heads, await asyncio.gather(*(self._next(tokens, h, spelled) for h in heads)), strict=True))
         logprobs = [sum(after[s[:i]][s[i]] for i in range(len(s))) for s in spelled]
         return len(tokens), len(heads), {"choices": disjoint(sampling.choices, spelled, logprobs)}
+
+    async def _likelihood(self, tokens: list[int], said: Tokens) -> float:
+        """Log-probability of ``said`` after the prompt."""
+        wanted = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
+        output = await self._run([*tokens, *said], wanted)
+        found = output.prompt_logprobs[len(tokens) :]
+        return float(sum(at[token].logprob for at, token in zip(found, said, strict=True)))
 
     async def _next(self, tokens: list[int], head: Tokens, spelled: tuple[Tokens, ...]) -> dict[int, float]:
         """Log-probabilities, after the prompt and ``head``, of the tokens that the alternatives go on with."""

@@ -1,4 +1,4 @@
-"""One reranking through three engines: the embedded model in transformers, in vLLM, and behind vLLM's own server.
+"""One reranking through several engines: the embedded model in transformers, in vLLM, and behind vLLM's own server.
 
 Greedy, so the answers agree but where two tokens are nearly as likely: vLLM computes in bfloat16 by another order of
 sums. What differs is counted and printed; every question must be accounted for in each.
@@ -6,15 +6,18 @@ sums. What differs is counted and printed; every question must be accounted for 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -114,3 +117,26 @@ def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path
     print(f"answers that differ from those of transformers, of {CALLS}: {differing}")
     assert all(answer.keys() == answers["transformers"].keys() for answer in answers.values())
     assert min(differing["vllm"], differing["openai"]) < CALLS  # ties are rare: not every answer may differ
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m-rank", "smollm2-135m"])
+def test_a_querys_likelihood_is_the_same_in_transformers_and_vllm(
+    model: str, data: Path, command: Command, tmp_path: Path
+) -> None:
+    """The shipped adapter, merged there and beside its base here; and the base, which reads prompt and query at once."""
+    candidates = tmp_path / "candidates.jsonl"
+    candidates.write_text((data / "msmarco-v1-dl19" / "candidates.jsonl").read_text().splitlines(keepends=True)[0])
+    scores, orders = {}, {}
+    for name, flags in {"transformers": [], "vllm": ["--rerank.engine.args.dtype", "float32"]}.items():
+        output = tmp_path / f"{name}.txt"
+        arguments = ["rerank", "--candidates", candidates, "--output", output, "--rerank", "upr"]
+        arguments += ["--rerank.model", model, "--rerank.depth", DEPTH, "--rerank.max_model_len", 1024]
+        done = command(*arguments, "--rerank.engine.name", name, *flags)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert f"{DEPTH} ok" in done.stdout
+        with closing(sqlite3.connect(f"{output}.journal.sqlite")) as journal:
+            found = journal.execute("SELECT qid, docids, choices FROM calls").fetchall()
+        scores[name] = {(qid, docids): next(iter(json.loads(choices).values())) for qid, docids, choices in found}
+        orders[name] = [line.split()[2] for line in output.read_text().splitlines()]
+    assert orders["vllm"] == orders["transformers"]
+    assert scores["vllm"] == pytest.approx(scores["transformers"], abs=2e-3)
