@@ -9,16 +9,16 @@ from string import ascii_uppercase
 
 from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.judges import Ask, Judge
+from pyserini_reasonrank.judges import Ask
+from pyserini_reasonrank.judges.ordering import Ordering
 from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.records import Judgement, Prompt, Status
 from pyserini_reasonrank.tokens import Tokens
-from pyserini_reasonrank.voting import borda
 
 _ELSE = "take a reranker that writes its answer, such as rankgpt"
 
 
-class FirstToken(Judge):
+class FirstToken(Ordering):
     """Shows n passages under letters, and reads how likely each letter is to come first, after the prompt's prefill.
 
     A letter whose probability the engine does not tell stands at the end, as filled in.
@@ -54,19 +54,6 @@ class FirstToken(Judge):
             filled=len(missing),
             detail=f"{len(missing)} not among the likeliest tokens" if missing else "",
         )
-
-    @staticmethod
-    def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
-        """The indices, best first."""
-        return [indices[position] for position in judgement.order]
-
-    @staticmethod
-    def agreed(outcomes: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
-        """By Borda count."""
-        return borda(outcomes, indices)
-
-    def unmoved(self, indices: Sequence[int]) -> list[int]:
-        return list(indices)
 
     def ideal(self, gains: Sequence[float]) -> str:
         """The whole order in letters, as it goes on from a prefill of one bracket: what a model learns from, though

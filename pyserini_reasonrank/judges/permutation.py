@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pyserini_reasonrank.judges.ordering import Ordering
 from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Identifiers, Untagged, read_permutation
 from pyserini_reasonrank.records import Completion, Judgement
-from pyserini_reasonrank.voting import borda
 
 SEPARATORS = {"arrows": " > ", "lines": "\n", "blanks": " "}
 
 
-class Permutation(Written):
+class Permutation(Ordering, Written):
     """Shows n passages, reads all their identifiers, best first."""
 
     kind = "permutation"
@@ -46,19 +46,6 @@ class Permutation(Written):
         """As many identifiers as there are passages. One may come twice: a pattern without repeats has n! branches."""
         one = identifier(n)
         return one + rf"({SEPARATORS[self.options.form]}{one}){{{n - 1}}}" * (n > 1)
-
-    @staticmethod
-    def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
-        """The indices, best first."""
-        return [indices[position] for position in judgement.order]
-
-    @staticmethod
-    def agreed(outcomes: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
-        """By Borda count."""
-        return borda(outcomes, indices)
-
-    def unmoved(self, indices: Sequence[int]) -> list[int]:
-        return list(indices)
 
     def ideal(self, gains: Sequence[float]) -> str:
         """Passages by falling gain, ties in the order shown, in the form the prompt asks for."""

@@ -1,0 +1,26 @@
+"""Judges that order what they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.records import Judgement
+from pyserini_reasonrank.voting import borda
+
+
+class Ordering(Judge):
+    """The outcome is the candidates asked about, best first."""
+
+    @staticmethod
+    def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
+        """The indices, best first."""
+        return [indices[position] for position in judgement.order]
+
+    @staticmethod
+    def agreed(outcomes: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
+        """By Borda count."""
+        return borda(outcomes, indices)
+
+    def unmoved(self, indices: Sequence[int]) -> list[int]:
+        return list(indices)
