@@ -15,10 +15,7 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from commands import must, run
 
 from pyserini_reasonrank import config
 from pyserini_reasonrank.embedded import ensure_embedded
@@ -90,7 +88,7 @@ def model(depth: int, topics: int, names: list[str]) -> Iterator[str]:
     BUILD.mkdir(parents=True, exist_ok=True)
     index, queries = BUILD / "index", BUILD / f"topics-{topics}.tsv"
     if not index.exists():
-        _run("pyserini_reasonrank", "index", "--corpus", DATA / "corpus.jsonl", "--index", index)
+        must("pyserini_reasonrank", "index", "--corpus", DATA / "corpus.jsonl", "--index", index)
     queries.write_text("".join((DATA / "topics.tsv").read_text().splitlines(keepends=True)[:topics]))
     yield f"| {topics} topics, depth {depth} | CPU minutes | calls | tokens read | written | statuses | nDCG@10 |"
     yield "|---|--:|--:|--:|--:|---|--:|"
@@ -107,23 +105,24 @@ def model(depth: int, topics: int, names: list[str]) -> Iterator[str]:
 
 
 def _measured(name: str, index: Path, topics: Path, depth: int) -> dict[str, Any]:
-    run = BUILD / f"{name}.{topics.stem}.{depth}.txt"
+    output = BUILD / f"{name}.{topics.stem}.{depth}.txt"
     settings = BUILD / f"{name}.yaml"
     settings.write_text(yaml.safe_dump(short(name)))
     flags = ["--rerank", name, "--rerank.depth", depth, "--rerank.model", "smollm2-135m", "--rerank.config", settings]
-    search = ["--index", index, "--topics", topics, "--bm25", "--hits", depth, "--output", run]
+    search = ["--index", index, "--topics", topics, "--bm25", "--hits", depth, "--output", output]
     wall = time.monotonic()
-    status, said, cpu = _timed("pyserini.search", *search, *flags)
+    done = run("pyserini.search", *search, *flags, limit=LIMIT)
     if time.monotonic() - wall > LIMIT:
         return {"seconds": LIMIT, "over": True}
-    if status:
-        return {"error": (said.strip().splitlines() or ["?"])[-1]}
-    metadata = yaml.safe_load(sidecar(run).read_text())
-    _run("pyserini_reasonrank", "validate", run, "--topics", topics, "--first", f"{run}.first-stage.txt", check=True)
-    report = evaluate(str(DATA / "qrels.txt"), f"{run}.first-stage.txt", [str(run)], ["nDCG@10"]).as_json()
-    answered = {line.split()[0] for line in run.read_text().splitlines()}
+    if done.status:
+        return {"error": done.error}
+    metadata = yaml.safe_load(sidecar(output).read_text())
+    must("pyserini_reasonrank", "validate", output, "--topics", topics, "--first", f"{output}.first-stage.txt")
+    report = evaluate(str(DATA / "qrels.txt"), f"{output}.first-stage.txt", [str(output)], ["nDCG@10"]).as_json()
+    answered = {line.split()[0] for line in output.read_text().splitlines()}
     return {
-        "cpu": cpu,
+        "cpu": done.cpu,
+        "memory": done.memory,
         "seconds": time.monotonic() - wall,
         "llm": metadata["resources"]["llm"],
         "statuses": {k: v for k, v in metadata["outcome"]["statuses of calls"].items() if v},
@@ -144,29 +143,6 @@ def _line(name: str, found: dict[str, Any]) -> str:
         f"| `{name}` | {found['cpu'] / 60:.1f} | {llm['calls']:,} | {llm['prompt tokens']:,} "
         f"| {llm['output tokens']:,} | {statuses} | {found['nDCG@10']:.4f} |"
     )
-
-
-def _run(module: str, *arguments: object, check: bool = False) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=check)
-
-
-def _timed(module: str, *arguments: object) -> tuple[int, str, float]:
-    """Status, stderr and CPU seconds of a command on one core, its children's with them; it is ended at LIMIT.
-
-    CPU time, unlike wall time, is much the same on a busy machine.
-    """
-    words = [sys.executable, "-m", module, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said, env=environment)
-        timer = threading.Timer(LIMIT, process.kill)
-        timer.start()
-        _, status, spent = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        timer.cancel()
-        said.seek(0)
-        return process.returncode, said.read().decode(errors="replace"), spent.ru_utime + spent.ru_stime
 
 
 def main() -> None:
