@@ -36,7 +36,8 @@ def write_page(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> None
     drawn = curves(log)
     if not drawn:
         return
-    image = base64.b64encode(_figure(drawn)).decode()
+    moving = {name: curve for name, curve in drawn.items() if len(set(curve[1])) > 1}
+    image = base64.b64encode(_figure(moving or drawn)).decode()  # what never changed is in the table below
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{values[0]:.4g}</td><td>{values[-1]:.4g}</td></tr>"
         for name, (_, values) in drawn.items()
