@@ -2,7 +2,8 @@
 
 A prompt and its continuations are a tree: every branch sees the prompt and itself, and stands at the positions it would
 have if it were the only one. Rows are not padded, and on a CPU whose linear layers are steady (see ``_packed``) a
-prompt's numbers are the same bits whichever others are in the row.
+prompt's numbers are the same bits whichever others are in the row. For that, what several prompts begin with is read for each
+of them: read once, its attention would sum over other keys.
 """
 
 from __future__ import annotations
