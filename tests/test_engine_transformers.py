@@ -9,7 +9,7 @@ import pytest
 
 from pyserini_reasonrank.embedded import ensure_embedded
 from pyserini_reasonrank.engines import build_engine
-from pyserini_reasonrank.engines._trees import Tree, log_probabilities
+from pyserini_reasonrank.engines._trees import Tree, log_probabilities, read_at_once
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Message, Prompt, Sampling
@@ -201,8 +201,9 @@ TREES = [
 ]
 
 
-def test_several_prompts_read_together_have_the_bits_of_each_alone(engine):
-    trees = [Tree(list(prompt), spelled) for prompt, spelled in TREES]
+@pytest.mark.parametrize("root", [0, 7, 32, 75])
+def test_several_prompts_read_together_have_the_bits_of_each_alone(engine, root):
+    trees = [Tree([*range(2000, 2000 + root), *prompt], spelled) for prompt, spelled in TREES]
     together = engine._scorer._score(trees)
     assert together == [engine._scorer._score([tree])[0] for tree in trees]
     assert together == engine._scorer._score(trees[::-1])[::-1]
@@ -223,6 +224,12 @@ def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
         network.config._attn_implementation = before
     for some, others in zip(found, expected, strict=True):
         assert some == pytest.approx(others, abs=1e-3)
+
+
+def test_a_prompt_that_another_goes_on_from_is_read_once(engine):
+    trees = [Tree(list(range(100, 100 + n)), ((33,), (34, 35))) for n in (40, 90, 40, 64)]
+    assert read_at_once(trees) == 32 + (8 + 58 + 8 + 32) + 4
+    assert engine._scorer._score(trees) == [engine._scorer._score([tree])[0] for tree in trees]
 
 
 def test_gradients_flow_through_a_tree(engine):

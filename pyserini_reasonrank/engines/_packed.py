@@ -8,6 +8,7 @@ flight, given that a matrix product treats each row alike, which :class:`SteadyL
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NAME = "per_request_flash"  # "flash" in the name is how transformers knows that packed rows need no mask
-_BLOCK, _FEW = 32, 8
-"""CPU attention takes queries by the block, and sums for a block of few in another order (both measured)."""
+BLOCK = 32
+"""Positions that are attended from together. PyTorch's own blocks on a CPU are of 32 queries at the least."""
+_FEW = 8
+"""Of fewer rows a CPU sums in another order (measured)."""
 
 
 class SteadyLinear(nn.Linear):  # type: ignore[misc]
@@ -93,36 +96,49 @@ def attend(
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Causal attention of a request's last queries to its keys. Query (1, heads, queries, size), output alike."""
+    """Causal attention of a request's last queries to its keys. Query (1, heads, queries, size), output alike.
+
+    On a CPU a query's bits depend on what it sees alone: not on how many queries come at once, nor on what follows them.
+    """
+    if query.device.type == "cpu":
+        return (_last if query.shape[2] == 1 else _by_block)(query, key, value, scaling, window)
     queries, keys = query.shape[2], key.shape[2]
-    if queries == 1:
-        return _last(query, key, value, scaling, window)
-    rows = _rows(queries) if query.device.type == "cpu" else queries
-    plain = rows == queries == keys and (window is None or keys <= window)
-    mask = None
-    if not plain:
-        query = F.pad(query, (0, 0, rows - queries, 0))
-        mask = torch.ones(rows, keys, dtype=torch.bool, device=query.device).tril(keys - rows)
-        if window is not None:
-            mask = mask.triu(keys - rows - window + 1)
-    found = F.scaled_dot_product_attention(query, key, value, mask, is_causal=plain, scale=scaling, enable_gqa=True)
-    return found[:, :, -queries:]
+    plain = queries == keys and (window is None or keys <= window)
+    mask = None if plain else _mask(queries, keys, window).to(query.device)
+    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=plain, scale=scaling, enable_gqa=True)
+
+
+def _by_block(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """As many products as there are blocks of positions, each of one shape wherever the queries begin and end."""
+    queries, keys = query.shape[2], key.shape[2]
+    before, after = (keys - queries) % BLOCK, -keys % BLOCK
+    query = F.pad(query, (0, 0, before, after))
+    shared = query.shape[1] // key.shape[1]
+    key, value = (F.pad(x, (0, 0, 0, after)).repeat_interleave(shared, 1) for x in (key, value))
+    start = key.shape[2] - query.shape[2]
+    found = []
+    for i in range(0, query.shape[2], BLOCK):
+        end = start + i + BLOCK
+        rows, keys_seen, values_seen = query[:, :, i : i + BLOCK], key[:, :, :end], value[:, :, :end]
+        mask = _mask(BLOCK, end, window)
+        found.append(F.scaled_dot_product_attention(rows, keys_seen, values_seen, mask, scale=scaling))
+    return torch.cat(found, 2)[:, :, before : before + queries]
 
 
 def _last(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Of one query, which sees all keys that its window leaves: the heads that share keys are rows of one product."""
-    heads, groups = query.shape[1], key.shape[1]
+    """Of one query, whose row in its block this is: the heads that share keys are rows of one product."""
+    heads, groups, keys = query.shape[1], key.shape[1], key.shape[2]
     shared = heads // groups
-    if window is not None:
-        key, value = key[:, :, -window:], value[:, :, -window:]
-    rows = query.reshape(1, groups, shared, -1)
-    if query.device.type == "cpu":
-        rows = F.pad(rows, (0, 0, 0, _rows(shared) - shared))
-    found = F.scaled_dot_product_attention(rows, key, value, scale=scaling)[:, :, :shared]
-    return found.reshape(1, heads, 1, -1)
+    rows = F.pad(query.reshape(1, groups, shared, -1), (0, 0, 0, max(_FEW - shared, 0)))
+    key, value = (F.pad(x, (0, 0, 0, -keys % BLOCK)) for x in (key, value))
+    mask = _mask(BLOCK, key.shape[2], window)[(keys - 1) % BLOCK]
+    found = F.scaled_dot_product_attention(rows, key, value, mask.expand(rows.shape[2], -1), scale=scaling)
+    return found[:, :, :shared].reshape(1, heads, 1, -1)
 
 
-def _rows(queries: int) -> int:
-    """As many rows as there have to be for each to get the same bits as among many."""
-    left = queries % _BLOCK
-    return queries + _FEW - left if 0 < left < _FEW else queries
+@lru_cache(4096)
+def _mask(queries: int, keys: int, window: int | None) -> Tensor:
+    """(queries, keys): which keys the last queries see."""
+    with torch.inference_mode(False):  # it outlives this pass, and the next may be of training
+        mask = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+        return mask if window is None else mask.triu(keys - queries - window + 1)

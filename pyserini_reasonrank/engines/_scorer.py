@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyserini_reasonrank.engines._chat import Tokens
-from pyserini_reasonrank.engines._trees import Tree, log_probabilities
+from pyserini_reasonrank.engines._trees import Tree, log_probabilities, read_at_once
 
 _CPU_TOKENS, _TOKENS = 512, 16_384
 """Read at once. A CPU's cores are busy with the fewer; an accelerator gains from more."""
@@ -74,8 +74,8 @@ class Scorer:
 
     def _gather(self, first: _Question) -> tuple[list[_Question], _Question | None]:
         """``first`` and those waiting behind it that fit into its batch, and the first that does not."""
-        batch, tokens, places = [first], first.tree.size, len(first.tree.places)
-        while tokens < self._tokens:
+        batch, places = [first], len(first.tree.places)
+        while True:
             try:
                 other = self._questions.get_nowait()
             except queue.Empty:
@@ -83,8 +83,8 @@ class Scorer:
             if other is None:
                 self._questions.put(None)
                 break
-            tokens, places = tokens + other.tree.size, places + len(other.tree.places)
-            if tokens > self._tokens or places > _PLACES:
+            places += len(other.tree.places)
+            if places > _PLACES or read_at_once([q.tree for q in (*batch, other)]) > self._tokens:
                 return batch, other
             batch.append(other)
         return batch, None

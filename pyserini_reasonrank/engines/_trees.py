@@ -1,9 +1,9 @@
 """Log-probabilities of what may follow a prompt, many prompts packed into one row, each prompt read once.
 
 A prompt and its continuations are a tree: every branch sees the prompt and itself, and stands at the positions it would
-have if it were the only one. Rows are not padded, and on a CPU whose linear layers are steady (see ``_packed``) a
-prompt's numbers are the same bits whichever others are in the row. For that, what several prompts begin with is read for each
-of them: read once, its attention would sum over other keys.
+have if it were the only one. What all prompts of a row begin with, whole blocks of it, is their root and read once. Rows
+are not padded, and on a CPU whose linear layers are steady (see ``_packed``) a prompt's numbers are the same bits
+whichever others are in the row.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyserini_reasonrank.engines._chat import Tokens, prefixes
-from pyserini_reasonrank.engines._packed import causal, no_mask
+from pyserini_reasonrank.engines._packed import BLOCK, causal, no_mask
 
 NAME = "trees"
 
@@ -27,7 +26,7 @@ NAME = "trees"
 class Tree:
     """Token ids of a prompt, and of the alternatives that may follow it."""
 
-    prompt: Sequence[int]
+    prompt: list[int]
     spelled: Sequence[Tokens]
 
     @property
@@ -58,22 +57,37 @@ def log_probabilities(model: Any, trees: Sequence[Tree]) -> list[Tensor]:
     kept, and reads each alternative by itself.
     """
     if "sdpa" not in model.config._attn_implementation and "flash" not in model.config._attn_implementation:
-        return [torch.cat([_read(model, [Tree(t.prompt, [s])], {})[0] for s in t.spelled]) for t in trees]
+        return [torch.cat([_read(model, [Tree(t.prompt, [s])], 0, {})[0] for s in t.spelled]) for t in trees]
+    root = shared([tree.prompt for tree in trees])
+    layout = [(len(tree.prompt) - root, [len(branch) for branch in tree.branches]) for tree in trees]
     with _attention(model):
-        layout = [(len(t.prompt), [len(b) for b in t.branches]) for t in trees]
-        return _read(model, trees, {"trees": layout})
+        return _read(model, trees, root, {"root": root, "trees": layout})
 
 
-def _read(model: Any, trees: Sequence[Tree], attention: dict[str, Any]) -> list[Tensor]:
-    device = model.device
-    ids = [token for t in trees for token in (*t.prompt, *(token for b in t.branches for token in b))]
-    at = [
-        i
-        for t in trees
-        for i in (*range(len(t.prompt)), *(len(t.prompt) + i for b in t.branches for i in range(len(b))))
-    ]
-    starts = accumulate((t.size for t in trees), initial=0)
-    places = [(start + place, token) for start, t in zip(starts, trees, strict=False) for place, token in t.places]
+def shared(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with, in whole blocks; never a prompt's last one, since what follows is foretold there."""
+    first, last = min(prompts), max(prompts)  # between which the others lie
+    most = min(map(len, prompts)) - 1
+    same = next((i for i in range(most) if first[i] != last[i]), most)
+    return same // BLOCK * BLOCK if len(prompts) > 1 else 0
+
+
+def read_at_once(trees: Sequence[Tree]) -> int:
+    """Tokens of a row that holds these trees."""
+    root = shared([tree.prompt for tree in trees])
+    return root + sum(tree.size - root for tree in trees)
+
+
+def _read(model: Any, trees: Sequence[Tree], root: int, attention: dict[str, Any]) -> list[Tensor]:
+    """One forward pass over the root and what each tree has below it."""
+    device, ids, at, places = model.device, list(trees[0].prompt[:root]), list(range(root)), list[tuple[int, int]]()
+    for tree in trees:
+        places += [(len(ids) + place - root, token) for place, token in tree.places]
+        ids += tree.prompt[root:]
+        at += range(root, len(tree.prompt))
+        for branch in tree.branches:
+            ids += branch
+            at += range(len(tree.prompt), len(tree.prompt) + len(branch))
     wanted = sorted({place for place, _ in places})
     row = {place: i for i, place in enumerate(wanted)}
     logits = model(
@@ -114,23 +128,28 @@ def attend(
     scaling: float | None = None,
     sliding_window: int | None = None,
     *,
+    root: int,
     trees: Sequence[tuple[int, Sequence[int]]],
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface. Query (1, heads, tokens, size) to output (1, tokens, heads, size).
 
-    ``trees``: tokens of each prompt and of its branches, as they lie in the row.
+    ``root``: tokens that all see, the first of the row. ``trees``: tokens of each prompt below the root and of its branches,
+    as they lie in the row.
     """
-    found, start = [], 0
+
+    def seen(own: slice, *before: slice) -> Tensor:
+        keys, values = (torch.cat([x[:, :, part] for part in (*before, own)], 2) for x in (key, value))
+        return causal(query[:, :, own], keys, values, scaling, sliding_window)
+
+    above = [slice(0, root)] if root else []
+    found, start = [seen(part) for part in above], root
     for prompt, branches in trees:
         first = prompt + sum(branches[:1])  # the prompt and its first branch are one text
-        whole = slice(start, start + first)
-        found.append(causal(query[:, :, whole], key[:, :, whole], value[:, :, whole], scaling, sliding_window))
+        found.append(seen(slice(start, start + first), *above))
         at = start + first
         for branch in branches[1:]:
-            own = slice(at, at + branch)
-            keys, values = (torch.cat([x[:, :, start : start + prompt], x[:, :, own]], 2) for x in (key, value))
-            found.append(causal(query[:, :, own], keys, values, scaling, sliding_window))
+            found.append(seen(slice(at, at + branch), *above, slice(start, start + prompt)))
             at += branch
         start = at
     return torch.cat(found, 2).transpose(1, 2).contiguous(), None
