@@ -23,7 +23,7 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 
 # make demo     the main job on real text, to an evaluated run
 # make check    ruff, mypy, import-linter
-# make test     make check, then all tests, WORKERS files at a time: a core each, and some 4 GB
+# make test     make check, then all tests, WORKERS files at a time: a core each, and some 4 GB; the slow ones (real/) first
 # make bench    speed and memory beside their targets: a table, and build/bench.json
 
 WORKERS ?= 2
@@ -39,7 +39,7 @@ check: setup
 	$(VENV)/bin/lint-imports
 
 test: check
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(PYTHON) tests/benchmarks/bench.py
