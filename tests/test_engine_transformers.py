@@ -9,6 +9,7 @@ import pytest
 
 from pyserini_reasonrank.embedded import ensure_embedded
 from pyserini_reasonrank.engines import build_engine
+from pyserini_reasonrank.engines._packed import using
 from pyserini_reasonrank.engines._trees import Tree, log_probabilities, read_at_once
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models import Model
@@ -215,13 +216,8 @@ def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
 
     trees = [Tree(list(prompt), spelled) for prompt, spelled in TREES]
     expected = engine._scorer._score(trees)
-    network = engine._scorer._model
-    before, network.config._attn_implementation = network.config._attn_implementation, "eager"
-    try:
-        with torch.inference_mode():
-            found = [one.tolist() for one in log_probabilities(network, trees)]
-    finally:
-        network.config._attn_implementation = before
+    with torch.inference_mode(), using(engine._scorer._model, "eager"):
+        found = [one.tolist() for one in log_probabilities(engine._scorer._model, trees)]
     for some, others in zip(found, expected, strict=True):
         assert some == pytest.approx(others, abs=1e-3)
 
@@ -237,12 +233,8 @@ def test_gradients_flow_through_a_tree(engine):
 
     embedded = engine._scorer._model.get_input_embeddings().weight
     [tree] = [Tree(list(prompt), spelled) for prompt, spelled in TREES[2:3]]
-    before = engine._scorer._model.config._attn_implementation
-    engine._scorer._model.config._attn_implementation = "sdpa"
-    try:
+    with using(engine._scorer._model, "sdpa"):
         [found] = log_probabilities(engine._scorer._model, [tree])
-    finally:
-        engine._scorer._model.config._attn_implementation = before
     [gradient] = torch.autograd.grad(found.sum(), embedded)
     assert gradient.isfinite().all()
     assert gradient[50:57].abs().sum(-1).min() > 0

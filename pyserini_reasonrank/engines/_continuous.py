@@ -38,7 +38,7 @@ class Decoder:
         cpu = model.device.type == "cpu"
         settings = {**(_cpu_settings(model) if cpu else _ACCELERATOR), **batching}
         if model.config._attn_implementation == "sdpa" and not (_has_flash() and not cpu):
-            model.config._attn_implementation = _packed.register()
+            model.config._attn_implementation = _packed.register(_packed.NAME, _packed.attend)
             settings |= {"use_cuda_graph": False, "use_async_batching": False}
         if cpu:
             _packed.steady(model)

@@ -8,6 +8,8 @@ flight, given that a matrix product treats each row alike, which :class:`SteadyL
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -56,17 +58,27 @@ def _unit(weight: Tensor) -> int:
     )
 
 
-def register() -> str:
-    """Make the attention known to transformers. Returns its name there."""
+def register(name: str, attention: Callable[..., tuple[Tensor, None]]) -> str:
+    """Make an attention that needs no mask known to transformers, and return its name there."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, no_mask)
-    return NAME
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, _no_mask)
+    return name
 
 
-def no_mask(*args: Any, **kwargs: Any) -> None:
+@contextmanager
+def using(model: Any, attention: str) -> Iterator[None]:
+    """The model with another attention, by its name, for a while."""
+    own, model.config._attn_implementation = model.config._attn_implementation, attention
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = own
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
     return None
 
 
@@ -104,7 +116,7 @@ def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, win
         return (_last if query.shape[2] == 1 else _by_block)(query, key, value, scaling, window)
     queries, keys = query.shape[2], key.shape[2]
     plain = queries == keys and (window is None or keys <= window)
-    mask = None if plain else _mask(queries, keys, window).to(query.device)
+    mask = None if plain else _mask(queries, keys, window, query.device)
     return F.scaled_dot_product_attention(query, key, value, mask, is_causal=plain, scale=scaling, enable_gqa=True)
 
 
@@ -120,7 +132,7 @@ def _by_block(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, 
     for i in range(0, query.shape[2], BLOCK):
         end = start + i + BLOCK
         rows, keys_seen, values_seen = query[:, :, i : i + BLOCK], key[:, :, :end], value[:, :, :end]
-        mask = _mask(BLOCK, end, window)
+        mask = _block_mask(end, window)
         found.append(F.scaled_dot_product_attention(rows, keys_seen, values_seen, mask, scale=scaling))
     return torch.cat(found, 2)[:, :, before : before + queries]
 
@@ -131,14 +143,19 @@ def _last(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, wind
     shared = heads // groups
     rows = F.pad(query.reshape(1, groups, shared, -1), (0, 0, 0, max(_FEW - shared, 0)))
     key, value = (F.pad(x, (0, 0, 0, -keys % BLOCK)) for x in (key, value))
-    mask = _mask(BLOCK, key.shape[2], window)[(keys - 1) % BLOCK]
+    mask = _block_mask(key.shape[2], window)[(keys - 1) % BLOCK]
     found = F.scaled_dot_product_attention(rows, key, value, mask.expand(rows.shape[2], -1), scale=scaling)
     return found[:, :, :shared].reshape(1, heads, 1, -1)
 
 
 @lru_cache(4096)
-def _mask(queries: int, keys: int, window: int | None) -> Tensor:
-    """(queries, keys): which keys the last queries see."""
+def _block_mask(keys: int, window: int | None) -> Tensor:
+    """That of a whole block on a CPU: few and small, as keys come in whole blocks, and asked for in every layer."""
     with torch.inference_mode(False):  # it outlives this pass, and the next may be of training
-        mask = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
-        return mask if window is None else mask.triu(keys - queries - window + 1)
+        return _mask(BLOCK, keys, window, torch.device("cpu"))
+
+
+def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """(queries, keys): which keys the last queries see."""
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return mask if window is None else mask.triu(keys - queries - window + 1)

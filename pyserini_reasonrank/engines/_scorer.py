@@ -11,7 +11,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from pyserini_reasonrank.engines._chat import Tokens
+from pyserini_reasonrank.engines._packed import using
 from pyserini_reasonrank.engines._trees import Tree, log_probabilities, read_at_once
 
 _CPU_TOKENS, _TOKENS = 512, 16_384
@@ -90,11 +93,5 @@ class Scorer:
         return batch, None
 
     def _score(self, trees: list[Tree]) -> list[list[float]]:
-        import torch
-
-        decoding, self._model.config._attn_implementation = self._model.config._attn_implementation, self._attention
-        try:
-            with torch.inference_mode():
-                return [found.tolist() for found in log_probabilities(self._model, trees)]
-        finally:
-            self._model.config._attn_implementation = decoding
+        with torch.inference_mode(), using(self._model, self._attention):
+            return [found.tolist() for found in log_probabilities(self._model, trees)]

@@ -8,38 +8,38 @@ whichever others are in the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyserini_reasonrank.engines._chat import Tokens, prefixes
-from pyserini_reasonrank.engines._packed import BLOCK, causal, no_mask
+from pyserini_reasonrank.engines._packed import BLOCK, causal, register, using
 
 NAME = "trees"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tree:
     """Token ids of a prompt, and of the alternatives that may follow it."""
 
     prompt: list[int]
     spelled: Sequence[Tokens]
 
-    @property
+    @cached_property
     def branches(self) -> list[Tokens]:
         """What is read after the prompt: nothing comes after an alternative's last token, so that is not."""
         return prefixes(self.spelled)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Tokens to be read."""
         return len(self.prompt) + sum(map(len, self.branches))
 
-    @property
+    @cached_property
     def places(self) -> list[tuple[int, int]]:
         """For each token of each alternative in turn, where in the tree it is foretold, and the token."""
         last = len(self.prompt) - 1
@@ -60,7 +60,7 @@ def log_probabilities(model: Any, trees: Sequence[Tree]) -> list[Tensor]:
         return [torch.cat([_read(model, [Tree(t.prompt, [s])], 0, {})[0] for s in t.spelled]) for t in trees]
     root = shared([tree.prompt for tree in trees])
     layout = [(len(tree.prompt) - root, [len(branch) for branch in tree.branches]) for tree in trees]
-    with _attention(model):
+    with using(model, register(NAME, attend)):
         return _read(model, trees, root, {"root": root, "trees": layout})
 
 
@@ -101,21 +101,6 @@ def _read(model: Any, trees: Sequence[Tree], root: int, attention: dict[str, Any
     each = logprobs[[row[place] for place, _ in places], [token for _, token in places]]
     parts = iter(each.split([len(tokens) for t in trees for tokens in t.spelled]))
     return [torch.stack([next(parts).sum() for _ in t.spelled]) for t in trees]
-
-
-@contextmanager
-def _attention(model: Any) -> Iterator[None]:
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface
-
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, no_mask)
-    own = model.config._attn_implementation
-    model.config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = own
 
 
 def attend(
