@@ -110,7 +110,7 @@ def test_half_a_character_in_a_recording_does_no_harm(tmp_path: Path) -> None:
         (b'["q", 0, "x"]\n', "answers.jsonl, line 1: expected"),
         (b'{"qid": "q", "call": "first", "response": "x"}\n', "answers.jsonl, line 1: expected"),
         (b"\xff\xfe\x00", "answers.jsonl"),
-        (gzip.compress(b'{"qid": "q", "call": 0, "response": "x"}\n')[:-9], "answers.jsonl"),
+        (gzip.compress(b'{"qid": "q", "call": 0, "response": "x"}\n', mtime=0)[:-9], "answers.jsonl"),
         (b"SQLite format 3\x00 but not really", "answers.jsonl"),
     ],
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,19 +59,21 @@ def relic() -> Collection:
 def demo() -> Collection:
     """The demo's test topics, searched here."""
     home = BUILD / "demo"
-    corpus, found = home / "corpus.jsonl", home / "bm25.txt"
+    candidates = home / "candidates.jsonl"
     topics = conf("demo", "topics.tsv")
-    if not found.exists():
-        home.mkdir(parents=True, exist_ok=True)
+    if not candidates.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        corpus, index = home / "corpus.jsonl", home / "index"
         write_corpus(corpus)
-        must("pyserini_reasonrank", "index", "--corpus", corpus, "--index", home / "index")
-        must(
-            "pyserini.search", "--index", home / "index", "--topics", topics, "--bm25", "--hits", 100, "--output", found
-        )
+        must("pyserini_reasonrank", "index", "--corpus", corpus, "--index", index)
+        search = ["--index", index, "--topics", topics, "--bm25", "--hits", 100]
+        written = ["--run", home / "bm25.txt", "--candidates", candidates]
+        must("pyserini_reasonrank.host.first_stage", *written, "--depth", DEPTH, "--", *search)
     qids = {line.split("\t")[0] for line in topics.read_text(encoding="utf-8").splitlines()}
     judged = conf("demo", "qrels.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     (home / "qrels.txt").write_text("".join(line for line in judged if line.split()[0] in qids), encoding="utf-8")
-    return Collection(["--run", found, "--topics", topics, "--corpus", corpus], home / "qrels.txt")
+    return Collection(["--candidates", candidates], home / "qrels.txt")
 
 
 COLLECTIONS = {
