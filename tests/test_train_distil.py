@@ -20,7 +20,7 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.records import Call, Candidate, Completion, Judgement, Prompt, Query, Request, Sampling
 from pyserini_reasonrank.tokens import ModelTokens
-from pyserini_reasonrank.train.blocks import Block, blocks, held_out
+from pyserini_reasonrank.train.blocks import Block, _graded, blocks, held_out
 from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.distil import Config, Training, gather, listwise_loss, ndcg, run, targets
 from pyserini_reasonrank.train.neighbours import Neighbours
@@ -44,7 +44,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chance = random.Random(0)
     folder = tmp_path_factory.mktemp("corpus")
     lines = []
-    for number in range(48):
+    for number in range(160):
         title = chance.sample(WORDS, 4)
         body = [*title, *chance.choices(WORDS, k=30)]
         lines.append(json.dumps({"id": f"d{number}", "contents": f"{' '.join(title)}\n{' '.join(body)}"}))
@@ -126,7 +126,7 @@ def test_neighbours_are_by_rare_words_and_length() -> None:
     )
     assert near.like("heat of the wing", 2) == [2, 0]
     assert near.like("heat of the wing", 2, but=[2]) == [0, 1]
-    assert near.like("tea", 1) == [3]
+    assert near.like("tea", 3) == [3]
 
 
 def test_titles_are_asked_for_among_neighbours_and_not_shown(corpus: Path) -> None:
@@ -141,10 +141,19 @@ def test_titles_are_asked_for_among_neighbours_and_not_shown(corpus: Path) -> No
         assert all("\n" not in passage for passage in block.passages)
 
 
+def test_grades_of_an_answer() -> None:
+    assert _graded(["a", "b", "c"], "[2] (3.0) = [3] (3.0) > [1] (0.5)") == {"a": 0.0, "b": 1.0, "c": 1.0}
+    assert _graded(["a", "b"], "[1] < [2]") == {"a": 0.0, "b": 1.0}
+    assert (_graded(["a"], "yes"), _graded(["a"], "no")) == ({"a": 1.0}, {"a": 0.0})
+
+
 def test_blocks_of_the_real_data_are_sound_and_keep_queries_back(data: Path) -> None:
-    for kind in ("tfrank", "claims", "demo"):
-        made = list(blocks(kind, data, 6, random.Random(1)))  # type: ignore[arg-type]
+    for kind, folder in [("tfrank", data), ("claims", data), ("demo", data), ("judged", data / "nfcorpus-devtest")]:
+        made = list(blocks(kind, folder, 6, random.Random(1)))  # type: ignore[arg-type]
         assert len(made) > 60
+        kept = list(blocks(kind, folder, 6, random.Random(1), held=True))  # type: ignore[arg-type]
+        assert kept
+        assert all(held_out(query) for block in kept for query in block.queries)
         for block in made:
             assert 2 <= len(block.passages) == len(set(block.passages)) <= 6
             assert len(block.gains) == len(block.queries)
@@ -168,8 +177,13 @@ def test_a_run_learns_and_goes_on_where_it_was_stopped(
 ) -> None:
     from safetensors.torch import load_file
 
-    whole, stopped = (config(model, corpus, tmp_path / n, checkpoint_seconds=1e-9) for n in ("whole", "stopped"))
+    shared = {"checkpoint_seconds": 1e-9, "dev": 1, "dev_steps": 4}
+    whole, stopped = (config(model, corpus, tmp_path / name, **shared) for name in ("whole", "stopped"))
     run(whole)
+    with (tmp_path / "whole" / "dev.csv").open(encoding="utf-8") as lines:
+        measured = list(csv.DictReader(lines))
+    assert [row["step"] for row in measured] == ["0", "4", "6"]
+    assert len({row["kl"] for row in measured}) == 3
     with (tmp_path / "whole" / "log.csv").open(encoding="utf-8") as lines:
         losses = [float(row["kl"]) for row in csv.DictReader(lines)]
     assert len(losses) == 12

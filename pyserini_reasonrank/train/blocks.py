@@ -11,8 +11,10 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,40 +42,87 @@ def held_out(query: str) -> bool:
     return int(hashlib.sha256(query.strip().lower().encode()).hexdigest(), 16) % DEV == 0
 
 
-def blocks(kind: str, folder: Path, size: int, rng: random.Random) -> Iterator[Block]:
-    """All blocks of a source, shuffled, ``size`` passages each at most; queries kept for choices are left out."""
-    made = {"tfrank": _tfrank, "claims": _claims, "demo": _demo, "titles": _titles}[kind](folder, size, rng)
+Kind = Literal["tfrank", "claims", "demo", "judged", "titles"]
+
+
+def blocks(kind: Kind, folder: Path, size: int, rng: random.Random, *, held: bool = False) -> Iterator[Block]:
+    """All blocks of a source, shuffled, ``size`` passages each at most, of the queries to train on or of those held out."""
+    readers = {"tfrank": _tfrank, "claims": _claims, "demo": _demo, "judged": _judged, "titles": _titles}
+    made = readers[kind](folder, size, rng, lambda query: held_out(query) is held)
     rng.shuffle(made)
     yield from made
 
 
-Kind = Literal["tfrank", "claims", "demo", "titles"]
+_Wanted = Callable[[str], bool]  # whether a query is
 
 
-def _tfrank(folder: Path, size: int, rng: random.Random) -> list[Block]:
-    """Listwise rows over MS MARCO, graded by the place of a passage's group in the answer."""
-    lists: dict[str, Mapping[str, float]] = {}
-    for row in _gzipped(folder / "training" / "tfrank_normalised.jsonl.gz"):
-        query = row["query"]
-        if row["task"] == "listwise" and query.isascii() and not held_out(query):
-            lists.setdefault(query, _graded(row["passages"], row["answer"]))
-    return [_one("tfrank", query, grades, size, rng) for query, grades in lists.items()]
+def _tfrank(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> list[Block]:
+    """Rows over MS MARCO: lists graded by the place of a passage's group, pairs, single passages with yes.
+
+    Where a query has too few passages, those of other queries that share most words with it are its negatives.
+    """
+    rows = [r for r in _gzipped(folder / "training" / "tfrank_normalised.jsonl.gz") if r["query"].isascii()]
+    rows = sorted((row for row in rows if wanted(row["query"])), key=lambda row: _TASKS.index(row["task"]))
+    graded, own = dict[str, dict[str, float]](), defaultdict[str, set[str]](set)
+    for row in rows:
+        own[row["query"]].update(row["passages"])
+        graded.setdefault(row["query"], _graded(row["passages"], row["answer"]))
+    pool = sorted(set().union(*own.values()))
+    near = Neighbours(pool)
+    made = []
+    for query, grades in graded.items():
+        if max(grades.values()) > 0:
+            found = (pool[i] for i in near.like(query, size + len(own[query])) if pool[i] not in own[query])
+            missing = max(size - len(grades), 0)
+            filled = grades | dict.fromkeys(islice(found, missing), 0.0)
+            if len(filled) > 1:
+                made.append(_one("tfrank", query, filled, size, rng))
+    return made
+
+
+_TASKS = ("listwise", "pairwise", "pointwise")  # the one that says most is believed
 
 
 def _graded(passages: list[str], answer: str) -> dict[str, float]:
-    groups = [_GROUP.findall(group) for group in _NOTE.sub("", answer).split(">")]
+    """The grades in ``[1] = [3] > [2]``, ``[1] < [2]`` or ``yes``."""
+    if not _GROUP.search(answer):
+        return dict.fromkeys(passages, float(answer.strip().lower() == "yes"))
+    groups = [_GROUP.findall(group) for group in re.split("[<>]", _NOTE.sub("", answer))]
+    if "<" not in answer:
+        groups.reverse()
     grades = dict.fromkeys(passages, 0.0)
-    for place, group in enumerate(groups):
+    for grade, group in enumerate(groups):
         for number in group:
-            grades[passages[int(number) - 1]] = float(len(groups) - 1 - place)
+            grades[passages[int(number) - 1]] = float(grade)
     return grades
 
 
-def _claims(folder: Path, size: int, rng: random.Random) -> list[Block]:
+def _judged(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> list[Block]:
+    """The training topics of a collection: up to half of a block is relevant, the rest BM25's other neighbours."""
+    with (folder / "corpus.jsonl").open(encoding="utf-8") as lines:
+        texts = {row["id"]: " ".join(row["contents"].split()) for row in map(json.loads, lines)}
+    grades = defaultdict[str, dict[str, float]](dict)
+    for line in (folder / "qrels.train.txt").read_text(encoding="utf-8").splitlines():
+        qid, _, docid, gain = line.split()
+        if docid in texts and float(gain) > 0:
+            grades[qid][docid] = float(gain)
+    docids, near = list(texts), Neighbours(list(texts.values()))
+    made = []
+    for line in (folder / "topics.train.tsv").read_text(encoding="utf-8").splitlines():
+        qid, query = line.split("\t")
+        if wanted(query) and (relevant := grades[qid]):
+            best = _shuffled(list(relevant), rng)[: size // 2]
+            others = (docids[i] for i in near.like(query, size + len(relevant)) if docids[i] not in relevant)
+            shown = [*best, *islice(others, size - len(best))]
+            known = {texts[d]: relevant.get(d, 0.0) for d in reversed(shown)}  # of two alike, the relevant one counts
+            if len(known) > len(best):
+                made.append(_one("judged", query, known, size, rng))
+    return made
+
+
+def _claims(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> list[Block]:
     """SciFact's training claims: the evidence, BM25's negatives, and the other claims whose evidence is among them."""
-    rows = [
-        row for row in _gzipped(folder / "training" / "scifact_train_pos_neg.jsonl.gz") if not held_out(row["query"])
-    ]
+    rows = [row for row in _gzipped(folder / "training" / "scifact_train_pos_neg.jsonl.gz") if wanted(row["query"])]
     rng.shuffle(rows)
     made, used = [], set()
     for row in rows:
@@ -89,7 +138,7 @@ def _claims(folder: Path, size: int, rng: random.Random) -> list[Block]:
     return made
 
 
-def _demo(folder: Path, size: int, rng: random.Random) -> list[Block]:
+def _demo(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> list[Block]:
     """The training topics of the demo collection with their judged documents: the useful ones and the others."""
     from pyserini_reasonrank.demo.collection import documents
 
@@ -100,7 +149,7 @@ def _demo(folder: Path, size: int, rng: random.Random) -> list[Block]:
     made = []
     for line in conf("demo", "train-topics.tsv").read_text(encoding="utf-8").splitlines():
         qid, query = line.split("\t")
-        if not held_out(query):
+        if wanted(query):
             judged = {texts[docid]: gain for docid, gain in gains[qid].items() if docid in texts}
             best = sorted(judged, key=lambda text: -judged[text])
             for shown in (best[: size // 2], best[size // 2 : size]):  # every topic twice, with other documents
@@ -109,12 +158,16 @@ def _demo(folder: Path, size: int, rng: random.Random) -> list[Block]:
     return made
 
 
-def _titles(corpus: Path, size: int, rng: random.Random) -> list[Block]:
+def _titles(corpus: Path, size: int, rng: random.Random, wanted: _Wanted) -> list[Block]:
     """Documents ``title\\nbody``: neighbours of a random one, asked for by their titles; the title is not shown."""
     with corpus.open(encoding="utf-8") as lines:
         parts = [json.loads(line)["contents"].partition("\n") for line in lines]
     pairs = [(title.strip(), body.strip()) for title, _, body in parts]
-    pairs = [(title, body) for title, body in pairs if 4 <= len(title.split()) <= 25 and len(body.split()) >= 30]
+    pairs = [
+        (title, body)
+        for title, body in pairs
+        if 4 <= len(title.split()) <= 25 and len(body.split()) >= 30 and wanted(title)
+    ]
     near = Neighbours([body for _, body in pairs])
     free = set(range(len(pairs)))
     made = []

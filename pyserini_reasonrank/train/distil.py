@@ -7,7 +7,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -55,6 +56,10 @@ class Config(BaseModel):
     warmup: Annotated[int, Field(ge=0, description="steps")] = 8
     seed: int = 929
     threads: Annotated[int | None, Field(ge=1, description="of PyTorch")] = None
+    dev: Annotated[
+        int, Field(ge=0, description="held-out blocks of each source, measured every `dev_steps` and at the end")
+    ] = 0
+    dev_steps: Annotated[int, Field(ge=1)] = 50
     checkpoint_seconds: Annotated[float, Field(gt=0, description="between two checkpoints")] = 180.0
 
 
@@ -64,18 +69,24 @@ def run(config: Config) -> None:
     steps = math.ceil(len(chosen) / config.batch)
     print(f"{len(chosen)} blocks, {sum(len(b.queries) for b in chosen)} queries, {steps} steps", flush=True)
     config.output.mkdir(parents=True, exist_ok=True)
-    Training(config, chosen).run()
+    Training(config, chosen, held_blocks(config)).run()
     print(f"adapter in {config.output}")
 
 
 def gather(config: Config) -> list[Block]:
     """The blocks of all sources, in the order of training."""
+    chosen = [block for source in config.sources.values() for block in _blocks(config, source, source.blocks)]
+    return random.Random(config.seed).sample(chosen, len(chosen))
+
+
+def held_blocks(config: Config) -> list[Block]:
+    """The blocks of queries that are never trained on, for choices."""
+    return [block for s in config.sources.values() for block in _blocks(config, s, config.dev, held=True) if config.dev]
+
+
+def _blocks(config: Config, source: Source, number: int, *, held: bool = False) -> Iterator[Block]:
     rng = random.Random(config.seed)
-    chosen: list[Block] = []
-    for source in config.sources.values():
-        made = blocks(source.kind, config.data / source.path, config.passages, random.Random(config.seed))
-        chosen += [block for block, _ in zip(made, range(source.blocks), strict=False)]
-    return rng.sample(chosen, len(chosen))
+    return islice(blocks(source.kind, config.data / source.path, config.passages, rng, held=held), number)
 
 
 def targets(gains: Sequence[Sequence[float]], cosines: Any, *, labels: float, temperature: float) -> Any:
@@ -106,7 +117,7 @@ def listwise_loss(scores: Any, wanted: Any, lengths: Any) -> Any:
 class Training:
     """One run over the blocks."""
 
-    def __init__(self, config: Config, chosen: Sequence[Block]) -> None:
+    def __init__(self, config: Config, chosen: Sequence[Block], held: Sequence[Block] = ()) -> None:
         import torch
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -121,7 +132,7 @@ class Training:
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.config, self.blocks = config, chosen
+        self.config, self.blocks, self.held = config, chosen, held
         model = models.resolve(config.model, revision=None, adapter=None, context=None)
         base: Any = AutoModelForCausalLM.from_pretrained(model.source, dtype=torch.float32)
         self.chat = Chat(AutoTokenizer.from_pretrained(model.source), model)
@@ -156,6 +167,8 @@ class Training:
             if not done:
                 written.writerow(["step", "source", "kl", "nDCG@10", "tokens", "seconds"])
             for step in range(done, self.steps):
+                if step % self.config.dev_steps == 0:
+                    self._measure(step)
                 at = range(step * self.config.batch, min((step + 1) * self.config.batch, len(self.blocks)))
                 for number, found in zip(at, self._step(step, at), strict=True):
                     written.writerow([step, self.blocks[number].source, *found, round(time.monotonic() - began, 1)])
@@ -165,6 +178,7 @@ class Training:
                     torch.save(state, partial := checkpoint.with_suffix(".partial"))
                     partial.replace(checkpoint)
                     saved = time.monotonic()
+        self._measure(self.steps)
         self._ship()
         checkpoint.unlink(missing_ok=True)
 
@@ -186,9 +200,6 @@ class Training:
         """One update. Loss, nDCG@10 and tokens of each block, as they were before it."""
         import torch
 
-        from pyserini_reasonrank.engines._trees import log_probabilities
-        from pyserini_reasonrank.train.packing import pack
-
         config = self.config
         risen = min((step + 1) / max(config.warmup, 1), 1.0)
         rate = config.learning_rate * risen * (0.05 + 0.95 * (1 + math.cos(math.pi * step / self.steps)) / 2)
@@ -196,19 +207,41 @@ class Training:
             group["lr"] = rate
         found = []
         for number in at:
-            block = self.blocks[number]
-            trees = pack(block, self.fitter, self.chat)
-            lengths = torch.tensor([float(len(said)) for said in trees[0].spelled])
-            scores = torch.stack(log_probabilities(self.policy.get_base_model(), trees), dim=1)
-            loss = listwise_loss(scores, self._targets(block), lengths)
+            loss, gained, tokens = self._read(self.blocks[number])
             (loss / len(at)).backward()
-            tokens = sum(tree.size for tree in trees)
-            gained = ndcg(block.gains, scores.tolist())
             found.append((round(float(loss.detach()), 4), round(gained, 4), tokens))
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return found
+
+    def _read(self, block: Block) -> tuple[Any, float, int]:
+        """Loss, nDCG@10 and tokens of a block."""
+        import torch
+
+        from pyserini_reasonrank.engines._trees import log_probabilities
+        from pyserini_reasonrank.train.packing import pack
+
+        trees = pack(block, self.fitter, self.chat)
+        lengths = torch.tensor([float(len(said)) for said in trees[0].spelled])
+        scores = torch.stack(log_probabilities(self.policy.get_base_model(), trees), dim=1)
+        loss = listwise_loss(scores, self._targets(block), lengths)
+        return loss, ndcg(block.gains, scores.tolist()), sum(tree.size for tree in trees)
+
+    def _measure(self, step: int) -> None:
+        """Add a row for each source of the held-out blocks to ``dev.csv``."""
+        import torch
+
+        log = self.config.output / "dev.csv"
+        new = not log.exists()
+        with log.open("a", newline="", encoding="utf-8") as stream, torch.no_grad():
+            written = csv.writer(stream)
+            if new:
+                written.writerow(["step", "source", "blocks", "kl", "nDCG@10"])
+            for source, held in groupby(self.held, key=lambda block: block.source):
+                read = [self._read(block) for block in held]
+                losses, gained = (fmean(float(row[i]) for row in read) for i in range(2))
+                written.writerow([step, source, len(read), round(losses, 4), round(gained, 4)])
 
     def _targets(self, block: Block) -> Any:
         import torch

@@ -40,8 +40,11 @@ class Neighbours:
         return table.multiply(idf[:, None]).tocsr()
 
     def like(self, query: str, n: int, *, but: Sequence[int] = ()) -> list[int]:
-        """The indices of the ``n`` texts nearest to ``query``, best first, those of ``but`` left out."""
+        """The indices of the ``n`` texts nearest to ``query``, best first, those of ``but`` left out.
+
+        Fewer, where fewer share a word with it.
+        """
         known = [self._words[w] for w in set(_WORD.findall(query.lower())) if w in self._words]
         scores = np.asarray(self._weights[known].sum(axis=0)).ravel()
-        scores[list(but)] = -1.0
-        return [int(i) for i in np.argsort(-scores, kind="stable")[:n]]
+        scores[list(but)] = 0.0
+        return [int(i) for i in np.argsort(-scores, kind="stable")[:n] if scores[i] > 0]

@@ -36,9 +36,10 @@ LANES = 2  # commands side by side, a core each
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What is reranked, as flags of ``rerank``, and the judgments."""
+    """What is reranked, as flags of ``rerank``, the run it comes from, and the judgments."""
 
     inputs: Sequence[object]
+    first: Path
     qrels: Path
 
 
@@ -48,12 +49,16 @@ def bm25(
     """A collection with a run of BM25 beside it."""
     home = DATA / folder
     inputs = ["--run", home / run, "--topics", home / "topics.tsv", "--corpus", home / corpus]
-    return Collection(inputs, home / qrels)
+    return Collection(inputs, home / run, home / qrels)
 
 
 def relic() -> Collection:
-    home = DATA / "birco-relic-test"
-    return Collection(["--candidates", home / "candidates.jsonl"], home / "qrels.txt")
+    home, first = DATA / "birco-relic-test", BUILD / "relic.txt"
+    candidates = home / "candidates.jsonl"
+    with candidates.open(encoding="utf-8") as pools, first.open("w", encoding="utf-8") as run:
+        for pool in map(json.loads, pools):
+            run.writelines(f"{pool['qid']} Q0 {c['docid']} {c['rank']} {c['score']} E5\n" for c in pool["candidates"])
+    return Collection(["--candidates", candidates], first, home / "qrels.txt")
 
 
 def demo() -> Collection:
@@ -73,7 +78,7 @@ def demo() -> Collection:
     qids = {line.split("\t")[0] for line in topics.read_text(encoding="utf-8").splitlines()}
     judged = conf("demo", "qrels.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     (home / "qrels.txt").write_text("".join(line for line in judged if line.split()[0] in qids), encoding="utf-8")
-    return Collection(["--candidates", candidates], home / "qrels.txt")
+    return Collection(["--candidates", candidates], home / "bm25.txt", home / "qrels.txt")
 
 
 COLLECTIONS = {
@@ -100,7 +105,7 @@ def measured(name: str, collection: Collection, model: Sequence[object], home: P
     for done in (first, run("pyserini_reasonrank", "rerank", *shared, "--output", fused, *FUSED)):
         if done.status:
             raise SystemExit(f"{name}: {done.error}")
-    report = evaluate(collection.qrels, f"{alone}.first-stage.txt", [alone, fused], ["nDCG@10"])
+    report = evaluate(collection.qrels, collection.first, [alone, fused], ["nDCG@10"])
     scores = [evaluated.scores[0] for evaluated in (report.first, *report.runs)]
     found = {"cpu": first.cpu, "memory": first.memory, "topics": report.queries}
     found |= {kind: [s.value, s.p, s.won, s.lost] for kind, s in zip(("first", "alone", "fused"), scores, strict=True)}
@@ -113,7 +118,7 @@ FUSED = ["--rerank.fuse.method", "z-score", "--rerank.fuse.weight", 0.75]
 
 
 def rows(names: Sequence[str], model: Sequence[object], home: Path) -> Iterator[str]:
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)  # in BUILD
     yield f"| {home.name} | topics | first stage | alone | p | won, lost | fused | p | won, lost | CPU s a query | GB |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     made = {name: COLLECTIONS[name]() for name in names}
