@@ -1,7 +1,7 @@
 """Log-probabilities of what may follow a prompt, many prompts packed into one row, each prompt read once.
 
 A prompt and its continuations are a tree: every branch sees the prompt and itself, and stands at the positions it would
-have if it were the only one. What all prompts of a row begin with, whole blocks of it, is their root and read once. Rows
+have if it were the only one. What all prompts of a row begin with is their root and read once. Rows
 are not padded, and on a CPU whose linear layers are steady (see ``_packed``) a prompt's numbers are the same bits
 whichever others are in the row.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pyserini_reasonrank.engines._chat import Tokens, prefixes
-from pyserini_reasonrank.engines._packed import BLOCK, causal, register, using
+from pyserini_reasonrank.engines._packed import causal, register, using
 
 NAME = "trees"
 
@@ -65,11 +65,12 @@ def log_probabilities(model: Any, trees: Sequence[Tree]) -> list[Tensor]:
 
 
 def shared(prompts: Sequence[list[int]]) -> int:
-    """How many tokens all prompts begin with, in whole blocks; never a prompt's last one, since what follows is foretold there."""
+    """How many tokens all prompts begin with; never a prompt's last one, since what follows is foretold there."""
+    if len(prompts) == 1:
+        return 0
     first, last = min(prompts), max(prompts)  # between which the others lie
     most = min(map(len, prompts)) - 1
-    same = next((i for i in range(most) if first[i] != last[i]), most)
-    return same // BLOCK * BLOCK if len(prompts) > 1 else 0
+    return next((i for i in range(most) if first[i] != last[i]), most)
 
 
 def read_at_once(trees: Sequence[Tree]) -> int:
