@@ -27,7 +27,7 @@ class Source(BaseModel):
     path: Annotated[Path, Field(description="under `data`: the corpus of titles; the other kinds know their files")] = (
         Path()
     )
-    blocks: Annotated[int, Field(ge=1, description="taken of it, at most")]
+    blocks: Annotated[int, Field(ge=0, description="taken of it, at most")]
 
 
 class Config(BaseModel):
