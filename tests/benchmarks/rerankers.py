@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 from commands import must, run
+from shortened import shortened
 
 from pyserini_reasonrank import config
 from pyserini_reasonrank.embedded import ensure_embedded
@@ -39,8 +40,7 @@ DATA = Path(os.environ.get("REASONRANK_DATA") or ROOT.parent / "shared" / "data"
 BUILD = ROOT / "build" / "rerankers"
 LANES = 2
 LIMIT = 3600 * LANES  # seconds a reranker may take: an hour of all cores
-SHORT: dict[str, Any] = {"passage_tokens": 24, "sampling": {"max_tokens": 16}}
-"""Passages and thoughts as short as a model of 135 M parameters can still be asked for, and no second ask."""
+PASSAGE_TOKENS, OUTPUT_TOKENS = 24, 16
 
 
 def passages(name: str) -> bool:
@@ -77,12 +77,6 @@ def _most_tokens(made: Plan, depth: int) -> str:
     return "" if None in counts else f"{sum(filter(None, counts)):,}"
 
 
-def short(name: str) -> dict[str, Any]:
-    """SHORT as settings of this reranker."""
-    given, once = config.reranker(name), {"judge": {"repair": "none"}}
-    return SHORT | ({"arms": dict.fromkeys(given["arms"], once)} if "arms" in given else once)
-
-
 def model(depth: int, topics: int, names: list[str]) -> Iterator[str]:
     """The literal search command with the embedded model, each reranker for an hour at most."""
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -107,7 +101,8 @@ def model(depth: int, topics: int, names: list[str]) -> Iterator[str]:
 def _measured(name: str, index: Path, topics: Path, depth: int) -> dict[str, Any]:
     output = BUILD / f"{name}.{topics.stem}.{depth}.txt"
     settings = BUILD / f"{name}.yaml"
-    settings.write_text(yaml.safe_dump(short(name)))
+    short = shortened(name, passage_tokens=PASSAGE_TOKENS, output_tokens=OUTPUT_TOKENS)
+    settings.write_text(yaml.safe_dump(short))
     flags = ["--rerank", name, "--rerank.depth", depth, "--rerank.model", "smollm2-135m", "--rerank.config", settings]
     search = ["--index", index, "--topics", topics, "--bm25", "--hits", depth, "--output", output]
     wall = time.monotonic()

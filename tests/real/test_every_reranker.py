@@ -11,28 +11,17 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from conftest import Command
+from shortened import shortened
 
 from pyserini_reasonrank import config
 from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.validate import validate
 
 NAMES = [name for name in config.rerankers() if not name.endswith(("-recommendation", "-routing"))]
-SHORT: dict[str, Any] = {"passage_tokens": 12, "sampling": {"max_tokens": 8}}
-
-
-def short(name: str) -> dict[str, Any]:
-    """Settings under which a model of 135 M parameters is done soon: short passages and answers, nothing repaired."""
-    given = config.reranker(name)
-    judge = {"repair": "none"} | ({"think": False} if given.get("judge", {}).get("kind") == "bisection" else {})
-    arms = {arm: {"judge": {"repair": "none"}} for arm in given.get("arms", {})}
-    return SHORT | ({"arms": arms} if arms else {"judge": judge})
-
-
 TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "5")), int(os.environ.get("REASONRANK_DEPTH", "10"))
 
 Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path]]
@@ -51,7 +40,7 @@ def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory)
 
     def search(name: str) -> tuple[subprocess.CompletedProcess[str], Path]:
         run, settings = folder / f"{name}.txt", folder / f"{name}.yaml"
-        settings.write_text(yaml.safe_dump(short(name)))
+        settings.write_text(yaml.safe_dump(shortened(name, passage_tokens=12, output_tokens=8)))
         words = [
             *(sys.executable, "-m", "pyserini.search", "--index", folder / "index", "--topics", topics, "--bm25"),
             *("--hits", 20, "--output", run, "--rerank", name, "--rerank.depth", DEPTH),
