@@ -17,6 +17,7 @@ from pyserini_reasonrank.runs import atomic, read_lines
 from pyserini_reasonrank.topics import read_topics
 
 NGRAM = 3
+THRESHOLD = 0.9
 SHOWN = 10
 _BATCH = 512  # queries compared at once with all of evaluation's
 
@@ -35,7 +36,7 @@ class Config(BaseModel):
     output: Annotated[Path, Field(description="what is left; OUTPUT.dropped.tsv tells what is not")]
     threshold: Annotated[
         float, Field(gt=0, le=1, description="cosine of character trigrams from which two queries are nearly equal")
-    ] = 0.9
+    ] = THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)

