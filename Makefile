@@ -39,7 +39,7 @@ check: setup
 	$(VENV)/bin/lint-imports
 
 test: check
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 
 bench: setup
 	$(PYTHON) tests/benchmarks/bench.py

@@ -127,7 +127,8 @@ def test_a_querys_likelihood_is_the_same_in_transformers_and_vllm(
     candidates = tmp_path / "candidates.jsonl"
     candidates.write_text((data / "msmarco-v1-dl19" / "candidates.jsonl").read_text().splitlines(keepends=True)[0])
     scores, orders = {}, {}
-    for name, flags in {"transformers": [], "vllm": ["--rerank.engine.args.dtype", "float32"]}.items():
+    vllm = ["--rerank.engine.args.dtype", "float32", "--rerank.engine.args.enforce_eager", "true"]
+    for name, flags in {"transformers": [], "vllm": vllm}.items():
         output = tmp_path / f"{name}.txt"
         arguments = ["rerank", "--candidates", candidates, "--output", output, "--rerank", "upr"]
         arguments += ["--rerank.model", model, "--rerank.depth", DEPTH, "--rerank.max_model_len", 1024]
