@@ -27,6 +27,50 @@ from pyserini_reasonrank.runs import Hit
 UNREACHABLE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 
 
+# What a search by words does without
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_lucene_search_starts_without_the_encoders_and_has_them_when_it_needs_them() -> None:
+    out = python("""
+import sys
+from pyserini_reasonrank.host.bootstrap import prepare
+prepare()
+import pyserini.search.lucene.__main__ as host
+from pyserini.search.lucene._impact_searcher import LuceneImpactSearcher, QueryEncoder, TokFreqQueryEncoder
+import pyserini.encode, transformers
+assert not {"torch", "transformers.utils"} & sys.modules.keys()
+made = LuceneImpactSearcher._init_query_encoder_from_str(None)
+assert type(made) is pyserini.encode.TokFreqQueryEncoder is not TokFreqQueryEncoder
+assert isinstance(made, QueryEncoder) and issubclass(type(made), TokFreqQueryEncoder)
+assert not isinstance("made", QueryEncoder)
+assert host.AutoTokenizer.from_pretrained == sys.modules["transformers"].AutoTokenizer.from_pretrained
+print("torch" in sys.modules)
+""")
+    assert out == "True"
+
+
+def test_a_submodule_brings_its_package() -> None:
+    out = python("""
+import sys
+from pyserini_reasonrank.host.deferred import defer
+defer(["xml", "json"])
+import xml
+assert type(sys.modules["xml"]) is not type(sys)
+from xml.dom import minidom
+from json.decoder import JSONDecoder
+import json
+assert json.decoder.JSONDecoder is JSONDecoder and sys.modules["json.decoder"] is json.decoder
+print(type(sys.modules["xml"]).__name__, json.loads("[1]"), minidom.__name__)
+""")
+    assert out == "module [1] xml.dom.minidom"
+
+
 # Java
 
 

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.host.deferred import defer
 
 JAVA_AT_LEAST = 21
 JVM_FOLDERS = ("/usr/lib/jvm/*", "/usr/java/*", "/opt/java/*", "/Library/Java/JavaVirtualMachines/*/Contents/Home")
@@ -37,10 +38,11 @@ class Java:
         return int(re.split(r"\D", self.version)[0])
 
 
-def prepare() -> None:
+def prepare(*, encoders: bool = False) -> None:
     """Get this process ready for Pyserini: a JVM that runs, and a catalogue that can be imported.
 
-    To be called before the first import of Pyserini or jnius. UsageError if there is no Java to be found.
+    To be called before the first import of Pyserini or jnius. ``encoders``: they are needed for certain, and loaded with
+    the rest; else once one is used. UsageError if there is no Java to be found.
     """
     import jnius_config
 
@@ -51,6 +53,8 @@ def prepare() -> None:
         _start_jvm()
     import_module("pyserini.pyclass")  # starts the JVM, if it is not running yet, with Pyserini's own options
     _import_catalogue()
+    if not encoders:
+        defer()
 
 
 def reported(job: Callable[[], object]) -> int:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def search(options: argparse.Namespace) -> None:
     """Check what the host would stumble over, run it, and write the candidates of its run."""
-    prepare()
+    prepare(encoders=MODULES[options.module] == "pyserini.search.faiss")
     host = _host_options(options.flags)
     if host.help or host.index is None or host.topics is None:
         return run_host(options.module, options.flags)  # which has its own words for it

@@ -1,0 +1,90 @@
+"""Packages that the host imports at its start and that a search by words has no use for: loaded when they are used.
+
+Pyserini's encoders and its tokenizers bring PyTorch and transformers, which is most of the time and memory that a Lucene
+search takes to start.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+HEAVY = ("pyserini.encode", "transformers")
+
+
+def defer(names: Iterable[str] = HEAVY) -> None:
+    """Let who imports from these packages have classes that load them when they are called, compared or looked into."""
+    for name in names:
+        if name not in sys.modules and (spec := find_spec(name)):
+            sys.modules[name] = stand_in = _StandIn(name)
+            stand_in.__spec__, stand_in.__file__ = spec, spec.origin
+            stand_in.__path__ = list(spec.submodule_search_locations or ())
+            parent, _, child = name.rpartition(".")
+            if parent:
+                setattr(sys.modules[parent], child, stand_in)
+    if _Submodules not in sys.meta_path:
+        sys.meta_path.insert(0, _Submodules)
+
+
+class _StandIn(ModuleType):
+    """In ``sys.modules`` until something of the package is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return getattr(_package(self.__name__), name)
+        return _Deferred(name, (), {"package": self.__name__})
+
+
+class _Deferred(type):
+    """The metaclass of what stands for a class of the package."""
+
+    package: str
+
+    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+        return _meant(cls)(*arguments, **named)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, _meant(cls))
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, _meant(cls))
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(_meant(cls), name)
+
+
+class _Submodules:
+    """Finds what lies in a package that has a stand-in: the package is loaded first, and may bring the submodule along."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        parent = name.rpartition(".")[0]
+        if not isinstance(sys.modules.get(parent), _StandIn):
+            return None
+        _package(parent)
+        return ModuleSpec(name, _Loaded()) if name in sys.modules else None
+
+
+class _Loaded(Loader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It has run."""
+
+
+def _meant(stand_in: _Deferred) -> Any:
+    return getattr(_package(stand_in.package), stand_in.__name__)
+
+
+def _package(name: str) -> ModuleType:
+    """The package itself. One may import another, so no stand-in is left."""
+    for other in [other for other, module in sys.modules.items() if isinstance(module, _StandIn)]:
+        del sys.modules[other]
+    return import_module(name)
