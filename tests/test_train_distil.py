@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ablations import BLOCKS, VARIANTS, settings
 from tiny import WORDS, tiny_model
 
 from pyserini_reasonrank.engines.transformers import Options, Transformers
@@ -170,6 +171,16 @@ def test_no_topic_for_testing_is_trained_on(data: Path) -> None:
     topics += [line for line in demo.read_text(encoding="utf-8").splitlines() if line.startswith("t")]
     assert len(topics) > 800
     assert not trained & {" ".join(line.split("\t", 1)[1].lower().split()) for line in topics}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_ablation_is_the_recipe_but_for_one_thing(variant: str, data: Path) -> None:
+    made = Config.model_validate(settings(VARIANTS[variant]) | {"data": data})
+    shipped = load("distil", Config, ["--config", "embedded", "--data", str(data)])
+    assert sum(source.blocks for source in made.sources.values()) == pytest.approx(BLOCKS, abs=3)
+    same = made.model_copy(update={"sources": shipped.sources, "dev_steps": shipped.dev_steps})
+    changed = {name for name, value in same if value != getattr(shipped, name)}
+    assert changed == set(VARIANTS[variant]) - {"sources"}
 
 
 def test_a_run_learns_and_goes_on_where_it_was_stopped(
