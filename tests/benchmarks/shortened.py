@@ -10,7 +10,8 @@ from pyserini_reasonrank import config
 def shortened(name: str, *, passage_tokens: int, output_tokens: int) -> dict[str, Any]:
     """Settings over those of the reranker ``name``. A bisection, which asks seven times, asks without a thought."""
     given = config.reranker(name)
-    short: dict[str, Any] = {"passage_tokens": passage_tokens, "sampling": {"max_tokens": output_tokens}}
+    most = min(output_tokens, given.get("sampling", {}).get("max_tokens", output_tokens))
+    short: dict[str, Any] = {"passage_tokens": passage_tokens, "sampling": {"max_tokens": most}}
     once: dict[str, Any] = {"judge": {"repair": "none"}}
     if "arms" in given:
         return short | {"arms": dict.fromkeys(given["arms"], once)}
