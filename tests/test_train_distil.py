@@ -211,7 +211,13 @@ def test_a_run_learns_and_goes_on_where_it_was_stopped(
     with pytest.raises(KeyboardInterrupt):
         run(stopped)
     monkeypatch.undo()
+    for log in ("log.csv", "dev.csv"):  # steps after the last checkpoint
+        with (tmp_path / "stopped" / log).open("a", encoding="utf-8") as lines:
+            lines.write("3,titles,1,1,1,1\n")
     run(stopped)
+    for log in ("log.csv", "dev.csv"):
+        ours, theirs = ((tmp_path / n / log).read_text(encoding="utf-8").splitlines() for n in ("stopped", "whole"))
+        assert [row.split(",")[0] for row in ours] == [row.split(",")[0] for row in theirs]
     name = "adapter_model.safetensors"
     one, other = load_file(tmp_path / "whole" / name), load_file(tmp_path / "stopped" / name)
     assert one.keys() == other.keys()

@@ -178,6 +178,8 @@ class Training:
 
         checkpoint, log = self.config.output / "checkpoint.pt", self.config.output / "log.csv"
         done = self._resume(checkpoint)
+        for written_before in (log, self.config.output / "dev.csv"):
+            _forget(written_before, done)
         began = saved = time.monotonic()
         with log.open("a", newline="", encoding="utf-8") as stream:
             written = csv.writer(stream)
@@ -282,6 +284,16 @@ class Training:
                 parameter.copy_(weight)
         self.optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
+
+
+def _forget(log: Path, done: int) -> None:
+    """Drop the rows of steps that were taken after the last checkpoint, or with none all: they will be taken again."""
+    if not done:
+        log.unlink(missing_ok=True)
+    elif log.exists():
+        header, *rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if int(row.partition(",")[0]) < done]
+        log.write_text("".join([header, *kept]), encoding="utf-8")
 
 
 def ndcg(gains: Sequence[Sequence[float]], scores: Sequence[Sequence[float]]) -> float:
