@@ -1,9 +1,9 @@
 """Log-probabilities of what may follow a prompt, many prompts packed into one row, each prompt read once.
 
 A prompt and its continuations are a tree: every branch sees the prompt and itself, and stands at the positions it would
-have if it were the only one. What all prompts of a row begin with is their root and read once. Rows
-are not padded, and on a CPU whose linear layers are steady (see ``_packed``) a prompt's numbers are the same bits
-whichever others are in the row.
+have if it were the only one. What all prompts of a row begin with is their root and read once. Rows are not padded, and
+on a CPU whose linear layers are steady (see ``_packed``) a prompt's numbers are the same bits whichever others are in the
+row.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,13 +67,13 @@ def _tfrank(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> lis
         own[row["query"]].update(row["passages"])
         graded.setdefault(row["query"], _graded(row["passages"], row["answer"]))
     pool = sorted(set().union(*own.values()))
-    near = Neighbours(pool)
+    place, near = {passage: i for i, passage in enumerate(pool)}, Neighbours(pool)
     made = []
     for query, grades in graded.items():
         if max(grades.values()) > 0:
-            found = (pool[i] for i in near.like(query, size + len(own[query])) if pool[i] not in own[query])
             missing = max(size - len(grades), 0)
-            filled = grades | dict.fromkeys(islice(found, missing), 0.0)
+            found = near.like(query, missing, but=[place[passage] for passage in own[query]])
+            filled = grades | dict.fromkeys([pool[i] for i in found], 0.0)
             if len(filled) > 1:
                 made.append(_one("tfrank", query, filled, size, rng))
     return made
@@ -107,13 +106,14 @@ def _judged(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> lis
         if docid in texts and float(gain) > 0:
             grades[qid][docid] = float(gain)
     docids, near = list(texts), Neighbours(list(texts.values()))
+    place = {docid: i for i, docid in enumerate(docids)}
     made = []
     for line in (folder / "topics.train.tsv").read_text(encoding="utf-8").splitlines():
         qid, query = line.split("\t")
         if wanted(query) and (relevant := grades[qid]):
             best = _shuffled(list(relevant), rng)[: size // 2]
-            others = (docids[i] for i in near.like(query, size + len(relevant)) if docids[i] not in relevant)
-            shown = [*best, *islice(others, size - len(best))]
+            others = near.like(query, size - len(best), but=[place[docid] for docid in relevant])
+            shown = [*best, *(docids[i] for i in others)]
             known = {texts[d]: relevant.get(d, 0.0) for d in reversed(shown)}  # of two alike, the relevant one counts
             if len(known) > len(best):
                 made.append(_one("judged", query, known, size, rng))
