@@ -22,6 +22,7 @@ _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"\[\s*(\d+)|(?<!\d)(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b")
 _ONLY_A_LIST = re.compile(r"[\s\d>\[\]().,;:=|-]*\Z")
 _DIGITS = re.compile(r"\d+")
+_LETTER = re.compile(r"\[([A-Z])\]")
 # "[2] 7", "[2]: 7/10", and with words between them "[2] Total score: 7"; all on one line.
 _GRADE = re.compile(r"\[\s*(\d+)\s*\]([^\d\[\]\n]{0,40})(\d+(?:\.\d+)?)")
 
@@ -80,6 +81,11 @@ def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
     if _ONLY_A_LIST.match(answer):
         return [_number(run) for run in _DIGITS.findall(answer)]
     return [_number(next(filter(None, groups))) for groups in _IDENTIFIER.findall(answer)]
+
+
+def letters(answer: str) -> list[int]:
+    """The identifiers an answer names where passages have letters, in order, as numbers from 1: ``[B] > [A]`` is 2, 1."""
+    return [ord(letter) - ord("A") + 1 for letter in _LETTER.findall(answer)]
 
 
 def permutation(ids: Sequence[int], n: int) -> tuple[tuple[int, ...], int, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.train import data as step
-from pyserini_reasonrank.train.asking import Listed
+from pyserini_reasonrank.train.asking import Asking, Listed
 from pyserini_reasonrank.train.readers import READERS, Released, Task, digest, tfrank_gains
 from pyserini_reasonrank.train.rows import Audit, read_rows
 
@@ -152,7 +152,7 @@ def test_the_forms_of_one_question_come_out_as_one(tmp_path: Path) -> None:
     bare = {"task": "listwise", "query": "q", "passages": ["a", "b", "c"], "reasoning": "", "answer": "[2] > [1] = [3]"}
     forms = [
         bare,
-        bare | {"reasoning": "So."},
+        bare | {"reasoning": "So.\n\nBefore giving the final reply to the user, let me summarize: [2]."},
         bare | {"answer": "[2](4) > [1](1) = [3](1)"},
         bare | {"task": "pairwise"},
     ]
@@ -161,6 +161,39 @@ def test_the_forms_of_one_question_come_out_as_one(tmp_path: Path) -> None:
     assert listed.reasoning == "So."
     assert (audit.read, audit.kept) == (4, 3)
     assert "of another task" in str(audit)
+
+
+def test_a_thought_is_cut_to_the_sentences_it_ends_in(tmp_path: Path, tokenizer_file: Path) -> None:
+    assert (
+        step.ending("It is long.  It tells of 1.5 kg! So it is\nrelevant.", 9)
+        == "It tells of 1.5 kg! So it is relevant."
+    )
+    assert step.ending("It is long. So it is relevant.", 3) == ""
+    thoughts = {"short": "It names it. So yes.", "long": "One sentence without an end to it", "none": ""}
+    row = {"task": "pointwise", "passages": ["a"], "answer": "yes"}
+    rows = [row | {"query": query, "reasoning": thought} for query, thought in thoughts.items()]
+    config = step.Config(
+        reranker="rank1", model=str(tokenizer_file.parent), rerank={"max_model_len": 16384}, format="tfrank",
+        task="pointwise", path=lines(tmp_path / "tfrank.jsonl", rows), output=tmp_path / "rows.jsonl", thought_words=3,
+    )  # fmt: skip
+    step.run(config)
+    [made], _ = read_rows(config.output)
+    assert made.demonstration == "<think>So yes.</think>\n<answer>true</answer>"
+
+
+def test_a_passage_of_a_low_grade_is_not_relevant_where_tfrank_says_no(tmp_path: Path, tokenizer_file: Path) -> None:
+    said = {"a": "no(1)", "b": "yes(2)", "c": "yes", "d": "no"}
+    records = [{"task": "pointwise", "query": "q", "passages": [p], "answer": answer} for p, answer in said.items()]
+    lists, _ = read("tfrank", lines(tmp_path / "rows.jsonl", records), task="pointwise")
+    assert [(listed.gains, listed.relevant) for listed in lists] == [
+        ((1.0,), (False,)),
+        ((2.0,), (True,)),
+        ((1.0,), (True,)),
+        ((0.0,), (False,)),
+    ]
+    asking = Asking("rank1", str(tokenizer_file.parent), {"judge": {"think": False}, "max_model_len": 16384}, widest=1)
+    answers = [row.demonstration for listed in lists for row in asking.rows(listed)]
+    assert answers == [f"{word}</answer>" for word in ("false", "true", "true", "false")]
 
 
 @pytest.mark.parametrize(("task", "reranker", "least"), [("listwise", "reasonrank", 150), ("pointwise", "erank", 300)])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import pytest
@@ -18,11 +19,13 @@ pytest.importorskip("trl")
 from tiny import best_rows, tiny_model  # noqa: E402
 
 from pyserini_reasonrank.errors import Failure, UsageError  # noqa: E402
-from pyserini_reasonrank.records import Message  # noqa: E402
+from pyserini_reasonrank.records import Candidate, Message, Query  # noqa: E402
 from pyserini_reasonrank.train import examples, sft  # noqa: E402
+from pyserini_reasonrank.train.asking import Asking, Listed  # noqa: E402
+from pyserini_reasonrank.train.examples import prompt_of  # noqa: E402
 from pyserini_reasonrank.train.folder import read_record  # noqa: E402
 from pyserini_reasonrank.train.policy import load  # noqa: E402
-from pyserini_reasonrank.train.rows import Audit, write_rows  # noqa: E402
+from pyserini_reasonrank.train.rows import Audit, check_written, fault_of, write_rows  # noqa: E402
 from pyserini_reasonrank.train.settings import Lora, PolicySettings, Prilora  # noqa: E402
 
 ARGS = {"learning_rate": 3e-3, "per_device_train_batch_size": 16, "lr_scheduler_type": "constant", "save_steps": 1000}
@@ -239,6 +242,30 @@ def test_first_finds_the_identifiers_in_their_place(model: Path) -> None:
     assert first.ranks == [3, 1, 2]
     tied = row.model_copy(update={"gains": (0.0, 2.0, 0.0)})
     assert examples.ranks(tied) == [2, 1, 2]
+
+
+def test_first_ranks_by_the_letters_that_serving_reads(model: Path) -> None:
+    """Rows of ``first``: 20 passages, the answer going on from the opening bracket after which the judge looks."""
+    policy = load(PolicySettings(model=str(model)))
+    candidates = tuple(Candidate(f"d{i}", 0.0, f"passage {i}") for i in range(20))
+    gains = tuple(float(i == 11) + 2.0 * (i == 16) for i in range(20))
+    listed = Listed(Query("q", "what"), candidates, gains, tuple(range(1, 21)), "made-up")
+    [row] = Asking("first", str(model), {"max_model_len": 8192}, widest=20).rows(listed)
+    assert (row.kind, row.prefill, row.demonstration[:11]) == ("first_token", "[", "Q] > [L] > ")
+    assert fault_of(row) is None
+    assert fault_of(
+        row.model_copy(update={"docids": row.docids[:19], "gains": gains[:19], "first_stage": row.first_stage[:19]})
+    )
+    [example] = examples.demonstrations([row], policy, 10_000, Audit())
+    first = examples.first_id(example, policy)
+    assert first is not None
+    assert first.index == 0
+    assert first.tokens == [
+        policy.chat.alternatives(prompt_of(row), [letter])[1][0][0] for letter in ascii_uppercase[:20]
+    ]
+    assert (first.ranks[16], first.ranks[11]) == (1, 2)
+    with pytest.raises(UsageError, match="no answer to sample"):
+        check_written([row])
 
 
 def test_first_joint_loss_adds_the_ranking_term(model: Path, tmp_path: Path) -> None:

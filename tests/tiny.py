@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from pyserini_reasonrank.prompts.template import Template
@@ -43,6 +44,7 @@ def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0
         *"[]>:.,\n",
         " ",
         *"0123456789",
+        *ascii_uppercase,
         "user",
         "assistant",
         "system",

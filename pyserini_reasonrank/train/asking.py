@@ -23,7 +23,7 @@ from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, 
 from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
 from pyserini_reasonrank.settings import Tree
-from pyserini_reasonrank.train.rows import Audit, Fault, Kind, Row, audited
+from pyserini_reasonrank.train.rows import ORDERS, Audit, Fault, Kind, Row, audited
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Listed:
     """A query and passages in the order to show them, with what is known of them.
 
     ``gains``, ``first_stage`` (ranks, from 1) and ``teacher`` are by passage. ``gold`` is a labelled order, docids best
-    first, and ``reasoning`` the thought that led to it, about the passages in the order given.
+    first, and ``reasoning`` the thought that led to it, about the passages in the order given. ``relevant`` says which
+    are, where the labels draw that line elsewhere than above a gain of 0.
     """
 
     query: Query
@@ -42,6 +43,7 @@ class Listed:
     gold: tuple[str, ...] | None = None
     reasoning: str = ""
     teacher: tuple[float, ...] | None = None
+    relevant: tuple[bool, ...] | None = None
 
     def shown(self, places: Sequence[int]) -> Listed:
         """The passages at ``places``, in that order."""
@@ -53,6 +55,7 @@ class Listed:
             first_stage=tuple(self.first_stage[place] for place in places),
             gold=self.gold and tuple(docid for docid in self.gold if docid in docids),
             teacher=self.teacher and tuple(self.teacher[place] for place in places),
+            relevant=self.relevant and tuple(self.relevant[place] for place in places),
         )
 
 
@@ -102,7 +105,7 @@ class Asking:
                 prefill=prompt.prefill + opening,
                 tags=self._tags,
                 completion=(Message("assistant", _continuing(prompt.prefill, answer)),),
-                gold=one.gold if self.kind == "permutation" else None,
+                gold=one.gold if self.kind in ORDERS else None,
                 grade=grade,
                 teacher=one.teacher,
             )
@@ -125,7 +128,7 @@ class Asking:
         if isinstance(self.judge, Score):
             return self._score(self.judge, listed)
         gains = listed.gains
-        if listed.gold is not None and self.kind == "permutation":
+        if listed.gold is not None and self.kind in ORDERS:
             ranks = {docid: rank for rank, docid in enumerate(listed.gold)}
             gains = tuple(float(len(ranks) - ranks[c.docid]) for c in listed.candidates)
         ideal = self.judge.ideal(gains)
@@ -135,9 +138,10 @@ class Asking:
 
     def _score(self, judge: Score, listed: Listed) -> tuple[str, str, float]:
         gain = listed.gains[0]
+        relevant = listed.relevant[0] if listed.relevant else gain > 0
         chances = judge.ideal_choices([gain / self._top_gain * JUDGES_TOP], judge.choices)
-        choice = max(judge.choices, key=lambda c: chances[c]) if len(judge.choices) > 2 else judge.choices[gain <= 0]
-        grade = float(choice) if choice.isdecimal() else float(gain > 0)
+        choice = max(judge.choices, key=lambda c: chances[c]) if len(judge.choices) > 2 else judge.choices[not relevant]
+        grade = float(choice) if choice.isdecimal() else float(relevant)
         opening = judge.options.opening
         answer = choice + (CLOSE_ANSWER if OPEN_ANSWER in opening else "")
         if not judge.options.think:

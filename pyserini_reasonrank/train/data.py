@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from pyserini_reasonrank.train.asking import Asking, Listed
 from pyserini_reasonrank.train.rows import Audit, Fault, Row, as_line
 from pyserini_reasonrank.train.sampling import Draw, Drawn, draw, exclusions, shuffled
 
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 COLLECTION = ("topics", "qrels", "run", "corpus")
 
 
@@ -53,6 +55,10 @@ class Config(BaseModel):
         Literal["shuffled", "given"],
         Field(description="in which passages are shown; a list that comes with a thought keeps its own"),
     ] = "shuffled"
+    thought_words: Annotated[
+        int | None,
+        Field(ge=1, description="take lists with a thought only, and of it the last sentences, so many words"),
+    ] = None
     copies: Annotated[int, Field(ge=1, description="lists for each query, drawn and shuffled anew")] = 1
     queries: Annotated[int | None, Field(ge=1, description="take so many queries at most, at random")] = None
     dev: Annotated[float, Field(ge=0, lt=1, description="share of the queries to hold out")] = 0.0
@@ -63,8 +69,12 @@ def run(config: Config) -> None:
     """Write the rows, and what became of every query."""
     if config.output.suffix == ".gz":
         raise UsageError(f"rows are written as they are: name {config.output} without .gz")
-    inputs = Audit("queries" if config.format == "collection" else "records")
-    lists = _collection(config, inputs) if config.format == "collection" else _released(config, inputs)
+    audits = [Audit("queries" if config.format == "collection" else "records")]
+    lists = _collection(config, audits[0]) if config.format == "collection" else _released(config, audits[0])
+    if config.thought_words:
+        audits.append(Audit("lists"))
+        lists = list(_shortened(lists, config.thought_words, audits[-1]))
+    inputs = "\n".join(map(str, audits))
     top = max((max(listed.gains) for listed in lists), default=0.0)
     if top <= 0:
         raise UsageError(f"no list has a positive to learn from: {inputs}")
@@ -88,7 +98,7 @@ def run(config: Config) -> None:
         with atomic(topics) as file:
             file.writelines(f"{q.qid}\t{' '.join(q.text.split())}\n".encode() for q in _queries(dev))
         written.append(f"their topics in {topics}")
-    print("\n".join([*(f"warning: {w}" for w in asking.warnings), str(inputs), str(audit), *written]))
+    print("\n".join([*(f"warning: {w}" for w in asking.warnings), inputs, str(audit), *written]))
 
 
 def split_by_query(lists: Iterable[Listed], share: float, seed: int) -> tuple[list[Listed], list[Listed]]:
@@ -98,6 +108,24 @@ def split_by_query(lists: Iterable[Listed], share: float, seed: int) -> tuple[li
     for listed in lists:
         sides[random.Random(f"{seed} {_words(listed.query)}").random() < share].append(listed)
     return sides
+
+
+def ending(thought: str, words: int) -> str:
+    """The last sentences of a thought, so many words at most: what it comes to. Empty if its last one is longer."""
+    kept: list[str] = []
+    for sentence in reversed(_SENTENCE_END.split(thought.strip())):
+        if len(" ".join([sentence, *kept]).split()) > words:
+            break
+        kept.insert(0, sentence)
+    return " ".join(" ".join(kept).split())
+
+
+def _shortened(lists: Iterable[Listed], words: int, audit: Audit) -> Iterator[Listed]:
+    for listed in lists:
+        short = ending(listed.reasoning, words)
+        fault = None if short else "no thought that ends in a sentence so short" if listed.reasoning else "no thought"
+        if audit.note(fault, f"{listed.source} {listed.query.qid}"):
+            yield replace(listed, reasoning=short)
 
 
 def _rows(lists: Iterable[Listed], asking: Asking, config: Config, audit: Audit) -> Iterator[Row]:

@@ -7,19 +7,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.parsing import identifiers, split
 from pyserini_reasonrank.records import Prompt
 from pyserini_reasonrank.train.policy import Policy
-from pyserini_reasonrank.train.rows import Audit, Row, read_rows
+from pyserini_reasonrank.train.rows import ORDERS, Audit, Row, named, read_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 IGNORED = -100  # PyTorch's label for "no loss here"
 _FIRST_ID = re.compile(r"\[\s*(\d)\s*\]")
+_FIRST_LETTER = re.compile(r"([A-Z])\]")  # its bracket is the prompt's prefill
 
 
 class Unfit(StrEnum):
@@ -105,12 +106,15 @@ def controls(policy: Policy) -> set[int]:
 def first_id(example: Example, policy: Policy) -> FirstId | None:
     """The first identifier of an answer; None where the passages' identifiers are not one token each in its place."""
     text, n = example.row.demonstration, len(example.row.docids)
-    found = _FIRST_ID.search(text, text.rfind("<answer>") if "<answer>" in text else 0)
-    if found is None or n > 9:
+    if example.row.kind == "first_token":
+        found, symbols = _FIRST_LETTER.match(text), ascii_uppercase
+    else:
+        found, symbols = _FIRST_ID.search(text, text.rfind("<answer>") if "<answer>" in text else 0), "123456789"
+    if found is None or n > len(symbols):
         return None
     spelled = []
-    for number in range(1, n + 1):
-        other = text[: found.start(1)] + str(number) + text[found.end(1) :]
+    for symbol in symbols[:n]:
+        other = text[: found.start(1)] + symbol + text[found.end(1) :]
         encoded = policy.tokenizer(other, add_special_tokens=False, return_offsets_mapping=True)
         place = next((i for i, span in enumerate(encoded["offset_mapping"]) if tuple(span) == found.span(1)), None)
         if place is None:
@@ -126,8 +130,8 @@ def first_id(example: Example, policy: Policy) -> FirstId | None:
 def ranks(row: Row) -> list[int]:
     """The rank each passage shown should get: by the order demonstrated, or by the gains, which may tie."""
     n = len(row.docids)
-    if row.kind == "permutation" and row.completion:
-        order = identifiers(split(row.prefill + row.demonstration).answer or "")
+    if row.kind in ORDERS and row.completion:
+        order = named(row)
         return [order.index(number) + 1 for number in range(1, n + 1)]
     return [1 + sum(other > gain for other in row.gains) for gain in row.gains]
 

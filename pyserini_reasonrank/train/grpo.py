@@ -82,9 +82,10 @@ def run(config: Config) -> None:
     from pyserini_reasonrank.train.driver import fit
     from pyserini_reasonrank.train.groups import Grouping, RankingTrainer
     from pyserini_reasonrank.train.mutations import Mutations
-    from pyserini_reasonrank.train.rows import Audit
+    from pyserini_reasonrank.train.rows import Audit, check_written
 
     rows, audits = examples.rows_of(config.data)
+    check_written(rows)
     weights = [reward.weight for reward in config.rewards]
     if config.latro is not None:
         from pyserini_reasonrank.train.latro import SelfReward

@@ -31,7 +31,7 @@ from pyserini_reasonrank.runs import atomic, read_run
 from pyserini_reasonrank.train.grpo import Reward, function
 from pyserini_reasonrank.train.rewards.answers import exact_order
 from pyserini_reasonrank.train.rewards.measures import ndcg
-from pyserini_reasonrank.train.rows import Audit, Row, read_rows
+from pyserini_reasonrank.train.rows import Audit, Row, check_written, read_rows
 
 NO_GAP = "best and worst answer too close"
 UNANSWERED = "fewer than two answers"
@@ -87,6 +87,7 @@ def run(config: Config) -> None:
     """Sample, reward and write. UsageError if no row gives a pair."""
     reward = function(config.reward)
     rows, audit = read_rows(config.data)
+    check_written(rows)
     print(audit)
     own = asyncio.run(_sampled(config, rows))
     answers = [_candidates(row, texts, config) for row, texts in zip(rows, own, strict=True)]

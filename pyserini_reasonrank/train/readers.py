@@ -25,6 +25,7 @@ from pyserini_reasonrank.train.rows import Audit
 
 Task = Literal["listwise", "pairwise", "pointwise"]
 _TFRANK = re.compile(r"\[(\d+)\](?:\((\d+)\))?\s*([<>=]?)\s*")
+_TFRANK_CLOSING = "Before giving the final reply to the user"
 _TFRANK_LABEL = re.compile(r"(yes|no)(?:\((\d+)\))?")
 
 
@@ -98,7 +99,8 @@ def reasonrank(released: Released, audit: Audit) -> Iterator[Listed]:
 def tfrank(released: Released, audit: Audit) -> Iterator[Listed]:
     """TFRank's rows of one task: query, passages, reasoning, answer, with ``>``, ``=``, ``<`` and grades from 0 to 4.
 
-    The release has the same question in several forms, with grades or a thought or neither; they come out as one.
+    The release has the same question in several forms, with grades or a thought or neither; they come out as one. A
+    thought ends before the sentence that announces TFRank's own form of an answer.
     """
     merged: dict[tuple[str, ...], Listed] = {}
     graded: set[tuple[str, ...]] = set()
@@ -116,11 +118,14 @@ def tfrank(released: Released, audit: Audit) -> Iterator[Listed]:
             continue
         key = (query, *passages)
         listed = _listed(query, passages, gains or (), released.source)
+        if released.task == "pointwise":
+            listed = replace(listed, relevant=(answer.strip().startswith("yes"),))
         known = merged.setdefault(key, listed)
         if has_grades and key not in graded:
             graded.add(key)
-            known = replace(known, gains=listed.gains)
-        merged[key] = replace(known, reasoning=known.reasoning or str(record.get("reasoning") or ""))
+            known = replace(known, gains=listed.gains, relevant=listed.relevant)
+        thought = str(record.get("reasoning") or "").partition(_TFRANK_CLOSING)[0].rstrip()
+        merged[key] = replace(known, reasoning=known.reasoning or thought)
     yield from merged.values()
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.parsing import identifiers, split
+from pyserini_reasonrank.parsing import identifiers, letters, split
 from pyserini_reasonrank.prompts.budget import TURN, WHOLE
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.runs import atomic, read_lines
@@ -28,7 +28,8 @@ from pyserini_reasonrank.tokens import Tokens
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Kind = Literal["permutation", "best", "worst", "score"]
+Kind = Literal["permutation", "first_token", "best", "worst", "score"]
+ORDERS = ("permutation", "first_token")  # the kinds whose answer is a whole order
 NAMED = 5  # bad rows of each fault that a report names
 
 
@@ -210,10 +211,24 @@ def to_dataset(rows: Sequence[Row], **columns: Sequence[Any]) -> Dataset:
     return dataset
 
 
+def named(row: Row) -> list[int]:
+    """The identifiers, from 1, that the answer to imitate names, in order."""
+    if row.kind == "first_token":
+        return letters(row.prefill + row.demonstration)
+    return identifiers(split(row.prefill + row.demonstration).answer or "")
+
+
+def check_written(rows: Iterable[Row]) -> None:
+    """UsageError for a row of a judge that reads probabilities alone: no answer is written that could be rewarded."""
+    if any(row.kind == "first_token" for row in rows):
+        raise UsageError(
+            "the first_token judge has nothing written, so there is no answer to sample: train it with `train sft --rank_loss`"
+        )
+
+
 def _names_the_shown(row: Row) -> bool:
-    answer = split(row.prefill + row.demonstration).answer
-    ids, n = identifiers(answer or ""), len(row.docids)
-    if row.kind == "permutation":
+    ids, n = named(row), len(row.docids)
+    if row.kind in ORDERS:
         return sorted(ids) == list(range(1, n + 1))
     several = row.kind == "worst"  # may drop more than one, but not all
     return 1 <= len(ids) <= (n - 1 if several else 1) and len(set(ids)) == len(ids) and set(ids) <= set(range(1, n + 1))

@@ -14,7 +14,9 @@ class Config(TrainerSettings):
     """Settings of ``train sft``."""
 
     max_length: Annotated[int, Field(ge=2, description="tokens of prompt and answer; longer rows are left out")] = 4096
-    rank_loss: Annotated[RankLoss | None, Field(description="FIRST's joint loss; up to 9 passages a prompt")] = None
+    rank_loss: Annotated[
+        RankLoss | None, Field(description="FIRST's joint loss, for identifiers of one token each")
+    ] = None
 
 
 def run(config: Config) -> None:
