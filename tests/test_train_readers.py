@@ -188,8 +188,8 @@ def test_a_passage_of_a_low_grade_is_not_relevant_where_tfrank_says_no(tmp_path:
     assert [(listed.gains, listed.relevant) for listed in lists] == [
         ((1.0,), (False,)),
         ((2.0,), (True,)),
-        ((1.0,), (True,)),
-        ((0.0,), (False,)),
+        ((1.0,), None),
+        ((0.0,), None),
     ]
     asking = Asking("rank1", str(tokenizer_file.parent), {"judge": {"think": False}, "max_model_len": 16384}, widest=1)
     answers = [row.demonstration for listed in lists for row in asking.rows(listed)]

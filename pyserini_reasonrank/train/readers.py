@@ -25,6 +25,7 @@ from pyserini_reasonrank.train.rows import Audit
 
 Task = Literal["listwise", "pairwise", "pointwise"]
 _TFRANK = re.compile(r"\[(\d+)\](?:\((\d+)\))?\s*([<>=]?)\s*")
+_TFRANK_YES = 2  # the lowest grade that comes with yes
 _TFRANK_CLOSING = "Before giving the final reply to the user"
 _TFRANK_LABEL = re.compile(r"(yes|no)(?:\((\d+)\))?")
 
@@ -118,8 +119,8 @@ def tfrank(released: Released, audit: Audit) -> Iterator[Listed]:
             continue
         key = (query, *passages)
         listed = _listed(query, passages, gains or (), released.source)
-        if released.task == "pointwise":
-            listed = replace(listed, relevant=(answer.strip().startswith("yes"),))
+        if has_grades:
+            listed = replace(listed, relevant=tuple(gain >= _TFRANK_YES for gain in listed.gains))
         known = merged.setdefault(key, listed)
         if has_grades and key not in graded:
             graded.add(key)

@@ -28,12 +28,13 @@ LAUNCHED = ("sft", "grpo", "dpo", "curriculum")
 
 
 class Config(BaseModel):
-    """Settings of ``train recipe``. In every value ``$output`` stands for the folder, ``$conf`` for the shipped conf/."""
+    """Settings of ``train recipe``. In every value ``$output`` and ``$data`` stand for these folders, ``$conf`` for the shipped conf/."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     about: Annotated[str, Field(description="what it makes, of what, and how long that takes")] = ""
     output: Annotated[Path, Field(description="folder to work in")]
+    data: Annotated[Path | None, Field(description="folder of the collections, where a step names one in it")] = None
     steps: Annotated[
         list[dict[str, Any]], Field(min_length=1, description="each {STEP: settings} or {command: [word, ...]}")
     ]
@@ -88,12 +89,16 @@ def _parsed(entry: Mapping[str, Any], config: Config) -> tuple[str, dict[str, An
 
 
 def _names(config: Config) -> dict[str, str]:
-    return {"output": str(config.output), "conf": str(conf())}
+    known = {"output": config.output, "conf": conf(), "data": config.data}
+    return {name: str(path) for name, path in known.items() if path is not None}
 
 
 def _filled(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        return Template(value).safe_substitute(names)
+        template = Template(value)
+        if "data" in template.get_identifiers() and "data" not in names:
+            raise UsageError(f"{value} is in a folder of collections: name it with --data")
+        return template.safe_substitute(names)
     if isinstance(value, list):
         return [_filled(item, names) for item in value]
     return {key: _filled(item, names) for key, item in value.items()} if isinstance(value, dict) else value
