@@ -244,8 +244,9 @@ def test_first_finds_the_identifiers_in_their_place(model: Path) -> None:
     assert examples.ranks(tied) == [2, 1, 2]
 
 
-def test_first_ranks_by_the_letters_that_serving_reads(model: Path) -> None:
+def test_first_ranks_by_the_letters_that_serving_reads(tmp_path: Path) -> None:
     """Rows of ``first``: 20 passages, the answer going on from the opening bracket after which the judge looks."""
+    model = tiny_model(tmp_path / "model", more=ascii_uppercase)
     policy = load(PolicySettings(model=str(model)))
     candidates = tuple(Candidate(f"d{i}", 0.0, f"passage {i}") for i in range(20))
     gains = tuple(float(i == 11) + 2.0 * (i == 16) for i in range(20))

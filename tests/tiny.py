@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 from pyserini_reasonrank.prompts.template import Template
@@ -33,8 +33,8 @@ BEST = Template.parse(
 WORDS = ["apple", "bear", "cloud", "drum", "eagle", "flute", "grape", "house", "igloo", "gem"]
 
 
-def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0) -> Path:
-    """Save a Llama that knows the words of :func:`best_rows` and nothing else. Deterministic."""
+def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0, more: Iterable[str] = ()) -> Path:
+    """Save a Llama that knows the words of :func:`best_rows`, perhaps ``more``, and nothing else. Deterministic."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -44,7 +44,6 @@ def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0
         *"[]>:.,\n",
         " ",
         *"0123456789",
-        *ascii_uppercase,
         "user",
         "assistant",
         "system",
@@ -53,6 +52,7 @@ def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0
         "<answer>",
         "</answer>",
         *WORDS,
+        *more,
     ]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*specials, *pieces])}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"</?(?:think|answer)>|[a-z]+|\s|\d|[^\sa-z\d]"), "isolated")

@@ -28,7 +28,7 @@ LAUNCHED = ("sft", "grpo", "dpo", "curriculum")
 
 
 class Config(BaseModel):
-    """Settings of ``train recipe``. In every value ``$output`` and ``$data`` stand for these folders, ``$conf`` for the shipped conf/."""
+    """Settings of ``train recipe``. In every value ``$output`` and ``$data`` stand for these, ``$conf`` for the shipped conf/."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
