@@ -28,6 +28,7 @@ _ASKS = {
     "permutation": "order passages",
     "first_token": "order passages by its first token",
     "best": "pick the best of a set",
+    "best_token": "pick the best of a set by its first token",
     "worst": "drop the worst of a set",
     "score": "judge one passage",
     "likelihood": "tell how likely a query is",

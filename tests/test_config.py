@@ -287,6 +287,7 @@ WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
 OTHER: dict[str, dict[str, Any]] = {
     "judge permutation": WRITTEN | {"identifiers": "digits", "untagged": "mention_order", "form": "lines"},
     "judge first_token": SHUFFLED,
+    "judge best_token": SHUFFLED,
     "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5},
     "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},
     "judge best": WRITTEN,
@@ -417,7 +418,10 @@ def test_help_names_every_flag_there_is() -> None:
             "--rerank.judge.identifiers letters",
             "--rerank.judge.identifiers 'letters': input should be 'brackets' or 'digits'",
         ),
-        ("--rerank.strategy.name heapsort", "the heapsort strategy needs a judge of kind best, not permutation"),
+        (
+            "--rerank.strategy.name heapsort",
+            "the heapsort strategy needs a judge of kind best or best_token, not permutation",
+        ),
         ("--rerank.engine.name oracel", "there is no engine 'oracel'; did you mean 'oracle'?"),
         ("--rerank.engine.name faulty --rerank.engine.inner oracle", "--rerank.engine.inner 'oracle'"),
         ("--rerank.engine.qrel q", "--rerank.engine.qrel is not known; did you mean 'qrels'?"),

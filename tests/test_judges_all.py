@@ -23,6 +23,7 @@ PROMPT = Prompt((Message("user", "Which of these?"), Message("assistant", "why i
 SAMPLING = Sampling(max_tokens=100)
 SCORES = STRATEGIES["pointwise"][1]
 ORDERS = STRATEGIES["sliding"][1]
+BESTS = STRATEGIES["heapsort"][1]
 
 FRAGMENTS = [
     "<think>",
@@ -109,7 +110,7 @@ def test_any_answer_ends_in_a_judgement(kind: str, data: st.DataObject) -> None:
     elif kind == "grades":
         assert len(found) == n
         assert all(grade is None or 0 <= grade <= 10 for grade in found)
-    elif kind == "best":
+    elif kind in BESTS:
         assert found in indices
     elif kind == "worst":
         assert set(found) <= set(indices)
@@ -127,7 +128,7 @@ def test_the_ideal_answer_reads_back_in_as_many_calls_as_foretold(kind: str, dat
         assert found == sorted(range(n), key=lambda i: -gains[i])
     elif kind == "grades":
         assert [round(grade * 3 / 10) for grade in found] == gains
-    elif kind == "best":
+    elif kind in BESTS:
         assert found == gains.index(max(gains))
     elif kind == "worst":
         dropped = [gains[i] for i in found]
@@ -176,7 +177,7 @@ def test_votes_come_to_an_outcome_like_one_of_theirs(kind: str, data: st.DataObj
         assert all(
             min(g) - 1e-9 <= mean <= max(g) + 1e-9 for mean, g in zip(found, zip(*each, strict=True), strict=True)
         )
-    elif kind == "best":
+    elif kind in BESTS:
         assert found in each
     if kind == "worst":
         assert set(found) <= {index for dropped in each for index in dropped}
@@ -188,7 +189,9 @@ def test_votes_come_to_an_outcome_like_one_of_theirs(kind: str, data: st.DataObj
 def test_the_unmoved_judge_changes_nothing(kind: str) -> None:
     judge = JUDGES[kind](JUDGES[kind].Options(), SAMPLING, frozenset(), "")
     found = judge.unmoved([4, 2, 9])
-    expected = [4, 2, 9] if kind in ORDERS else {"best": 4, "worst": [9], "grades": [0.0] * 3}.get(kind, 0.0)
+    expected = (
+        [4, 2, 9] if kind in ORDERS else {"best": 4, "best_token": 4, "worst": [9], "grades": [0.0] * 3}.get(kind, 0.0)
+    )
     assert found == expected
 
 

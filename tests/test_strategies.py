@@ -220,7 +220,13 @@ def assessor(
         asked.append(list(indices))
         await asyncio.sleep(0)
         order = sorted(indices, key=score)
-        found = {"permutation": order, "best": order[0], "worst": order[-1:], "score": -score(order[0])}
+        found = {
+            "permutation": order,
+            "best": order[0],
+            "best_token": order[0],
+            "worst": order[-1:],
+            "score": -score(order[0]),
+        }
         return [-score(i) for i in indices] if kind == "grades" else found[kind]
 
     return judge

@@ -75,7 +75,7 @@ def made(collection: Collection, tmp_path: Path, model: str, **changes: Any) -> 
 
 # --- training and serving --------------------------------------------------------------------------------------------
 
-RERANKERS = ("reasonrank", "rankgpt", "first", "rank-r1", "iranker", "dranker", "erank", "rank1")
+RERANKERS = ("reasonrank", "rankgpt", "first", "setwise-likelihood", "rank-r1", "iranker", "dranker", "erank", "rank1")
 
 
 def listing(query: Query, candidates: Sequence[Candidate], gains: Sequence[float]) -> Listed:

@@ -1,4 +1,5 @@
-"""Order this window by the probabilities of the first identifier alone, without decoding (FIRST, arXiv 2406.15657)."""
+"""Read the probabilities of the first identifier alone, without decoding: an order (FIRST, arXiv 2406.15657), or the best of a
+set (Setwise by likelihood, arXiv 2310.09497)."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log
 from string import ascii_uppercase
+from typing import Any
 
 from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask
 from pyserini_reasonrank.judges.ordering import Ordering
+from pyserini_reasonrank.judges.selection import Best
 from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.records import Judgement, Prompt, Status
 from pyserini_reasonrank.tokens import Tokens
@@ -30,13 +33,13 @@ class FirstToken(Ordering):
     def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
         if widest > len(ascii_uppercase):
             raise UsageError(
-                f"the first_token judge has {len(ascii_uppercase)} identifiers of one letter, too few for the {widest} passages "
+                f"the {self.kind} judge has {len(ascii_uppercase)} identifiers of one letter, too few for the {widest} passages "
                 f"of a question: show fewer (window_size, depth), or {_ELSE}"
             )
         if bad := single_tokens(tokens, prefill, ascii_uppercase[:widest]):
             raise UsageError(
                 f"this model's tokenizer does not write {', '.join(bad)} as one token after {prefill!r}, which the "
-                f"first_token judge needs: {_ELSE}"
+                f"{self.kind} judge needs: {_ELSE}"
             )
 
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
@@ -68,6 +71,21 @@ class FirstToken(Ordering):
 
     def answer_tokens(self, n: int) -> int:
         return 1
+
+
+class BestToken(FirstToken):
+    """The same question's likeliest letter: the best of the set."""
+
+    kind = "best_token"
+    outcome = staticmethod(Best.outcome)  # type: ignore[assignment]
+    agreed = staticmethod(Best.agreed)  # type: ignore[assignment]
+
+    def unmoved(self, indices: Sequence[int]) -> Any:
+        return indices[0]
+
+    def ideal(self, gains: Sequence[float]) -> str:
+        """Its letter, as it goes on from a prefill of one bracket."""
+        return f"{ascii_uppercase[max(range(len(gains)), key=lambda i: gains[i])]}]"
 
 
 def single_tokens(tokens: Tokens, prefill: str, choices: Sequence[str]) -> list[str]:

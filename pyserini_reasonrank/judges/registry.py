@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.bisection import Bisection
-from pyserini_reasonrank.judges.first_token import FirstToken
+from pyserini_reasonrank.judges.first_token import BestToken, FirstToken
 from pyserini_reasonrank.judges.grades import Grades
 from pyserini_reasonrank.judges.likelihood import Likelihood
 from pyserini_reasonrank.judges.permutation import Permutation
@@ -13,6 +13,7 @@ from pyserini_reasonrank.judges.selection import Best
 from pyserini_reasonrank.judges.worst import Worst
 
 JUDGES: dict[str, type[Judge]] = {
-    judge.kind: judge for judge in (Permutation, FirstToken, Best, Worst, Score, Bisection, Grades, Likelihood)
+    judge.kind: judge
+    for judge in (Permutation, FirstToken, Best, BestToken, Worst, Score, Bisection, Grades, Likelihood)
 }
 """What can be asked of a model."""

@@ -29,15 +29,16 @@ Strategy = Callable[..., Awaitable[list[int]]]
 """What a strategy is. Its judge takes indices and returns what a judge of its kind finds: an order, a score, a choice."""
 
 _ORDER = frozenset({"permutation", "first_token"})
+_BEST = frozenset({"best", "best_token"})
 
 STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
     "sliding": (sliding, _ORDER),
     "full": (full, _ORDER),
     "pivot": (pivot, _ORDER),
     "tournament": (tournament, _ORDER),
-    "heapsort": (heapsort, frozenset({"best"})),
-    "bubblesort": (bubblesort, frozenset({"best"})),
-    "allpairs": (allpairs, frozenset({"best"})),
+    "heapsort": (heapsort, _BEST),
+    "bubblesort": (bubblesort, _BEST),
+    "allpairs": (allpairs, _BEST),
     "elimination": (elimination, frozenset({"worst"})),
     "pointwise": (pointwise, frozenset({"score", "bisection", "likelihood"})),
     "groups": (groups, frozenset({"grades"})),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Prompt
 from pyserini_reasonrank.train.policy import Policy
-from pyserini_reasonrank.train.rows import ORDERS, Audit, Row, named, read_rows
+from pyserini_reasonrank.train.rows import LETTERED, ORDERS, Audit, Row, named, read_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -106,7 +106,7 @@ def controls(policy: Policy) -> set[int]:
 def first_id(example: Example, policy: Policy) -> FirstId | None:
     """The first identifier of an answer; None where the passages' identifiers are not one token each in its place."""
     text, n = example.row.demonstration, len(example.row.docids)
-    if example.row.kind == "first_token":
+    if example.row.kind in LETTERED:
         found, symbols = _FIRST_LETTER.match(text), ascii_uppercase
     else:
         found, symbols = _FIRST_ID.search(text, text.rfind("<answer>") if "<answer>" in text else 0), "123456789"

@@ -28,8 +28,9 @@ from pyserini_reasonrank.tokens import Tokens
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Kind = Literal["permutation", "first_token", "best", "worst", "score"]
+Kind = Literal["permutation", "first_token", "best", "best_token", "worst", "score"]
 ORDERS = ("permutation", "first_token")  # the kinds whose answer is a whole order
+LETTERED = ("first_token", "best_token")  # those whose passages have letters, of which nothing is decoded
 NAMED = 5  # bad rows of each fault that a report names
 
 
@@ -213,16 +214,16 @@ def to_dataset(rows: Sequence[Row], **columns: Sequence[Any]) -> Dataset:
 
 def named(row: Row) -> list[int]:
     """The identifiers, from 1, that the answer to imitate names, in order."""
-    if row.kind == "first_token":
+    if row.kind in LETTERED:
         return letters(row.prefill + row.demonstration)
     return identifiers(split(row.prefill + row.demonstration).answer or "")
 
 
 def check_written(rows: Iterable[Row]) -> None:
     """UsageError for a row of a judge that reads probabilities alone: no answer is written that could be rewarded."""
-    if any(row.kind == "first_token" for row in rows):
+    if found := next((row.kind for row in rows if row.kind in LETTERED), None):
         raise UsageError(
-            "the first_token judge has nothing written, so there is no answer to sample: train it with `train sft --rank_loss`"
+            f"the {found} judge has nothing written, so there is no answer to sample: train it with `train sft --rank_loss`"
         )
 
 
