@@ -65,7 +65,7 @@ class Config(BaseModel):
     dev: Annotated[
         int, Field(ge=0, description="held-out blocks of each source, measured every `dev_steps` and at the end")
     ] = 0
-    dev_steps: Annotated[int, Field(ge=1)] = 50
+    dev_steps: Annotated[int | None, Field(ge=1, description="null: at the end alone")] = 50
     checkpoint_seconds: Annotated[float, Field(gt=0, description="between two checkpoints")] = 180.0
 
 
@@ -186,7 +186,7 @@ class Training:
             if not done:
                 written.writerow(["step", "source", "kl", "nDCG@10", "tokens", "seconds"])
             for step in range(done, self.steps):
-                if step % self.config.dev_steps == 0:
+                if self.config.dev_steps and step % self.config.dev_steps == 0:
                     self._measure(step)
                 at = range(step * self.config.batch, min((step + 1) * self.config.batch, len(self.blocks)))
                 for number, found in zip(at, self._step(step, at), strict=True):
