@@ -201,9 +201,10 @@ def _check_adapter(model: Model) -> list[str]:
 
 
 def _compare_bases(model: Model, trained: str) -> list[str]:
-    """Names alone are compared: a folder may be called anything, and a base and its instruct version share a shape."""
+    """Names alone are compared (ours is one in `models`, or its source): a folder may be called anything, and a base and its
+    instruct version share a shape."""
     ours, theirs = (_QUANTIZED.sub("", Path(name).name.lower()) for name in (model.source, trained))
-    if not theirs or ours == theirs:
+    if not theirs or theirs in (ours, model.name.lower()):
         return []
     difference = f"adapter {model.adapter} was trained on {trained}, not on {model.source}"
     on_the_hub = not Path(model.source).is_dir() and trained.count("/") == 1 and not trained.startswith((".", "/"))

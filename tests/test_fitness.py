@@ -11,7 +11,7 @@ import pytest
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.fitness import Demand, check, check_kind, least, longest
-from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.models import Model, resolve
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
@@ -225,6 +225,12 @@ def test_a_base_in_a_folder_of_any_name_is_warned_of_only(tmp_path: Path) -> Non
     adapter = folder(tmp_path / "adapter", template=None, adapter_config=LORA)
     [warning] = check(model(base, adapter), demand())
     assert "was trained on Qwen/Qwen2.5-7B-Instruct, not on" in warning
+
+
+def test_an_adapter_may_name_its_base_as_models_does(tmp_path: Path) -> None:
+    adapter = folder(tmp_path / "adapter", template=None, adapter_config=LORA | {"base_model_name_or_path": "smollm2-135m"})
+    base = resolve("smollm2-135m", revision=None, adapter=str(adapter), context=None)
+    assert check(base, demand()) == []
 
 
 def test_a_file_that_is_broken_is_named(tmp_path: Path) -> None:

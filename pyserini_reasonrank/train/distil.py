@@ -202,7 +202,8 @@ class Training:
         checkpoint.unlink(missing_ok=True)
 
     def _ship(self) -> None:
-        """Write the adapter: in half precision, and naming the model as the user did, not the folder it was found in."""
+        """Write the adapter, the same bytes for the same weights: in half precision, and naming the model as the user did, not
+        the folder it was found in."""
         import torch
         from safetensors.torch import load_file, save_file
 
@@ -210,9 +211,8 @@ class Training:
         weights, settings = self.config.output / "adapter_model.safetensors", self.config.output / "adapter_config.json"
         save_file({n: w.to(torch.float16) for n, w in load_file(weights).items()}, weights, {"format": "pt"})
         found = json.loads(settings.read_text(encoding="utf-8"))
-        settings.write_text(
-            json.dumps(found | {"base_model_name_or_path": self.config.model}, indent=2), encoding="utf-8"
-        )
+        found |= {"base_model_name_or_path": self.config.model, "target_modules": sorted(found["target_modules"])}
+        settings.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         (self.config.output / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card
 
     def _step(self, step: int, at: Sequence[int]) -> list[tuple[float, float, int]]:
