@@ -228,7 +228,9 @@ def test_a_base_in_a_folder_of_any_name_is_warned_of_only(tmp_path: Path) -> Non
 
 
 def test_an_adapter_may_name_its_base_as_models_does(tmp_path: Path) -> None:
-    adapter = folder(tmp_path / "adapter", template=None, adapter_config=LORA | {"base_model_name_or_path": "smollm2-135m"})
+    adapter = folder(
+        tmp_path / "adapter", template=None, adapter_config=LORA | {"base_model_name_or_path": "smollm2-135m"}
+    )
     base = resolve("smollm2-135m", revision=None, adapter=str(adapter), context=None)
     assert check(base, demand()) == []
 
