@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -70,7 +71,16 @@ def train(argv: Sequence[str]) -> int:
         config = load(name, module.Config, words)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; spinning starves a shared core
         module.run(config)
+        _part()
     return 0
+
+
+def _part() -> None:
+    """Leave the group of processes together: one that ends while its threads of the group live may abort."""
+    torch: Any = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def step(name: str) -> Step:
