@@ -28,14 +28,15 @@ from pyserini_reasonrank.strategies.tournament import tournament
 Strategy = Callable[..., Awaitable[list[int]]]
 """What a strategy is. Its judge takes indices and returns what a judge of its kind finds: an order, a score, a choice."""
 
-_ORDER = frozenset({"permutation", "first_token"})
+ORDERS = frozenset({"permutation", "first_token"})
+"""The kinds of judge whose answer is a whole order."""
 _BEST = frozenset({"best", "best_token"})
 
 STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
-    "sliding": (sliding, _ORDER),
-    "full": (full, _ORDER),
-    "pivot": (pivot, _ORDER),
-    "tournament": (tournament, _ORDER),
+    "sliding": (sliding, ORDERS),
+    "full": (full, ORDERS),
+    "pivot": (pivot, ORDERS),
+    "tournament": (tournament, ORDERS),
     "heapsort": (heapsort, _BEST),
     "bubblesort": (bubblesort, _BEST),
     "allpairs": (allpairs, _BEST),

@@ -23,7 +23,8 @@ from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, 
 from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
 from pyserini_reasonrank.settings import Tree
-from pyserini_reasonrank.train.rows import ORDERS, Audit, Fault, Kind, Row, audited
+from pyserini_reasonrank.strategies import ORDERS
+from pyserini_reasonrank.train.rows import Audit, Fault, Kind, Row, audited
 
 
 @dataclass(frozen=True, slots=True)

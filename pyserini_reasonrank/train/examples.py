@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Prompt
+from pyserini_reasonrank.strategies import ORDERS
 from pyserini_reasonrank.train.policy import Policy
-from pyserini_reasonrank.train.rows import LETTERED, ORDERS, Audit, Row, named, read_rows
+from pyserini_reasonrank.train.rows import LETTERED, Audit, Row, named, read_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -23,13 +23,13 @@ from pyserini_reasonrank.parsing import identifiers, letters, split
 from pyserini_reasonrank.prompts.budget import TURN, WHOLE
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.runs import atomic, read_lines
+from pyserini_reasonrank.strategies import ORDERS
 from pyserini_reasonrank.tokens import Tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Kind = Literal["permutation", "first_token", "best", "best_token", "worst", "score"]
-ORDERS = ("permutation", "first_token")  # the kinds whose answer is a whole order
 LETTERED = ("first_token", "best_token")  # those whose passages have letters, of which nothing is decoded
 NAMED = 5  # bad rows of each fault that a report names
 
