@@ -10,9 +10,10 @@ from conftest import ROOT
 
 from pyserini_reasonrank import config
 from pyserini_reasonrank.planning import plan
+from pyserini_reasonrank.report.cost import output_tokens
 
 PAGES = ROOT / "docs" / "rerankers"
-ROW = re.compile(r"^\| a query \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| a query \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| [\d,]+ \| ([\d,]+) \|", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -23,9 +24,14 @@ def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
     text = page.read_text(encoding="utf-8")
     assert "Published with" in text
     row = ROW.search(text)
-    assert row is not None, "no line '| a query | calls | longest chain | passages shown | ...'"
-    cost = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": "x"}})).cost(100)
-    assert [int(cell.replace(",", "")) for cell in row.groups()] == [cost.calls, cost.chain, cost.shown]
+    assert row is not None, (
+        "no line '| a query | calls | longest chain | passages shown | prompt tokens | output tokens |'"
+    )
+    planned = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": "x"}}))
+    cost = planned.cost(100)
+    asked = {part: cost.parts[part] for part in planned.parts if not cost.parts[part].instead}
+    written = sum(output_tokens(planned.parts[part], found) for part, found in asked.items())
+    assert [int(cell.replace(",", "")) for cell in row.groups()] == [cost.calls, cost.chain, cost.shown, written]
 
 
 def test_every_page_is_about_a_reranker_and_listed() -> None:

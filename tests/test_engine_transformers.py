@@ -205,9 +205,33 @@ TREES = [
 @pytest.mark.parametrize("root", [0, 7, 19, 32, 75])
 def test_several_prompts_read_together_have_the_bits_of_each_alone(engine, root):
     trees = [Tree([*range(2000, 2000 + root), *prompt], spelled) for prompt, spelled in TREES]
-    together = engine._scorer._score(trees)
-    assert together == [engine._scorer._score([tree])[0] for tree in trees]
-    assert together == engine._scorer._score(trees[::-1])[::-1]
+    together = engine._scorer._score([trees])
+    assert together == [engine._scorer._score([[tree]])[0] for tree in trees]
+    assert together == engine._scorer._score([trees[::-1]])[::-1]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is one lane")
+def test_cores_read_side_by_side_with_the_bits_of_one_after_the_other(engine, model):
+    import torch
+
+    from pyserini_reasonrank.engines._lanes import Lanes
+
+    scorer, trees = engine._scorer, [Tree(list(prompt), spelled) for prompt, spelled in TREES]
+    expected, threads, own = scorer._score([trees]), torch.get_num_threads(), scorer._lanes
+    torch.set_num_threads(2)
+    scorer._lanes = Lanes(torch.device("cpu"))
+    try:
+        assert scorer._lanes.map(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
+        assert torch.get_num_threads() == 2
+        rows = scorer._rows(trees)
+        assert len(rows) == scorer._lanes.width == 2
+        assert [tree for row in rows for tree in row] == trees
+        assert scorer._score(rows) == expected
+        assert [len(row) for row in scorer._rows(trees[:1])] == [1]
+    finally:
+        scorer._lanes.close()
+        scorer._lanes = own
+        torch.set_num_threads(threads)
 
 
 def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
@@ -215,7 +239,7 @@ def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
     import torch
 
     trees = [Tree(list(prompt), spelled) for prompt, spelled in TREES]
-    expected = engine._scorer._score(trees)
+    expected = engine._scorer._score([trees])
     with torch.inference_mode(), using(engine._scorer._model, "eager"):
         found = [one.tolist() for one in log_probabilities(engine._scorer._model, trees)]
     for some, others in zip(found, expected, strict=True):
@@ -225,7 +249,7 @@ def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
 def test_a_prompt_that_another_goes_on_from_is_read_once(engine):
     trees = [Tree(list(range(100, 100 + n)), ((33,), (34, 35))) for n in (40, 90, 40, 64)]
     assert read_at_once(trees) == 39 + (1 + 51 + 1 + 25) + 4
-    assert engine._scorer._score(trees) == [engine._scorer._score([tree])[0] for tree in trees]
+    assert engine._scorer._score([trees]) == [engine._scorer._score([[tree]])[0] for tree in trees]
 
 
 def test_gradients_flow_through_a_tree(engine):

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyserini_reasonrank.engines._lanes import computing, lanes_of
+
 NAME = "per_request_flash"  # "flash" in the name is how transformers knows that packed rows need no mask
 BLOCK = 32
 """Positions that are attended from together. PyTorch's own blocks on a CPU are of 32 queries at the least."""
@@ -49,13 +51,16 @@ def steady(model: nn.Module) -> None:
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def _unit(weight: Tensor) -> int:
-    """The least number of which any multiple of rows gives the same bits as many rows, found by trying this CPU."""
+    """The least number of which any multiple of rows gives the same bits as many rows, with all threads and with those of
+    a lane, found by trying this CPU."""
     rows = torch.randn(128, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
-    many = F.linear(rows, weight)
-    units = (1, 4, 8, 16, 32)
-    return next(
-        (u for u in units if all(torch.equal(F.linear(rows[: u * n], weight), many[: u * n]) for n in (1, 2, 3))), 64
-    )
+    many, threads = F.linear(rows, weight), torch.get_num_threads()
+
+    def alike(unit: int, threads: int) -> bool:
+        with computing(threads):
+            return all(torch.equal(F.linear(rows[: unit * n], weight), many[: unit * n]) for n in (1, 2, 3))
+
+    return next((u for u in (1, 4, 8, 16, 32) if alike(u, threads) and alike(u, lanes_of(threads)[1])), 64)
 
 
 def register(name: str, attention: Callable[..., tuple[Tensor, None]]) -> str:

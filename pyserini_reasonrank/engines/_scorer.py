@@ -5,21 +5,24 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pyserini_reasonrank.engines._chat import Tokens
+from pyserini_reasonrank.engines._lanes import Lanes
 from pyserini_reasonrank.engines._packed import using
-from pyserini_reasonrank.engines._trees import Tree, log_probabilities, read_at_once
+from pyserini_reasonrank.engines._trees import Row, Tree, read_at_once, row_by_row
 
 _CPU_TOKENS, _TOKENS = 512, 16_384
-"""Read at once. A CPU's cores are busy with the fewer; an accelerator gains from more."""
-_PLACES = 2_048  # where tokens are foretold, at once: each takes a row of the vocabulary's size
+"""Of a row. A CPU's cores are busy with the fewer; an accelerator gains from more."""
+_PLACES = 2_048  # of a row, where tokens are foretold: each takes a row of the vocabulary's size
+_MOVING = ("dynamic", "longrope")  # rotary positions that change with the longest text, so not for two at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,16 @@ class _Question:
 
 
 class Scorer:
-    """Scores with a loaded transformers model. ``pause`` gives it the model for the time of a batch."""
+    """Scores with a loaded transformers model. ``pause`` gives it the model for the time of a round.
+
+    A round is a row of prompts for every lane (see ``_lanes``).
+    """
 
     def __init__(self, model: Any, attention: str, pause: Callable[[], AbstractContextManager[None]]) -> None:
         self._model = model
         self._attention = attention
         self._pause = pause
+        self._lanes = Lanes(model.device, alone=_positions(model) in _MOVING)
         self._tokens = _CPU_TOKENS if model.device.type == "cpu" else _TOKENS
         self._closing = False
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
@@ -49,11 +56,12 @@ class Scorer:
         return question.found
 
     def close(self) -> None:
-        """End after the batch in hand. Those waiting are cancelled."""
+        """End after the round in hand. Those waiting are cancelled."""
         atexit.unregister(self.close)
         self._closing = True
         self._questions.put(None)
         self._thread.join()
+        self._lanes.close()
 
     def _work(self) -> None:
         held: _Question | None = None
@@ -68,7 +76,7 @@ class Scorer:
                 continue
             try:
                 with self._pause():
-                    answers = self._score([q.tree for q in batch])
+                    answers = self._score(self._rows([q.tree for q in batch]))
                 for question, answer in zip(batch, answers, strict=True):
                     question.found.set_result(answer)
             except Exception as error:  # memory, above all: these calls fail, later ones may not
@@ -76,8 +84,8 @@ class Scorer:
                     question.found.set_exception(error)
 
     def _gather(self, first: _Question) -> tuple[list[_Question], _Question | None]:
-        """``first`` and those waiting behind it that fit into its batch, and the first that does not."""
-        batch, places = [first], len(first.tree.places)
+        """``first`` and those waiting behind it that fit into its round, and the first that does not."""
+        batch, places, width = [first], len(first.tree.places), self._lanes.width
         while True:
             try:
                 other = self._questions.get_nowait()
@@ -87,11 +95,32 @@ class Scorer:
                 self._questions.put(None)
                 break
             places += len(other.tree.places)
-            if places > _PLACES or read_at_once([q.tree for q in (*batch, other)]) > self._tokens:
+            tokens = read_at_once([q.tree for q in (*batch, other)])
+            if places > width * _PLACES or tokens > width * self._tokens:
                 return batch, other
             batch.append(other)
         return batch, None
 
-    def _score(self, trees: list[Tree]) -> list[list[float]]:
-        with torch.inference_mode(), using(self._model, self._attention):
-            return [found.tolist() for found in log_probabilities(self._model, trees)]
+    def _rows(self, trees: Sequence[Tree]) -> list[Row]:
+        """A row for each lane, of about as many tokens; fewer where there are fewer trees."""
+        rows: list[list[Tree]] = [[] for _ in range(self._lanes.width)]
+        total, before = sum(tree.size for tree in trees), 0
+        for tree in trees:
+            rows[(2 * before + tree.size) * len(rows) // (2 * total)].append(tree)  # where its middle lies
+            before += tree.size
+        return [row for row in rows if row]
+
+    def _score(self, rows: Sequence[Row]) -> list[list[float]]:
+        """The answers of all trees of the rows, in their order."""
+
+        def over(read: Callable[[Row], list[Tensor]], rows: Sequence[Row]) -> list[list[Tensor]]:
+            return self._lanes.map(torch.inference_mode()(read), rows)  # which is a thread's own
+
+        with using(self._model, self._attention):
+            return [found.tolist() for row in row_by_row(self._model, rows, over) for found in row]
+
+
+def _positions(model: Any) -> str:
+    """The kind of its rotary positions, if it tells."""
+    parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return str(parameters.get("rope_type", ""))

@@ -8,9 +8,9 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -50,18 +50,36 @@ class Tree:
         return [(before[tokens[:i]], tokens[i]) for tokens in self.spelled for i in range(len(tokens))]
 
 
-def log_probabilities(model: Any, trees: Sequence[Tree]) -> list[Tensor]:
+type Row = Sequence[Tree]
+type Map = Callable[[Callable[[Row], list[Tensor]], Sequence[Row]], Iterable[list[Tensor]]]
+
+
+def log_probabilities(model: Any, trees: Row) -> list[Tensor]:
     """For each tree the log-probability of each of its alternatives, float32. Gradients flow.
 
     ``model``: a causal language model of transformers. An attention of its own (eager, with sinks or capped logits) is
     kept, and reads each alternative by itself.
     """
-    if "sdpa" not in model.config._attn_implementation and "flash" not in model.config._attn_implementation:
-        return [torch.cat([_read(model, [Tree(t.prompt, [s])], 0, {})[0] for s in t.spelled]) for t in trees]
+    return row_by_row(model, [trees], map)[0]
+
+
+def row_by_row(model: Any, rows: Sequence[Row], over: Map) -> list[list[Tensor]]:
+    """The same for several rows, a forward pass each. ``over``: ``map``, or one that takes several at a time."""
+    own = model.config._attn_implementation
+    if "sdpa" not in own and "flash" not in own:
+        return list(over(partial(_each_alone, model), rows))
+    with using(model, register(NAME, attend)):
+        return list(over(partial(_at_once, model), rows))
+
+
+def _each_alone(model: Any, trees: Row) -> list[Tensor]:
+    return [torch.cat([_read(model, [Tree(t.prompt, [s])], 0, {})[0] for s in t.spelled]) for t in trees]
+
+
+def _at_once(model: Any, trees: Row) -> list[Tensor]:
     root = shared([tree.prompt for tree in trees])
     layout = [(len(tree.prompt) - root, [len(branch) for branch in tree.branches]) for tree in trees]
-    with using(model, register(NAME, attend)):
-        return _read(model, trees, root, {"root": root, "trees": layout})
+    return _read(model, trees, root, {"root": root, "trees": layout})
 
 
 def shared(prompts: Sequence[list[int]]) -> int:
@@ -73,13 +91,13 @@ def shared(prompts: Sequence[list[int]]) -> int:
     return next((i for i in range(most) if first[i] != last[i]), most)
 
 
-def read_at_once(trees: Sequence[Tree]) -> int:
+def read_at_once(trees: Row) -> int:
     """Tokens of a row that holds these trees."""
     root = shared([tree.prompt for tree in trees])
     return root + sum(tree.size - root for tree in trees)
 
 
-def _read(model: Any, trees: Sequence[Tree], root: int, attention: dict[str, Any]) -> list[Tensor]:
+def _read(model: Any, trees: Row, root: int, attention: dict[str, Any]) -> list[Tensor]:
     """One forward pass over the root and what each tree has below it."""
     device, ids, at, places = model.device, list(trees[0].prompt[:root]), list(range(root)), list[tuple[int, int]]()
     for tree in trees:

@@ -79,6 +79,11 @@ class Judge(ABC):
         """Tokens that the calls of a question read beside its prompt, at most: what was written before them."""
         return 0
 
+    @property
+    def written_tokens(self) -> int:
+        """Tokens that the model writes for a question at most; what is read as probabilities is not written."""
+        return self.sampling.max_tokens
+
     @abstractmethod
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
         """Ask about the passages ``shown``, which ``prompt`` holds in this order, and read the answer."""

@@ -29,6 +29,7 @@ class FirstToken(Ordering):
 
     kind = "first_token"
     needs = frozenset({Capability.CHOICES, Capability.PREFILL})
+    written_tokens = 0
 
     def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
         if widest > len(ascii_uppercase):

@@ -29,6 +29,7 @@ class Likelihood(Judge):
     outcome = staticmethod(Pointwise.outcome)
     agreed = staticmethod(Pointwise.agreed)
     unmoved = staticmethod(Pointwise.unmoved)
+    written_tokens = 0
 
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
         asked, said = asked_and_said(prompt)

@@ -40,6 +40,10 @@ class Pointwise(Judge):
         most: int = self.options.thought_tokens or self.sampling.max_tokens
         return most if self.options.think else 0
 
+    @property
+    def written_tokens(self) -> int:
+        return self.thought_tokens
+
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
         thought = Judgement((0,), Status.OK)
         if self.options.think:

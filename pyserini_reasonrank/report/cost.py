@@ -31,9 +31,7 @@ def cost_table(plan: Plan, queries: int) -> str:
     if None not in read:
         total = sum(filter(None, read))
         rows.append(("prompt tokens, at most", f"{total:,}", f"{total * queries:,}"))
-    written = sum(
-        cost.parts.get(name, PartCost()).questions * part.settings.sampling.max_tokens for name, part in counted.items()
-    )
+    written = sum(output_tokens(part, cost.parts.get(name, PartCost())) for name, part in counted.items())
     rows.append(("output tokens, at most", f"{written:,}", f"{written * queries:,}"))
     on = " and ".join(dict.fromkeys(f"{part.engine.model.name} on {part.engine.name}" for part in plan.parts.values()))
     exact = all(part.tokens.exact for part in plan.parts.values())
@@ -60,3 +58,8 @@ def prompt_tokens(part: Single, cost: PartCost) -> int | None:
     prompt = part.template.render("", [""] * (cost.shown // max(cost.calls, 1)))
     frame = sum(count for _, count in part.tokens.cut([*(m.content for m in prompt.messages), prompt.prefill], WHOLE))
     return cost.calls * frame + cost.shown * part.settings.passage_tokens + cost.questions * part.judge.carried_tokens
+
+
+def output_tokens(part: Single, cost: PartCost) -> int:
+    """Tokens that a reranker writes for a query at most, repairs not counted."""
+    return cost.questions * part.judge.written_tokens
