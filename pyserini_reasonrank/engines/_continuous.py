@@ -25,7 +25,8 @@ class Decoder:
     """Decodes token ids with a loaded transformers model. Greedy or sampled, each request as it wants.
 
     ``room`` is the tokens of keys and values it can hold, so the most that a request may have. Failure if there is
-    no memory for any.
+    no memory for any. On a CPU, where that is known beforehand, the memory is taken when :meth:`start` is called: an engine
+    that only reads probabilities does without.
     """
 
     def __init__(self, model: Any, batching: Mapping[str, Any], eos: Sequence[int]) -> None:
@@ -49,16 +50,27 @@ class Decoder:
         self._manager.logit_processor = SeededSampler()
         self._pending: dict[str, tuple[Future[list[int]], Stopped | None]] = {}
         self._numbers = itertools.count()
-        self._started = threading.Event()
-        # transformers' own thread inherits being a daemon: an interrupted program must not wait for it.
-        self._pump = threading.Thread(target=self._deliver, name="completions", daemon=True)
-        self._pump.start()
-        self._started.wait()
-        if not self._manager.is_running():
-            raise self._death("it did not start")
-        atexit.register(self.close)  # a thread inside PyTorch would turn the program's end into an abort
+        self._ready, self._in_use = threading.Event(), threading.Lock()
+        self._pump: threading.Thread | None = None
+        if not cpu or None in (settings["num_blocks"], settings["page_size"]):
+            self.start()
         settled = self._manager.continuous_batching_config
         self.room: int = settled.num_blocks * settled.page_size
+
+    def start(self) -> None:
+        """Take memory and wait for requests. Again, it does nothing."""
+        if self._ready.is_set():
+            return
+        with self._in_use:
+            if self._pump is not None:
+                return
+            # transformers' own thread inherits being a daemon: an interrupted program must not wait for it.
+            self._pump = threading.Thread(target=self._deliver, name="completions", daemon=True)
+            self._pump.start()
+            self._ready.wait()
+            atexit.register(self.close)  # a thread inside PyTorch would turn the program's end into an abort
+        if not self._manager.is_running():
+            raise self._death("it did not start")
 
     def submit(
         self, tokens: list[int], limit: int, noise: Mapping[str, Any], stopped: Stopped | None
@@ -85,12 +97,18 @@ class Decoder:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """The model for another thread's use; requests wait. Failure if the model is gone."""
-        if not self._manager.is_running():
-            raise self._death("it stopped")
-        with self._manager.pause():
-            yield
+        with self._in_use:
+            if self._pump is None:
+                yield
+                return
+            if not self._manager.is_running():
+                raise self._death("it stopped")
+            with self._manager.pause():
+                yield
 
     def close(self) -> None:
+        if self._pump is None:
+            return
         atexit.unregister(self.close)
         self._manager.stop(block=True, timeout=10, hard_stop=True)
         self._manager.destroy()
@@ -100,7 +118,7 @@ class Decoder:
         self._manager.start()
         while self._manager.batch_processor is None and self._manager.is_running():
             time.sleep(0.01)
-        self._started.set()
+        self._ready.set()
         while self._manager.is_running():
             output = self._manager.get_result(timeout=0.5)
             if output is not None:

@@ -137,7 +137,7 @@ def _by_block(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, 
     for i in range(0, query.shape[2], BLOCK):
         end = start + i + BLOCK
         rows, keys_seen, values_seen = query[:, :, i : i + BLOCK], key[:, :, :end], value[:, :, :end]
-        mask = _block_mask(end, window)
+        mask = block_mask(end, window)
         found.append(F.scaled_dot_product_attention(rows, keys_seen, values_seen, mask, scale=scaling))
     return torch.cat(found, 2)[:, :, before : before + queries]
 
@@ -148,13 +148,13 @@ def _last(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, wind
     shared = heads // groups
     rows = F.pad(query.reshape(1, groups, shared, -1), (0, 0, 0, max(_FEW - shared, 0)))
     key, value = (F.pad(x, (0, 0, 0, -keys % BLOCK)) for x in (key, value))
-    mask = _block_mask(key.shape[2], window)[(keys - 1) % BLOCK]
+    mask = block_mask(key.shape[2], window)[(keys - 1) % BLOCK]
     found = F.scaled_dot_product_attention(rows, key, value, mask.expand(rows.shape[2], -1), scale=scaling)
     return found[:, :, :shared].reshape(1, heads, 1, -1)
 
 
 @lru_cache(4096)
-def _block_mask(keys: int, window: int | None) -> Tensor:
+def block_mask(keys: int, window: int | None) -> Tensor:
     """That of a whole block on a CPU: few and small, as keys come in whole blocks, and asked for in every layer."""
     with torch.inference_mode(False):  # it outlives this pass, and the next may be of training
         return _mask(BLOCK, keys, window, torch.device("cpu"))

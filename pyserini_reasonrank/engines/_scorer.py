@@ -19,7 +19,7 @@ from pyserini_reasonrank.engines._lanes import Lanes
 from pyserini_reasonrank.engines._packed import using
 from pyserini_reasonrank.engines._trees import Row, Tree, read_at_once, row_by_row
 
-_CPU_TOKENS, _TOKENS = 512, 16_384
+_CPU_TOKENS, _TOKENS = 1_024, 16_384
 """Of a row. A CPU's cores are busy with the fewer; an accelerator gains from more."""
 _PLACES = 2_048  # of a row, where tokens are foretold: each takes a row of the vocabulary's size
 _MOVING = ("dynamic", "longrope")  # rotary positions that change with the longest text, so not for two at a time

@@ -8,7 +8,7 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyserini_reasonrank.engines._blocks import Blocks, Text
 from pyserini_reasonrank.engines._chat import Tokens, prefixes
 from pyserini_reasonrank.engines._packed import causal, register, using
 
@@ -78,8 +79,29 @@ def _each_alone(model: Any, trees: Row) -> list[Tensor]:
 
 def _at_once(model: Any, trees: Row) -> list[Tensor]:
     root = shared([tree.prompt for tree in trees])
-    layout = [(len(tree.prompt) - root, [len(branch) for branch in tree.branches]) for tree in trees]
-    return _read(model, trees, root, {"root": root, "trees": layout})
+    texts = list(_texts(trees, root))
+    if model.device.type != "cpu":
+        return _read(model, trees, root, {"texts": texts})
+    unit = getattr(model.get_output_embeddings(), "unit", 1)
+    size = -(-read_at_once(trees) // unit) * unit
+    return _read(model, trees, root, {"blocks": Blocks(texts, size)}, unit)
+
+
+def _texts(trees: Row, root: int) -> Iterator[Text]:
+    """The root, each prompt with its first branch, and the prompts again with each other branch."""
+    above = range(root)
+    if root:
+        yield Text(above, root)
+    start = root
+    for tree in trees:
+        prompt = len(tree.prompt) - root
+        first, *others = map(len, tree.branches or [()])
+        yield Text([*above, *range(start, start + prompt + first)], prompt + first)
+        at = start + prompt + first
+        for branch in others:
+            yield Text([*above, *range(start, start + prompt), *range(at, at + branch)], branch)
+            at += branch
+        start = at
 
 
 def shared(prompts: Sequence[list[int]]) -> int:
@@ -97,8 +119,8 @@ def read_at_once(trees: Row) -> int:
     return root + sum(tree.size - root for tree in trees)
 
 
-def _read(model: Any, trees: Row, root: int, attention: dict[str, Any]) -> list[Tensor]:
-    """One forward pass over the root and what each tree has below it."""
+def _read(model: Any, trees: Row, root: int, attention: dict[str, Any], unit: int = 1) -> list[Tensor]:
+    """One forward pass over the root and what each tree has below it, filled up to a multiple of ``unit`` tokens."""
     device, ids, at, places = model.device, list(trees[0].prompt[:root]), list(range(root)), list[tuple[int, int]]()
     for tree in trees:
         places += [(len(ids) + place - root, token) for place, token in tree.places]
@@ -107,11 +129,12 @@ def _read(model: Any, trees: Row, root: int, attention: dict[str, Any]) -> list[
         for branch in tree.branches:
             ids += branch
             at += range(len(tree.prompt), len(tree.prompt) + len(branch))
+    missing = [0] * (-len(ids) % unit)
     wanted = sorted({place for place, _ in places})
     row = {place: i for i, place in enumerate(wanted)}
     logits = model(
-        input_ids=torch.tensor([ids], device=device),
-        position_ids=torch.tensor([at], device=device),
+        input_ids=torch.tensor([ids + missing], device=device),
+        position_ids=torch.tensor([at + missing], device=device),
         logits_to_keep=torch.tensor(wanted, device=device),
         use_cache=False,
         **attention,
@@ -132,28 +155,20 @@ def attend(
     scaling: float | None = None,
     sliding_window: int | None = None,
     *,
-    root: int,
-    trees: Sequence[tuple[int, Sequence[int]]],
+    texts: Sequence[Text] = (),
+    blocks: Blocks | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface. Query (1, heads, tokens, size) to output (1, tokens, heads, size).
 
-    ``root``: tokens that all see, the first of the row. ``trees``: tokens of each prompt below the root and of its branches,
-    as they lie in the row.
+    ``texts`` of the row, whose own tokens follow one another there, or their ``blocks``.
     """
-
-    def seen(own: slice, *before: slice) -> Tensor:
-        keys, values = (torch.cat([x[:, :, part] for part in (*before, own)], 2) for x in (key, value))
-        return causal(query[:, :, own], keys, values, scaling, sliding_window)
-
-    above = [slice(0, root)] if root else []
-    found, start = [seen(part) for part in above], root
-    for prompt, branches in trees:
-        first = prompt + sum(branches[:1])  # the prompt and its first branch are one text
-        found.append(seen(slice(start, start + first), *above))
-        at = start + first
-        for branch in branches[1:]:
-            found.append(seen(slice(at, at + branch), *above, slice(start, start + prompt)))
-            at += branch
-        start = at
+    if blocks is not None:
+        return blocks.attend(query, key, value, scaling, sliding_window), None
+    found = []
+    for text in texts:
+        own = slice(text.places[-1] + 1 - text.new, text.places[-1] + 1)
+        seen = torch.tensor(text.places, device=key.device)
+        keys, values = (x.index_select(2, seen) for x in (key, value))
+        found.append(causal(query[:, :, own], keys, values, scaling, sliding_window))
     return torch.cat(found, 2).transpose(1, 2).contiguous(), None

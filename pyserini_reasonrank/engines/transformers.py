@@ -107,7 +107,7 @@ class Transformers(Engine[Options]):
 
     async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
         loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(self._encoding, self._chat.tokens, prompt)
+        tokens = await loop.run_in_executor(self._encoding, self._to_go_on_from, prompt)
         self._check(len(tokens), 1)
         limit = min(sampling.max_tokens, self._context - len(tokens))
         watch = Watch(self._chat, sampling.stop) if sampling.stop else None
@@ -121,6 +121,10 @@ class Transformers(Engine[Options]):
         text, stopped = _cut(text, sampling.stop)
         ended = stopped or written[-1] in self._eos
         return len(tokens), len(written), {"text": text, "finish_reason": "stop" if ended else "length"}
+
+    def _to_go_on_from(self, prompt: Prompt) -> list[int]:
+        self._decoder.start()
+        return self._chat.tokens(prompt)
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
         encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
