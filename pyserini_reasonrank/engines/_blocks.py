@@ -1,8 +1,9 @@
-"""Attention of many short texts in one row, on a CPU: blocks of their positions that see as many keys are one product.
+"""Causal attention of many texts packed into one row, on a CPU.
 
-A text of the row may begin with places of others (what they share), which are attended from once. A block is 32 positions
-of a text and sees all keys up to its own last one, so its product has one shape wherever the text lies and whichever texts
-are beside it: its bits are the same as alone.
+Blocks of positions that see as many keys are one product, whichever texts they are of; of texts that go on by one token, as in
+decoding, the heads that share keys are. A block is 32 positions of a text and sees all keys up to its own last one, so its
+product has one shape wherever the text lies and whatever is beside it: a token's bits depend on what it sees alone, not on
+how many tokens come at once, nor on what follows them.
 """
 
 from __future__ import annotations
@@ -10,52 +11,114 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyserini_reasonrank.engines._packed import BLOCK, block_mask
+BLOCK = 32
+"""Positions that are attended from together. PyTorch's own blocks on a CPU are of 32 queries at the least."""
+_FEW = 8
+"""Of fewer rows a CPU sums in another order (measured)."""
+
+type _Places = slice | Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Where the tokens of a text lie in the row, in order, and how many of the last are attended from here."""
+    """Where the keys of a text lie among the row's, in order, and where its last tokens, which attend, among the queries."""
 
-    places: Sequence[int]
-    new: int
+    keys: Sequence[int]
+    queries: Sequence[int]
 
 
 class Blocks:
-    """The blocks of the texts of a row of ``size`` places. A place in no text is padding."""
+    """How the texts of a row with ``size`` queries are attended from. A query of no text is padding."""
 
     def __init__(self, texts: Iterable[Text], size: int) -> None:
-        alike = defaultdict[int, list[tuple[Text, int]]](list)
+        blocks, ones = defaultdict[int, list[tuple[Text, int]]](list), defaultdict[int, list[Text]](list)
         for text in texts:
-            for begin in range((len(text.places) - text.new) // BLOCK * BLOCK, len(text.places), BLOCK):
-                alike[begin + BLOCK].append((text, begin))
-        back, self._groups, row = [0] * size, list[tuple[int, Tensor, Tensor]](), 0
-        for end, blocks in alike.items():
-            queries, keys = list[int](), list[int]()
-            for text, begin in blocks:
-                own = text.places[begin:end]
-                for i in range(max(len(text.places) - text.new - begin, 0), len(own)):
-                    back[own[i]] = row + i
-                row += BLOCK
-                queries += [*own, *[0] * (BLOCK - len(own))]
-                keys += [*text.places[:end], *[0] * (end - len(text.places))]  # what is filled up no position sees
-            self._groups.append((end, torch.tensor(queries), torch.tensor(keys)))
-        self._back = torch.tensor(back)
+            before, length = len(text.keys) - len(text.queries), len(text.keys)
+            if len(text.queries) == 1:
+                ones[length + -length % BLOCK].append(text)
+                continue
+            for begin in range(before // BLOCK * BLOCK, length, BLOCK):
+                blocks[begin + BLOCK].append((text, begin))
+        self._back, self._row = [0] * size, 0
+        self._blocks = [(end, self._queries(of), _keys([t for t, _ in of], end)) for end, of in blocks.items()]
+        self._ones = [
+            (end, self._last(of), _keys(of, end), [(len(text.keys) - 1) % BLOCK for text in of])
+            for end, of in ones.items()
+        ]
+        self._order = torch.tensor(self._back)
+
+    def _queries(self, blocks: Sequence[tuple[Text, int]]) -> Tensor:
+        found = list[int]()
+        for text, begin in blocks:
+            before = len(text.keys) - len(text.queries)
+            own = [
+                (p - begin, text.queries[p - before])
+                for p in range(begin, begin + BLOCK)
+                if before <= p < len(text.keys)
+            ]
+            rows = [0] * BLOCK
+            for row, query in own:
+                rows[row], self._back[query] = query, self._row + row
+            self._row += BLOCK
+            found += rows
+        return torch.tensor(found)
+
+    def _last(self, texts: Sequence[Text]) -> Tensor:
+        found = [text.queries[0] for text in texts]
+        for query in found:
+            self._back[query] = self._row
+            self._row += 1
+        return torch.tensor(found)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-        """Causal attention. Query (1, heads, places, size), fewer heads of keys; output (1, places, heads, size)."""
-        shared, found = query.shape[1] // key.shape[1], []
-        query, key, value = query[0], key[0].repeat_interleave(shared, 0), value[0].repeat_interleave(shared, 0)
-        for end, queries, keys in self._groups:
-            rows, seen, values = (
-                x.index_select(1, places).unflatten(1, (-1, each)).transpose(0, 1)
-                for x, places, each in ((query, queries, BLOCK), (key, keys, end), (value, keys, end))
-            )
+        """Query (1, heads, queries, size), fewer heads of keys; output (1, queries, heads, size)."""
+        query, key, value = query[0], key[0], value[0]
+        shared, found = query.shape[0] // key.shape[0], []
+        if self._blocks:
+            alike = [x.repeat_interleave(shared, 0) for x in (key, value)]
+        for end, queries, keys in self._blocks:
+            rows = query.index_select(1, queries).unflatten(1, (-1, BLOCK)).transpose(0, 1)
+            seen, values = (_taken(x, keys, end) for x in alike)
             product = F.scaled_dot_product_attention(rows, seen, values, block_mask(end, window), scale=scaling)
             found.append(product.transpose(1, 2).flatten(0, 1))
-        return torch.cat(found).index_select(0, self._back)[None]
+        for end, queries, keys, at in self._ones:
+            rows = query.index_select(1, queries).transpose(0, 1).unflatten(1, (-1, shared))
+            rows = F.pad(rows, (0, 0, 0, max(_FEW - shared, 0)))
+            mask = block_mask(end, window)[at][:, None, None].expand(-1, 1, rows.shape[2], -1)
+            seen, values = (_taken(x, keys, end) for x in (key, value))
+            product = F.scaled_dot_product_attention(rows, seen, values, mask, scale=scaling)
+            found.append(product[:, :, :shared].flatten(1, 2))
+        return torch.cat(found).index_select(0, self._order)[None]
+
+
+def _keys(texts: Sequence[Text], end: int) -> _Places:
+    """The first ``end`` keys of every text; what is filled up no position sees."""
+    only = texts[0].keys
+    if len(texts) == 1 and isinstance(only, range) and len(only) >= end:
+        return slice(only.start, only.start + end)
+    return torch.tensor([place for text in texts for place in (*text.keys[:end], *[0] * (end - len(text.keys)))])
+
+
+def _taken(x: Tensor, places: _Places, end: int) -> Tensor:
+    """(heads, keys, size) to (texts, heads, ``end``, size)."""
+    taken: Tensor = x[:, places] if isinstance(places, slice) else x.index_select(1, places)
+    return taken.unflatten(1, (-1, end)).transpose(0, 1)
+
+
+@lru_cache(4096)
+def block_mask(keys: int, window: int | None) -> Tensor:
+    """(32, keys): few and small, as keys come in whole blocks, and asked for in every layer."""
+    with torch.inference_mode(False):  # it outlives this pass, and the next may be of training
+        return last_mask(BLOCK, keys, window, torch.device("cpu"))
+
+
+def last_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """(queries, keys): which keys the last queries see."""
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return mask if window is None else mask.triu(keys - queries - window + 1)

@@ -81,6 +81,7 @@ class Decoder:
         with Failure if the model is gone.
         """
         name, found = str(next(self._numbers)), Future[list[int]]()
+        found.set_running_or_notify_cancel()  # so that no one cancels it while it is being answered
         self._pending[name] = (found, stopped)
         accepted = self._manager.add_request(
             tokens, name, limit, streaming=stopped is not None, eos_token_id=self._eos, **noise

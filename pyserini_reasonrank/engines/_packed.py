@@ -11,19 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyserini_reasonrank.engines._blocks import Blocks, Text, last_mask
 from pyserini_reasonrank.engines._lanes import computing, lanes_of
 
 NAME = "per_request_flash"  # "flash" in the name is how transformers knows that packed rows need no mask
-BLOCK = 32
-"""Positions that are attended from together. PyTorch's own blocks on a CPU are of 32 queries at the least."""
-_FEW = 8
-"""Of fewer rows a CPU sums in another order (measured)."""
 
 
 class SteadyLinear(nn.Linear):  # type: ignore[misc]
@@ -104,6 +102,9 @@ def attend(
     """transformers' attention interface. Query (1, heads, tokens, size) to output (1, tokens, heads, size)."""
     key, value = cache.update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
     queries, keys = cu_seq_lens_q.tolist(), kwargs["cu_seq_lens_k"].tolist()
+    if query.device.type == "cpu":
+        blocks = _blocks(tuple(queries), tuple(keys), query.shape[2])
+        return blocks.attend(query, key, value, scaling, sliding_window), None
     output = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1])
     for i in range(len(queries) - 1):
         q, k = slice(queries[i], queries[i + 1]), slice(keys[i], keys[i + 1])
@@ -112,55 +113,16 @@ def attend(
     return output, None
 
 
-def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Causal attention of a request's last queries to its keys. Query (1, heads, queries, size), output alike.
+@lru_cache(2)
+def _blocks(queries: tuple[int, ...], keys: tuple[int, ...], size: int) -> Blocks:
+    """Those of a pass, the same in every layer. ``queries``, ``keys``: where each request begins, and the end."""
+    each = zip(pairwise(keys), pairwise(queries), strict=True)
+    return Blocks([Text(range(*seen), range(*own)) for seen, own in each if own[0] < own[1]], size)
 
-    On a CPU a query's bits depend on what it sees alone: not on how many queries come at once, nor on what follows them.
-    """
-    if query.device.type == "cpu":
-        return (_last if query.shape[2] == 1 else _by_block)(query, key, value, scaling, window)
+
+def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Causal attention of a request's last queries to its keys. Query (1, heads, queries, size), output alike."""
     queries, keys = query.shape[2], key.shape[2]
     plain = queries == keys and (window is None or keys <= window)
-    mask = None if plain else _mask(queries, keys, window, query.device)
+    mask = None if plain else last_mask(queries, keys, window, query.device)
     return F.scaled_dot_product_attention(query, key, value, mask, is_causal=plain, scale=scaling, enable_gqa=True)
-
-
-def _by_block(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """As many products as there are blocks of positions, each of one shape wherever the queries begin and end."""
-    queries, keys = query.shape[2], key.shape[2]
-    before, after = (keys - queries) % BLOCK, -keys % BLOCK
-    query = F.pad(query, (0, 0, before, after))
-    shared = query.shape[1] // key.shape[1]
-    key, value = (F.pad(x, (0, 0, 0, after)).repeat_interleave(shared, 1) for x in (key, value))
-    start = key.shape[2] - query.shape[2]
-    found = []
-    for i in range(0, query.shape[2], BLOCK):
-        end = start + i + BLOCK
-        rows, keys_seen, values_seen = query[:, :, i : i + BLOCK], key[:, :, :end], value[:, :, :end]
-        mask = block_mask(end, window)
-        found.append(F.scaled_dot_product_attention(rows, keys_seen, values_seen, mask, scale=scaling))
-    return torch.cat(found, 2)[:, :, before : before + queries]
-
-
-def _last(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Of one query, whose row in its block this is: the heads that share keys are rows of one product."""
-    heads, groups, keys = query.shape[1], key.shape[1], key.shape[2]
-    shared = heads // groups
-    rows = F.pad(query.reshape(1, groups, shared, -1), (0, 0, 0, max(_FEW - shared, 0)))
-    key, value = (F.pad(x, (0, 0, 0, -keys % BLOCK)) for x in (key, value))
-    mask = block_mask(key.shape[2], window)[(keys - 1) % BLOCK]
-    found = F.scaled_dot_product_attention(rows, key, value, mask.expand(rows.shape[2], -1), scale=scaling)
-    return found[:, :, :shared].reshape(1, heads, 1, -1)
-
-
-@lru_cache(4096)
-def block_mask(keys: int, window: int | None) -> Tensor:
-    """That of a whole block on a CPU: few and small, as keys come in whole blocks, and asked for in every layer."""
-    with torch.inference_mode(False):  # it outlives this pass, and the next may be of training
-        return _mask(BLOCK, keys, window, torch.device("cpu"))
-
-
-def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """(queries, keys): which keys the last queries see."""
-    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
-    return mask if window is None else mask.triu(keys - queries - window + 1)

@@ -91,16 +91,18 @@ def _texts(trees: Row, root: int) -> Iterator[Text]:
     """The root, each prompt with its first branch, and the prompts again with each other branch."""
     above = range(root)
     if root:
-        yield Text(above, root)
+        yield Text(above, above)
     start = root
     for tree in trees:
         prompt = len(tree.prompt) - root
         first, *others = map(len, tree.branches or [()])
-        yield Text([*above, *range(start, start + prompt + first)], prompt + first)
-        at = start + prompt + first
+        own = range(start, start + prompt + first)
+        yield Text([*above, *own] if root else own, own)
+        at = own.stop
         for branch in others:
-            yield Text([*above, *range(start, start + prompt), *range(at, at + branch)], branch)
-            at += branch
+            own = range(at, at + branch)
+            yield Text([*above, *range(start, start + prompt), *own], own)
+            at = own.stop
         start = at
 
 
@@ -167,8 +169,8 @@ def attend(
         return blocks.attend(query, key, value, scaling, sliding_window), None
     found = []
     for text in texts:
-        own = slice(text.places[-1] + 1 - text.new, text.places[-1] + 1)
-        seen = torch.tensor(text.places, device=key.device)
+        own = slice(text.queries[0], text.queries[-1] + 1)
+        seen = torch.tensor(text.keys, device=key.device)
         keys, values = (x.index_select(2, seen) for x in (key, value))
         found.append(causal(query[:, :, own], keys, values, scaling, sliding_window))
     return torch.cat(found, 2).transpose(1, 2).contiguous(), None
