@@ -101,6 +101,7 @@ def lists() -> Path:
 def held() -> list[Listed]:
     released = Released(RELEASE, None, None, "tfrank", 20, "listwise")
     found = [listed for listed in tfrank(released, Audit()) if held_out(listed.query.text)]
+    found = [listed for listed in found if len({c.docid for c in listed.candidates}) == len(listed.candidates)]
     chance = random.Random(929)
     return [one.shown(chance.sample(range(n), n)) for one in found[:HELD] for n in [len(one.candidates)]]
 
