@@ -39,42 +39,25 @@ class Blocks:
     def __init__(self, texts: Iterable[Text], size: int) -> None:
         blocks, ones = defaultdict[int, list[tuple[Text, int]]](list), defaultdict[int, list[Text]](list)
         for text in texts:
-            before, length = len(text.keys) - len(text.queries), len(text.keys)
+            length = len(text.keys)
             if len(text.queries) == 1:
                 ones[length + -length % BLOCK].append(text)
                 continue
-            for begin in range(before // BLOCK * BLOCK, length, BLOCK):
+            for begin in range((length - len(text.queries)) // BLOCK * BLOCK, length, BLOCK):
                 blocks[begin + BLOCK].append((text, begin))
-        self._back, self._row = [0] * size, 0
-        self._blocks = [(end, self._queries(of), _keys([t for t, _ in of], end)) for end, of in blocks.items()]
-        self._ones = [
-            (end, self._last(of), _keys(of, end), [(len(text.keys) - 1) % BLOCK for text in of])
-            for end, of in ones.items()
-        ]
-        self._order = torch.tensor(self._back)
-
-    def _queries(self, blocks: Sequence[tuple[Text, int]]) -> Tensor:
-        found = list[int]()
-        for text, begin in blocks:
-            before = len(text.keys) - len(text.queries)
-            own = [
-                (p - begin, text.queries[p - before])
-                for p in range(begin, begin + BLOCK)
-                if before <= p < len(text.keys)
-            ]
-            rows = [0] * BLOCK
-            for row, query in own:
-                rows[row], self._back[query] = query, self._row + row
-            self._row += BLOCK
-            found += rows
-        return torch.tensor(found)
-
-    def _last(self, texts: Sequence[Text]) -> Tensor:
-        found = [text.queries[0] for text in texts]
-        for query in found:
-            self._back[query] = self._row
-            self._row += 1
-        return torch.tensor(found)
+        self._blocks = list[tuple[int, Tensor, _Places]]()
+        self._ones = list[tuple[int, Tensor, _Places, list[int]]]()
+        rows = list[int | None]()  # of the products one after the other: the query of each
+        for end, cut in blocks.items():
+            asked = [query for text, begin in cut for query in _block(text, begin)]
+            self._blocks.append((end, _index(asked), _keys([text for text, _ in cut], end)))
+            rows += asked
+        for end, last in ones.items():
+            asked = [text.queries[0] for text in last]
+            self._ones.append((end, _index(asked), _keys(last, end), [(len(t.keys) - 1) % BLOCK for t in last]))
+            rows += asked
+        at = {query: row for row, query in enumerate(rows) if query is not None}
+        self._order = torch.tensor([at.get(query, 0) for query in range(size)])
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
         """Query (1, heads, queries, size), fewer heads of keys; output (1, queries, heads, size)."""
@@ -95,6 +78,16 @@ class Blocks:
             product = F.scaled_dot_product_attention(rows, seen, values, mask, scale=scaling)
             found.append(product[:, :, :shared].flatten(1, 2))
         return torch.cat(found).index_select(0, self._order)[None]
+
+
+def _block(text: Text, begin: int) -> list[int | None]:
+    """The queries at the 32 positions from ``begin``; None at those of keys alone, and behind the text."""
+    before = len(text.keys) - len(text.queries)
+    return [text.queries[p - before] if before <= p < len(text.keys) else None for p in range(begin, begin + BLOCK)]
+
+
+def _index(queries: Iterable[int | None]) -> Tensor:
+    return torch.tensor([query or 0 for query in queries])
 
 
 def _keys(texts: Sequence[Text], end: int) -> _Places:
