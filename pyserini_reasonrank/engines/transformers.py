@@ -19,6 +19,7 @@ from pyserini_reasonrank import engines
 from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.engines._chat import Chat, disjoint
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.libraries import before_torch, without_sklearn
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.suggest import nearest
@@ -61,8 +62,8 @@ class Transformers(Engine[Options]):
         await asyncio.to_thread(self._load)
 
     def _load(self) -> None:
-        # Read when torch is loaded. Threads that spin while they wait lose a slice of time whenever a core is shared.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        before_torch()
+        without_sklearn()
         _quiet()
         from transformers import ContinuousBatchingConfig
 

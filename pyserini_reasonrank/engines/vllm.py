@@ -25,6 +25,7 @@ from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.engines._chat import Chat, Tokens, disjoint
 from pyserini_reasonrank.engines._loop import BackgroundLoop
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.libraries import before_torch
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.suggest import nearest
@@ -35,7 +36,6 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait lose a slice of time whenever a core is shared
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
 
@@ -65,6 +65,7 @@ class VLLM(Engine[Options]):
         self._lora: Any = None
 
     async def start(self) -> None:
+        before_torch()
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,11 @@ from pydantic import BaseModel
 
 from pyserini_reasonrank.config import merge
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.libraries import before_torch, keep_freed_memory, without_sklearn
 from pyserini_reasonrank.resources import conf, yaml_names
 from pyserini_reasonrank.settings import Tree
 from pyserini_reasonrank.suggest import nearest, validated
+from pyserini_reasonrank.train.settings import TrainerSettings
 
 STEPS: dict[str, str] = {
     name: f"pyserini_reasonrank.train.{name}"
@@ -69,7 +70,10 @@ def train(argv: Sequence[str]) -> int:
         print(step_help(name, module))
     else:
         config = load(name, module.Config, words)
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; spinning starves a shared core
+        before_torch()
+        keep_freed_memory()
+        if issubclass(module.Config, TrainerSettings):
+            without_sklearn()
         module.run(config)
         _part()
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.libraries import without_vllm
 from pyserini_reasonrank.suggest import nearest
 from pyserini_reasonrank.train.folder import Folder
 from pyserini_reasonrank.train.settings import TrainerSettings
@@ -75,7 +75,8 @@ def run(config: Config) -> None:
     if not folder.begin():
         print(f"{config.output} is finished")
         return
-    warnings.filterwarnings("ignore", "TRL currently supports vLLM")  # said five times, also where vLLM is not used
+    if not config.args.get("use_vllm"):
+        without_vllm()
     from trl import GRPOConfig
 
     from pyserini_reasonrank.train import examples, policy
