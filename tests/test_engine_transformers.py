@@ -311,6 +311,15 @@ def test_cancelled_calls_leave_the_others_alone(engine):
     assert ask(engine, CAPITAL).text == capital.text
 
 
+def test_a_call_can_t_be_cancelled_while_it_is_answered(engine):
+    """Else the answer finds its future cancelled, and the thread that brings answers dies of it."""
+    engine._decoder.start()
+    name, found = engine._decoder.submit([1, 2, 3], 2, {}, None)
+    assert not found.cancel()
+    assert len(found.result(timeout=120)) <= 2
+    engine._decoder.cancel(name)
+
+
 def test_unknown_sampling_parameter(engine):
     with pytest.raises(UsageError, match="'best_of'"):
         ask(engine, CAPITAL, extra={"best_of": 2})
