@@ -32,7 +32,7 @@ def _said(program: str, *words: str) -> str:
 
 
 def test_sklearn_and_vllm_are_installed_but_not_loaded() -> None:
-    assert find_spec("sklearn") and find_spec("vllm")
+    assert None not in (find_spec("sklearn"), find_spec("vllm"))
     assert _said(IMPORTS).splitlines()[-1] == "[]"
 
 

@@ -200,6 +200,8 @@ def test_a_run_learns_and_goes_on_where_it_was_stopped(
         losses = [float(row["kl"]) for row in csv.DictReader(lines)]
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 0.01
+    page = (tmp_path / "whole" / "training.html").read_text(encoding="utf-8")
+    assert all(f"<td>{name}</td>" in page for name in ("kl", "nDCG@10", "dev/kl titles"))
 
     step = Training._step
 

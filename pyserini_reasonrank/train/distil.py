@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import random
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.topics import read_topics
 from pyserini_reasonrank.train.blocks import Block, Kind, blocks
 from pyserini_reasonrank.train.decontaminate import THRESHOLD, matches
+from pyserini_reasonrank.train.distil_log import Log
 
 
 class Source(BaseModel):
@@ -176,28 +176,22 @@ class Training:
     def run(self) -> None:
         import torch
 
-        checkpoint, log = self.config.output / "checkpoint.pt", self.config.output / "log.csv"
+        checkpoint = self.config.output / "checkpoint.pt"
         done = self._resume(checkpoint)
-        for written_before in (log, self.config.output / "dev.csv"):
-            _forget(written_before, done)
+        log = Log(self.config.output, done)
         began = saved = time.monotonic()
-        with log.open("a", newline="", encoding="utf-8") as stream:
-            written = csv.writer(stream)
-            if not done:
-                written.writerow(["step", "source", "kl", "nDCG@10", "tokens", "seconds"])
-            for step in range(done, self.steps):
-                if self.config.dev_steps and step % self.config.dev_steps == 0:
-                    self._measure(step)
-                at = range(step * self.config.batch, min((step + 1) * self.config.batch, len(self.blocks)))
-                for number, found in zip(at, self._step(step, at), strict=True):
-                    written.writerow([step, self.blocks[number].source, *found, round(time.monotonic() - began, 1)])
-                stream.flush()
-                if time.monotonic() - saved > self.config.checkpoint_seconds:
-                    state = {"step": step + 1, "weights": self.trained, "optimizer": self.optimizer.state_dict()}
-                    torch.save(state, partial := checkpoint.with_suffix(".partial"))
-                    partial.replace(checkpoint)
-                    saved = time.monotonic()
-        self._measure(self.steps)
+        for step in range(done, self.steps):
+            if self.config.dev_steps and step % self.config.dev_steps == 0:
+                log.measured(self._held_out(step))
+            at = range(step * self.config.batch, min((step + 1) * self.config.batch, len(self.blocks)))
+            found, seconds = self._step(step, at), round(time.monotonic() - began, 1)
+            log.trained((step, self.blocks[n].source, *row, seconds) for n, row in zip(at, found, strict=True))
+            if time.monotonic() - saved > self.config.checkpoint_seconds:
+                state = {"step": step + 1, "weights": self.trained, "optimizer": self.optimizer.state_dict()}
+                torch.save(state, partial := checkpoint.with_suffix(".partial"))
+                partial.replace(checkpoint)
+                saved = time.monotonic()
+        log.measured(self._held_out(self.steps))
         self._ship()
         checkpoint.unlink(missing_ok=True)
 
@@ -247,20 +241,15 @@ class Training:
         loss = listwise_loss(scores, self._targets(block), lengths)
         return loss, ndcg(block.gains, scores.tolist()), sum(tree.size for tree in trees)
 
-    def _measure(self, step: int) -> None:
-        """Add a row for each source of the held-out blocks to ``dev.csv``."""
+    def _held_out(self, step: int) -> Iterator[tuple[int, str, int, float, float]]:
+        """For each source of the held-out blocks their number, and the means of loss and nDCG@10."""
         import torch
 
-        log = self.config.output / "dev.csv"
-        new = not log.exists()
-        with log.open("a", newline="", encoding="utf-8") as stream, torch.no_grad():
-            written = csv.writer(stream)
-            if new:
-                written.writerow(["step", "source", "blocks", "kl", "nDCG@10"])
-            for source, held in groupby(self.held, key=lambda block: block.source):
+        for source, held in groupby(sorted(self.held, key=_source), key=_source):
+            with torch.no_grad():
                 read = [self._read(block) for block in held]
-                losses, gained = (fmean(float(row[i]) for row in read) for i in range(2))
-                written.writerow([step, source, len(read), round(losses, 4), round(gained, 4)])
+            losses, gained = (fmean(float(row[i]) for row in read) for i in range(2))
+            yield step, source, len(read), round(losses, 4), round(gained, 4)
 
     def _targets(self, block: Block) -> Any:
         import torch
@@ -286,14 +275,8 @@ class Training:
         return int(state["step"])
 
 
-def _forget(log: Path, done: int) -> None:
-    """Drop the rows of steps that were taken after the last checkpoint, or with none all: they will be taken again."""
-    if not done:
-        log.unlink(missing_ok=True)
-    elif log.exists():
-        header, *rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [row for row in rows if int(row.partition(",")[0]) < done]
-        log.write_text("".join([header, *kept]), encoding="utf-8")
+def _source(block: Block) -> str:
+    return block.source
 
 
 def ndcg(gains: Sequence[Sequence[float]], scores: Sequence[Sequence[float]]) -> float:

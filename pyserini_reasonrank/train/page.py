@@ -11,7 +11,7 @@ from typing import Any
 
 from pyserini_reasonrank.runs import atomic
 
-FIRST = ("loss", "dev/", "reward", "rewards/", "entropy", "completions/mean_length")
+FIRST = ("loss", "kl", "nDCG@10", "dev/", "reward", "rewards/", "entropy", "completions/mean_length")
 """What stands at the top, in this order; the rest follows by name."""
 
 HIDDEN = ("epoch", "step", "total_flos", "train_", "num_tokens", "step_time", "completions/min_", "completions/max_")
