@@ -1,4 +1,4 @@
-"""The recipe that a student runs, whole, with the embedded model: seven to eleven minutes of two cores, so only where asked for.
+"""The recipe that a student runs, whole, with the embedded model: about nine minutes of two cores, so only where asked for.
 
     REASONRANK_STUDENT=/tmp/student pytest tests/real/test_student.py
 
