@@ -85,7 +85,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_transfer_is_measured_and_stages_follow_each_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = config(folder)
     curriculum.run(made)
-    transfer = json.loads((folder / "out" / "transfer.json").read_text(encoding="utf-8"))
+    assert "first: 40 of 40 rows" in capsys.readouterr().out
+    transfer = json.loads((folder / "out" / "transfer.json").read_text(encoding="utf-8"))["transfer"]
     assert transfer["first"]["last"] < -0.1  # each unteaches the other
     assert transfer["last"]["first"] < -0.1
     order = best_order(transfer)
@@ -97,6 +98,29 @@ def test_transfer_is_measured_and_stages_follow_each_other(folder: Path, capsys:
     capsys.readouterr()
     curriculum.run(made)
     assert capsys.readouterr().out.count("is finished") == 2  # a second call does nothing anew
+    with pytest.raises(UsageError, match=r"transfer.json is of other settings or rows"):
+        curriculum.run(config(folder, held_out=9))
+    with pytest.raises(UsageError, match=r"holds a run of what .*2-.*jsonl was before"):
+        curriculum.run(config(folder, replay=0.3))
+
+
+def test_an_order_that_is_given_holds_nothing_back(folder: Path, tmp_path: Path) -> None:
+    made = config(folder, output=tmp_path, order=["last", "first"], replay=0.0)
+    made.settings["args"]["max_steps"] = 1
+    curriculum.run(made)
+    assert len((tmp_path / "rows" / "1-last.jsonl").read_text(encoding="utf-8").splitlines()) == 40
+
+
+def test_what_can_not_be_compared_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can't be compared with what another does: give order"):
+        curriculum.run(config(folder, output=tmp_path / "out", trainer="grpo", settings={"latro": {}}))
+
+
+def test_a_domain_of_one_query_can_not_be_measured(folder: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "one.jsonl", best_rows(1))
+    domains = {"first": {"data": [folder / "first.jsonl"]}, "one": {"data": [tmp_path / "one.jsonl"]}}
+    with pytest.raises(UsageError, match="one has one query"):
+        curriculum.run(config(folder, output=tmp_path / "out", domains=domains))
 
 
 @pytest.mark.parametrize(

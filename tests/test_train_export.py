@@ -115,6 +115,9 @@ def test_runs_are_followed_back_to_the_base(run: Path, tmp_path: Path) -> None:
     second = Folder(tmp_path / "grpo", "grpo", {"model": str(run), "data": ["rows.jsonl"]})
     second.open()
     assert [record["step"] for record in export.chain(tmp_path / "grpo")] == ["sft", "grpo"]
+    named = Folder(tmp_path / "named", "dpo", {"model": str(run.parent / "base"), "adapter": str(run), "data": []})
+    named.open()
+    assert [record["step"] for record in export.chain(tmp_path / "named")] == ["sft", "dpo"]
     made = config(tmp_path / "grpo", tmp_path / "x")
     assert "was not finished" in export.card(made, export.chain(tmp_path / "grpo"), {"model": "m"})
 
@@ -132,6 +135,16 @@ def test_faults_are_said_in_a_sentence(changes: dict[str, Any], said: str, run: 
     with pytest.raises(UsageError, match=said):
         export.run(config(**{"model": run, "output": tmp_path / "out", **changes}))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_was_broken_off_is_made_anew(run: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "card", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export.run(config(run, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    export.run(config(run, tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_nothing_is_written_over(run: Path, tmp_path: Path) -> None:

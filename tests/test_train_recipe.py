@@ -178,3 +178,15 @@ def test_a_step_that_fails_ends_the_recipe_and_is_tried_again(tmp_path: Path) ->
     (tmp_path / "out" / "go").touch()
     recipe.run(config)
     assert (tmp_path / "notes").read_text() == "x\n"
+
+
+def test_a_changed_step_does_not_leave_later_ones_stale(tmp_path: Path) -> None:
+    def made(*notes: str) -> recipe.Config:
+        steps = [{"command": ["sh", "-c", f"echo {note} >> $output/notes"]} for note in notes]
+        return recipe.Config(output=tmp_path / "out", steps=steps)
+
+    recipe.run(made("a", "b"))
+    with pytest.raises(UsageError, match=r"step 1 \(command\) is not as it was when step 2 .* went on from it"):
+        recipe.run(made("c", "b"))
+    recipe.run(made("a", "c", "d"))  # nothing went on from the last
+    assert (tmp_path / "out" / "notes").read_text() == "a\nb\nc\nd\n"

@@ -17,16 +17,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from tiny import best_rows, tiny_model  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
 
 from pyserini_reasonrank.errors import Failure, UsageError  # noqa: E402
 from pyserini_reasonrank.records import Candidate, Message, Query  # noqa: E402
-from pyserini_reasonrank.train import examples, sft  # noqa: E402
+from pyserini_reasonrank.train import examples, export, sft  # noqa: E402
 from pyserini_reasonrank.train.asking import Asking, Listed  # noqa: E402
 from pyserini_reasonrank.train.examples import prompt_of  # noqa: E402
 from pyserini_reasonrank.train.folder import read_record  # noqa: E402
 from pyserini_reasonrank.train.policy import load  # noqa: E402
 from pyserini_reasonrank.train.rows import Audit, check_written, fault_of, write_rows  # noqa: E402
-from pyserini_reasonrank.train.settings import Lora, PolicySettings, Prilora  # noqa: E402
+from pyserini_reasonrank.train.settings import PolicySettings, Prilora  # noqa: E402
 
 ARGS = {"learning_rate": 3e-3, "per_device_train_batch_size": 16, "lr_scheduler_type": "constant", "save_steps": 1000}
 
@@ -169,9 +170,56 @@ def test_an_adapter_is_trained_saved_alone_and_can_be_gone_on_from(model: Path, 
     sft.run(again)
     assert all(".lora_" in name for name in weights(tmp_path / "second"))
     assert losses(tmp_path / "second")[0] < losses(tmp_path / "first")[0]
-    anew = load(PolicySettings(model=str(tmp_path / "first"), lora=Lora(r=2)))  # merged, below a new one
-    assert not hasattr(anew.model, "peft_config")
-    assert anew.peft_config.r == 2
+
+
+def test_an_adapter_on_an_adapter_keeps_what_the_first_one_learned(model: Path, data: Path, tmp_path: Path) -> None:
+    """Training, its resumption, what serves it and its export all stand on the same weights."""
+    sft.run(config(model, data, tmp_path / "first", {"max_steps": 5}, lora={"r": 4, "alpha": 8}))
+    second = config(tmp_path / "first", data, tmp_path / "second", {"max_steps": 4, "save_steps": 2}, lora={"r": 2})
+    broken_after(second, 3)
+    sft.run(second)
+    assert losses(tmp_path / "second")[0] < losses(tmp_path / "first")[0]
+    with torch.no_grad():
+        first, base = (logits(tmp_path / name) for name in ("first", "second/base"))
+        served, exported = logits(tmp_path / "second"), tmp_path / "exported"
+    assert torch.allclose(first, base, atol=1e-5)
+    assert not torch.allclose(served, base, atol=1e-3)
+    export.run(export.Config(model=tmp_path / "second", output=exported, reranker="setwise"))
+    assert torch.allclose(served, logits(exported), atol=1e-5)
+    assert not (exported / "base").exists()
+
+
+def logits(folder: Path) -> Any:
+    """As the transformers engine loads the model in ``folder``."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder).eval()(input_ids=torch.tensor([[5, 6, 7]])).logits
+
+
+def test_a_runs_template_arguments_are_in_what_it_saves(model: Path, data: Path, tmp_path: Path) -> None:
+    start = tiny_model(tmp_path / "thinker")
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    tokenizer.chat_template += "{%- if enable_thinking is not defined or enable_thinking %}<think>{% endif -%}"
+    tokenizer.save_pretrained(start)
+    asked = {"chat_template_args": {"enable_thinking": False}}
+    sft.run(config(start, data, tmp_path / "first", {"max_steps": 1}, **asked))
+    first, second = (load(PolicySettings(model=str(folder))).chat for folder in (start, tmp_path / "first"))
+    [row] = best_rows(1)
+    prompt = examples.prompt_of(row)
+    assert first.text(prompt) == second.text(prompt) + "<think>"
+    other = load(PolicySettings(model=str(tmp_path / "first"), chat_template_args={"enable_thinking": True}))
+    assert other.chat.text(prompt) == first.text(prompt)
+    replaced = load(PolicySettings(model=str(start), chat_template_args={"chat_template": "{{ messages[0].content }}"}))
+    assert replaced.tokenizer.chat_template == "{{ messages[0].content }}"
+
+
+def test_other_rows_in_the_same_file_are_another_run(model: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", best_rows(32))
+    made = config(model, tmp_path / "rows.jsonl", tmp_path / "run", {"max_steps": 1})
+    sft.run(made)
+    write_rows(tmp_path / "rows.jsonl", best_rows(16))
+    with pytest.raises(UsageError, match=r"holds a run of what .*rows.jsonl was before: name another --output"):
+        sft.run(made)
 
 
 @pytest.mark.parametrize("prilora", [None, {"first": 2, "last": 6, "every": 3}])

@@ -6,10 +6,11 @@ on j changes what is known of i (backward transfer) is measured with short runs;
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations, permutations
+from itertools import chain, combinations, permutations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from pyserini_reasonrank.runs import atomic
 from pyserini_reasonrank.suggest import validated
 from pyserini_reasonrank.train import grpo, sft
 from pyserini_reasonrank.train.folder import main_process
-from pyserini_reasonrank.train.rows import Row, read_rows, write_rows
+from pyserini_reasonrank.train.rows import Row, as_line, read_rows, write_rows
 
 MOST = 6  # domains whose orders can all be tried
 OWN = ("model", "data", "output")
@@ -67,18 +68,30 @@ def run(config: Config) -> None:
         raise UsageError(
             f"the order of {len(names)} domains can't be found by trying all, only that of {MOST}: give order"
         )
+    if config.order is None and _judges_itself(config):
+        raise UsageError("what a model gives itself (latro) can't be compared with what another does: give order")
     if taken := [name for name in OWN if name in config.settings]:
         raise UsageError(f"curriculum.settings.{taken[0]} is set by the curriculum itself: take it out of settings")
-    rows = {name: _split(domain, config) for name, domain in config.domains.items()}
-    order = config.order or best_order(_transfer(config, rows))
+    rows = {name: _rows(name, domain) for name, domain in config.domains.items()}
+    if config.order is None:
+        split = {name: _split(name, found, config) for name, found in rows.items()}
+        rows = {name: taught for name, (taught, _) in split.items()}
+        order = best_order(_transfer(config, split))
+    else:
+        order = config.order
     print(f"order: {', '.join(order)}")
     model, earlier = config.model, list[Row]()
     for number, name in enumerate(order, 1):
-        taught, _ = rows[name]
+        taught = rows[name]
         stage = mixed(taught, earlier, config.replay, config.seed)
         model = _train(config, name, model, stage, f"{number}-{name}", {})
         earlier += taught
     print(f"the last stage is {model}")
+
+
+def _judges_itself(config: Config) -> bool:
+    trees = [config.settings, *(domain.settings for domain in config.domains.values())]
+    return config.trainer == "grpo" and any(tree.get("latro") is not None for tree in trees)
 
 
 def best_order(transfer: Transfer) -> list[str]:
@@ -104,11 +117,23 @@ def mixed(rows: Sequence[Row], earlier: Sequence[Row], share: float, seed: int) 
     return found
 
 
-def _split(domain: Domain, config: Config) -> tuple[list[Row], list[Row]]:
-    """The rows to train on and those that measure, no query in both."""
-    found = [row for path in domain.data for row in read_rows(path)[0]]
+def _rows(name: str, domain: Domain) -> list[Row]:
+    """A domain's rows; what was left out of its files is said."""
+    found = list[Row]()
+    for path in domain.data:
+        rows, audit = read_rows(path)
+        found += rows
+        if main_process():
+            print(f"{name}: {audit}")
+    return found
+
+
+def _split(name: str, found: Sequence[Row], config: Config) -> tuple[list[Row], list[Row]]:
+    """The rows to train on and those that measure, no query in both. UsageError for a domain of one query."""
     qids = list(dict.fromkeys(row.qid for row in found))
     random.Random(config.seed).shuffle(qids)
+    if len(qids) < 2:
+        raise UsageError(f"{name} has one query, of which none can be held back to measure it: give order")
     held, measured = set[str](), 0
     while measured < config.held_out and len(held) < len(qids) // 2:
         held.add(qids.pop())
@@ -118,10 +143,15 @@ def _split(domain: Domain, config: Config) -> tuple[list[Row], list[Row]]:
 
 def _transfer(config: Config, rows: Mapping[str, tuple[list[Row], list[Row]]]) -> Transfer:
     """The measured matrix: kept in the folder, since K + K (K - 1) short runs are behind it."""
-    path = config.output / "transfer.json"
+    path, measured = config.output / "transfer.json", _measured(config, rows)
     if path.is_file():
-        found: Transfer = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["measured"] != measured:
+            raise UsageError(
+                f"{path} is of other settings or rows: name another --output, or remove {config.output} to begin anew"
+            )
+        known: Transfer = found["transfer"]
+        return known
     short = {"max_steps": config.probe_steps, "save_strategy": "no"}
     transfer: Transfer = {}
     for i, (taught, held) in rows.items():
@@ -135,8 +165,17 @@ def _transfer(config: Config, rows: Mapping[str, tuple[list[Row], list[Row]]]) -
         print(f"transfer to {i}: " + ", ".join(f"{value:+.4f} from {j}" for j, value in transfer[i].items()))
     if main_process():
         with atomic(path) as file:
-            file.write(json.dumps(transfer, indent=2).encode())
+            file.write(json.dumps({"measured": measured, "transfer": transfer}, indent=2).encode())
     return transfer
+
+
+def _measured(config: Config, rows: Mapping[str, tuple[list[Row], list[Row]]]) -> str:
+    """The digest of all that the transfer depends on."""
+    digest = hashlib.sha256(config.model_dump_json(exclude={"output", "order", "replay"}).encode())
+    for parts in rows.values():
+        for row in chain(*parts):
+            digest.update(as_line(row))
+    return digest.hexdigest()
 
 
 def _train(config: Config, name: str, model: str, rows: Sequence[Row], folder: str, args: Mapping[str, Any]) -> str:

@@ -15,12 +15,12 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import known_models
 from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.runs import atomic
-from pyserini_reasonrank.train.folder import read_record
+from pyserini_reasonrank.train.folder import BASE, RECORD, read_record
 
 SERVING = "reranker.yaml"
 CARD = "README.md"
 PROMPT = "prompt.yaml"
-NOT_SERVED = ("checkpoint-*", "best", "dev", "ref", "completions", "*.bin", "*.html", "training.json", CARD)
+NOT_SERVED = ("checkpoint-*", "best", "dev", "ref", "completions", "*.bin", "*.html", RECORD, BASE, CARD)
 
 
 class Config(BaseModel):
@@ -49,18 +49,21 @@ def run(config: Config) -> None:
     if config.output.exists() and any(config.output.iterdir()):
         raise UsageError(f"{config.output} is not empty: name another --output")
     records = chain(config.model)
+    partial = config.output.with_name(f"{config.output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of an export that was broken off
     if adapter and not config.merge:
-        shutil.copytree(chosen, config.output, ignore=shutil.ignore_patterns(*NOT_SERVED), dirs_exist_ok=True)
+        shutil.copytree(chosen, partial, ignore=shutil.ignore_patterns(*NOT_SERVED))
         served = {"model": _base(chosen), "adapter": str(config.output.resolve())}
     else:
-        _save(chosen, config)
+        _save(chosen, partial, config.dtype)
         served = {"model": str(config.output.resolve())}
     serving_tree = {**served, **config.settings}
     if (prompt := Path(settings.prompt)).is_file():  # the model's own wording goes with it
-        shutil.copy(prompt, config.output / PROMPT)
+        shutil.copy(prompt, partial / PROMPT)
         serving_tree["prompt"] = str((config.output / PROMPT).resolve())
-    _write(config.output / SERVING, yaml.safe_dump(serving_tree, sort_keys=False, allow_unicode=True))
-    _write(config.output / CARD, card(config, records, served))
+    _write(partial / SERVING, yaml.safe_dump(serving_tree, sort_keys=False, allow_unicode=True))
+    _write(partial / CARD, card(config, records, served))
+    partial.rename(config.output)
     print(f"{config.output}: serve it with --rerank {config.reranker} --rerank.config {config.output / SERVING}")
 
 
@@ -69,7 +72,8 @@ def chain(folder: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while (record := read_record(folder)) is not None:
         found.insert(0, record)
-        folder = Path(str(record["settings"]["model"]))
+        settings = record["settings"]
+        folder = Path(str(settings.get("adapter") or settings["model"]))
     return found
 
 
@@ -141,14 +145,14 @@ def _base(adapter: Path) -> str:
     return str(yaml.safe_load(text)["base_model_name_or_path"])
 
 
-def _save(chosen: Path, config: Config) -> None:
+def _save(chosen: Path, output: Path, dtype: str) -> None:
     from pyserini_reasonrank.train.policy import load
     from pyserini_reasonrank.train.settings import PolicySettings
 
-    policy = load(PolicySettings(model=str(chosen), model_args={"dtype": config.dtype}))
+    policy = load(PolicySettings(model=str(chosen), model_args={"dtype": dtype}))
     model = policy.model.merge_and_unload() if hasattr(policy.model, "merge_and_unload") else policy.model
-    model.save_pretrained(config.output)
-    policy.tokenizer.save_pretrained(config.output)
+    model.save_pretrained(output)
+    policy.tokenizer.save_pretrained(output)
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.runs import atomic
 
 RECORD = "training.json"
+BASE = "base"
+"""Where a run keeps the weights its adapter sits on, if they are no one else's: those of an adapter merged before."""
+
 LIBRARIES = ("pyserini-reasonrank", "trl", "transformers", "peft", "accelerate", "datasets", "torch")
 
 
@@ -37,12 +41,16 @@ class Folder:
         """
         found = read_record(self.path)
         if found is None:
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and any(not file.name.startswith(BASE) for file in self.path.iterdir()):
                 raise UsageError(f"{self.path} is not empty and holds no training run: name another --output")
             return True
         if changed := _first_difference(found["settings"], self.settings):
             raise UsageError(
                 f"{self.path} holds a run with another {changed}: name another --output, or remove that folder to begin anew"
+            )
+        if other := [path for path, digest in found.get("inputs", {}).items() if self._inputs.get(path) != digest]:
+            raise UsageError(
+                f"{self.path} holds a run of what {other[0]} was before: name another --output, or remove that folder to begin anew"
             )
         return not found.get("finished")
 
@@ -60,11 +68,27 @@ class Folder:
         """Record that the run is finished, and its facts."""
         self._write({"finished": True, **facts})
 
+    @property
+    def _inputs(self) -> dict[str, str]:
+        """The digest of each file of rows."""
+        found = {}
+        for path in self.settings.get("data", ()):
+            if Path(path).is_file():
+                with Path(path).open("rb") as file:
+                    found[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
+
     def _write(self, facts: Mapping[str, Any]) -> None:
         if not main_process():
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        record = {"step": self.step, "settings": self.settings, "versions": _versions(), **facts}
+        record = {
+            "step": self.step,
+            "settings": self.settings,
+            "inputs": self._inputs,
+            "versions": _versions(),
+            **facts,
+        }
         with atomic(self.path / RECORD) as file:
             file.write(json.dumps(record, indent=2, ensure_ascii=False).encode())
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from pyserini_reasonrank.engines._chat import Chat
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import Model, resolve
 from pyserini_reasonrank.suggest import nearest
-from pyserini_reasonrank.train.settings import Lora, PolicySettings
+from pyserini_reasonrank.train.folder import BASE, main_process
+from pyserini_reasonrank.train.settings import Lora, PolicySettings, TrainerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Policy:
 def load(settings: PolicySettings) -> Policy:
     """Load tokenizer and weights. UsageError if the model can't be had or has no chat template.
 
-    From then on nothing of this process is reported to the hub, as TRL's trainers would.
+    The tokenizer's template has these settings in it, so whoever loads what is saved asks in the same words. From then on
+    nothing of this process is reported to the hub, as TRL's trainers would.
     """
     import datasets
     from huggingface_hub import constants
@@ -42,6 +46,8 @@ def load(settings: PolicySettings) -> Policy:
     datasets.disable_progress_bars()
     chatter.disable_progress_bar()
     found = _found(settings)
+    if isinstance(settings, TrainerSettings) and settings.lora is not None and (settings.output / BASE).is_dir():
+        found = replace(found, source=str((settings.output / BASE).resolve()), revision=None, adapter=None)
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.source, revision=found.revision)
         arguments = {"dtype": "float32", **settings.model_args}
@@ -52,11 +58,15 @@ def load(settings: PolicySettings) -> Policy:
         ) from error
     if tokenizer.chat_template is None:
         raise UsageError(f"the tokenizer of {settings.model} has no chat template: name an instruction-tuned model")
+    tokenizer.chat_template = template(tokenizer.chat_template, found.chat_template_args)
     if found.adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, found.adapter, is_trainable=settings.lora is None)
-        model = model if settings.lora is None else model.merge_and_unload()
+        if settings.lora is not None:
+            model = _merged(model)
+            if isinstance(settings, TrainerSettings):
+                _keep(model, tokenizer, settings.output / BASE)
     longest = model.config.get_text_config().max_position_embeddings
     return Policy(
         settings.model,
@@ -88,6 +98,32 @@ def arguments(kind: type[Any], given: dict[str, Any], **own: Any) -> Any:
         return kind(**{**defaults, **given, **own})
     except (TypeError, ValueError) as error:
         raise UsageError(f"TRL's {kind.__name__} does not take these args: {' '.join(str(error).split())}") from error
+
+
+def template(own: str, arguments: Mapping[str, Any]) -> str:
+    """The chat template ``own``, or the one among ``arguments``, with the other arguments as defaults of its variables."""
+    given = dict(arguments)
+    text = str(given.pop("chat_template", own))
+    return "".join(f"{{%- set {name} = {name} | default({value!r}) -%}}" for name, value in given.items()) + text
+
+
+def _merged(model: Any) -> Any:
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        raise UsageError(
+            "ZeRO-3 has the weights in parts, into which no adapter can be merged: merge it first, by export"
+        )
+    return model.merge_and_unload()
+
+
+def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write what a new adapter will sit on, as its base is nowhere else, and have PEFT record it as that base."""
+    if main_process():
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.rename(folder)
+    model.name_or_path = str(folder.resolve())
 
 
 def _found(settings: PolicySettings) -> Model:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Annotated, Any
@@ -48,21 +49,50 @@ class Config(BaseModel):
 
 def run(config: Config) -> None:
     """Run what is not done yet. UsageError before the first step for a setting of any; Failure if a step fails."""
-    steps = check(config)
+    steps = [
+        _Step.of(number, name, settings, config.output) for number, (name, settings) in enumerate(check(config), 1)
+    ]
+    first = next((step for step in steps if not step.done), None)
+    if first is not None and (later := [step for step in steps[first.number :] if step.mark.is_file()]):
+        raise UsageError(
+            f"step {first.number} ({first.name}) is not as it was when step {later[0].number} ({later[0].name}) went on from "
+            f"it: name another --output, or remove {config.output} to begin anew"
+        )
     config.output.mkdir(parents=True, exist_ok=True)
-    for number, (name, settings) in enumerate(steps, 1):
-        file = config.output / "steps" / f"{number:02}-{name}.yaml"
-        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        done = file.with_suffix(".done")
-        if done.is_file() and done.read_text(encoding="utf-8") == _digest(text):
+    for step in steps:
+        if step.done:
             continue
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-        words = settings["words"] if name == COMMAND else [*OURS, name, "--config", str(file)]
+        step.file.parent.mkdir(exist_ok=True)
+        step.file.write_text(step.text, encoding="utf-8")
+        words = step.settings["words"] if step.name == COMMAND else [*OURS, step.name, "--config", str(step.file)]
         began = time.monotonic()
-        _call(words, _filled(config.launch, _names(config)) if name in LAUNCHED else [])
+        _call(words, _filled(config.launch, _names(config)) if step.name in LAUNCHED else [])
         print(f"# {time.monotonic() - began:.0f} s", flush=True)
-        done.write_text(_digest(text), encoding="utf-8")
+        step.mark.write_text(_digest(step.text), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step, its settings as they are written to ``file``, and beside it the ``mark`` that it is done."""
+
+    number: int
+    name: str
+    settings: dict[str, Any]
+    text: str
+    file: Path
+
+    @classmethod
+    def of(cls, number: int, name: str, settings: dict[str, Any], output: Path) -> _Step:
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        return cls(number, name, settings, text, output / "steps" / f"{number:02}-{name}.yaml")
+
+    @property
+    def mark(self) -> Path:
+        return self.file.with_suffix(".done")
+
+    @property
+    def done(self) -> bool:
+        return self.mark.is_file() and self.mark.read_text(encoding="utf-8") == _digest(self.text)
 
 
 def check(config: Config) -> list[tuple[str, dict[str, Any]]]:
