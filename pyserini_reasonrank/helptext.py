@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -60,7 +60,8 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
         if name in _HIDDEN and model is Settings:
             continue
         default = "" if field.default in (None, "", {}, ()) else f" [{_short(field.default)}]"
-        yield f"  {name:<22} {field.description or _values(field.annotation)}{default}"
+        about = "; ".join(filter(None, (field.description, choices(field.annotation))))
+        yield f"  {name:<22} {about or _type(field.annotation)}{default}"
 
 
 def _short(value: Any) -> str:
@@ -69,5 +70,14 @@ def _short(value: Any) -> str:
     return "see below" if isinstance(value, BaseModel) else str(value)
 
 
-def _values(annotation: Any) -> str:
-    return " | ".join(map(str, get_args(annotation))) if get_args(annotation) else getattr(annotation, "__name__", "")
+def choices(annotation: Any) -> str:
+    """The values of a ``Literal``, or of one that may be None or comes in a list; empty for any other type."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, parts))
+    return next(filter(None, map(choices, parts)), "")
+
+
+def _type(annotation: Any) -> str:
+    kinds = [kind for kind in get_args(annotation) or [annotation] if kind not in (None, type(None), ...)]
+    return " | ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)

@@ -37,8 +37,8 @@ class Settings(BaseModel):
 
     name: str = ""
     about: str = ""
-    judge: Annotated[Tree, Field(description="kind (permutation, score) and its settings")] = {"kind": "permutation"}
-    strategy: Annotated[Tree, Field(description="name (sliding, full, pointwise) and its settings")] = {
+    judge: Annotated[Tree, Field(description="kind (see the judges below) and its settings")] = {"kind": "permutation"}
+    strategy: Annotated[Tree, Field(description="name (see the strategies below) and its settings")] = {
         "name": "sliding"
     }
     prompt: Annotated[

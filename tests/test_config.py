@@ -504,3 +504,10 @@ def test_tags_have_no_blanks() -> None:
     made = settings("reasonrank", "--rerank.engine.name", "oracle")
     assert config.tag(made, "/models/my model/") == "reasonrank-my_model"
     assert config.tag(settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.tag", "mine"), "m") == "mine"
+
+
+def test_help_names_the_values_of_every_choice() -> None:
+    text = flags_help("python -m pyserini.search")
+    for values in ("none | min-max | z-score | rrf", "true-false | yes-no | 0-10", "label | name | model", "fail | keep"):
+        assert values in text
+    assert "<class" not in text

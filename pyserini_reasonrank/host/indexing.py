@@ -20,7 +20,7 @@ from pyserini_reasonrank.host.bootstrap import prepare, reported
 
 def main(argv: Sequence[str]) -> int:
     """Run the indexer. Returns the exit status; errors are one sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.host.indexing", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank index", allow_abbrev=False)
     parser.add_argument("--corpus", required=True, metavar="path", help='JSON lines, {"id": ..., "contents": ...}.')
     parser.add_argument("--index", type=Path, required=True, metavar="path", help="Folder for the index; new or empty.")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="num", help="Indexing threads.")

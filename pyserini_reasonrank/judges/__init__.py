@@ -37,12 +37,17 @@ class Judge(ABC):
         shuffle: Annotated[bool, Field(description="show the candidates of a call in a random order (Rank-R1)")] = False
         repair: Annotated[
             Literal["none", "close", "ask"],
-            Field(description="of an unreadable answer: close a cut thought, and then ask once more"),
+            Field(
+                description="of an unreadable answer; close: end a cut thought and decode the answer; ask: that, then ask once more"
+            ),
         ] = "ask"
-        seed: Annotated[int, Field(description="of that order; with query and call it decides it")] = 929
+        seed: Annotated[int, Field(description="of the shuffle, together with query and call")] = 929
         votes: Annotated[int, Field(ge=1, description="times each question is asked, the answers taken together")] = 1
         constrain: Annotated[
-            bool, Field(description="let no answer be written but a well-formed one; probabilities are of such anyway")
+            bool,
+            Field(
+                description="the engine writes well-formed answers only; where probabilities are read, nothing changes"
+            ),
         ] = False
 
     def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
