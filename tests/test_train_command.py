@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.train import command, grpo, recipe, sft
+
+PRESETS = [name for name in yaml_names("train") if name.startswith(("sft-", "grpo-", "dpo-"))]
+UPDATES = {"grpo-reasonrank-7b": 2, "grpo-reasonrank-32b": 2, "grpo-erank": 4}
+"""Optimiser steps on each generation, where the paper has more than one."""
+
+TEXTS = {"docs": "*.md", "conf": "*.yaml", "pyserini_reasonrank": "*.py"}
+NAMED_STEP = re.compile(r"(?:`train|pyserini_reasonrank train|^ {4}train(?= \w+ --)) ([a-z]\w*)", re.MULTILINE)
+NAMED_FILE = re.compile(r"\b(?:conf|docs|tests)/[\w./-]*\w")
 
 
 def write(folder: Path, text: str) -> str:
@@ -92,27 +104,77 @@ def test_help_shows_settings_below_a_key(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "--lora.prilora.every" in said
     assert "--dev.qrels" in said
+    assert "ranknet is that of permutation distillation; weighted-ranknet | ranknet" in said  # the values of a choice
 
 
 RECIPES = [name for name in yaml_names("train") if "steps" in command.read_yaml(name)]
 
 
-@pytest.mark.parametrize("name", [n for n in yaml_names("train") if n.startswith(("sft-", "grpo-", "dpo-"))])
-def test_shipped_settings_are_accepted_by_us_and_by_trl(name: str, tmp_path: Path) -> None:
+def preset(name: str) -> Any:
+    step = name.partition("-")[0]
+    return command.load(
+        step, command.step(step).Config, ["--config", name, "--data", "[rows.jsonl]", "--output", "out"]
+    )
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_shipped_settings_are_accepted_by_us_and_by_trl(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from trl import DPOConfig, GRPOConfig, SFTConfig
 
     from pyserini_reasonrank.train import policy
 
-    step = command.step(name.partition("-")[0])
-    config = command.load(name, step.Config, ["--config", name, "--data", "[rows.jsonl]", "--output", str(tmp_path)])
+    config = preset(name)
     kind = {"sft": SFTConfig, "grpo": GRPOConfig, "dpo": DPOConfig}[name.partition("-")[0]]
+    monkeypatch.setattr(kind, "world_size", 8)
     args = policy.arguments(kind, {**config.args, "bf16": False, "fp16": False}, output_dir=str(tmp_path))
     assert args.learning_rate == config.args["learning_rate"]
     if isinstance(config, grpo.Config):
         assert [grpo.function(reward) for reward in config.rewards] or config.latro is not None
+        slices = args.steps_per_generation * args.num_iterations
+        assert slices == UPDATES.get(name, 1) * args.gradient_accumulation_steps
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("grpo-")])
+def test_a_shipped_kl_term_has_the_published_gradient(name: str) -> None:
+    """LaTRO has the KL in the reward, whose gradient TRL's correction gives; the others add the plain k3 estimate."""
+    assert preset(name).args.get("use_bias_correction_kl") is (name == "grpo-latro")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_all_weights_are_trained_where_small_steps_count(name: str) -> None:
+    config = preset(name)
+    text = (ROOT / "conf" / "train" / f"{name}.yaml").read_text(encoding="utf-8")
+    launched = "accelerate launch --config_file conf/train/accelerate/zero3.yaml" in text
+    assert config.lora or launched or config.model_args.get("dtype", "float32") == "float32"
+
+
+@pytest.mark.parametrize("folder", TEXTS)
+def test_steps_and_files_that_are_named_are_there(folder: str) -> None:
+    for file in [ROOT / "README.md", *(ROOT / folder).rglob(TEXTS[folder])]:
+        text = file.read_text(encoding="utf-8")
+        assert set(NAMED_STEP.findall(text)) <= set(command.STEPS), file
+        for name in NAMED_FILE.findall(text):
+            assert "NAME" in name or (ROOT / name).exists(), f"{file}: {name}"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "trl", "peft", "datasets", "sklearn", "pyserini", "vllm"}
+    code = f"import sys; from pyserini_reasonrank.train import command; command.overview(); print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_recipe_can_alternate_pairs_and_dpo(tmp_path: Path) -> None:
+    first = {"model": "m", "data": "rows.jsonl", "output": "$output/pairs.jsonl"}
+    then = {"model": "m", "data": ["$output/pairs.jsonl"], "output": "$output/dpo"}
+    found = recipe.check(recipe.Config(output=tmp_path, steps=[{"pairs": first}, {"dpo": then}]))
+    assert [name for name, _ in found] == ["pairs", "dpo"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_shipped_recipes_are_whole(name: str, tmp_path: Path) -> None:
-    config = command.load("recipe", recipe.Config, ["--config", name, "--output", str(tmp_path)])
+    words = ["--config", name, "--output", str(tmp_path), "--data", str(tmp_path)]
+    config = command.load("recipe", recipe.Config, words)
     recipe.check(config)

@@ -75,6 +75,7 @@ def made(collection: Collection, tmp_path: Path, model: str, **changes: Any) -> 
 
 # --- training and serving --------------------------------------------------------------------------------------------
 
+SHORT: dict[str, Any] = {"sampling": {"max_tokens": 512}}
 RERANKERS = ("reasonrank", "rankgpt", "first", "setwise-likelihood", "rank-r1", "iranker", "dranker", "erank", "rank1")
 
 
@@ -162,14 +163,13 @@ def test_every_reranker_s_rows_can_be_trained_on_and_imitated(reranker: str, mod
     except UsageError as error:
         told = str(error)
     if asking is None:
-        assert re.search("combines several|no training rows for a judge of kind", told)
+        assert re.search("combines several|no training rows for", told)
         return
     candidates = [Candidate(docid, 0.0, f"text of {docid}") for docid in "abc"]
     rows = list(asking.rows(listing(Query("q", "what"), candidates, [0.0, 1.0, 0.0])))
     assert [fault_of(row) for row in rows] == [None] * (3 if asking.kind == "score" else 1)
-    reward = {"permutation": rewards.multiview, "best": rewards.exact_label, "worst": rewards.exclusion}.get(
-        asking.kind
-    )
+    reward = {"permutation": rewards.multiview, "best": rewards.exact_label, "worst": rewards.exclusion,
+              "score": rewards.graded}.get(asking.kind)  # fmt: skip
     for row in rows:
         text = row.prefill + row.demonstration
         assert text.count("<think>") == text.count("</think>") <= 1
@@ -192,6 +192,78 @@ def test_a_labelled_order_and_its_thought_become_the_answer(model: str) -> None:
     [best] = Asking("rank-r1", model, {}, widest=3).rows(listed)
     assert best.demonstration.endswith("<answer>[2]</answer>")
     assert best.gold is None
+
+
+def test_a_thought_goes_only_with_the_row_it_is_about(model: str) -> None:
+    """One about three passages says nothing of one of them, of two, of another order, or of which is best or worst."""
+    candidates = tuple(Candidate(docid, 0.0, docid) for docid in "abc")
+    listed = Listed(
+        Query("q", "what"),
+        candidates,
+        (0.0, 1.0, 0.0),
+        (1, 2, 3),
+        "x",
+        ("b", "a", "c"),
+        "[2] says it, [1] and [3] do not.",
+    )
+    assert listed.shown((0, 1, 2)).reasoning == listed.reasoning
+    assert [listed.shown(places).reasoning for places in ((0, 1), (0, 2, 1), (1,))] == ["", "", ""]
+    for reranker in ("rank-r1", "iranker", "erank", "rank1", "rankgpt"):
+        asking = Asking(reranker, model, SHORT, widest=3)
+        assert not asking.thinks(listed)
+        assert all("says it" not in row.demonstration for row in asking.rows(listed))
+        if reranker == "iranker":
+            cases = [row for case in exclusions(listed, random.Random(1)) for row in asking.rows(case)]
+            assert [len(row.docids) for row in cases] == [2, 3]
+            assert all("says it" not in row.demonstration for row in cases)
+    ordered = Asking("reasonrank", model, SHORT, widest=3)
+    [row] = ordered.rows(listed)
+    assert "<think>[2] says it" in row.demonstration
+    [other] = ordered.rows(listed.shown((2, 1, 0)))
+    assert "says it" not in other.demonstration
+    single = Listed(Query("q", "what"), candidates[:1], (1.0,), (1,), "x", reasoning="It says it.")
+    [row] = Asking("rank1", model, SHORT, widest=1).rows(single)
+    assert row.demonstration == "<think>It says it.</think>\n<answer>true</answer>"
+    told = ordered.unthought([listed, single]), Asking("erank", model, {}, widest=3).unthought([listed, single])
+    assert told == ([], ["the thoughts of 1 of 2 lists left out: they are about more than a row shows or asks for"])
+
+
+def test_graded_pays_for_the_word_that_a_row_asks_for(model: str) -> None:
+    """Rank1's rows are answered by true or false, whose grades are 1 and 0, not by a score up to 10."""
+    candidates = [Candidate(docid, 0.0, docid) for docid in "ab"]
+    positive, negative = Asking("rank1", model, SHORT, widest=1).rows(
+        listing(Query("q", "what"), candidates, [1.0, 0.0])
+    )
+    for row, right, wrong in ((positive, "true", "false"), (negative, "false", "true")):
+        columns = {name: [value] * 2 for name, value in row.as_json().items() if name not in ("prompt", "completion")}
+        answers = [f"<think>so</think>\n<answer>{word}</answer>" for word in (right, wrong)]
+        assert rewards.graded([], answers, **columns) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("judge", "tags"),
+    [({}, True), ({"think": False}, False), ({"opening": "\n"}, False), ({"think": False, "opening": ""}, False)],
+)
+def test_a_score_row_says_whether_it_asks_for_tags(judge: dict[str, Any], tags: bool, model: str) -> None:
+    [row] = Asking("rank1", model, {**SHORT, "judge": judge}, widest=1).rows(
+        listing(Query("q", "x"), [Candidate("a", 0, "a")], [1])
+    )
+    assert row.tags == tags
+    columns = {name: [value] for name, value in row.as_json().items() if name not in ("prompt", "completion")}
+    assert rewards.graded([], [row.demonstration], **columns) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("reranker", "judge", "said"),
+    [
+        ("iranker-recommendation", {}, r"no training rows for iranker-recommendation: .*names \(judge.match: name\)"),
+        ("iranker-routing", {}, r"no training rows for iranker-routing: .*names \(judge.match: model\)"),
+        ("iranker", {"drop": 3}, r"no training rows for judge.drop: 3: .*--rerank.judge.drop 1"),
+    ],
+)
+def test_answers_that_no_reward_reads_have_no_rows(reranker: str, judge: dict[str, Any], said: str, model: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Asking(reranker, model, {"judge": judge, "max_model_len": 8192}, widest=3)
 
 
 def test_what_can_t_be_asked_is_refused_in_a_sentence(tmp_path: Path, model: str) -> None:

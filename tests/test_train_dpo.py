@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +91,19 @@ def test_optimism_makes_what_the_policy_says_less_likely(model: Path, tmp_path: 
     assert bold[-1]["logps/own"] < bold[0]["logps/own"] - 1
 
 
+def test_prilora_prunes_here_too(model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    lora = {"r": 3, "alpha": 6, "prilora": {"first": 2, "last": 4, "every": 4, "share": 0.5}}
+    trained(model, tmp_path, [pair("[2]", "[1]")] * 8, "run", lora=lora)
+    found = {
+        name: t for name, t in load_file(tmp_path / "run" / "adapter_model.safetensors").items() if "lora_A" in name
+    }
+    assert found
+    for tensor in found.values():
+        assert ((tensor == 0).sum(1) == tensor.shape[1] // 2).all()
+
+
 def test_pairs_that_can_not_be_used_are_counted_and_named(model: Path) -> None:
     loaded = policy.load(PolicySettings(model=str(model)))
     audit = Audit()
@@ -119,9 +137,15 @@ def test_the_best_and_the_worst_of_samples_gold_and_order_shown(model: Path, tmp
         assert found[row.qid].chosen == row.demonstration
         assert found[row.qid].rewards == (pytest.approx(1.3, abs=0.02), 0.0)
         assert found[row.qid].own
-    journal = (tmp_path / "pairs.jsonl.journal.sqlite").stat().st_mtime_ns
+    asked = calls(tmp_path / "pairs.jsonl.journal.sqlite")
     pairs.run(config(model, tmp_path / "rows.jsonl", tmp_path / "pairs.jsonl", gap=0.3))  # nothing is sampled twice
-    assert (tmp_path / "pairs.jsonl.journal.sqlite").stat().st_mtime_ns == journal
+    assert calls(tmp_path / "pairs.jsonl.journal.sqlite") == asked
+
+
+def calls(journal: Path) -> list[tuple[int, float]]:
+    """The place of each call in the journal and how long it took: both are others when it is made again."""
+    with contextlib.closing(sqlite3.connect(journal)) as connection:
+        return connection.execute("SELECT rowid, seconds FROM calls").fetchall()
 
 
 def test_rows_without_a_gap_give_no_pair(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +153,43 @@ def test_rows_without_a_gap_give_no_pair(model: Path, tmp_path: Path, capsys: py
     with pytest.raises(UsageError, match="no pair to learn from"):
         pairs.run(config(model, rows, tmp_path / "pairs.jsonl", gap=9.0))
     assert "3 left out, best and worst answer too close" in capsys.readouterr().out
+
+
+def unsure(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [float(text.startswith("[1]")) if text.startswith("[") else math.nan for text in completions]
+
+
+def test_an_answer_whose_reward_is_no_number_is_in_no_pair(model: Path, tmp_path: Path) -> None:
+    rows = written(tmp_path / "rows.jsonl", listed(3))
+    pairs.run(config(model, rows, tmp_path / "pairs.jsonl", reward={"path": "test_train_dpo.unsure"}))
+    found = pairs.read_pairs(tmp_path / "pairs.jsonl")
+    assert found
+    assert all(made.chosen.startswith("[1]") and made.rejected.startswith("[") for made in found)
+
+
+def test_the_commands_sample_pair_and_learn(tmp_path: Path) -> None:
+    """The literal commands of the documentation, with the embedded model."""
+    rows = written(tmp_path / "rows.jsonl", listed(2))
+    file = tmp_path / "new" / "pairs.jsonl"
+
+    def train(*words: object) -> str:
+        command = [sys.executable, "-m", "pyserini_reasonrank", "train", *map(str, words)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "--adjusted.reranker" in train("pairs", "--help")
+    said = train("pairs", "--model", "smollm2-135m", "--data", rows, "--output", file, "--samples", 2, "--max_tokens", 8,
+                 "--gap", 0.05)  # fmt: skip
+    assert f"2 pairs in {file}" in said
+    assert [made.chosen for made in pairs.read_pairs(file)] == [row.demonstration for row in listed(2)]
+    train("dpo", "--model", "smollm2-135m", "--data", f"[{file}]", "--output", tmp_path / "dpo", "--lora.first_layer", 28,
+          "--args", "{max_steps: 1, per_device_train_batch_size: 2, beta: 0.1}")  # fmt: skip
+    record = read_record(tmp_path / "dpo")
+    assert record is not None
+    assert record["finished"]
+    assert record["metrics"]["loss"] == pytest.approx(math.log(2), abs=1e-3)
 
 
 def test_an_order_is_rewarded_by_what_the_larger_reranker_makes_of_it(model: Path, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +25,8 @@ from pyserini_reasonrank.train import grpo, policy, sft  # noqa: E402
 from pyserini_reasonrank.train.examples import end_of_turn, prompt_of  # noqa: E402
 from pyserini_reasonrank.train.folder import read_record  # noqa: E402
 from pyserini_reasonrank.train.groups import Grouping, RankingTrainer  # noqa: E402
-from pyserini_reasonrank.train.mutations import Mutations, reference  # noqa: E402
+from pyserini_reasonrank.train.mutations import Mutations, reference, wrong  # noqa: E402
+from pyserini_reasonrank.train.rewards.mutation import mutated  # noqa: E402
 from pyserini_reasonrank.train.rows import Audit, Row, write_rows  # noqa: E402
 from pyserini_reasonrank.train.samplers import PromptSampler  # noqa: E402
 from pyserini_reasonrank.train.settings import PolicySettings  # noqa: E402
@@ -49,6 +52,10 @@ def length(prompts: Sequence[str], completions: Sequence[str], *, scale: float =
 
 def lost(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
     return [math.nan if i % 4 == 0 else float(len(text) % 3) for i, text in enumerate(completions)]
+
+
+def infinite(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float | None]:
+    return [(math.inf, None, 1.0, 2.0)[i % 4] for i in range(len(completions))]
 
 
 def noted(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
@@ -243,7 +250,7 @@ def test_groups_with_contrast_are_kept(model: Path, tmp_path: Path, monkeypatch:
     made.model.train()
     monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda *arguments: rewards)
     made._calculate_rewards([{}] * 8, [""] * 8, [""] * 8, [[0]] * 8)
-    assert made._equal.tolist() == [False] * 4 + [True] * 4
+    assert made._left_out.tolist() == [False] * 4 + [True] * 4
     assert made._metrics["train"]["groups/equal"] == [0.5]
 
 
@@ -251,6 +258,43 @@ def test_a_reward_that_is_nan_moves_nothing(model: Path, data: Path, tmp_path: P
     grpo.run(config(model, data, tmp_path / "run", {"max_steps": 3}, rewards=[{"path": "test_train_grpo.lost"}]))
     assert all(map(math.isfinite, log(tmp_path / "run", "loss")))
     assert all(map(math.isfinite, log(tmp_path / "run", "reward")))
+    assert log(tmp_path / "run", "completions/no_reward") == [0.25] * 3
+
+
+@pytest.mark.parametrize("scale", ["none", "group", "batch"])
+@pytest.mark.parametrize("drop_equal", [True, False])
+@pytest.mark.parametrize("names", [["infinite"], ["constant", "infinite"]])
+def test_a_completion_without_a_finite_reward_is_left_out_of_its_group(
+    names: list[str], drop_equal: bool, scale: str, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of each four rewards the first is infinite and the second None; what other functions say of them does not count."""
+    made = trainer(model, tmp_path, Grouping(drop_equal=drop_equal), scale_rewards=scale)
+    made.reward_funcs, made.reward_func_names = [globals()[name] for name in names], names
+    made.reward_weights = torch.ones(len(names))
+    made.reward_processing_classes = [None] * len(names)
+    made.model.train()
+    rows = list(made.train_dataset.select([0] * 4 + [1] * 4))
+    with caplog.at_level(logging.WARNING, "pyserini_reasonrank"):
+        batch = made._generate_and_score_completions(rows)
+    first, second, third, fourth = batch["advantages"][:4].tolist()
+    assert batch["advantages"][4:].tolist() == [first, second, third, fourth]
+    assert (first, second) == (0.0, 0.0)
+    assert third == -fourth
+    spread = {"none": 1.0, "group": (1 / 2) ** 0.5, "batch": (1 / 3) ** 0.5}  # of 1 and 2, and of these twice
+    assert fourth == pytest.approx(0.5 / spread[scale], rel=1e-3)
+    assert batch["completion_mask"].any(1).tolist() == [False, False, True, True] * 2
+    assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
+    assert made._metrics["train"]["completions/no_reward"] == [0.5]
+    said = [record.message for record in caplog.records if record.name.startswith("pyserini_reasonrank")]
+    assert said == ["4 of 8 completions have no finite reward from infinite and take no part in the loss "
+                    "(queries ['q0', 'q1'])"]  # fmt: skip
+
+
+def test_mutation_sees_the_same_rewards_as_training(model: Path, tmp_path: Path) -> None:
+    made = trainer(model, tmp_path, Grouping())
+    made.reward_weights = torch.tensor([1.0, 0.5])
+    given = torch.tensor([[1.0, 2.0], [math.nan, 2.0], [1.0, math.inf], [-math.inf, math.inf]])
+    assert made.totals(given).tolist() == [2.0, *[pytest.approx(math.nan, nan_ok=True)] * 3]
 
 
 def test_the_kl_term_pulls_towards_the_reference(model: Path, tmp_path: Path) -> None:
@@ -349,6 +393,36 @@ def interrupted(made: grpo.Config, step: int) -> None:
         RankingTrainer.training_step = kept
 
 
+def test_prilora_prunes_here_too(model: Path, data: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    lora = {"r": 3, "alpha": 6, "prilora": {"first": 2, "last": 4, "every": 2, "share": 0.5}}
+    grpo.run(config(model, data, tmp_path / "run", lora=lora))
+    found = {
+        name: t for name, t in load_file(tmp_path / "run" / "adapter_model.safetensors").items() if "lora_A" in name
+    }
+    assert found
+    for tensor in found.values():
+        assert ((tensor == 0).sum(1) == tensor.shape[1] // 2).all()
+
+
+def test_answering_is_no_part_of_what_prilora_watches() -> None:
+    from pyserini_reasonrank.train.prilora import Pruning
+    from pyserini_reasonrank.train.settings import Prilora
+
+    network = torch.nn.ModuleDict(
+        {"layer": torch.nn.ModuleDict({"lora_A": torch.nn.ModuleDict({"default": torch.nn.Linear(2, 1)})})}
+    )
+    read = network["layer"]["lora_A"]["default"]
+    watching = Pruning(Prilora())
+    watching.on_train_begin(SimpleNamespace(output_dir="nowhere"), SimpleNamespace(global_step=0), None, model=network)
+    with torch.no_grad():
+        read(torch.ones(3, 2))
+    assert not watching._norms
+    read(torch.ones(4, 2))
+    assert [norm.tolist() for norm in watching._norms.values()] == [[2.0, 2.0]]
+
+
 # RARL's mutation, LaTRO's self-reward
 
 
@@ -360,10 +434,35 @@ def interrupted(made: grpo.Config, step: int) -> None:
         ({"gains": (1.0, 2.0, 0.0), "kind": "worst"}, "[3]"),
         ({"gains": (3.0,), "kind": "score", "grade": None}, "3"),
         ({"gains": (1.0,), "kind": "score", "grade": 7.0}, "7"),
+        ({"gains": (1.0,), "kind": "score", "grade": 7.0, "choices": tuple(map(str, range(11)))}, "7"),
+        ({"gains": (1.0,), "kind": "score", "grade": 1.0, "choices": ("true", "false")}, "true"),
+        ({"gains": (1.0,), "kind": "score", "grade": 0.0, "choices": ("yes", "no")}, "no"),
     ],
 )
 def test_the_right_answer_to_a_row(changes: dict[str, Any], expected: str) -> None:
     assert reference(best_rows(1)[0].model_copy(update=changes).model_dump()) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"gains": (0.0, 2.0, 1.0), "kind": "permutation"}, None),
+        ({"gains": (1.0, 2.0, 0.0)}, "[3]"),
+        ({"gains": (1.0, 2.0, 0.0), "kind": "worst"}, "[2]"),
+        ({"gains": (3.0,), "kind": "score", "grade": 7.0}, None),
+        ({"gains": (1.0,), "kind": "score", "grade": 1.0, "choices": ("true", "false")}, "false"),
+        ({"gains": (1.0,), "kind": "score", "grade": 0.0, "choices": ("yes", "no")}, "yes"),
+    ],
+)
+def test_a_wrong_answer_to_a_row(changes: dict[str, Any], expected: str | None) -> None:
+    """To drop another passage that is not the target would be as right: the group stayed as flat as before."""
+    row = best_rows(1)[0].model_copy(update=changes).model_dump()
+    assert wrong(row) == expected
+    if expected is not None:
+        form = "<think>a</think>\n<answer>{}</answer>"
+        found = mutated([form.format(reference(row))], [1.0], reference(row), good=0.5, seed=0, wrong=wrong(row))
+        assert found is not None
+        assert found.text == form.format(expected)
 
 
 def test_a_flat_group_gets_one_answer_that_differs(model: Path, tmp_path: Path) -> None:
@@ -387,6 +486,47 @@ def test_a_flat_group_gets_one_answer_that_differs(model: Path, tmp_path: Path) 
     made.state.global_step = 8
     late = made.grouping.mutations.applied(made, rows, ([], ids, None, list(texts), None, {}, None, None))
     assert late[3] == texts
+
+
+def test_a_thought_gives_way_to_the_answer_that_a_mutation_puts_behind_it(model: Path, tmp_path: Path) -> None:
+    """What is rewarded is what is learnt from, and as long as a completion may be."""
+    loaded = policy.load(PolicySettings(model=str(model)))
+    end = end_of_turn(loaded)
+    made = trainer(model, tmp_path, Grouping(mutations=Mutations(0.5, 0.8, end)), max_completion_length=30)
+    made.reward_funcs = [grpo.function(grpo.Reward(path="multiview"))]
+    made.state.max_steps = 10
+    [row] = thoughtful_rows(1)
+    rows = [{**row.model_dump(), "prompt": "p", "prefill": "<think>"}] * 4
+    endless = " ".join(["gem bear"] * 8)[:-5]
+    ids = loaded.tokenizer(endless, add_special_tokens=False)["input_ids"][:30]
+
+    def applied() -> tuple[list[str], list[list[int]]]:
+        generated = (
+            [],
+            [list(ids) for _ in rows],
+            None,
+            [endless] * 4,
+            [[-1.0] * len(ids) for _ in rows],
+            {},
+            None,
+            None,
+        )
+        found = made.grouping.mutations.applied(made, rows, generated)
+        return found[3], found[1]
+
+    texts, spelled = applied()
+    [place] = [i for i, text in enumerate(texts) if text != endless]
+    assert len(spelled[place]) == 30
+    assert spelled[place][-1] == end
+    assert loaded.tokenizer.decode(spelled[place][:-1]) == texts[place]
+    assert texts[place].startswith("gem bear ")
+    assert texts[place].endswith("</think>\n<answer>[1] > [2] > [3]</answer>")
+    columns: dict[str, Any] = {"docids": [row.docids], "gains": [row.gains], "prefill": ["<think>"]}
+    assert made.reward_funcs[0](prompts=[""], completions=[texts[place]], **columns) == [pytest.approx(1.3)]
+    made.max_completion_length = 12  # less than the answer takes: nothing is changed, or counted
+    texts, _ = applied()
+    assert texts == [endless] * 4
+    assert made._metrics["train"]["groups/mutated"] == [1.0, 0.0]
 
 
 def test_mutations_make_a_gradient_where_there_was_none(model: Path, data: Path, tmp_path: Path) -> None:
@@ -434,3 +574,80 @@ def test_latro_trains_without_a_reward_function(model: Path, tmp_path: Path) -> 
     grpo.run(config(model, tmp_path / "rows.jsonl", tmp_path / "run", args, rewards=[], latro={"orders": 2}))
     assert all(value < 0 for value in log(tmp_path / "run", "rewards/self_reward/mean"))
     assert max(log(tmp_path / "run", "grad_norm")) > 0
+
+
+def test_the_self_reward_of_a_score_is_that_of_its_grade(model: Path, tmp_path: Path) -> None:
+    from pyserini_reasonrank.train.latro import SelfReward
+
+    own = SelfReward()
+    own.trainer = trainer(model, tmp_path, Grouping())
+    asked: list[Sequence[str]] = []
+    inner = own._logprobs
+    own._logprobs = lambda head, answers: asked.append(answers) or inner(head, answers)  # type: ignore[method-assign]
+    own(
+        ["p"] * 2,
+        ["gem</think>"] * 2,
+        kind=["score"] * 2,
+        gains=[[1.0]] * 2,
+        grade=[7.0, 1.0],
+        choices=[["7", "8", "9"], ["yes", "no"]],
+    )
+    assert asked == [["7"], ["yes"]]
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_only_the_thought_is_learnt_by_latro(sampled: bool, model: Path) -> None:
+    from pyserini_reasonrank.train.latro import thoughts_alone
+
+    tokenizer = policy.load(PolicySettings(model=str(model))).tokenizer
+    texts = ["gem</think>\n<answer>[1]</answer>", "gem bear", "</think>", ""]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    logprobs = [[-float(i) for i in range(len(spelled))] for spelled in ids] if sampled else None
+    found = thoughts_alone(tokenizer, ([], [list(i) for i in ids], None, list(texts), logprobs, {}, None, None))
+    assert found[3] == ["gem</think>", "gem bear", "</think>", ""]
+    assert found[1] == [ids[0][:2], *ids[1:]]
+    if sampled:
+        assert found[4] == [[0.0, -1.0], [0.0, -1.0, -2.0], [0.0], []]
+
+
+def test_vllm_stops_a_thought_where_latro_ends_it() -> None:
+    vllm = pytest.importorskip("vllm")
+    from pyserini_reasonrank.train.command import load
+
+    made = load("grpo", grpo.Config, ["--config=grpo-latro", "--data=[rows.jsonl]", "--output=run"])
+    sampling = vllm.SamplingParams(max_tokens=500, **made.args["generation_kwargs"])
+    assert sampling.stop == ["</think>"]
+    assert sampling.include_stop_str_in_output
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_follows_a_thought_is_no_part_of_latro_s_loss(
+    alone: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside other rewards, which read the answer, it stays."""
+    from trl import GRPOTrainer
+
+    generate, masked = GRPOTrainer._generate, []
+
+    def whole(self: Any, prompts: list[str]) -> Any:
+        found = list(generate(self, prompts))
+        text = "gem</think> bear"
+        found[3] = [text] * len(prompts)
+        found[1] = [self.processing_class(text, add_special_tokens=False)["input_ids"] for _ in prompts]
+        return tuple(found)
+
+    compute = RankingTrainer._compute_loss
+
+    def noted(self: Any, model: Any, inputs: Any) -> Any:
+        masked.append(inputs["completion_mask"].sum(1).tolist())
+        return compute(self, model, inputs)
+
+    monkeypatch.setattr(GRPOTrainer, "_generate", whole)
+    monkeypatch.setattr(RankingTrainer, "_compute_loss", noted)
+    write_rows(tmp_path / "rows.jsonl", thoughtful_rows(12))
+    rewards = [] if alone else [{"path": "test_train_grpo.length"}]
+    args = {"scale_rewards": "none", "max_steps": 1}
+    grpo.run(
+        config(model, tmp_path / "rows.jsonl", tmp_path / "run", args, rewards=rewards, latro={}, drop_equal=False)
+    )
+    assert {n for batch in masked for n in batch} == {2 if alone else 4}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.train import data as step
 from pyserini_reasonrank.train.asking import Asking, Listed
+from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.readers import READERS, Released, Task, digest, tfrank_gains
-from pyserini_reasonrank.train.rows import Audit, read_rows
+from pyserini_reasonrank.train.rewards import listwise_derived
+from pyserini_reasonrank.train.rows import Audit, Row, read_rows
 
 
 def lines(path: Path, records: list[Any]) -> Path:
@@ -24,7 +27,7 @@ def lines(path: Path, records: list[Any]) -> Path:
 
 def read(name: str, path: Path, **where: Any) -> tuple[list[Listed], Audit]:
     audit = Audit("records")
-    given: dict[str, Any] = {"topics": None, "corpus": None, "source": "made-up", "size": 20, "task": "listwise"}
+    given: dict[str, Any] = {"topics": None, "corpus": None, "source": "made-up", "task": "listwise"}
     return list(READERS[name](Released(path, **(given | where)), audit)), audit
 
 
@@ -142,10 +145,29 @@ def test_a_thought_keeps_the_order_that_it_numbers(tmp_path: Path, tokenizer_fil
         ("[1] > [2] > [2]", 3, "listwise", None, False),
         ("[1] > [2] or so", 2, "listwise", None, False),
         ("maybe", 1, "pointwise", None, False),
+        ("yes", 2, "pointwise", None, False),
     ],
 )
 def test_tfrank_s_answers(answer: str, n: int, task: Task, gains: tuple[float, ...] | None, graded: bool) -> None:
     assert tfrank_gains(answer, n, task) == (gains, graded)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"passages": "a text"},
+        {"passages": [None]},
+        {"passages": None},
+        {"passages": [" "]},
+        {"query": None},
+        {"answer": 1},
+    ],
+)
+def test_rows_of_other_types_are_no_rows_of_tfrank_s(changes: Mapping[str, Any], tmp_path: Path) -> None:
+    row = {"task": "pointwise", "query": "q", "passages": ["a"], "answer": "yes"}
+    [listed], audit = read("tfrank", lines(tmp_path / "rows.jsonl", [row | changes, row]), task="pointwise")
+    assert [candidate.text for candidate in listed.candidates] == ["a"]
+    assert "1 left out, no row of TFRank's" in str(audit)
 
 
 def test_the_forms_of_one_question_come_out_as_one(tmp_path: Path) -> None:
@@ -194,6 +216,30 @@ def test_a_passage_of_a_low_grade_is_not_relevant_where_tfrank_says_no(tmp_path:
     asking = Asking("rank1", str(tokenizer_file.parent), {"judge": {"think": False}, "max_model_len": 16384}, widest=1)
     answers = [row.demonstration for listed in lists for row in asking.rows(listed)]
     assert answers == [f"{word}</answer>" for word in ("false", "true", "true", "false")]
+
+
+@pytest.mark.parametrize(
+    ("reranker", "kept"), [("reasonrank", True), ("iranker", False), ("erank", False), ("rank-r1", False)]
+)
+def test_a_thought_about_a_list_stays_with_the_list(
+    reranker: str, kept: bool, tmp_path: Path, tokenizer_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "task": "listwise",
+        "passages": list("abcdef"),
+        "reasoning": "So [3].",
+        "answer": "[3] > [1] > [2] > [4] > [5] > [6]",
+    }
+    path = lines(tmp_path / "rows.jsonl", [row | {"query": f"q{n}"} for n in range(4)])
+    config = released(
+        path, tmp_path, tokenizer_file, reranker=reranker, format="tfrank", output=tmp_path / "made.jsonl"
+    )
+    step.run(config)
+    rows, _ = read_rows(config.output)
+    assert {"So [3]." in row.demonstration for row in rows} == {kept}
+    assert ("the thoughts of 4 of 4 lists left out" in capsys.readouterr().out) == (not kept)
+    if len(rows) == 4:  # shuffled again, once there is no thought that numbers them
+        assert (len({row.docids for row in rows}) == 1) == kept
 
 
 @pytest.mark.parametrize(("task", "reranker", "least"), [("listwise", "reasonrank", 150), ("pointwise", "erank", 300)])
@@ -251,18 +297,146 @@ def test_lists_with_scores_and_docids(tmp_path: Path) -> None:
         "positive_passages": [{"docid": "p", "title": "T", "text": "good"}],
         "negative_passages": [{"docid": "n", "text": "bad"}],
     }
-    [one, other], audit = read("triples", lines(tmp_path / "lists.jsonl", [flag, tevatron, {"pos": []}]), size=2)
-    assert one.teacher == (0.9, 0.2)
+    [one, other], audit = read("triples", lines(tmp_path / "lists.jsonl", [flag, tevatron, {"pos": []}]))
+    assert one.teacher == (0.9, 0.2, 0.1)
     assert [(c.docid, c.text) for c in other.candidates] == [("p", "T. good"), ("n", "bad")]
     assert (other.query.qid, other.teacher, audit.kept) == ("7", None, 2)
 
 
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"pos": "a passage"}, "neither a triple nor a list"),
+        ({"pos": {"text": "a passage"}}, "neither a triple nor a list"),
+        ({"query": None}, "neither a triple nor a list"),
+        ({"neg": ["bad", None]}, "a passage without a text"),
+        ({"neg": ["bad", ""]}, "a passage without a text"),
+        ({"neg": [{"docid": "n"}, 7]}, "a passage without a text"),
+        ({"neg_scores": [0.2]}, "scores that are not a number for each passage"),
+        ({"neg_scores": [0.2, None]}, "scores that are not a number for each passage"),
+        ({"neg_scores": [0.2, "0.1"]}, "scores that are not a number for each passage"),
+        ({"neg_scores": [0.2, math.nan]}, "scores that are not a number for each passage"),
+        ({"neg_scores": 0.2}, "scores that are not a number for each passage"),
+        ({"pos_scores": [True]}, "scores that are not a number for each passage"),
+    ],
+)
+def test_lists_of_other_types_are_faults(changes: Mapping[str, Any], fault: str, tmp_path: Path) -> None:
+    whole = {"query": "q", "pos": ["good"], "neg": ["bad", "worse"], "pos_scores": [0.9], "neg_scores": [0.2, 0.1]}
+    [listed], audit = read("triples", lines(tmp_path / "lists.jsonl", [whole | changes, whole | {"query": "r"}]))
+    assert listed.query.text == "r"
+    assert (audit.read, audit.kept) == (2, 1)
+    assert f"1 left out, {fault}: " in str(audit)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"pos_scores": None, "neg_scores": None}, {"neg_scores": None}, {"neg": None, "neg_scores": None}],
+)
+def test_lists_may_lack_scores_or_a_side(changes: Mapping[str, Any], tmp_path: Path) -> None:
+    whole = {"query": "q", "pos": ["good"], "neg": ["bad", "worse"], "pos_scores": [0.9], "neg_scores": [0.2, 0.1]}
+    [listed], _ = read("triples", lines(tmp_path / "lists.jsonl", [whole | changes]))
+    assert (listed.teacher is None) == ("neg" not in changes)
+
+
+def released(path: Path, tmp_path: Path, tokenizer_file: Path, **changes: Any) -> step.Config:
+    given = {"reranker": "rank-r1", "model": str(tokenizer_file.parent), "rerank": {"max_model_len": 16384},
+             "format": "triples", "path": path, "output": tmp_path / "rows.jsonl"}  # fmt: skip
+    return step.Config.model_validate(given | changes)
+
+
+def test_passages_are_drawn_from_released_lists(
+    tmp_path: Path, tokenizer_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rank-R1's recipe: one positive and 19 random negatives, however many of either there are."""
+    records = [{"query": f"q{n}", "pos": [f"pos {i} of {n}" for i in range(25)], "neg": [f"neg {i} of {n}" for i in range(60)]}
+               for n in range(3)]  # fmt: skip
+    path = lines(tmp_path / "lists.jsonl", [*records, {"query": "bare", "pos": ["only"], "neg": []}])
+    words = ["--config=data-rank-r1", "--format=triples", f"--path={path}", f"--output={tmp_path / 'rows.jsonl'}"]
+    words += [f"--model={tokenizer_file.parent}", "--dev=0", "--copies=2", "--rerank.max_model_len=16384"]
+    step.run(load("data", step.Config, words))
+    rows, audit = read_rows(tmp_path / "rows.jsonl")
+    assert audit.read == audit.kept == len(rows) == 6
+    assert all(sorted(row.gains) == [0.0] * 19 + [1.0] for row in rows)
+    negatives = [{rank for rank, gain in zip(row.first_stage, row.gains, strict=True) if not gain} for row in rows]
+    assert len({frozenset(places) for places in negatives}) == 6  # copies too are drawn anew
+    assert all(not places <= set(range(26, 46)) for places in negatives)  # not the first of the file
+    assert "2 left out, no positive to show, or no negative beside it: lists " in capsys.readouterr().out
+
+
+def test_the_bands_of_released_lists_are_their_places(tmp_path: Path, tokenizer_file: Path) -> None:
+    path = lines(tmp_path / "lists.jsonl", [{"query": "q", "pos": ["p"], "neg": [f"n {i}" for i in range(30)]}])
+    bands = [{"first": 12, "last": 14}, {"first": 20, "last": 31}]
+    step.run(released(path, tmp_path, tokenizer_file, draw={"size": 5, "bands": bands}))
+    [row] = read_rows(tmp_path / "rows.jsonl")[0]
+    assert sorted((rank > 11) + (rank > 19) for rank in row.first_stage) == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": "triples", "draw": {"missed": False}}, "draw.missed can't apply to format triples"),
+        ({"format": "reasonrank", "draw": {"size": 5}}, "draw.size can't apply to format reasonrank"),
+        ({"format": "tfrank", "draw": {"positives": 1}}, "draw.positives can't apply to format tfrank"),
+        ({"format": "tfrank", "teacher_scale": [0, 1]}, "teacher_scale can't apply to format tfrank"),
+        ({"format": "collection", "teacher_scale": [0, 1]}, "teacher_scale can't apply to format collection"),
+    ],
+)
+def test_settings_without_a_use_are_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        step.run(released(tmp_path / "none.jsonl", tmp_path, tokenizer_file, **changes))
+
+
+def test_a_teacher_s_scores_are_put_on_the_scale_of_the_answers(
+    data: Path, tmp_path: Path, tokenizer_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real scores, from about 86 to 100: unscaled they would turn ERank's reward round."""
+    path = data / "training" / "flagembedding_msmarco10.jsonl"
+    [raw, *_], _ = read("triples", path)
+    assert raw.teacher is not None
+    assert min(raw.teacher) > 80
+
+    def made(**changes: Any) -> list[Row]:
+        step.run(released(path, tmp_path, tokenizer_file, reranker="erank", draw={"size": 8}, **changes))
+        return read_rows(tmp_path / "rows.jsonl")[0]
+
+    assert all(row.teacher is None for row in made())
+    assert "left out, as --teacher_scale '[LEAST, MOST]' does not say" in capsys.readouterr().out
+    rows = made(teacher_scale=(88, 98))
+    scores = {c.docid: score for c, score in zip(raw.candidates, raw.teacher, strict=True)}
+    for row in rows:
+        assert row.teacher is not None
+        assert 0 <= row.teacher[0] <= 10
+        if row.query == raw.query.text:
+            assert row.teacher[0] == pytest.approx(min(max(scores[row.docids[0]] - 88, 0), 10))
+    assert "of them beyond teacher_scale and taken for its ends" in capsys.readouterr().out
+    columns: dict[str, Any] = {"qid": [], "docids": [], "gains": [], "teacher": [], "grade": []}
+    for row in rows[:8]:
+        for name, values in columns.items():
+            values.append(getattr(row, name))
+    right = listwise_derived(
+        [], [f"<think>a</think>\n<answer>{10 * row.gains[0]:g}</answer>" for row in rows[:8]], **columns
+    )
+    wrong = listwise_derived(
+        [], [f"<think>a</think>\n<answer>{10 - 10 * row.gains[0]:g}</answer>" for row in rows[:8]], **columns
+    )
+    assert all(r is not None and w is not None and -1 <= w < r <= 1 for r, w in zip(right, wrong, strict=True))
+
+
+@pytest.mark.parametrize("scale", ["[5, 5]", "[9, 1]", "[0, .inf]", "[1]"])
+def test_a_scale_has_two_ends(scale: str, tmp_path: Path) -> None:
+    words = ["--reranker=erank", "--model=x", f"--output={tmp_path / 'rows.jsonl'}", f"--teacher_scale={scale}"]
+    with pytest.raises(UsageError, match=r"data\.teacher_scale"):
+        load("data", step.Config, words)
+
+
 @pytest.mark.parametrize("name", ["flagembedding_msmarco10.jsonl", "scifact_train_pos_neg.jsonl.gz"])
 def test_real_lists(name: str, data: Path) -> None:
-    found, audit = read("triples", data / "training" / name, size=10)
+    found, audit = read("triples", data / "training" / name)
     assert len(found) == audit.kept == audit.read >= 10
     for listed in found:
-        assert 2 <= len(listed.candidates) <= 10
+        assert len(listed.candidates) >= 2
         assert max(listed.gains) == 1.0
         assert min(listed.gains) == 0.0
 

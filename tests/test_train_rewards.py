@@ -88,6 +88,9 @@ def test_average_overlap_published_values() -> None:
         ("<think>a</think>\n<answer>[1]</answer>", 0.0),  # the target
         ("<think>a</think>\n<answer>[3]</answer>", -0.5),
         ("<think>a</think>\n<answer>the second</answer>", -0.5),
+        ("<think>a</think>\n<answer>I drop [2], the worst</answer>", -0.5),  # which serving would mend
+        ("<think>a</think>\n<answer>[2] [2]</answer>", -0.5),
+        ("<think>a</think>\n<answer>2</answer>", -0.5),
         ("<answer>[2]</answer>", 1.0 - 1 - 0.25 * 2),
         ("<think>a</think>\n<answer>[2]</answer> I am sure", 0.0),
         ("<think>a</think>\n<answer>[2]</answer></answer>", 1.0 - 0.25),
@@ -212,6 +215,33 @@ def test_erank_reads_the_whole_batch_by_query() -> None:
     assert found == pytest.approx([0.5, -0.5, 1.0, -1.0])
 
 
+def test_a_teacher_of_another_scale_is_refused_where_it_is_compared() -> None:
+    columns: dict[str, Any] = {"docids": [["a"], ["b"]], "gains": [[1.0], [0.0]], "qid": ["q7", "q7"]}
+    columns |= {"kind": ["score"] * 2, "teacher": [[96.7], [90.5]]}
+    for reward in (rewards.listwise_derived, rewards.regression_ranking):
+        with pytest.raises(UsageError, match=r"score 9\d\.\d in the rows of query q7 .* 0 to 10 .*--teacher_scale"):
+            reward([], [said("10"), said("0")], **columns)
+        assert reward([], [said("10"), said("0")], **(columns | {"teacher": [[10.0], [0.0]]}))[0] == 1.0
+    with pytest.raises(UsageError, match="score -1 "):
+        rewards.regression_ranking(
+            [], [said("0")], **{name: of[:1] for name, of in columns.items()} | {"teacher": [[-1]]}
+        )
+    order = rollout("[2] > [1]", (0.0, 1.0), teacher=(90.5, 96.7))
+    assert rarl.regression_ranking(order).parts["ranking"] == 1.5  # an order knows no scale
+
+
+@given(st.lists(st.tuples(st.one_of(st.none(), st.floats(0, 10)), st.booleans(), st.floats(-1e6, 1e6)), max_size=9))
+def test_erank_is_bounded_whatever_the_teacher_says(pool: list[tuple[float | None, bool, float]]) -> None:
+    scores, positive, teacher = [s for s, _, _ in pool], [p for _, p, _ in pool], [t for _, _, t in pool]
+    found = pointwise.listwise_derived(scores, positive, teacher)
+    assert all(-1 <= reward <= 1 for reward in found)
+    assert all(
+        reward >= 0
+        for reward, score, good in zip(found, scores, positive, strict=True)
+        if score is not None and not good and not any(positive)
+    )
+
+
 @pytest.mark.parametrize(
     ("answer", "grade", "reward"),
     [
@@ -230,6 +260,28 @@ def test_erank_reads_the_whole_batch_by_query() -> None:
 )
 def test_tfrank_label_and_score_must_agree(answer: str, grade: float, reward: float) -> None:
     assert pointwise.graded(rollout(answer, (grade,), grade=grade), top=4.0).reward == pytest.approx(reward)
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "grade", "reward"),
+    [
+        ("true", ("true", "false"), 1.0, 1.0),
+        ("false", ("true", "false"), 1.0, 0.0),
+        ("true", ("true", "false"), 0.0, 0.0),
+        ("false", ("true", "false"), 0.0, 1.0),
+        ("yes", ("yes", "no"), 1.0, 1.0),
+        ("no", ("yes", "no"), None, 1.0),  # by the gain then
+        ("yes", ("true", "false"), 1.0, 0.0),  # which serving does not look for
+        ("1", ("true", "false"), 1.0, 0.0),
+        ("true(10)", ("true", "false"), 1.0, 0.0),
+        ("9", tuple(map(str, range(11))), 10.0, 0.95),
+    ],
+)
+def test_tfrank_of_a_judge_that_answers_in_a_word(
+    answer: str, choices: tuple[str, ...], grade: float | None, reward: float
+) -> None:
+    found = rewards.graded([], [said(answer)], docids=[["a"]], gains=[[grade or 0.0]], grade=[grade], choices=[choices])
+    assert found == [pytest.approx(reward)]
 
 
 def test_rarl_regression_and_ranking() -> None:
@@ -511,9 +563,35 @@ def test_a_bad_group_gets_the_right_answer_behind_its_own_thought() -> None:
         thought = texts[found.place].split("</think>")[0]
         assert found.text.startswith(thought)
         score = listwise.multiview(Rollout(found.text, (0.0, 1.0)))
-        assert score.reward == pytest.approx(1.3) or found.place == 2  # which writes no tags
-        assert "[2] > [1]" in found.text
-        assert texts[found.place].endswith("bye") == found.text.endswith("bye")
+        assert score.reward == pytest.approx(1.3)
+        assert listwise.ranking_coverage(Rollout(found.text, (0.0, 1.0))).reward == 1.0
+
+
+@pytest.mark.parametrize("text", ["[2] > [1] I say", "why", "why</think> dunno", "why</think>\n<answer>[1]", ""])
+@pytest.mark.parametrize("prefill", ["", "Well.\n<think>"])
+def test_a_mutated_answer_is_whole_whatever_the_old_one_was(text: str, prefill: str) -> None:
+    """A model that does not know the form yet, or whose thought was cut: the group earns what a right answer does."""
+    found = mutated([text] * 2, [-1.0] * 2, "[2] > [1]", good=1.0, seed=0, prefill=prefill)
+    assert found is not None
+    assert found.text.startswith("<think>") == (not prefill)
+    [earned] = rewards.multiview([], [found.text], docids=[["a", "b"]], gains=[[0.0, 1.0]], prefill=[prefill])
+    assert earned == pytest.approx(1.3)
+    assert found.thought == (text if "<" not in text else "why")
+
+
+@pytest.mark.parametrize(
+    ("text", "prefill", "expected"),
+    [
+        ("it is [1]", "", "[2]"),
+        ("<think>why</think>\n[1]", "", "<think>why</think>\n[2]"),
+        ("<think>why", "", "<think>why</think>\n[2]"),
+        ("[1]</answer>", "\n<answer>", "[2]</answer>"),
+    ],
+)
+def test_a_mutated_answer_has_no_tags_that_were_not_asked_for(text: str, prefill: str, expected: str) -> None:
+    found = mutated([text], [0.0], "[2]", good=1.0, seed=0, prefill=prefill, tags=False)
+    assert found is not None
+    assert found.text == expected
 
 
 @given(n=st.integers(2, 12), seed=st.integers(0, 1000))

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from string import ascii_uppercase
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from pyserini_reasonrank.errors import Failure, UsageError  # noqa: E402
 from pyserini_reasonrank.records import Candidate, Message, Query  # noqa: E402
 from pyserini_reasonrank.train import examples, export, sft  # noqa: E402
 from pyserini_reasonrank.train.asking import Asking, Listed  # noqa: E402
+from pyserini_reasonrank.train.driver import check_precision  # noqa: E402
 from pyserini_reasonrank.train.examples import prompt_of  # noqa: E402
 from pyserini_reasonrank.train.folder import read_record  # noqa: E402
 from pyserini_reasonrank.train.policy import load  # noqa: E402
@@ -147,6 +150,7 @@ def test_other_settings_do_not_go_on_in_the_same_folder(model: Path, data: Path,
         ({"data": ["/nowhere.jsonl"]}, "/nowhere.jsonl does not exist"),
         ({"max_length": 5}, "no row to imitate"),
         ({"lora": {"first_layer": 2}}, "leaves nothing to train: the model has 2 layers"),
+        ({"model_args": {"dtype": "bfloat16"}}, "all weights would be trained in bfloat16, where small steps round to"),
     ],
 )
 def test_faults_are_said_in_a_sentence(
@@ -155,6 +159,34 @@ def test_faults_are_said_in_a_sentence(
     with pytest.raises(UsageError, match=said):
         sft.run(config(model, data, tmp_path / "run", **changes))
     assert not list((tmp_path / "run").glob("*"))  # nothing stands in the way of the corrected command
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changes", "refused"),
+    [
+        ("float32", {}, False),
+        ("float16", {}, True),
+        ("bfloat16", {}, True),
+        ("bfloat16", {"is_deepspeed_enabled": True}, False),
+        ("bfloat16", {"is_fsdp_enabled": True, "accelerator": SimpleNamespace(mixed_precision="bf16")}, False),
+        ("bfloat16", {"is_fsdp_enabled": True}, True),
+    ],
+)
+def test_all_weights_need_a_copy_in_32_bits(dtype: str, changes: dict[str, Any], refused: bool) -> None:
+    given = {
+        "is_deepspeed_enabled": False,
+        "is_fsdp_enabled": False,
+        "accelerator": SimpleNamespace(mixed_precision="no"),
+    }
+    network = torch.nn.Linear(2, 2).to(getattr(torch, dtype))
+    with pytest.raises(UsageError, match=f"trained in {dtype}") if refused else nullcontext():
+        check_precision(SimpleNamespace(model=network, **(given | changes)))
+
+
+def test_an_adapter_on_weights_in_16_bits_is_trained_in_32(model: Path, data: Path, tmp_path: Path) -> None:
+    made = config(model, data, tmp_path / "run", {"max_steps": 1}, lora={"r": 2}, model_args={"dtype": "bfloat16"})
+    sft.run(made)
+    assert {tensor.dtype for tensor in weights(tmp_path / "run").values()} == {torch.float32}
 
 
 def test_a_loss_that_is_no_number_ends_the_run(model: Path, data: Path, tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ def test_a_good_teacher(settings: dict[str, Any], capsys: pytest.CaptureFixture[
     assert "50.0%" in told
 
 
+def test_the_thoughts_of_orders_are_not_for_a_student_that_is_asked_for_something_else(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    thoughts = "the thoughts of 2 of 2 lists left out"
+    assert all(row.demonstration.startswith("<think>") for row in labelled(settings))
+    assert thoughts not in capsys.readouterr().out
+    labelled(settings, reranker="rank-r1")
+    assert thoughts in capsys.readouterr().out
+
+
 def test_the_order_is_asked_without_the_answer_and_the_pick_with_it(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ that serving will send.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
@@ -17,6 +17,7 @@ from pyserini_reasonrank.config import PREFIX
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.score import TOP_GAIN as JUDGES_TOP
 from pyserini_reasonrank.judges.score import Score
+from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.judges.written import Written
 from pyserini_reasonrank.models import resolve
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
@@ -47,7 +48,7 @@ class Listed:
     relevant: tuple[bool, ...] | None = None
 
     def shown(self, places: Sequence[int]) -> Listed:
-        """The passages at ``places``, in that order."""
+        """The passages at ``places``, in that order; without the thought, unless those are all in the order given."""
         docids = {self.candidates[place].docid for place in places}
         return replace(
             self,
@@ -55,6 +56,7 @@ class Listed:
             gains=tuple(self.gains[place] for place in places),
             first_stage=tuple(self.first_stage[place] for place in places),
             gold=self.gold and tuple(docid for docid in self.gold if docid in docids),
+            reasoning=self.reasoning if [*places] == [*range(len(self.candidates))] else "",
             teacher=self.teacher and tuple(self.teacher[place] for place in places),
             relevant=self.relevant and tuple(self.relevant[place] for place in places),
         )
@@ -80,6 +82,8 @@ class Asking:
         made = plan(settings.model_copy(update=unasked), warnings).parts[""]
         if made.judge.kind not in get_args(Kind):
             raise UsageError(f"there are no training rows for a judge of kind {made.judge.kind}")
+        if isinstance(made.judge, Worst):
+            _check_one_label(reranker, made.judge)
         served = made.cost(settings.depth).widest
         self.judge, self.fitter = made.judge, made.fitter(served if made.judge.kind == "score" else max(served, widest))
         self.kind, self.warnings = cast(Kind, made.judge.kind), made.warnings
@@ -88,6 +92,8 @@ class Asking:
     def rows(self, listed: Listed) -> Iterator[Row]:
         """One row that shows all passages; of a judge that scores, one for each. UsageError if the query is too long."""
         self.fitter.check(listed.query)
+        if not self.thinks(listed):
+            listed = replace(listed, reasoning="")
         prepared = self.fitter.prepare(Request(listed.query, listed.candidates))
         everything = range(len(listed.candidates))
         for places in [(place,) for place in everything] if self.kind == "score" else [tuple(everything)]:
@@ -108,6 +114,7 @@ class Asking:
                 completion=(Message("assistant", _continuing(prompt.prefill, answer)),),
                 gold=one.gold if self.kind in ORDERS else None,
                 grade=grade,
+                choices=self.judge.choices if isinstance(self.judge, Score) else None,
                 teacher=one.teacher,
             )
 
@@ -120,8 +127,23 @@ class Asking:
             return
         yield from audited(made, audit)
 
+    def thinks(self, listed: Listed) -> bool:
+        """Whether a thought about these passages belongs before the answer: it is about their order, or about the one."""
+        if isinstance(self.judge, Score):
+            return bool(self.judge.options.think) and len(listed.candidates) == 1
+        return self.kind in ORDERS and isinstance(self.judge, Written) and self._tags
+
+    def unthought(self, lists: Iterable[Listed]) -> list[str]:
+        """What there is to report of thoughts that go into no row."""
+        kept = [self.thinks(listed) for listed in lists if listed.reasoning]
+        lost = kept.count(False)
+        why = "they are about more than a row shows or asks for"
+        return [f"the thoughts of {lost:,} of {len(kept):,} lists left out: {why}"] if lost else []
+
     @property
     def _tags(self) -> bool:
+        if isinstance(self.judge, Score):
+            return bool(self.judge.options.think) and OPEN_ANSWER in self.judge.options.opening
         return bool(getattr(self.judge.options, "tags", True))
 
     def _answer(self, listed: Listed) -> tuple[str, str, float | None]:
@@ -149,6 +171,20 @@ class Asking:
             return opening, answer, grade
         thought = f"{OPEN_THINK}{_plain(listed.reasoning)}{CLOSE_THINK}" if listed.reasoning else judge.ideal([gain])
         return "", thought + opening + answer, grade
+
+
+def _check_one_label(reranker: str, judge: Worst) -> None:
+    """UsageError unless an answer is the label of one passage, which is all that an answer is rewarded for."""
+    if judge.options.match != "label":
+        raise UsageError(
+            f"there are no training rows for {reranker}: its answers are names (judge.match: {judge.options.match}), "
+            f"and only a label can be rewarded; train iranker, which asks for labels"
+        )
+    if judge.options.drop > 1:
+        raise UsageError(
+            f"there are no training rows for judge.drop: {judge.options.drop}: a case of exclusion drops one passage; "
+            f"train with {PREFIX}.judge.drop 1"
+        )
 
 
 def _longest(folder: Path) -> int | None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from pyserini_reasonrank.config import merge
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.helptext import choices
 from pyserini_reasonrank.libraries import before_torch, keep_freed_memory, without_sklearn
 from pyserini_reasonrank.resources import conf, yaml_names
 from pyserini_reasonrank.settings import Tree
@@ -28,6 +29,7 @@ STEPS: dict[str, str] = {
         "decontaminate",
         "sft",
         "grpo",
+        "pairs",
         "dpo",
         "distil",
         "curriculum",
@@ -146,7 +148,8 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         default = "" if field.is_required() or field.default in (None, "", {}, [], ()) else f" [{field.default}]"
         nested = _nested(field.annotation)
-        yield f"  {prefix + name:<28} {field.description or ''}{'' if nested else default}".rstrip()
+        about = "; ".join(filter(None, (field.description, choices(field.annotation))))
+        yield f"  {prefix + name:<28} {about}{'' if nested else default}".rstrip()
         if nested:
             yield from _fields(nested, f"{prefix}{name}.")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 from pyserini_reasonrank.corpus import corpus_texts
 from pyserini_reasonrank.errors import UsageError
@@ -21,10 +21,12 @@ from pyserini_reasonrank.topics import read_topics
 from pyserini_reasonrank.train import readers
 from pyserini_reasonrank.train.asking import Asking, Listed
 from pyserini_reasonrank.train.rows import Audit, Fault, Row, as_line
-from pyserini_reasonrank.train.sampling import Draw, Drawn, draw, exclusions, shuffled
+from pyserini_reasonrank.train.sampling import Draw, Drawn, draw, exclusions, redrawn, shuffled
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 COLLECTION = ("topics", "qrels", "run", "corpus")
+NO_CONTRAST = "no positive to show, or no negative beside it"
+TOP = 10.0  # of the scale that a teacher's scores are put on
 
 
 class Config(BaseModel):
@@ -50,10 +52,16 @@ class Config(BaseModel):
     source: Annotated[
         str | None, Field(description="what to call these data, if not by their folder, or the records' file")
     ] = None
-    draw: Annotated[Draw, Field(description="how passages are chosen from a collection")] = Draw()
+    draw: Annotated[Draw, Field(description="how passages are chosen from a collection, or from released triples")] = (
+        Draw()
+    )
+    teacher_scale: Annotated[
+        tuple[FiniteFloat, FiniteFloat] | None,
+        Field(description="scores of a released teacher that become 0 and 10; left out where this is not said"),
+    ] = None
     order: Annotated[
         Literal["shuffled", "given"],
-        Field(description="in which passages are shown; a list that comes with a thought keeps its own"),
+        Field(description="in which passages are shown; a list whose thought is taken keeps its own"),
     ] = "shuffled"
     thought_words: Annotated[
         int | None,
@@ -64,17 +72,29 @@ class Config(BaseModel):
     dev: Annotated[float, Field(ge=0, lt=1, description="share of the queries to hold out")] = 0.0
     seed: Annotated[int, Field(description="of every draw and shuffle")] = 929
 
+    @field_validator("teacher_scale")
+    @classmethod
+    def _rising(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale and scale[0] >= scale[1]:
+            raise ValueError("the least score comes first, and is less than the most")
+        return scale
+
 
 def run(config: Config) -> None:
     """Write the rows, and what became of every query."""
     if config.output.suffix == ".gz":
         raise UsageError(f"rows are written as they are: name {config.output} without .gz")
+    _check(config)
     audits = [Audit("queries" if config.format == "collection" else "records")]
     lists = _collection(config, audits[0]) if config.format == "collection" else _released(config, audits[0])
+    if config.format == "triples":
+        audits.append(Audit("lists"))
+        lists = list(_redrawn(lists, config, audits[-1]))
     if config.thought_words:
         audits.append(Audit("lists"))
         lists = list(_shortened(lists, config.thought_words, audits[-1]))
-    inputs = "\n".join(map(str, audits))
+    inputs = "\n".join([*map(str, audits), *_of_teachers(lists, config.teacher_scale)])
+    lists = [_rescaled(listed, config.teacher_scale) for listed in lists]
     top = max((max(listed.gains) for listed in lists), default=0.0)
     if top <= 0:
         raise UsageError(f"no list has a positive to learn from: {inputs}")
@@ -82,7 +102,7 @@ def run(config: Config) -> None:
     asking = Asking(config.reranker, config.model, config.rerank, widest=widest, top_gain=top)
     train, dev = split_by_query(lists, config.dev, config.seed)
     held_out = [(_beside(config.output, "dev"), dev)] if config.dev else []
-    audit, written = Audit(), list[str]()
+    audit, written = Audit(), asking.unthought(lists)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for path, part in [(config.output, train), *held_out]:
@@ -131,7 +151,7 @@ def _shortened(lists: Iterable[Listed], words: int, audit: Audit) -> Iterator[Li
 def _rows(lists: Iterable[Listed], asking: Asking, config: Config, audit: Audit) -> Iterator[Row]:
     for number, listed in enumerate(lists):
         chance = random.Random(f"{config.seed} {number} {listed.query.qid}")
-        keep = bool(listed.reasoning) or config.order == "given"
+        keep = config.order == "given" or (listed.reasoning and asking.thinks(listed))
         shown = listed if keep else shuffled(listed, chance)
         for case in exclusions(shown, chance) if asking.kind == "worst" else [shown]:
             yield from asking.fitting(case, audit)
@@ -152,7 +172,7 @@ def _collection(config: Config, audit: Audit) -> list[Listed]:
         ]
         lists = [one for one in made if one is not None]
         positive = any(grade > 0 for grade in grades.values())
-        fault = None if lists else "no positive to show, or no negative beside it" if positive else Fault.NO_POSITIVE
+        fault = None if lists else NO_CONTRAST if positive else Fault.NO_POSITIVE
         audit.note(fault, f"query {query.qid}")
         drawn += [(query, one) for one in lists]
     texts = corpus_texts(given["corpus"], {docid for _, one in drawn for docid in one.docids})
@@ -179,10 +199,53 @@ def _released(config: Config, audit: Audit) -> list[Listed]:
     if config.path is None:
         raise UsageError(f"train data needs --path, the {config.format} records")
     source = config.source or config.path.name.split(".")[0]
-    released = readers.Released(config.path, config.topics, config.corpus, source, config.draw.size, config.task)
+    released = readers.Released(config.path, config.topics, config.corpus, source, config.task)
     lists = list(readers.READERS[config.format](released, audit))
     wanted = {query.qid for query in _sample(_queries(lists), config)}
     return [listed for listed in lists if listed.query.qid in wanted for _ in range(config.copies)]
+
+
+def _check(config: Config) -> None:
+    """UsageError for a setting that the format has no use for."""
+    drawn = sorted(config.draw.model_fields_set)
+    if config.format in ("reasonrank", "tfrank") and drawn:
+        raise UsageError(
+            f"draw.{drawn[0]} can't apply to format {config.format}, whose lists are shown whole: leave it out"
+        )
+    if config.format == "triples" and "missed" in drawn:
+        raise UsageError("draw.missed can't apply to format triples, which has no first stage: leave it out")
+    if config.format != "triples" and config.teacher_scale:
+        raise UsageError(f"teacher_scale can't apply to format {config.format}, which has no scores: leave it out")
+
+
+def _redrawn(lists: Iterable[Listed], config: Config, audit: Audit) -> Iterator[Listed]:
+    for number, listed in enumerate(lists):
+        found = redrawn(listed, config.draw, random.Random(f"{config.seed} draw {number} {listed.query.qid}"))
+        if audit.note(None if found else NO_CONTRAST, f"{listed.source} {listed.query.qid}") and found:
+            yield found
+
+
+def _rescaled(listed: Listed, scale: tuple[float, float] | None) -> Listed:
+    """The list with its teacher's scores from 0 to 10, those beyond ``scale`` at its ends; without them if there is none."""
+    if listed.teacher is None or scale is None:
+        return replace(listed, teacher=None)
+    least, most = scale
+    return replace(
+        listed, teacher=tuple(TOP * (min(max(s, least), most) - least) / (most - least) for s in listed.teacher)
+    )
+
+
+def _of_teachers(lists: Sequence[Listed], scale: tuple[float, float] | None) -> list[str]:
+    """What there is to report of the scores that come with released lists."""
+    taught = [listed.teacher for listed in lists if listed.teacher]
+    if not taught:
+        return ["no list has a teacher's score of each passage"] if scale else []
+    scores = [score for of_list in taught for score in of_list]
+    told = f"teacher's scores for {len(taught):,} of {len(lists):,} lists, from {min(scores):g} to {max(scores):g}"
+    if scale is None:
+        return [f"{told}; left out, as --teacher_scale '[LEAST, MOST]' does not say which of them are 0 and 10"]
+    beyond = sum(not scale[0] <= score <= scale[1] for score in scores)
+    return [f"{told}, {beyond:,} of them beyond teacher_scale and taken for its ends"]
 
 
 def _sample(queries: list[Query], config: Config) -> list[Query]:

@@ -32,7 +32,7 @@ class InTraining(Engine[Options]):
 
     def __init__(self, model: Any, chat: Chat, tokenizer: Any, described: Model, step: int, batch: int) -> None:
         super().__init__(described, Options())
-        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.REASK})
+        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
         self._model, self._chat, self._tokenizer = model, chat, tokenizer
         self._step, self._batch = step, batch
         self._waiting: list[_Question] = []

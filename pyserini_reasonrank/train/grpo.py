@@ -107,7 +107,9 @@ def run(config: Config) -> None:
         train_dataset=data,
         processing_class=loaded.tokenizer,
         peft_config=loaded.peft_config,
-        grouping=Grouping(config.per_query, config.drop_equal, mutation),
+        grouping=Grouping(
+            config.per_query, config.drop_equal, mutation, thoughts=config.latro is not None and not config.rewards
+        ),
     )
     if config.latro is not None:
         own.trainer = trainer

@@ -1,11 +1,13 @@
 """LaTRO's self-reward at work: the policy's own log-probability of the right answer after each thought it wrote.
 
 LaTRO (arXiv 2411.04282), section 3. The divergence from the reference model stays in TRL's loss (``args.beta``) and
-the baseline is the group's mean (``args.scale_rewards: none``): RLOO's advantage times (G - 1) / G.
+the baseline is the group's mean (``args.scale_rewards: none``): RLOO's advantage times (G - 1) / G. What is learnt is the
+thought: a completion ends with it, as the answer that follows is not what is rewarded.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from pyserini_reasonrank.train.mutations import reference
 from pyserini_reasonrank.train.rewards.latro import answer_logprob, right_orders, self_reward, unstopped
 
 ANSWER = f"{CLOSE_THINK}\n<answer>"
+ASKED = ("kind", "gains", "grade", "choices")  # the columns that a right answer is made of
 
 
 class SelfReward:
@@ -34,7 +37,7 @@ class SelfReward:
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
         rewards = []
         for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            row: dict[str, Any] = {name: columns[name][i] for name in ("kind", "gains") if name in columns}
+            row: dict[str, Any] = {name: columns[name][i] for name in ASKED if name in columns}
             head = prompt + completion.partition(CLOSE_THINK)[0] + ANSWER
             logprobs = self._logprobs(head, self._answers(row))
             rewards.append(self_reward([answer_logprob(found) for found in logprobs], 0.0, 0.0, beta=0.0))
@@ -64,3 +67,22 @@ class SelfReward:
         model.train(training)
         found = logits.float().log_softmax(-1).gather(2, ids[:, -keep:].unsqueeze(2)).squeeze(2)
         return [values[keep - len(s) :].tolist() for values, s in zip(found, spelled, strict=True)]
+
+
+def thoughts_alone(tokenizer: Any, found: tuple[Any, ...]) -> tuple[Any, ...]:
+    """TRL's generation output ``found`` with every completion cut after the token that closes its thought."""
+    ids, texts, logprobs = found[1], found[3], found[4]
+
+    def text_of(place: int, tokens: int) -> str:
+        text: str = tokenizer.decode(ids[place][:tokens], skip_special_tokens=True)
+        return text
+
+    for place, spelled in enumerate(ids):
+        lengths = range(len(spelled) + 1)
+        kept = bisect_left(lengths, True, key=lambda tokens: CLOSE_THINK in text_of(place, tokens))
+        if kept < len(spelled):
+            texts[place] = text_of(place, kept)
+            ids[place] = spelled[:kept]
+            if logprobs is not None:
+                logprobs[place] = logprobs[place][:kept]
+    return found

@@ -7,13 +7,13 @@ log-probabilities are computed, so both are those of the new text, and the ratio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from pyserini_reasonrank.train.rewards.latro import right_orders
-from pyserini_reasonrank.train.rewards.mutation import mutated
+from pyserini_reasonrank.train.rewards.mutation import Mutation, mutated
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,17 @@ class Mutations:
         for start in range(0, len(texts), size):
             group = slice(start, start + size)
             row = rows[start]
-            change = mutated(
-                texts[group], totals[group], reference(row), good=self.good, seed=step * len(texts) + start
-            )
+            change = mutated(texts[group], totals[group], reference(row), good=self.good, seed=step * len(texts) + start,
+                             prefill=row.get("prefill") or "", tags=row.get("tags") is not False, wrong=wrong(row))  # fmt: skip
             if change is None:
+                continue
+            fitting = fitted(change, trainer.processing_class, trainer.max_completion_length - 1)
+            if fitting is None:
                 continue
             changed += 1
             place = start + change.place
-            texts[place] = change.text
-            ids[place] = [*trainer.processing_class(change.text, add_special_tokens=False)["input_ids"], self.end]
-            ids[place] = ids[place][: trainer.max_completion_length]
+            texts[place], spelled = fitting
+            ids[place] = [*spelled, self.end]
             if logprobs is not None:
                 logprobs[place] = [None] * len(ids[place])  # the sampler never gave this text
         trainer._metrics["train"]["groups/mutated"].append(changed * size / len(texts))
@@ -68,12 +69,45 @@ class Mutations:
         return totals
 
 
+def fitted(change: Mutation, tokenizer: Any, room: int) -> tuple[str, list[int]] | None:
+    """The new completion and its tokens, at most ``room``: the end of the thought gives way. None if that is not enough."""
+    while True:
+        ids: list[int] = tokenizer(change.text, add_special_tokens=False)["input_ids"]
+        if len(ids) <= room:
+            return change.text, ids
+        if not change.thought:
+            return None
+        encoded = tokenizer(change.thought, add_special_tokens=False, return_offsets_mapping=True)
+        spans = encoded["offset_mapping"]
+        kept = len(spans) - (len(ids) - room)
+        change = replace(change, thought=change.thought[: spans[kept][0]] if kept > 0 else "")
+
+
 def reference(row: Mapping[str, Any]) -> str:
     """The right answer to a row, without tags."""
     gains = row["gains"]
     if row["kind"] == "score":
-        return f"{row['grade'] if row.get('grade') is not None else gains[0]:g}"
+        target, words = _target(row), _words(row)
+        return words[target <= 0] if words else f"{target:g}"
     if row["kind"] == "worst":
         return f"[{gains.index(min(gains)) + 1}]"
     [order] = right_orders(gains, 1, seed=0, positions=len(gains))
     return f"[{order[0] + 1}]" if row["kind"] == "best" else " > ".join(f"[{i + 1}]" for i in order)
+
+
+def wrong(row: Mapping[str, Any]) -> str | None:
+    """A wrong answer to a row that asks for one label, or one of two words; None for others."""
+    gains, words = row["gains"], _words(row)
+    if row["kind"] == "score":
+        return words[_target(row) > 0] if words else None
+    spoilt = {"best": min, "worst": max}.get(row["kind"])
+    return f"[{gains.index(spoilt(gains)) + 1}]" if spoilt else None
+
+
+def _target(row: Mapping[str, Any]) -> float:
+    return float(row["gains"][0] if row.get("grade") is None else row["grade"])
+
+
+def _words(row: Mapping[str, Any]) -> Sequence[str] | None:
+    choices: Sequence[str] | None = row.get("choices")
+    return choices if choices and len(choices) == 2 else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,7 +97,8 @@ def run(config: Config) -> None:
     ]  # fmt: skip
     paired, pairs = Audit(), []
     for row, texts, found, samples in zip(rows, answers, values, own, strict=True):
-        known = [(value, text) for value, text in zip(found, texts, strict=True) if value is not None]
+        rewarded = zip(found, texts, strict=True)
+        known = [(value, text) for value, text in rewarded if value is not None and math.isfinite(value)]
         fault = UNANSWERED if len(known) < 2 else NO_GAP if max(known)[0] - min(known)[0] < config.gap else None
         if paired.note(fault, f"{row.source} {row.qid}"):
             pairs.append(_pair(row, max(known, key=lambda k: k[0]), min(known, key=lambda k: k[0]), samples[0]))

@@ -55,8 +55,8 @@ class Pruning(TrainerCallback):  # type: ignore[misc]
             hook.remove()
 
     def _read(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if not module.training:
-            return
+        if not module.training or not torch.is_grad_enabled():
+            return  # a model that is trained answers too, and is its own reference
         now = inputs[0].detach().float().flatten(0, -2).norm(dim=0)
         past = self._norms.get(name)
         self._norms[name] = now if past is None else self.settings.memory * past + (1 - self.settings.memory) * now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import batched
+from math import isfinite
 from typing import Any
 
 import torch
@@ -42,7 +43,8 @@ def mean_reward(
         names = {name for record in records for name in record} - {"prompt", "completion"}
         columns = {name: [record.get(name) for record in records] for name in names}
         for reward, weight in zip(rewards, weights, strict=True):
-            total += weight * sum(value or 0.0 for value in reward(texts, texts, **columns))
+            found = reward(texts, texts, **columns)
+            total += weight * sum(value for value in found if value is not None and isfinite(value))
     return total / len(rows)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from pyserini_reasonrank.corpus import document_docid, document_text, read_corpus
 from pyserini_reasonrank.errors import UsageError
@@ -38,7 +39,6 @@ class Released:
     topics: Path | None
     corpus: Path | None
     source: str
-    size: int
     task: Task
 
     def query(self, dataset: str, qid: str) -> str | None:
@@ -109,9 +109,8 @@ def tfrank(released: Released, audit: Audit) -> Iterator[Listed]:
         if record.get("task") != released.task:
             audit.note(f"of another task than {released.task}", where)
             continue
-        try:
-            query, passages, answer = str(record["query"]), [str(p) for p in record["passages"]], str(record["answer"])
-        except (KeyError, TypeError):
+        query, passages, answer = (record.get(name) for name in ("query", "passages", "answer"))
+        if not (isinstance(query, str) and isinstance(answer, str) and _are_texts(passages)):
             audit.note("no row of TFRank's", where)
             continue
         gains, has_grades = tfrank_gains(answer, len(passages), released.task)
@@ -137,7 +136,7 @@ def tfrank_gains(answer: str, n: int, task: Task) -> tuple[tuple[float, ...] | N
     """
     if task == "pointwise":
         label = _TFRANK_LABEL.fullmatch(answer.strip())
-        if label is None:
+        if label is None or n != 1:
             return None, False
         return (float(label[2] if label[2] is not None else label[1] == "yes"),), label[2] is not None
     parts = _TFRANK.findall(answer)
@@ -157,13 +156,13 @@ def triples(released: Released, audit: Audit) -> Iterator[Listed]:
 
     Or JSON lines of query, pos and neg, with their scores or not (FlagEmbedding), or of query, positive_passages and
     negative_passages (Tevatron). A query's lines are put together. There is no first stage to tell of: its ranks are
-    the places of the list, positives first.
+    the places of the list, positives first. Scores are on the scale of whoever gave them.
     """
     json_lines = ".jsonl" in released.path.suffixes
-    lists: dict[str, tuple[Query, dict[str, tuple[Candidate, float, float | None]]]] = {}
+    lists: dict[str, tuple[Query, dict[str, Passage]]] = {}
     for where, found in (_json_lists if json_lines else _tsv_triples)(released, audit):
-        if found is None:
-            audit.note("neither a triple nor a list", where)
+        if isinstance(found, str):
+            audit.note(found, where)
             continue
         audit.note(None, where)
         query, passages = found
@@ -172,15 +171,15 @@ def triples(released: Released, audit: Audit) -> Iterator[Listed]:
             if candidate.docid not in known or known[candidate.docid][1] < gain:
                 known[candidate.docid] = (candidate, gain, score)
     for query, known in lists.values():
-        chosen = sorted(known.values(), key=lambda passage: -passage[1])[: released.size]
-        scores = [score for _, _, score in chosen if score is not None]
+        ranked = sorted(known.values(), key=lambda passage: -passage[1])
+        scores = [score for _, _, score in ranked if score is not None]
         yield Listed(
             query,
-            tuple(candidate for candidate, _, _ in chosen),
-            tuple(gain for _, gain, _ in chosen),
-            tuple(range(1, len(chosen) + 1)),
+            tuple(candidate for candidate, _, _ in ranked),
+            tuple(gain for _, gain, _ in ranked),
+            tuple(range(1, len(ranked) + 1)),
             released.source,
-            teacher=tuple(scores) if len(scores) == len(chosen) else None,
+            teacher=tuple(scores) if len(scores) == len(ranked) else None,
         )
 
 
@@ -190,15 +189,19 @@ READERS: dict[str, Callable[[Released, Audit], Iterator[Listed]]] = {
     "triples": triples,
 }
 
-Found = tuple[Query, list[tuple[Candidate, float, float | None]]]
+Passage = tuple[Candidate, float, float | None]
+"""What a line tells of a passage: its gain, and a score where it has one."""
+Found = tuple[Query, list[Passage]]
+NOT_A_LIST = "neither a triple nor a list"
 
 
-def _tsv_triples(released: Released, audit: Audit) -> Iterator[tuple[str, Found | None]]:
+def _tsv_triples(released: Released, audit: Audit) -> Iterator[tuple[str, Found | str]]:
+    """Where each line stands, and its triple or what is wrong with it."""
     by_id = released.topics is not None and released.corpus is not None
     for where, line in read_lines(released.path):
         columns = line.decode(errors="replace").rstrip("\r\n").split("\t")
         if len(columns) != 3 or not all(map(str.strip, columns)):
-            yield where, None
+            yield where, NOT_A_LIST
             continue
         query, *both = columns
         if by_id:
@@ -209,28 +212,52 @@ def _tsv_triples(released: Released, audit: Audit) -> Iterator[tuple[str, Found 
         else:
             known, asked = [_named(digest(text), text) for text in both], Query(digest(query), query)
         if asked is None or len(known) < len(both):
-            yield where, None
+            yield where, NOT_A_LIST
         else:
             yield where, (asked, [(known[0], 1.0, None), (known[1], 0.0, None)])
 
 
-def _json_lists(released: Released, audit: Audit) -> Iterator[tuple[str, Found | None]]:
+def _json_lists(released: Released, audit: Audit) -> Iterator[tuple[str, Found | str]]:
+    """The same for a file of lists."""
     for where, record in _records(released.path, audit):
-        query = record.get("query")
-        if not isinstance(query, str):
-            yield where, None
-            continue
         sides = ("positive_passages", "negative_passages") if "positive_passages" in record else ("pos", "neg")
-        passages: list[tuple[Candidate, float, float | None]] = []
+        query, known = record.get("query"), list[Passage]()
+        fault = None if isinstance(query, str) else NOT_A_LIST
         for gain, side in zip((1.0, 0.0), sides, strict=True):
-            scores = record.get(f"{side}_scores")
-            for i, passage in enumerate(record.get(side) or ()):
-                text = passage if isinstance(passage, str) else document_text(passage)
-                docid = None if isinstance(passage, str) else document_docid(passage)
-                if text:
-                    passages.append((_named(docid or digest(text), text), gain, float(scores[i]) if scores else None))
-        qid = record.get("qid") or record.get("query_id") or digest(query)
-        yield where, (Query(str(qid), query), passages)
+            found = _side(record.get(side), record.get(f"{side}_scores"), gain)
+            if isinstance(found, str):
+                fault = fault or found
+            else:
+                known += found
+        qid = record.get("qid") or record.get("query_id") or digest(str(query))
+        yield where, fault or (Query(str(qid), str(query)), known)
+
+
+def _side(passages: Any, scores: Any, gain: float) -> list[Passage] | str:
+    """The positives or the negatives of a list, or what is wrong with them."""
+    passages = [] if passages is None else passages
+    if not isinstance(passages, list):
+        return NOT_A_LIST
+    texts = [document_text(p) if isinstance(p, dict) else p for p in passages]
+    if not _are_texts(texts):
+        return "a passage without a text"
+    if scores is None:
+        scores = [None] * len(passages)
+    elif not (isinstance(scores, list) and len(scores) == len(passages) and all(map(_is_number, scores))):
+        return "scores that are not a number for each passage"
+    docids = [document_docid(p) if isinstance(p, dict) else None for p in passages]
+    return [
+        (_named(docid or digest(text), text), gain, score)
+        for docid, text, score in zip(docids, texts, scores, strict=True)
+    ]
+
+
+def _are_texts(values: Any) -> TypeGuard[list[str]]:
+    return isinstance(values, list) and all(isinstance(value, str) and value.strip() for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _records(path: Path, audit: Audit) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -40,7 +40,8 @@ class Row(BaseModel):
     ``kind`` is the judge the prompt asks; ``tags``: it asks for think and answer tags. ``prefill`` begins the
     assistant's turn. ``completion`` holds the answer to imitate, less the prefill, as one assistant message, or nothing.
     ``gold`` is a labelled order, docids best first, where there is one finer than the gains; ``grade`` is what a
-    ``score`` row should answer; ``teacher`` has a teacher's score of each passage. Other columns are kept and reach the
+    ``score`` row should answer and ``choices`` what it may; where these are two words, a grade of 1 is the first and 0 the
+    second. ``teacher`` has a teacher's score of each passage, from 0 to 10. Other columns are kept and reach the
     rewards.
     """
 
@@ -59,6 +60,7 @@ class Row(BaseModel):
     completion: tuple[Message, ...] = ()
     gold: tuple[str, ...] | None = None
     grade: float | None = None
+    choices: tuple[str, ...] | None = None
     teacher: tuple[float, ...] | None = None
 
     @property
@@ -203,7 +205,8 @@ def to_dataset(rows: Sequence[Row], **columns: Sequence[Any]) -> Dataset:
 
     records = [row.as_json() for row in rows]
     names = dict.fromkeys(name for record in records for name in record)
-    optional = {"grade": Value("float64"), "teacher": List(Value("float64")), "gold": List(Value("string"))}
+    optional = {"grade": Value("float64"), "choices": List(Value("string")),
+                "teacher": List(Value("float64")), "gold": List(Value("string"))}  # fmt: skip
     table = {name: [record.get(name) for record in records] for name in (names | dict.fromkeys(optional))}
     dataset = Dataset.from_dict(table | columns)
     turns = List({"role": Value("string"), "content": Value("string")})

@@ -73,6 +73,14 @@ def draw(hits: Sequence[Hit], grades: Mapping[str, int], how: Draw, chance: rand
     )
 
 
+def redrawn(listed: Listed, how: Draw, chance: random.Random) -> Listed | None:
+    """A list out of a longer one, whose places stand in for ranks; None as for ``draw``."""
+    hits = [Hit(candidate.docid, candidate.score) for candidate in listed.candidates]
+    grades = {hit.docid: int(gain) for hit, gain in zip(hits, listed.gains, strict=True)}
+    found = draw(hits, grades, how, chance)
+    return None if found is None else listed.shown([rank - 1 for rank in found.first_stage])
+
+
 def _by_bands(
     pool: Sequence[str], ranks: Mapping[str, int], bands: Sequence[Band], count: int, chance: random.Random
 ) -> list[str]:

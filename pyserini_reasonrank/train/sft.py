@@ -53,8 +53,4 @@ def run(config: Config) -> None:
         audits.append(Audit())
         data = joint.dataset(shown, loaded, audits[-1])
         trainer = joint.JointTrainer(**parts, train_dataset=data, rank_loss=config.rank_loss)
-    if config.lora is not None and config.lora.prilora is not None:
-        from pyserini_reasonrank.train.prilora import Pruning
-
-        trainer.add_callback(Pruning(config.lora.prilora))
     fit(trainer, loaded, config, folder, audits)

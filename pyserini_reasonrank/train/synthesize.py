@@ -53,7 +53,12 @@ def run(config: Config) -> None:
     print(_report(config, labelled, queries, tallies))
     _write_records(config, labelled)
     count = write_rows(config.output, (row for one in kept for row in asking.fitting(one, rows)))
-    print("\n".join([*(f"warning: {w}" for w in asking.warnings), str(rows), f"{count:,} rows in {config.output}"]))
+    thoughts = asking.unthought(kept)
+    print(
+        "\n".join(
+            [*(f"warning: {w}" for w in asking.warnings), str(rows), *thoughts, f"{count:,} rows in {config.output}"]
+        )
+    )
 
 
 def cost_of(config: Config, teacher: Single, work: Work) -> str:

@@ -99,7 +99,7 @@ def lists() -> Path:
 
 
 def held() -> list[Listed]:
-    released = Released(RELEASE, None, None, "tfrank", 20, "listwise")
+    released = Released(RELEASE, None, None, "tfrank", "listwise")
     found = [listed for listed in tfrank(released, Audit()) if held_out(listed.query.text)]
     found = [listed for listed in found if len({c.docid for c in listed.candidates}) == len(listed.candidates)]
     chance = random.Random(929)

@@ -2,8 +2,8 @@
 pyserini_reasonrank.train.rewards.multiview``. Settings are keyword arguments: ``functools.partial`` sets them.
 
 Every one reads the columns ``docids`` and ``gains`` of the rows that ``train data`` writes, and, where the row has them,
-``prefill``, ``tags``, ``kind``, ``qid``, ``gold``, ``grade`` and ``teacher``. What it does for one completion stands in
-the pure function of the same name in the module beside this one.
+``prefill``, ``tags``, ``kind``, ``qid``, ``gold``, ``grade``, ``choices`` and ``teacher``. What it does for one completion
+stands in the pure function of the same name in the module beside this one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def listwise_derived(
     """ERank: scores rewarded by the ranking they make up (``pointwise.listwise_derived``).
 
     Pools the completions of a query, by ``qid``: the sampler has to put all of a query's candidates into one batch.
-    The teacher's score is ``teacher``, or else ``grade``, or else ``top`` for a positive and 0 for a negative.
+    The teacher's score is ``teacher``, or else ``grade``, or else ``top`` for a positive and 0 for a negative. UsageError
+    for a ``teacher`` that is not on the scale from 0 to ``top``.
     """
     batch = rollouts(completions, columns)
     pools: dict[str, list[int]] = defaultdict(list)

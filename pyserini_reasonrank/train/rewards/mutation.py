@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import pvariance
 
-from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, identifiers, split
+from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, identifiers, split
+from pyserini_reasonrank.train.rewards.answers import formed
+from pyserini_reasonrank.train.rewards.rollouts import begun
 
 FLAT = 1e-6  # variance of a group's rewards below which it teaches nothing
 SWAPS = 2
@@ -20,10 +22,19 @@ SWAPS = 2
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """Which rollout of the group is replaced, and by what."""
+    """Which rollout of the group is replaced, and by what: a thought, which may be shortened, between two other parts, or
+    ``bare`` where nothing is left of it."""
 
     place: int
-    text: str
+    opening: str
+    thought: str
+    rest: str
+    bare: str
+
+    @property
+    def text(self) -> str:
+        """The new completion, less the prefill."""
+        return self.opening + self.thought + self.rest if self.thought else self.bare
 
 
 def mutated(
@@ -33,22 +44,30 @@ def mutated(
     *,
     good: float,
     seed: int,
+    prefill: str = "",
+    tags: bool = True,
+    wrong: str | None = None,
     scale: tuple[int, int] = (0, 10),
 ) -> Mutation | None:
     """The change to make in a group whose rewards do not differ; None where they do, or where there is none to make.
 
     ``texts`` are its completions, ``reference`` the right answer, without tags. A group below ``good`` gets the
     reference in place of one rollout's answer, behind that rollout's own thought; one at ``good`` or above gets a copy
-    of the answer with two adjacent swaps, or, where it is one number, with that number off by one within ``scale``.
+    of the answer with two adjacent swaps, or, where it is one number, with that number off by one within ``scale``;
+    or it gets ``wrong``, where an answer can't be spoilt by a little. The new completion goes on from the row's ``prefill``
+    and is whole and in form, whatever the old one was: with its thought and its answer in tags where the row asks for
+    ``tags``.
     """
     if not rewards or pvariance(rewards) >= FLAT:
         return None
     chance = random.Random(seed)
     place = chance.randrange(len(texts))
-    text = texts[place]
-    answer = reference if rewards[place] < good else _disturbed(split(text).answer or "", chance, scale)
-    changed = _answered(text, answer)
-    return Mutation(place, changed) if changed != text else None
+    text = begun(prefill) + texts[place]
+    old = (split(text).answer or "").strip()
+    answer = reference if rewards[place] < good else wrong or _disturbed(old, chance, scale)
+    if answer == old and (formed(text) or not tags):
+        return None
+    return Mutation(place, *_whole(text, answer, prefill, tags))
 
 
 def _disturbed(answer: str, chance: random.Random, scale: tuple[int, int]) -> str:
@@ -68,11 +87,16 @@ def _disturbed(answer: str, chance: random.Random, scale: tuple[int, int]) -> st
     return re.sub(r"\d+", off_by_one, answer, count=1)
 
 
-def _answered(text: str, answer: str) -> str:
-    """``text`` with another answer; a thought that was cut is closed first."""
-    old = split(text)
-    if old.answer is None:
-        return f"{text}{CLOSE_THINK}\n{OPEN_ANSWER}{answer}{CLOSE_ANSWER}"
-    begins = [found.end() for found in re.finditer(OPEN_ANSWER if old.tagged else CLOSE_THINK, text, re.IGNORECASE)]
-    start = begins[-1] if begins else 0
-    return text[:start] + answer + text[start + len(old.answer) :]
+def _whole(text: str, answer: str, prefill: str, tags: bool) -> tuple[str, str, str, str]:
+    """The parts of a completion with ``answer`` and the thought of ``text``, which has the prefill in it."""
+    if OPEN_ANSWER in prefill:
+        return "", "", "", f"{answer}{CLOSE_ANSWER}"
+    parts = split(text)
+    thought = parts.reasoning
+    if tags and not thought and not parts.tagged:  # all that was written stands in for a thought
+        thought = split(text + CLOSE_THINK).reasoning
+    opening = "" if OPEN_THINK in prefill else OPEN_THINK
+    if not tags:
+        return opening, thought, f"{CLOSE_THINK}\n{answer}", answer
+    rest = f"{CLOSE_THINK}\n{OPEN_ANSWER}{answer}{CLOSE_ANSWER}"
+    return opening, thought, rest, opening + rest

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pyserini_reasonrank.parsing import identifiers
 from pyserini_reasonrank.train.rewards.answers import formed, graded, valued_order
 from pyserini_reasonrank.train.rewards.measures import concordance
-from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored
+from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, taught
 
 WEIGHTS: Mapping[str, float] = {"regression": 0.4, "ranking": 0.5, "format": 0.1}
 EXACT = 0.5  # what an order without a fault gains on top
@@ -37,10 +37,11 @@ def regression_ranking(
     ``[2] (9) > [1] (4)``. Ranking is (1 + Kendall's tau) / 2, and 0.5 more without a fault; 0 for what is no whole order.
     A part that the prompt does not ask for is left out and its weight shared among the others. Targets are the
     teacher's scores or else the gains, ``top_gain`` worth ``top``. The paper's exact ranking term and weights are not
-    known; these are ours.
+    known; these are ours. UsageError for a teacher's score that a value would be compared with and is not on the scale.
     """
     form = float(formed(rollout.text) or not rollout.tags)
-    targets = rollout.teacher or tuple(min(gain / top_gain, 1.0) * top for gain in rollout.gains)
+    teacher = taught(rollout, top) if valued or rollout.kind == "score" else rollout.teacher
+    targets = teacher or tuple(min(gain / top_gain, 1.0) * top for gain in rollout.gains)
     parts = {"format": form}
     if rollout.kind == "score":
         found = graded(rollout.text)

@@ -36,6 +36,7 @@ class Rollout:
     qid: str = ""
     gold: tuple[int, ...] | None = None
     grade: float | None = None
+    choices: tuple[str, ...] | None = None
     teacher: tuple[float, ...] | None = None
 
     @property
@@ -64,9 +65,9 @@ def rollouts(completions: Sequence[Turns], columns: Mapping[str, Any]) -> list[R
         return values
 
     made = []
-    for completion, docids, gains, prefill, tags, kind, qid, gold, grade, teacher in zip(
+    for completion, docids, gains, prefill, tags, kind, qid, gold, grade, choices, teacher in zip(
         completions,
-        *map(column, ("docids", "gains", "prefill", "tags", "kind", "qid", "gold", "grade", "teacher")),
+        *map(column, ("docids", "gains", "prefill", "tags", "kind", "qid", "gold", "grade", "choices", "teacher")),
         strict=True,
     ):
         places = {docid: place for place, docid in enumerate(docids)}
@@ -80,10 +81,23 @@ def rollouts(completions: Sequence[Turns], columns: Mapping[str, Any]) -> list[R
                 qid=qid or "",
                 gold=tuple(places[docid] for docid in gold) if gold else None,
                 grade=grade,
+                choices=tuple(choices) if choices else None,
                 teacher=tuple(teacher) if teacher else None,
             )
         )
     return made
+
+
+def taught(rollout: Rollout, top: float) -> tuple[float, ...] | None:
+    """The teacher's scores, if there are any. UsageError for one that is not on the scale from 0 to ``top``."""
+    strays = [score for score in rollout.teacher or () if score < 0 or score > top]
+    if strays:
+        raise UsageError(
+            f"the teacher's score {strays[0]:g} in the rows of query {rollout.qid} is not on the scale from 0 to {top:g} "
+            f"that answers are on: write the rows again, with `train data --teacher_scale '[LEAST, MOST]'`, or set the "
+            f"reward's top"
+        )
+    return rollout.teacher
 
 
 def begun(prefill: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyserini_reasonrank.parsing import read_label, split
-from pyserini_reasonrank.records import Completion
+from pyserini_reasonrank.records import Completion, Status
 from pyserini_reasonrank.train.rewards.answers import exact_label as labelled
 from pyserini_reasonrank.train.rewards.answers import formed
 from pyserini_reasonrank.train.rewards.listwise import tag_terms
@@ -21,16 +21,17 @@ def exact_label(rollout: Rollout) -> Scored:
 
 
 def exclusion(rollout: Rollout) -> Scored:
-    """1 for dropping a passage that is not the target, 0 for dropping the target, -0.5 for naming none that is shown.
+    """1 for dropping a passage that is not the target, 0 for dropping the target, -0.5 for anything but one label.
 
-    IRanker, arXiv 2506.21638, as it was meant: on the answer alone, prefill included. -1 stands for no answer at all;
-    the form's terms (``listwise.tag_terms``) are added. The targets are the passages of the highest gain.
+    IRanker, arXiv 2506.21638, as it was meant: on the answer alone, prefill included. The label of a passage shown has to
+    be the whole answer, although serving finds it among words. -1 stands for no answer at all; the form's terms
+    (``listwise.tag_terms``) are added. The targets are the passages of the highest gain.
     """
     form = tag_terms(rollout)
     if not (split(rollout.text).answer or "").strip():
         return Scored(-1.0 + form, {"format": form, "kept_target": 0.0})
-    position, _ = read_label(Completion(rollout.text), rollout.n, tags=rollout.tags)
-    if position is None:
+    position, judgement = read_label(Completion(rollout.text), rollout.n, tags=rollout.tags)
+    if position is None or judgement.status is not Status.OK:
         return Scored(-0.5 + form, {"format": form, "kept_target": 0.0})
     kept = float(rollout.gains[position] < max(rollout.gains))
     return Scored(kept + form, {"format": form, "kept_target": kept})
