@@ -57,7 +57,7 @@ def curve(run: Path) -> Figure:
 def results(text: str) -> Iterator[Result]:
     """The rows of the page's table of results."""
     table = text[text.index("## Results") :]
-    for row in filter(None, map(_ROW.match, table[: table.index("\n\nFused")].splitlines())):
+    for row in filter(None, map(_ROW.match, table[: table.index("\n\n!")].splitlines())):
         cells = [cell.strip().strip("*") for cell in row["cells"].split("|")]
         yield Result(row["name"], float(cells[0]), float(cells[4]), float(cells[5].strip("< ")) < 0.05)
 
