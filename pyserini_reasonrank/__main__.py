@@ -206,7 +206,7 @@ def explain_command(argv: list[str]) -> int:
     options = parser.parse_args(rest)
     if name is None:
         raise UsageError(f"--rerank needs the name of a reranker: {', '.join(config.rerankers())}")
-    print(cost_table(plan(*config.load(name, flags)), options.queries))
+    print(cost_table(plan(*config.load(name, flags), here=False), options.queries))
     return 0
 
 

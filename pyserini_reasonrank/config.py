@@ -17,7 +17,7 @@ import yaml
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.fitness import check_kind
-from pyserini_reasonrank.models import AUTO, choose, known_models
+from pyserini_reasonrank.models import AUTO, EMBEDDED, choose, entry, known_models
 from pyserini_reasonrank.presets import for_collection
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.resources import conf, yaml_names
@@ -26,6 +26,9 @@ from pyserini_reasonrank.suggest import nearest, validated
 
 PREFIX = "--rerank"
 MODELLESS = ("recorded", "oracle")
+
+_EMBEDDED_CAN = ("likelihood",)
+_AT_CHANCE = "the embedded SmolLM2-135M writes rankings no better than chance; name a model with --rerank.model"
 
 
 def lift(argv: Sequence[str]) -> tuple[str | None, Tree, list[str]]:
@@ -69,19 +72,21 @@ def _load(name: str, given: Tree, where: str, data: Sequence[str]) -> tuple[Sett
     asked = merge(own, given)
     _check_names(asked, where)
     engine = answering(asked.get("engine", {}))
-    model, warnings = asked.get("model", AUTO), list[str]()
+    model, kind, warnings = asked.get("model", AUTO), str(asked.get("judge", {}).get("kind")), list[str]()
     if engine in MODELLESS:
         model = asked["engine"].get("name")
     elif model == AUTO and engine != "openai":
-        model = choose(asked.get("checkpoint"))
+        model = choose(asked.get("checkpoint"), asked.get("engine", {}), asked.get("max_model_len"))
+        if model == EMBEDDED and kind not in _EMBEDDED_CAN and "adapter" not in asked:
+            warnings.append(_AT_CHANCE)
     preset = Tree()
-    if (known := known_models().get(str(model))) is not None:
-        check_kind(str(model), str(asked.get("judge", {}).get("kind")), name)
-        preset = known.brings(own)
+    check_kind(str(model), kind, name)
+    if (named := entry(str(model), asked.get("adapter"), kind)) is not None:
+        preset = known_models()[named].brings(own)
     if "prompt" in preset and "prompt" not in given and (reason := sources.missing(preset["prompt"])):
         warnings.append(f"{model} was trained with the prompt {preset.pop('prompt')}, which can't be had ({reason}); "
                         f"the project's own wording {own.get('prompt')} is used")  # fmt: skip
-    collection, limits = for_collection(known.collections if known else {}, data)
+    collection, limits = for_collection(known_models()[named].collections if named else {}, data)
     if collection is not None:
         said = ", ".join(f"{key} {value}" for key, value in limits.items())
         warnings.append(f"{collection}: {said}, as {model} was published for it, where no flag says otherwise")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.runs import read_lines
+
+log = logging.getLogger(__name__)
 
 DOCID_FIELDS = ("id", "docid", "_id", "docno", "pid")
 BODY_FIELDS = ("contents", "text", "segment", "passage", "body", "abstract")
@@ -43,17 +46,21 @@ def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
 
 
 def corpus_texts(path: str | Path, docids: Collection[str]) -> dict[str, str]:
-    """The texts of ``docids``. The file is streamed and nothing else of it is kept.
+    """The texts of ``docids``. The file is streamed, as far as the last of them, and nothing else of it is kept.
 
+    Of a docid that stands there twice the first text counts; a warning tells of another one met on the way.
     UsageError if a docid is not in it.
     """
-    wanted = set(docids)
+    wanted, others = set(docids), list[str]()
     texts: dict[str, str] = {}
     for docid, text in read_corpus(path):
         if docid in wanted:
-            texts[docid] = text
+            if texts.setdefault(docid, text) != text:
+                others.append(docid)
             if len(texts) == len(wanted):
                 break
+    if others:
+        log.warning("%s holds another text of %r further on (%d such): the first counts", path, others[0], len(others))
     if missing := wanted - texts.keys():
         first = min(missing)
         raise UsageError(f"The corpus {path} has no document {first!r} ({len(missing)} of {len(wanted)} are missing).")

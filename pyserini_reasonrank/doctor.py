@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
-from pyserini_reasonrank.memory import accelerators, fits, gb, own_memory
+from pyserini_reasonrank.memory import ON_A_CPU, OWN, Verdict, accelerators, gb, held_by, own_memory, spread
 from pyserini_reasonrank.metadata import installed
 from pyserini_reasonrank.models import known_models
 from pyserini_reasonrank.tables import table
@@ -60,16 +60,17 @@ def render(checks: Sequence[Check]) -> str:
 
 
 def models_table() -> str:
-    """The checkpoints of conf/models.yaml: size, context, and whether one fits the accelerator or machine here."""
-    device = next(iter(accelerators()), own_memory())
+    """The checkpoints of conf/models.yaml: size, context, and whether one fits an accelerator, or the machine, here."""
+    device, found = held_by({}), accelerators()
     rows = []
     for name, known in known_models().items():
-        verdict = fits(known.parameters, device.free, context=known.context)
+        need = known.needs(arguments=ON_A_CPU if device.kind == OWN else None)
+        answer = "yes" if Verdict(need, device.free).fits else f"on {n}" if (n := spread(need)) else "no"
         context = f"{known.context:,}" if known.context else "?"
-        need = gb(verdict.need.weights + verdict.need.cache)
-        rows.append((name, f"{known.parameters:g}B", context, need, "yes" if verdict.fits else "no", known.about))
+        rows.append((name, f"{known.parameters:g}B", context, gb(need.weights + need.cache), answer, known.about))
     header = ("model", "parameters", "context", "memory", "fits here", "what it is")
-    return f"{table(header, rows, left=(0, 5))}\n\nhere: {device.name}, {gb(device.free)} free"
+    here = f"{device.name}, {gb(device.free)} free" + (f"; {len(found)} of them" if len(found) > 1 else "")
+    return f"{table(header, rows, left=(0, 5))}\n\nhere: {here}"
 
 
 def _python() -> Iterator[Check]:
@@ -126,10 +127,11 @@ def _memory() -> Iterator[Check]:
     if not found:
         sentence = "none that torch can use; take a small model, or a server's with --rerank.engine.name openai"
         yield Check("accelerator", State.WARN, sentence)
-    free = found[0].free if found else own.free
+    device = held_by({})
     for name, known in known_models().items():
-        verdict = fits(known.parameters, free, context=known.context)
-        yield Check(f"model {name}", State.OK if verdict.fits else State.WARN, str(verdict))
+        verdict = Verdict(known.needs(arguments=ON_A_CPU if device.kind == OWN else None), device.free)
+        several = "" if verdict.fits or (n := spread(verdict.need)) is None else f"; {n} accelerators hold it together"
+        yield Check(f"model {name}", State.OK if verdict.fits or several else State.WARN, f"{verdict}{several}")
 
 
 def _older(version: str, at_least: tuple[int, int]) -> bool:

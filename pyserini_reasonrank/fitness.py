@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.hub import Unreachable, model_file
 from pyserini_reasonrank.models import Model, known_models
-from pyserini_reasonrank.prompts.budget import FLOOR, TURN, WHOLE
+from pyserini_reasonrank.prompts.budget import FLOOR, TURN, WHOLE, repeats
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.tokens import Tokens
@@ -38,24 +38,31 @@ _ASKS = {
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a reranker asks of a model.
-
-    ``tokens``: as ``least`` counts its longest question. ``messages``: a question. ``smaller``: other rerankers, with
-    their tokens; asked for only where these are too many.
-    """
+    """What a reranker asks of a model. ``tokens``: as ``least`` counts its longest question. ``messages``: a question."""
 
     reranker: str
     tokens: int
     messages: Sequence[Message]
-    smaller: Callable[[], Mapping[str, int]] = dict
 
 
-def least(template: Template, tokens: Tokens, passages: int, output_tokens: int) -> int:
-    """Tokens that a question about ``passages`` takes with its answer, each passage cut as far as it may be."""
+def least(
+    template: Template,
+    tokens: Tokens,
+    passages: int,
+    output_tokens: int,
+    *,
+    passage_tokens: int | None = None,
+    query_tokens: int | None = None,
+) -> int:
+    """Tokens that a question about ``passages`` takes with its answer, query and passages cut as far as they may be.
+
+    ``passage_tokens`` and ``query_tokens`` are their own limits, if they have any.
+    """
     prompt = template.render("", [""] * passages)
     texts = [*(message.content for message in prompt.messages), prompt.prefill, template.reminder]
     frame = sum(count for _, count in tokens.cut(texts, WHOLE)) + TURN * (len(texts) + 1)
-    return frame + passages * FLOOR + output_tokens
+    passage, query = (min(FLOOR, limit or FLOOR) for limit in (passage_tokens, query_tokens))
+    return frame + passages * passage + repeats(template) * query + output_tokens
 
 
 def check_kind(name: str, kind: str, reranker: str) -> None:
@@ -99,14 +106,16 @@ def _check_context(model: Model, config: Json, demand: Demand) -> None:
         raise UsageError(
             f"model {model.name} holds {own} tokens, not the {model.context} asked for: lower --rerank.max_model_len"
         )
-    context = min((n for n in (own, model.context) if n is not None), default=None)
+    check_room(model.name, min((n for n in (own, model.context) if n is not None), default=None), demand)
+
+
+def check_room(name: str, context: int | None, demand: Demand) -> None:
+    """UsageError if the model ``name``, which holds ``context`` tokens where that is known, has no room for a question."""
     if context is None or demand.tokens <= context:
         return
-    fitting = {name: tokens for name, tokens in demand.smaller().items() if tokens <= context}
-    other = f", or take --rerank {max(fitting, key=lambda name: fitting[name])}" if fitting else ""
     raise UsageError(
-        f"model {model.name} holds {context} tokens, and {demand.reranker} needs {demand.tokens} for a question and its "
-        f"answer: show fewer passages at once, lower --rerank.sampling.max_tokens{other}"
+        f"model {name} holds {context} tokens, and {demand.reranker} needs {demand.tokens} for a question and its "
+        "answer: show fewer passages at once, or lower --rerank.sampling.max_tokens"
     )
 
 

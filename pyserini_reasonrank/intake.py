@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyserini_reasonrank.runs import read_lines, read_run
 from pyserini_reasonrank.topics import read_topics
 
 POLL = 0.05  # seconds between looks at a file that is being written
+CHUNK = 1 << 22  # bytes read of it at a time
 
 
 class HostFailed(Failure):
@@ -35,10 +37,10 @@ def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
     """
     try:
         row = json.loads(line)
-        query = Query(str(row["qid"]), str(row["query"]))
+        query = Query(_written(row, "qid"), _written(row, "query"))
         rows: list[dict[str, Any]] = row["candidates"]
         candidates = tuple(
-            Candidate(str(c["docid"]), float(c.get("score", -i)), _text(c, i < depth, f"{where}, query {query.qid}"))
+            Candidate(_written(c, "docid"), _score(c, -i), _text(c, i < depth, f"{where}, query {query.qid}"))
             for i, c in enumerate(rows)
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -46,6 +48,20 @@ def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
     if len({c.docid for c in candidates}) < len(candidates):
         raise UsageError(f"{where}: query {query.qid} holds a document twice")
     return Request(query, candidates, number)
+
+
+def _written(row: Mapping[str, Any], key: str) -> str:
+    value = row[key]
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{key} is {json.dumps(value)}")
+    return str(value)
+
+
+def _score(candidate: Mapping[str, Any], default: float) -> float:
+    score = float(candidate.get("score", default))
+    if not isfinite(score):
+        raise ValueError(f"the score of {candidate['docid']} is {score}")
+    return score
 
 
 def _text(candidate: Mapping[str, Any], needed: bool, where: str) -> str:
@@ -85,23 +101,25 @@ async def follow(path: Path, process: asyncio.subprocess.Process, depth: int) ->
         status = process.returncode
         if status:
             raise HostFailed(status)
-        data = _read_from(path, position)
+        data = _read_from(path, position, CHUNK)
         position += len(data)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             yield parse_request(line, f"{path.name}, line {number + 1}", number, depth)
             number += 1
+        if len(data) == CHUNK:
+            continue
         if status is not None:
             return
         await asyncio.wait([waiter], timeout=POLL)
 
 
-def _read_from(path: Path, position: int) -> bytes:
+def _read_from(path: Path, position: int, most: int) -> bytes:
     if not path.exists():
         return b""
     with path.open("rb") as file:
         file.seek(position)
-        return file.read()
+        return file.read(most)
 
 
 def read_requests(run: Path, topics: Path, corpus: Path, depth: int) -> Iterator[Request]:

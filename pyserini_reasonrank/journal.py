@@ -2,6 +2,8 @@
 
 A completion is handed on only once its row is committed, so a run killed at any moment pays for no finished call
 twice. Rows are committed in groups by one thread. Passages are not stored, docids and the prompt's hash are.
+
+A call stands there once, however many questions it answers: ``asked`` tells which call answered what in which run.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from typing import Any
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Sampling
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, run TEXT, qid TEXT, part TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT,
     text TEXT, finish_reason TEXT, prompt_tokens INTEGER, output_tokens INTEGER, seconds REAL, choices TEXT, error TEXT
 );
-CREATE INDEX IF NOT EXISTS calls_by_question ON calls (run, qid, part, number);
+CREATE TABLE IF NOT EXISTS asked (run TEXT, qid TEXT, part TEXT, number INTEGER, key TEXT);
+CREATE UNIQUE INDEX IF NOT EXISTS asked_by_question ON asked (run, qid, part, number, key);
 CREATE TABLE IF NOT EXISTS judgements (
     run TEXT, qid TEXT, part TEXT, number INTEGER, label TEXT, docids TEXT, position_order TEXT, status TEXT,
     filled INTEGER, score REAL, detail TEXT, reasoning TEXT, PRIMARY KEY (run, qid, part, number)
@@ -35,7 +38,14 @@ CREATE TABLE IF NOT EXISTS rankings (
 ) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
+_WITHOUT_ASKED = 2
+"""The version before: each call stood for the one question that it was made for."""
+_FILL_ASKED = """
+DROP INDEX IF EXISTS calls_by_question;
+INSERT OR IGNORE INTO asked SELECT run, qid, part, number, key FROM calls ORDER BY rowid;
+"""
 _CALL = f"INSERT OR REPLACE INTO calls VALUES ({', '.join('?' * 15)})"
+_ASKED = "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)"
 _JUDGEMENT = f"INSERT OR REPLACE INTO judgements VALUES ({', '.join('?' * 12)})"
 _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
 
@@ -51,21 +61,27 @@ def call_key(identity: str, prompt: Prompt, sampling: Sampling, sample: int) -> 
 
 
 class Journal:
-    """An open journal of the run named ``run`` (its tag and output). One process writes; any may read meanwhile."""
+    """An open journal of the run named ``run`` (its tag and output). One process writes; any may read meanwhile.
+
+    What an earlier try of the run put on record is begun anew, its calls excepted.
+    """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
-            if not _has_form(self._reader):
-                self._reader.executescript(_SCHEMA)
-            held = dict(self._reader.execute("SELECT key, text IS NOT NULL FROM calls"))
+            if (version := _version(self._reader)) != _VERSION:
+                older = _FILL_ASKED if version == _WITHOUT_ASKED else ""
+                self._reader.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {older} COMMIT")
+            for table in ("asked", "judgements", "rankings"):
+                self._reader.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+            held = {key for (key,) in self._reader.execute("SELECT key FROM calls")}
         except (OSError, sqlite3.DatabaseError) as error:
             raise UsageError(
                 f"{path} can't be used as a journal: {error}; name another with --rerank.journal"
             ) from error
-        self._held: set[str] = set(held)
+        self._held: set[str] = held
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._broken: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -88,9 +104,14 @@ class Journal:
         row = (key, self.run, call.qid, call.part, call.number, call.sample, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
+        self.asked(key, call)
         self._queue.put((_CALL, row, done))
         await done
         self._held.add(key)
+
+    def asked(self, key: str, call: Call) -> None:
+        """Put on record, soon, that a question was answered by the call with this key."""
+        self._queue.put((_ASKED, (self.run, call.qid, call.part, call.number, key), None))
 
     def judged(self, call: Call, judgement: Judgement) -> None:
         """Put a judgement on record, soon: it can always be read again from its calls."""
@@ -151,12 +172,14 @@ def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
     """Every judgement in a journal with its calls, as plain records: by run, query and call; of ``qid`` alone if given."""
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _open_to_read(path) as connection:
+        asked = _asked(connection)
         rows = connection.execute(
             "SELECT * FROM judgements WHERE ? IS NULL OR qid = ? ORDER BY run, qid, part, number", (qid, qid)
         )
         for run, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
             calls = connection.execute(
-                f"SELECT {', '.join(names)} FROM calls WHERE run = ? AND qid = ? AND part = ? AND number = ? ORDER BY rowid",
+                f"SELECT {', '.join(f'c.{name}' for name in names)} FROM {asked} AS a JOIN calls AS c USING (key) "
+                "WHERE a.run = ? AND a.qid = ? AND a.part = ? AND a.number = ? ORDER BY a.rowid",
                 (run, qid_, part, number),
             )
             shown = json.loads(docids)
@@ -181,13 +204,18 @@ def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
-def _has_form(connection: sqlite3.Connection) -> bool:
-    """Whether the tables are there; False in a new file. DatabaseError for those of another version."""
+def _version(connection: sqlite3.Connection) -> int:
+    """The version of the tables; 0 in a new file. DatabaseError for one that can't be read."""
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and version != _VERSION:
+    if tables and version not in (_VERSION, _WITHOUT_ASKED):
         raise sqlite3.DatabaseError(f"it has the form of version {version}, not {_VERSION}")
-    return bool(tables)
+    return int(version) if tables else 0
+
+
+def _asked(connection: sqlite3.Connection) -> str:
+    """The table that tells which questions a call answered."""
+    return "calls" if _version(connection) == _WITHOUT_ASKED else "asked"
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
@@ -196,7 +224,7 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)
     try:
         connection.execute("SELECT 1 FROM calls, judgements LIMIT 0")
-        _has_form(connection)
+        _version(connection)
     except sqlite3.DatabaseError as error:
         raise UsageError(f"{path} is no journal: {error}") from error
     return connection
@@ -205,7 +233,10 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
 def read_answers(path: Path) -> dict[tuple[str, str, int], Completion]:
     """The last answer to every question of a journal, by qid, part and call number."""
     with _open_to_read(path) as connection:
-        rows = connection.execute("SELECT qid, part, number, text, finish_reason FROM calls ORDER BY rowid").fetchall()
+        rows = connection.execute(
+            f"SELECT a.qid, a.part, a.number, c.text, c.finish_reason FROM {_asked(connection)} AS a "
+            "JOIN calls AS c USING (key) ORDER BY a.rowid"
+        ).fetchall()
     return {(qid, part, number): Completion(text, reason) for qid, part, number, text, reason in rows}
 
 

@@ -9,11 +9,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,12 @@ from pyserini_reasonrank.errors import UsageError
 HEADROOM = 0.9
 """The share of free memory that weights and cache may take; activations and the runtime need the rest."""
 
+ON_A_CPU = {"dtype": "float32"}
+"""As the transformers engine loads a model there, unless it is told otherwise."""
+
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
+SPREADS = (2, 4, 8)
+"""Over how many accelerators a model is spread: numbers that divide its attention heads."""
 
 
 def gb(size: float) -> str:
@@ -42,6 +48,9 @@ class Device:
     free: int
     total: int
 
+
+OWN = "cpu"
+"""The kind of the machine's own memory."""
 
 _ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under Windows' Linux
 _PROBE = """
@@ -83,7 +92,32 @@ def own_memory() -> Device:
         limit = int((group / "memory.max").read_text())
         total = min(total, limit)
         free = min(free, limit - int((group / "memory.current").read_text()))
-    return Device("cpu", "this machine", free, total)
+    return Device(OWN, "this machine", free, total)
+
+
+def held_by(engine: Mapping[str, Any]) -> Device:
+    """What an engine of these settings (``--rerank.engine``) fills: one accelerator, unless its arguments spread the model
+    over several, or the machine's own memory. Several are as large together as the smallest of them times their number."""
+    found, wanted, arguments = accelerators(), engine.get("device"), arguments_of(engine)
+    if not found or wanted == OWN:
+        return own_memory()
+    if "device_map" in arguments:
+        return _together(found)
+    sizes = [arguments.get(f"{how}_parallel_size", 1) for how in ("tensor", "pipeline")]
+    number = prod(size for size in sizes if isinstance(size, int))
+    return _together([device for device in found if device.kind == wanted] or found[:number])
+
+
+def arguments_of(engine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an engine of these settings, which nobody may have checked yet, is given for its library."""
+    given = engine.get("args")
+    return given if isinstance(given, Mapping) else {}
+
+
+def _together(devices: Sequence[Device]) -> Device:
+    first, n = devices[0], len(devices)
+    free, total = (n * min(getattr(device, what) for device in devices) for what in ("free", "total"))
+    return first if n == 1 else Device(first.kind, f"{n} x {first.name}", free, total)
 
 
 # Needed -------------------------------------------------------------------------------------------------------------
@@ -104,12 +138,17 @@ class Verdict:
 
     need: Need
     free: int
-    concurrency: int
+    concurrency: int = 1
 
     @property
     def at_once(self) -> int:
         """How many questions of full context there is room for beside the weights."""
         return max(0, int(self.free * HEADROOM) - self.need.weights) // self.need.cache
+
+    @property
+    def longest(self) -> int:
+        """The longest context for which there is room beside the weights."""
+        return max(0, int(self.free * HEADROOM) - self.need.weights) * self.need.context // self.need.cache
 
     @property
     def fits(self) -> bool:
@@ -131,24 +170,53 @@ def fits(
     return Verdict(memory_needed(model, context=context), free, concurrency)
 
 
-def memory_needed(model: Path | Mapping[str, Any] | float, *, context: int | None = None) -> Need:
+def spread(need: Need) -> int | None:
+    """The fewest accelerators here, more than one, that hold ``need`` together; None if they don't."""
+    found = accelerators()
+    return next((n for n in SPREADS if n <= len(found) and Verdict(need, _together(found[:n]).free).fits), None)
+
+
+def memory_needed(
+    model: Path | Mapping[str, Any] | float,
+    *,
+    context: int | None = None,
+    cache: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Need:
     """What a decoder needs: from its folder, from the content of its config.json, or from its billions of parameters.
 
-    Weights in a folder are counted as they are stored, else in the config's dtype. The cache is that of plain
-    attention in every layer, an upper bound for models with sliding or compressed attention. ``context`` None stands
-    for the model's own longest. From parameters alone (bf16), a quarter of the weights is reckoned for a cache of
+    Weights in a folder are counted as they are stored, else in the config's dtype; in that of the engine's ``arguments``
+    if they name one, and as these or the config quantize them. The cache is that of plain attention in every layer, an
+    upper bound for models with sliding or compressed attention. ``context`` None stands for the model's own longest. For
+    parameters alone ``cache`` is the bytes a token takes in bf16; without it a quarter of the weights is reckoned for
     ``context`` tokens. UsageError if the folder has no readable config.json.
     """
+    arguments = arguments or {}
+    smaller, wanted = _quantized(arguments), DTYPE_BYTES.get(str(arguments.get("dtype")))
     if isinstance(model, int | float):
-        weights = int(model * 1e9 * DTYPE_BYTES["bfloat16"])
-        return Need(weights, weights // 4, context or 32768)
+        width, context = wanted or DTYPE_BYTES["bfloat16"], context or 32768
+        weights = int(model * 1e9 * (smaller or width))
+        return Need(weights, cache * width // 2 * context if cache else weights // 4, context)
     config = _config(model) if isinstance(model, Path) else model
     config = {**config, **config.get("text_config", {})}
     stored = _stored(model) if isinstance(model, Path) else 0
     context = context or int(config["max_position_embeddings"])
-    width = DTYPE_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 2)
+    own = DTYPE_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
+    width = wanted or own or 2
     per_token = 2 * config["num_hidden_layers"] * _kv_heads(config) * _head_dim(config)
-    return Need(stored or parameters(config) * width, per_token * width * context, context)
+    weights = stored * width // (own or width) or int(parameters(config) * (_quantized(config) or width))
+    if smaller:
+        weights = min(weights, int(parameters(config) * smaller))
+    return Need(weights, per_token * width * context, context)
+
+
+def _quantized(settings: Mapping[str, Any]) -> float | None:
+    """Bytes a parameter takes at least under a config or an engine's arguments that quantize; None where they don't."""
+    names = ("quantization", "quantization_config", "load_in_4bit", "load_in_8bit")
+    if (how := next(filter(None, map(settings.get, names)), None)) is None:
+        return None
+    method = how.get("quant_method") if isinstance(how, Mapping) else how
+    return 1.0 if "fp8" in str(method) else 0.5
 
 
 def parameters(config: Mapping[str, Any]) -> int:

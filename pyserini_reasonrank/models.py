@@ -12,11 +12,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.memory import OWN, Need, Verdict, arguments_of, held_by, memory_needed
 from pyserini_reasonrank.resources import conf
 from pyserini_reasonrank.suggest import nearest
 
 AUTO = "auto"
 EMBEDDED = "smollm2-135m"
+EMBEDDED_SOURCE = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Known(BaseModel):
     base: Annotated[str | None, Field(description="for an adapter: the model it sits on, or 'embedded'")] = None
     licence: str = ""
     parameters: Annotated[float, Field(description="billions, of an adapter those of its base")]
+    cache: Annotated[int, Field(description="bytes of keys and values that a token takes (bf16)")]
     context: int | None = None
     kind: Annotated[str | None, Field(description="the judge kind it was trained to answer, if only one")] = None
     reranker: Annotated[str | None, Field(description="the reranker it was published with, if only one")] = None
@@ -57,6 +60,11 @@ class Known(BaseModel):
     collections: Annotated[
         dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word of its name")
     ] = {}
+
+    def needs(self, context: int | None = None, arguments: Mapping[str, Any] | None = None) -> Need:
+        """The memory it takes; ``arguments`` are the engine's."""
+        context = context or self.context
+        return memory_needed(self.parameters, context=context, cache=self.cache, arguments=arguments)
 
     def brings(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """What it sets for a reranker whose settings are ``own``; of a strategy, only where that is the same."""
@@ -71,17 +79,39 @@ def known_models() -> Mapping[str, Known]:
     return {name: Known.model_validate(entry) for name, entry in data.items()}
 
 
-def choose(checkpoint: str | None) -> str:
-    """What ``auto`` means here: the reranker's checkpoint where an accelerator can hold it, else the embedded model."""
-    from pyserini_reasonrank.memory import accelerators
+def entry(name: str, adapter: str | None = None, kind: str | None = None) -> str | None:
+    """The name in conf/models.yaml of what ``name`` and ``adapter`` name: its own, or the hub id of its weights (those of
+    an adapter: its own id, or its base's and ``adapter``).
 
+    By hub id it is found for questions of ``kind`` only, if that is given: a checkpoint may be asked others under its id.
+    None if there is none, or several.
+    """
+    if name in known_models():
+        return name
+    if "/" not in name or Path(name).is_dir():
+        return None
+    found = [
+        own
+        for own, known in known_models().items()
+        if (name, adapter) in ((known.source, None), (known.base, known.source)) and known.base != EMBEDDED_SOURCE
+        if None in (kind, known.kind) or kind == known.kind
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def choose(checkpoint: str | None, engine: Mapping[str, Any], context: int | None) -> str:
+    """What ``auto`` means here: the reranker's checkpoint where an accelerator can hold it, else the embedded model.
+
+    ``engine`` are its settings, which say how many accelerators it fills.
+    """
     known = known_models().get(checkpoint or "")
     if known is None or checkpoint is None:
         return EMBEDDED
-    if known.base == "embedded":
+    if known.base == EMBEDDED_SOURCE:
         return checkpoint
-    needed = known.parameters * 1e9 * 2 * 1.25  # bf16 weights, and a quarter again for the cache
-    return checkpoint if sum(device.free for device in accelerators()) >= needed else EMBEDDED
+    device = held_by(engine)
+    need = known.needs(context, arguments_of(engine))
+    return checkpoint if device.kind != OWN and Verdict(need, device.free).fits else EMBEDDED
 
 
 def resolve(name: str, *, revision: str | None, adapter: str | None, context: int | None) -> Model:
@@ -99,7 +129,7 @@ def resolve(name: str, *, revision: str | None, adapter: str | None, context: in
     source = known.source
     if known.base is not None:
         source, adapter = known.base, adapter or _shipped(known.source)
-    if source == "embedded":
+    if source == EMBEDDED_SOURCE:
         from pyserini_reasonrank.embedded import ensure_embedded
 
         source = str(ensure_embedded(None, progress=True))

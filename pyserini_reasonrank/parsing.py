@@ -19,8 +19,16 @@ OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 # An identifier stands in brackets, one of which may have been lost at a cut, or beside a ">".
-_IDENTIFIER = re.compile(r"\[\s*(\d+)|(?<!\d)(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b")
+_IDENTIFIER = re.compile(r"\[\s*(\d+)|(?<!\d)(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b(?!\s*[.):]+\s*\[)")
 _ONLY_A_LIST = re.compile(r"[\s\d>\[\]().,;:=|-]*\Z")
+_BRACKETED = re.compile(r"\[\s*\d+\s*\]")
+_TOGETHER = re.compile(r"\[\s*\d+\s*[,;>=|-]+\s*\d")  # "[3, 1, 2]": one pair of brackets around a list
+_NUMBERED = re.compile(r"\s*\(?(\d+)\s*[.):]+\s*(?=\d)")  # "1. 3", "(1) 3"
+_ARROW = re.compile(r"[\s\]*_`]*[>=][\s>=*_`]*(?:\(?\d+\s*[.):]+\s*)?")  # between two identifiers of a chain; "> 2. ["
+# "[3] > [1", "1. [3]", "Ranking: [3]", "Passage [3]"
+_BEGINS_AS_A_LIST = re.compile(
+    r"[\s*#]*(?:[A-Z]\w*\s+(?=\[)|[A-Z][\w ]{0,40}:[\s*]*)?(?:\(?\d+\s*[.):]+\s*)?(?:\[\s*\d|\[[A-Z]\]|\d+\s*[\]>,])"
+)
 _DIGITS = re.compile(r"\d+")
 _LETTER = re.compile(r"\[([A-Z])\]")
 # "[2] 7", "[2]: 7/10", and with words between them "[2] Total score: 7"; all on one line.
@@ -60,6 +68,17 @@ def split(text: str, *, cut: bool = False) -> Parts:
     return Parts("", text, tagged=False)
 
 
+def was_cut(completion: Completion, *, tags: bool) -> bool:
+    """Whether a text without any tag is a thought that was cut, not an answer.
+
+    Without ``tags`` in the prompt it may be either: a chat template may have opened the thought. An answer begins with
+    what was asked for, after a word or two at most.
+    """
+    if completion.finish_reason != "length":
+        return False
+    return tags or not _BEGINS_AS_A_LIST.match(completion.text)
+
+
 def resumed(prefill: str, completion: Completion) -> Completion:
     """A completion as its model went on with ``prefill``: from the tag that this opened. Words before it are not the model's."""
     begun = _TAG.search(prefill)
@@ -71,16 +90,33 @@ def resumed(prefill: str, completion: Completion) -> Completion:
 def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
     """The identifiers an answer names, in order, as written (from 1, repeats and strays included).
 
-    ``brackets`` takes numbers in brackets or beside ``>``, or any where the answer is nothing but a list: "the top 10
-    of 20" names none. ``digits`` takes every run of digits, as the published rerankers do; a digit that is no decimal
-    (a superscript) voids the answer, as it does there.
+    ``brackets`` takes numbers in brackets or beside ``>``: "the top 10 of 20" names none, and "1. [3]" but one. Where
+    the answer is nothing but a list without brackets it takes any, the numbers of its lines (1, 2, 3) excepted.
+    ``digits`` takes every run of digits, as the published rerankers do; a digit that is no decimal (a superscript) voids
+    the answer, as it does there.
     """
     if how == "digits":
         runs = "".join(c if c.isdigit() else " " for c in answer).split()
         return [_number(run) for run in runs] if all(run.isdecimal() for run in runs) else []
-    if _ONLY_A_LIST.match(answer):
-        return [_number(run) for run in _DIGITS.findall(answer)]
-    return [_number(next(filter(None, groups))) for groups in _IDENTIFIER.findall(answer)]
+    if _ONLY_A_LIST.match(answer) and (_TOGETHER.search(answer) or not _BRACKETED.search(answer)):
+        return [_number(run) for run in _DIGITS.findall(_unnumbered(answer))]
+    return [_named(match) for match in _IDENTIFIER.finditer(answer)]
+
+
+def order_of(answer: str, how: Identifiers = "brackets") -> list[int]:
+    """The identifiers of the order that an answer comes to; as ``identifiers``, but where prose goes with it.
+
+    There a chain, ``[2] > [1]``, says the order, and what is mentioned beside it does not. Of chains that contradict one
+    another the longest counts, of equals the last.
+    """
+    named = identifiers(answer, how)
+    if how == "digits" or _ONLY_A_LIST.match(answer):
+        return named
+    chains = [chain for chain in _chains(answer) if len(chain) > 1]
+    listed = [i for chain in chains for i in chain]
+    if len(set(listed)) == sum(len(set(chain)) for chain in chains):
+        return listed or named
+    return max(reversed(chains), key=len)
 
 
 def letters(answer: str) -> list[int]:
@@ -116,7 +152,7 @@ def read_permutation(
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = split(completion.text, cut=tags and completion.finish_reason == "length")
+    parts = split(completion.text, cut=was_cut(completion, tags=tags))
     answer, detail = parts.answer, ""
     if answer is None:
         if untagged == "identity":
@@ -124,7 +160,7 @@ def read_permutation(
         answer, how, detail = completion.text, "digits", "ids in order of mention in a cut thought"
     elif tags and not parts.tagged:
         detail = "no answer tag"
-    ids = identifiers(answer, how)
+    ids = order_of(answer, how)
     order, filled, faults = permutation(ids, n)
     if filled == n:
         return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail="no id of a shown passage in the answer")
@@ -141,7 +177,7 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = split(completion.text, cut=tags and completion.finish_reason == "length")
+    parts = split(completion.text, cut=was_cut(completion, tags=tags))
     if parts.answer is None:
         return None, Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
     named = {i - 1 for i in identifiers(parts.answer) if 1 <= i <= n}
@@ -162,7 +198,7 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = split(completion.text, cut=tags and completion.finish_reason == "length")
+    parts = split(completion.text, cut=was_cut(completion, tags=tags))
     if parts.answer is None:
         return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
     lines = [(_number(i) - 1, words, float(grade)) for i, words, grade in _GRADE.findall(parts.answer)]
@@ -203,6 +239,30 @@ def unanswered(completion: Completion) -> Status | None:
 def _number(digits: str) -> int:
     # A model stuck on a digit writes thousands of them; int() refuses those, and no passage has that number.
     return int(digits) if len(digits) < 10 else 0
+
+
+def _named(match: re.Match[str]) -> int:
+    return _number(next(filter(None, match.groups())))
+
+
+def _chains(answer: str) -> list[list[int]]:
+    """The identifiers of an answer, those together that arrows join."""
+    chains, end = list[list[int]](), 0
+    for match in _IDENTIFIER.finditer(answer):
+        if not chains or not _ARROW.fullmatch(answer, end, match.start()):
+            chains.append([])
+        chains[-1].append(_named(match))
+        end = match.end()
+    return chains
+
+
+def _unnumbered(listed: str) -> str:
+    """A list without the numbers of its lines, where they are numbered from 1."""
+    lines = [line for line in listed.splitlines() if line.strip()]
+    marks = [_NUMBERED.match(line) for line in lines]
+    if len(lines) < 2 or [mark and _number(mark[1]) for mark in marks] != list(range(1, len(lines) + 1)):
+        return listed
+    return "\n".join(line[mark.end() :] for line, mark in zip(lines, marks, strict=True) if mark)
 
 
 def _untag(text: str) -> str:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyserini_reasonrank.combine.combined import Combined
 from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.metadata import Part, Provenance, sidecar, write_metadata
-from pyserini_reasonrank.planning import Plan, Single
+from pyserini_reasonrank.planning import Plan, Several, Single
 from pyserini_reasonrank.progress import Progress
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.questions import Tally
 from pyserini_reasonrank.records import Query, Ranking, Request
 from pyserini_reasonrank.rerankers import Desk, Ranker
 from pyserini_reasonrank.runs import RunFormat, RunWriter
-from pyserini_reasonrank.scheduling import rerank_all
+from pyserini_reasonrank.scheduling import Load, rerank_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,11 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
                     output_format=task.output_format,
                     docid_blanks=plan.settings.docid_blanks,
                 ) as writer,
-                contextlib.closing(Journal(journal_path, plan.tag)) as journal,
+                contextlib.closing(Journal(journal_path, _run_name(plan, task, journal_path))) as journal,
             ):
                 endpoints = functools.cache(lambda engine: Endpoint(engine, journal))
                 ranker: Ranker = plan.ranker(endpoints, lambda: progress.show(ranker.tally), fitters)
+                _fuse_arms(plan, ranker)
                 desk = Desk(ranker, journal, plan.settings.depth, plan.settings.fuse)
                 served = await _serve(desk, _rest(first, task.requests), writer, progress, plan, fitters)
                 _judge_the_run(ranker.tally, plan.settings.max_bad, writer)
@@ -101,7 +104,7 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
         journal_path,
         sidecar(task.output),
         task.first_run,
-        plan.warnings,
+        [*plan.warnings, *plan.cuts(fitters)],
     )
     write_metadata(outcome.metadata, _provenance(plan, task, outcome, empty).fields())
     return outcome
@@ -124,7 +127,21 @@ async def _start(
     finally:
         for task in (first, loading):
             task.cancel()
+        await asyncio.gather(first, loading, return_exceptions=True)  # the stream can't be closed while it is read
         progress.say("reranking")
+
+
+def _run_name(plan: Plan, task: Task, journal: Path) -> str:
+    """What the journal knows the run by: a journal may be shared, and be moved with its runs."""
+    return f"{plan.tag} {os.path.relpath(task.output, journal.parent)}"
+
+
+def _fuse_arms(plan: Plan, ranker: Ranker) -> None:
+    """Let each arm of a combination fuse as its own settings say: those that its checkpoint brings."""
+    if isinstance(plan, Several) and isinstance(ranker, Combined):
+        for name, arm in plan.arms.items():
+            ranker.arms[name].fusion = arm.settings.fuse
+            _fuse_arms(arm, ranker.arms[name])
 
 
 async def _load(engines: Sequence[Engine[Any]]) -> None:
@@ -160,17 +177,22 @@ async def _serve(
             _check(request.query, fitters)
             if request.query.qid in counts:
                 raise UsageError(f"query {request.query.qid} comes twice; a topic is reranked once")
-            for candidate in request.candidates:  # before a call is paid for what can't be written
+            writer.qid(request.query.qid)  # before a call is paid for what can't be written
+            for candidate in request.candidates:
                 writer.docid(candidate.docid)
             counts[request.query.qid] = len(request.candidates)
             progress.expect(plan.cost(len(request.candidates)).questions)
             yield request
 
+    def load(request: Request) -> Load:
+        cost = plan.cost(len(request.candidates))
+        return Load(cost.questions, cost.calls / max(cost.chain, 1))
+
     def done(ranking: Ranking) -> None:
         writer.write(ranking.request.query.qid, [c.docid for c in ranking.candidates])
 
     width = max(engine.options.concurrency for engine in plan.engines)
-    await rerank_all(noted(), desk.rerank, width=width, done=done)
+    await rerank_all(noted(), desk.rerank, width=width, done=done, load=load)
     return counts
 
 
@@ -205,7 +227,17 @@ def _provenance(plan: Plan, task: Task, outcome: Outcome, empty: Sequence[str]) 
 
 def _part(plan: Single, tally: Tally) -> Part:
     settings = plan.settings
-    names = {"judge", "strategy", "collection", "passage_tokens", "query_tokens", "mend", "max_model_len", "on_error"}
+    names = {
+        "judge",
+        "strategy",
+        "fuse",
+        "collection",
+        "passage_tokens",
+        "query_tokens",
+        "mend",
+        "max_model_len",
+        "on_error",
+    }
     return Part(
         model=plan.engine.model,
         prompt=plan.template.name,

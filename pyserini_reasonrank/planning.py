@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 from pyserini_reasonrank.combine import COMBINATIONS, Kind
@@ -15,13 +15,14 @@ from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.explain import Cost, Meter, rehearse
-from pyserini_reasonrank.fitness import Demand, check, least
+from pyserini_reasonrank.fitness import Demand, check, check_room, least
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.models import AUTO, entry, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.prompts.template import Template
-from pyserini_reasonrank.provision import provide, tokens_for
+from pyserini_reasonrank.provision import check_capabilities, provide, tokens_for, unheld
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
 from pyserini_reasonrank.rerankers import Ranker, Reranker
 from pyserini_reasonrank.resources import yaml_names
@@ -73,6 +74,15 @@ class Plan(ABC):
         costs = self.cost(self.settings.depth).parts
         return {name: part.fitter(costs[name].widest if name in costs else 0) for name, part in self.parts.items()}
 
+    def cuts(self, fitters: Mapping[str, Fitter]) -> list[str]:
+        """Warnings of what ``fitters`` have cut to fit the context so far."""
+        said = {name: str(fitter.cuts) for name, fitter in fitters.items()}
+        return [
+            f"{f'{name}: ' if name else ''}to fit a context of {fitters[name].context:,} tokens: {cut}"
+            for name, cut in said.items()
+            if cut
+        ]
+
 
 class Single(Plan):
     """One reranker: a judge and a strategy over one engine."""
@@ -92,37 +102,77 @@ class Single(Plan):
         self.strategy, self.options = strategy, options
         self.warnings = warnings
         self.parts = {"": self}
+        self._tokens: dict[str, Tokens] = {}
 
-    @cached_property
+    @property
     def tokens(self) -> Tokens:
-        """The tokenizer of its model."""
-        return tokens_for(self.settings, self.engine.model, self.warnings)
+        """The tokenizer of its model, which a server may name only when the engine has started."""
+        source = self.engine.model.source
+        if source not in self._tokens:
+            self._tokens[source] = tokens_for(self.settings, self.engine.model, self.warnings)
+        return self._tokens[source]
 
     def check(self, widest: int) -> list[str]:
-        """UsageError if its model can't answer questions about ``widest`` passages; warnings about one that can."""
-        self.judge.check(widest, self.tokens, self.template.render("", [""]).prefill)
-        if not self.engine.needs_weights:
-            return []
-        output = self.settings.sampling.max_tokens + self.judge.answer_tokens(widest)
-        prompt = self.template.render("", [""] * widest)
-        demand = Demand(self.settings.name, least(self.template, self.tokens, widest, output), prompt.messages)
-        return check(self.engine.model, demand)
+        """UsageError if its model can't answer questions about ``widest`` passages; warnings about one that can.
+
+        What context there is may be told only once the engine has started: ``fitter`` looks again.
+        """
+        self._check_question(widest)
+        return check(self.engine.model, self._demand(widest)) if self.engine.needs_weights else []
 
     def fitter(self, widest: int) -> Fitter:
-        """Fits prompts to the engine's context; valid once the engine has started, which may tell the context."""
+        """Fits prompts to the engine's context; valid once the engine has started, which may tell the context.
+
+        UsageError if that has no room for a question about ``widest`` passages.
+        """
         settings = self.settings
-        context = self.engine.max_model_len
-        if settings.max_model_len is not None:
-            context = min(settings.max_model_len, context or settings.max_model_len)
+        if widest:
+            self._check_question(widest)
+        if settings.model == AUTO and (named := entry(self.engine.model.source, kind=self.judge.kind)):
+            self._warn_of_presets(named)
         return Fitter(
             self.template,
             self.tokens,
-            context=context,
-            output_tokens=settings.sampling.max_tokens + self.judge.answer_tokens(widest),
+            context=self._context,
+            output_tokens=self._output_tokens(widest),
             passage_tokens=settings.passage_tokens,
             query_tokens=settings.query_tokens,
             mend=settings.mend,
         )
+
+    @property
+    def _context(self) -> int | None:
+        """Tokens of a question and its answer, as far as the settings or the engine tell by now."""
+        told = (self.settings.max_model_len, self.engine.max_model_len)
+        return min((n for n in told if n is not None), default=None)
+
+    def _output_tokens(self, widest: int) -> int:
+        return self.settings.sampling.max_tokens + self.judge.answer_tokens(widest)
+
+    def _demand(self, widest: int) -> Demand:
+        settings = self.settings
+        tokens = least(
+            self.template,
+            self.tokens,
+            widest,
+            self._output_tokens(widest),
+            passage_tokens=settings.passage_tokens,
+            query_tokens=settings.query_tokens,
+        )
+        return Demand(settings.name, tokens, self.template.render("", [""] * widest).messages)
+
+    def _check_question(self, widest: int) -> None:
+        self.judge.check(widest, self.tokens, self.template.render("", [""]).prefill)
+        check_room(self.engine.model.name, self._context, self._demand(widest))
+
+    def _warn_of_presets(self, named: str) -> None:
+        known, served = known_models()[named], self.engine.model.source
+        warning = (
+            f"the server's model {served} is {named}, and auto does not bring what that was trained with: "
+            f"say --rerank.model {served}"
+        )
+        if (known.settings or known.chat_template_args) and warning not in self.warnings:
+            self.warnings.append(warning)
 
     async def rehearse(self, request: Request, meter: Meter, part: str) -> Ranked:
         judge = self.judge
@@ -195,9 +245,16 @@ class _Rehearsed:
         return [0.0] * len(texts)
 
 
-def plan(settings: Settings, warnings: Sequence[str] = ()) -> Plan:
-    """The parts that ``settings`` name, and that they go together. UsageError for the first that does not."""
+def plan(settings: Settings, warnings: Sequence[str] = (), *, here: bool = True) -> Plan:
+    """The parts that ``settings`` name, and that they go together. UsageError for the first that does not.
+
+    A model that can't be held here is refused, or with ``here`` False, to plan for another machine, warned of.
+    """
     made = _plan(settings, list(warnings), PREFIX, {})
+    for problem in filter(None, map(unheld, made.engines)):
+        if here:
+            raise UsageError(problem)
+        made.warnings.append(problem)
     for name, cost in made.cost(settings.depth).parts.items():
         made.warnings += made.parts[name].check(cost.widest)
     return made
@@ -233,8 +290,8 @@ def _single(settings: Settings, warnings: list[str], where: str, engines: dict[s
     engine = _shared(settings, engines)
     begins = bool(template.render("", [""]).prefill) and answering(settings.engine) not in MODELLESS
     begun = frozenset({Capability.PREFILL} if begins else ())
-    _check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
-    _check_capabilities(
+    check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
+    check_capabilities(
         engine, f"prompt {template.name} (instead: {where}.prompt {_unbegun(template)})", begun, settings
     )
     judge = JUDGES[kind](judge_options, sampling, engine.capabilities, template.reminder)
@@ -290,24 +347,3 @@ def _unbegun(template: Template) -> str:
     """The prompt that asks for the same and begins no answer, if it ships."""
     same = template.name.replace("-prefilled", "-reasoning")
     return same if same in yaml_names("prompts") and same != template.name else "NAME"
-
-
-_NEEDED = {
-    Capability.CHOICES: "log-probabilities of given answers",
-    Capability.PREFILL: "answers we begin",
-    Capability.PATTERN: "answers held to a form",
-}
-_REMEDIES = {
-    Capability.CHOICES: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
-    Capability.PREFILL: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
-    Capability.PATTERN: "if its server can hold answers to a form, say --rerank.engine.structured_outputs vllm",
-}
-
-
-def _check_capabilities(engine: Engine[Any], who: str, needs: frozenset[Capability], settings: Settings) -> None:
-    if missing := sorted(needs - engine.capabilities):
-        remedies = dict.fromkeys(_REMEDIES[m] for m in missing if m in _REMEDIES)
-        raise UsageError(
-            f"{who} needs {' and '.join(_NEEDED.get(m, m) for m in missing)}, which the {engine.name} engine does not give"
-            + "".join(f"; {remedy}" for remedy in remedies if answering(settings.engine) == "openai")
-        )

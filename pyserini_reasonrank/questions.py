@@ -84,7 +84,10 @@ class Questions:
         return "\n\n".join(thought for _, thought in sorted(self._thoughts.items()) if thought)
 
     async def ask(self, indices: Sequence[int], label: str = "") -> Any:
-        """What the judge finds about the candidates ``indices``. A vote that fails ends the others."""
+        """What the judge finds about the candidates ``indices``. A vote that fails ends the others.
+
+        A vote without a readable answer holds nothing but the order shown: it counts only where no other is there.
+        """
         judge = self._asker.judge
         if judge.options.votes == 1:
             outcome = judge.outcome(await self._vote(indices, next(self._numbers), 0, label), indices)
@@ -92,7 +95,9 @@ class Questions:
             votes = [next(self._numbers) for _ in range(judge.options.votes)]
             async with together() as spawn:
                 asked = [spawn(self._vote(indices, number, vote, label)) for vote, number in enumerate(votes)]
-            outcome = judge.agreed([judge.outcome(task.result(), indices) for task in asked], indices)
+            found = [task.result() for task in asked]
+            readable = [judgement for judgement in found if not judgement.status.bad]
+            outcome = judge.agreed([judge.outcome(judgement, indices) for judgement in readable or found], indices)
         if len(indices) == 1 and isinstance(outcome, float):
             self.scores[indices[0]] = outcome
         return outcome
@@ -111,12 +116,13 @@ class Questions:
             asked = replace(call, sample=first + sample)
             completion, found = await asker.endpoint.complete(prompt, sampling, asked, self._request.number)
             asker.tally.add(completion, found=found)
+            if completion.error is not None and asker.on_error == "fail":
+                raise Failure(f"query {qid}, call {number}: {completion.error}")
             return completion
 
-        texts = [self._prepared.passages[i].text for i in shown]
-        judgement = await judge.judge(ask, asker.fitter.render(self._prepared, shown), texts)
-        if judgement.status is Status.ERROR and asker.on_error == "fail":
-            raise Failure(f"query {qid}, call {number}: {judgement.detail}")
+        async with asker.endpoint.question(self._request.number):  # prompts are long: none is written for the queue
+            texts = [self._prepared.passages[i].text for i in shown]
+            judgement = await judge.judge(ask, asker.fitter.render(self._prepared, shown), texts)
         asker.endpoint.journal.judged(call, judgement)
         asker.tally.statuses[judgement.status] += 1
         self.statuses[judgement.status] += 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,13 +23,23 @@ from pyserini_reasonrank.strategies import Strategy
 
 
 class Ranker(ABC):
-    """Ranks requests; one for a whole run. ``tallies`` are by part, of which a single reranker has one, called ""."""
+    """Ranks requests; one for a whole run. ``tallies`` are by part, of which a single reranker has one, called "".
+
+    ``fusion`` is with the first stage where it is an arm of a combination; where it is the whole, that is the desk's.
+    """
 
     tallies: Mapping[str, Tally]
+    fusion: Fusion = Fusion()
 
     @abstractmethod
-    async def rank(self, request: Request, *, part: str = "", sample: int = 0) -> Ranked:
-        """Rank all candidates of ``request``. Another ``sample`` asks anew, past any answer on record."""
+    async def rank(
+        self, request: Request, *, part: str = "", sample: int = 0, before: Sequence[int] | None = None
+    ) -> Ranked:
+        """Rank all candidates of ``request``. Another ``sample`` asks anew, past any answer on record.
+
+        ``before``: the order (of positions) they had before they were shuffled. A strategy's ties, and what it leaves as
+        it was, go by that.
+        """
 
     @abstractmethod
     async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
@@ -78,10 +89,13 @@ class Reranker(Ranker):
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.strategy, self.options, self.fitter = strategy, options, fitter
+        self._leaves_some = "before" in inspect.signature(strategy).parameters
         self.tallies = {"": Tally()}
         self._asker = Asker(judge, fitter, endpoint, on_error, self.tallies[""], watch)
 
-    async def rank(self, request: Request, *, part: str = "", sample: int = 0) -> Ranked:
+    async def rank(
+        self, request: Request, *, part: str = "", sample: int = 0, before: Sequence[int] | None = None
+    ) -> Ranked:
         questions = await self._questions(request, part, sample)
         self._asker.tally.rankings += 1
         # the strategy's questions are tasks of one group: one that fails ends the others
@@ -90,7 +104,8 @@ class Reranker(Ranker):
             async def judge(indices: Any, label: str = "") -> Any:
                 return await spawn(questions.ask(indices, label))
 
-            order = await self.strategy(len(request.candidates), judge, **self.options)
+            left = {"before": before} if self._leaves_some else {}
+            order = await self.strategy(len(request.candidates), judge, **left, **self.options)
         return Ranked(tuple(order), questions.statuses, questions.scores, reasoning=questions.reasoning)
 
     async def grade(self, request: Request, *, part: str = "") -> list[float | None]:

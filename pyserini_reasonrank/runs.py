@@ -250,8 +250,7 @@ class RunWriter:
         """Append a query's documents, best first, with scores n, n-1, ... 1. Each query once."""
         if qid in self._spans:
             raise ValueError(f"query {qid} was written before")
-        if self.output_format is not RunFormat.JSONL:
-            writable(qid, "qid")
+        self.qid(qid)
         names = [self.docid(docid) for docid in docids]
         if twice := repeated(names):
             raise UsageError(f"Query {qid} lists document {twice[0]} twice; a run lists a document once a query.")
@@ -259,6 +258,10 @@ class RunWriter:
         self._spans[qid] = (self._file.tell(), len(data))
         self._file.write(data)
         self._file.flush()
+
+    def qid(self, qid: str) -> str:
+        """``qid`` as it will stand in the run. UsageError if it can't."""
+        return qid if self.output_format is RunFormat.JSONL else writable(qid, "qid")
 
     def docid(self, docid: str) -> str:
         """``docid`` as it will stand in the run. UsageError if it can't."""

@@ -31,8 +31,8 @@ class Ranker:
     ``most``: how many of its answers were awaited at the same time.
     """
 
-    def __init__(self, key: Callable[[int, int, int], Any], silent: Container[int] = ()) -> None:
-        self.key, self.silent = key, silent
+    def __init__(self, key: Callable[[int, int, int], Any], silent: Container[int] = (), depth: int = 1000) -> None:
+        self.key, self.silent, self.depth = key, silent, depth
         self.shown: dict[int, list[int]] = {}
         self.most, self._open = 0, 0
 
@@ -45,7 +45,8 @@ class Ranker:
         places = range(len(indices))
         if sample in self.silent:
             return Ranked(tuple(places), {Status.TRUNCATED: 2})
-        order = sorted(places, key=lambda place: self.key(sample, indices[place], place))
+        order = sorted(places[: self.depth], key=lambda place: self.key(sample, indices[place], place))
+        order += places[self.depth :]
         return Ranked(tuple(order), {Status.OK: 1, Status.EMPTY: 1}, reasoning=f"thought {sample}")
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
@@ -92,6 +93,17 @@ def test_the_whole_list_is_shuffled_where_that_is_said() -> None:
     ranker = Ranker(by_candidate)
     run(ranker, 50, shuffle=100)
     assert all(set(ranker.shown[sample][:20]) != set(range(20)) for sample in (1, 2, 3))
+
+
+@pytest.mark.parametrize("depth", [5, 20, 30])
+def test_what_lies_below_an_arms_depth_is_not_shuffled(depth: int) -> None:
+    ranker = Ranker(by_candidate, depth=depth)
+    ranked = run(ranker, 50, shuffle=20)
+    for sample in (1, 2, 3):
+        assert sorted(ranker.shown[sample][:depth]) == list(range(depth)) != ranker.shown[sample][:depth]
+        assert ranker.shown[sample][depth:] == list(range(depth, 50))
+    assert ranked.order == (*range(depth)[::-1], *range(depth, 50))
+    assert ranked.confidence == (1.0,) * 50
 
 
 @pytest.mark.parametrize("shuffle", [0, 1])
@@ -247,6 +259,30 @@ def test_any_reranker_can_be_asked_several_times(run_reranker: RunReranker, coll
     [hits] = [hits for qid, hits in read_run(outcome.output).items() if qid == "7"]
     gains = collection.gains("7", [hit.docid for hit in hits])
     assert gains == sorted(gains, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        {"reranker": "setwise", "strategy": {"children": 4, "k": 1}},
+        {"reranker": "prp", "sampling": {"temperature": 0.5}},
+        {"reranker": "rank1", "sampling": {"temperature": 0.5}},
+        {"reranker": "grouprank"},
+    ],
+)
+def test_what_an_arm_left_as_it_was_is_left_in_first_stage_order(
+    arm: dict[str, Any], run_reranker: RunReranker, collection: Collection
+) -> None:
+    """An assessor who finds one candidate better than the others, which are all alike."""
+    qrels = collection.folder / "one.txt"
+    qrels.write_text("long 0 long-d4 3\n")
+    flags = {"engine": {"name": "oracle", "qrels": str(qrels)}, "arms": {"ranker": arm}}
+    outcome = run_reranker("self-consistency", flags, requests=collection.requests[:1])
+    [hits] = read_run(outcome.output).values()
+    others = [f"long-d{i}" for i in range(25) if i != 4]
+    assert [hit.docid for hit in hits] == ["long-d4", *others]
+    [record] = rankings(outcome.journal)
+    assert set(record["confidence"]) == {1.0}
 
 
 def test_a_finished_run_is_not_paid_for_again(

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from pyserini_reasonrank import config
 from pyserini_reasonrank.combine.cascade import Adjust, cascade
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.fusion import Fusion
+from pyserini_reasonrank.intake import stream
 from pyserini_reasonrank.journal import export, rankings
-from pyserini_reasonrank.pipeline import Outcome
+from pyserini_reasonrank.pipeline import Outcome, Task, rerank
 from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
@@ -255,6 +257,46 @@ def test_an_arm_ranks_down_to_its_own_depth(run_reranker: RunReranker, collectio
     head = sorted((f"7-d{i}" for i in range(4)), key=lambda name: -collection.grades["7"][name])
     assert docids(outcome)["7"] == [*head, "7-d4", "7-d5", "7-d6"]
     assert outcome.tallies["small"].questions == 2
+
+
+@pytest.mark.parametrize("adjust", ["none", "reverse"])
+def test_what_the_large_one_leaves_as_it_was_is_in_the_small_ones_order(
+    adjust: str, run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    large = {"reranker": "setwise", "strategy": {"name": "heapsort", "children": 2, "k": 2}}
+    flags = oracle(collection, combine={"adjust": adjust}, arms={"large": large})
+    small = docids(run_reranker("reasonrank", oracle(collection), output=tmp_path / "small.txt"))
+    for qid, names in docids(run_reranker("coranking", flags)).items():
+        assert names[2:] == [name for name in small[qid] if name not in names[:2]]
+
+
+def test_a_large_one_that_would_not_rank_all_it_is_shown_is_refused(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    flags = oracle(collection, arms={"large": {"depth": 5}}, combine={"keep": 6, "adjust": "reverse"})
+    with pytest.raises(UsageError, match=r"large reranker's depth 5 is less than combine\.keep 6"):
+        run_reranker("coranking", flags)
+    assert not (tmp_path / "run.txt").exists()
+    assert run_reranker("coranking", flags | {"arms": {"large": {"depth": 6}}}).tallies["large"].questions == 2
+
+
+def test_an_arm_is_fused_as_its_checkpoint_says(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fuse = {"method": "z-score", "weight": 0.3}
+    small = {"reranker": "upr"}
+    plain = docids(run_reranker("coranking", oracle(collection, arms={"small": small}, combine={"keep": 2})))
+    alone = run_reranker("upr", oracle(collection, fuse=fuse), output=tmp_path / "alone.txt")
+    made = config.load("coranking", oracle(collection, arms={"small": small}, combine={"keep": 2}))[0]
+    of_checkpoint = made.arms["small"].model_copy(update={"fuse": Fusion(**fuse)})  # as a preset would
+    made = made.model_copy(update={"arms": {**made.arms, "small": of_checkpoint}})
+    task = Task(stream(iter(collection.requests)), tmp_path / "fused.txt", collection.run, "topics.tsv", ["rerank"])
+    fused = asyncio.run(rerank(plan(made), task))
+    for qid, names in docids(fused).items():
+        assert names[2:] == docids(alone)[qid][2:]
+    assert docids(fused) != plain
+    parts = yaml.safe_load(fused.metadata.read_text())["method"]["retrieval"][1]["parts"]
+    assert [parts[arm]["fuse"]["method"] for arm in ("small", "large")] == ["z-score", "none"]
 
 
 # --- what it costs

@@ -18,6 +18,7 @@ from conftest import Collection, Command
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from pyserini_reasonrank import memory
 from pyserini_reasonrank.__main__ import COMMANDS, main
 
 FLAGS = {
@@ -110,6 +111,24 @@ def test_explain_predicts_before_anything_is_loaded(command: Command, collection
     assert rows["calls"].split() == ["9", "387"]
     assert rows["longest chain of calls"].split() == ["9", "9"]
     assert rows["passages shown"].split() == ["180", "7,740"]
+
+
+def test_explain_plans_for_a_machine_that_this_one_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(memory, "accelerators", tuple)
+    monkeypatch.setattr(memory, "own_memory", lambda: memory.Device("cpu", "this machine", 8 * 10**9, 8 * 10**9))
+    words = ["--rerank", "reasonrank", "--rerank.engine.name", "vllm", "--rerank.model", "reasonrank-7b"]
+    assert main(["explain", *words]) == 0
+    printed, said = capsys.readouterr()
+    assert said == ""
+    assert re.search(r"^calls +9 ", printed, re.MULTILINE)
+    assert re.search(
+        r"^warning: model reasonrank-7b needs 15\.2 GB .* does not fit \(this machine\)", printed, re.MULTILINE
+    )
+    assert main(["rerank", *words, "--output", "x", "--run", "x", "--topics", "x"]) == 2
+    assert "does not fit" in capsys.readouterr().err
 
 
 def test_models_prompts_and_doctor(command: Command) -> None:
@@ -208,7 +227,7 @@ def test_values_out_of_bounds(refused: Callable[..., str], collection: Collectio
     assert refused(*base, "--rerank.depth", 0) == "--rerank.depth 0: input should be greater than or equal to 1"
     assert "stride 30 is larger than window_size 20" in refused(*base, "--rerank.strategy.stride", 30)
     assert "--rerank.depth needs a value" in refused(*base, "--rerank.depth")
-    assert "the context of 100 tokens has no room" in refused(*base, "--rerank.max_model_len", 100)
+    assert "model oracle holds 100 tokens, and reasonrank needs" in refused(*base, "--rerank.max_model_len", 100)
 
 
 def test_missing_and_empty_files(refused: Callable[..., str], collection: Collection, tmp_path: Path) -> None:

@@ -214,6 +214,135 @@ def test_auto_is_the_checkpoint_where_it_can_be_held(free: int, chosen: str, mon
     assert settings("reasonrank").checkpoint == "reasonrank-7b"
 
 
+def test_auto_counts_as_many_accelerators_as_the_engine_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 12 * 10**9, 12 * 10**9)] * 2)
+    arguments = "--rerank.engine.args"
+    assert settings("reasonrank").model == "smollm2-135m"
+    assert settings("reasonrank", f"{arguments}.tensor_parallel_size", "2").model == "reasonrank-7b"
+    assert settings("reasonrank", f"{arguments}.pipeline_parallel_size", "2").model == "reasonrank-7b"
+    assert settings("reasonrank", f"{arguments}.device_map", "auto").model == "reasonrank-7b"
+    assert settings("reasonrank", f"{arguments}.quantization", "fp8").model == "reasonrank-7b"
+    both = ["--rerank.engine.device", "cpu", f"{arguments}.device_map", "auto"]
+    assert settings("reasonrank", *both).model == "smollm2-135m"
+    assert settings("reasonrank", arguments, "nonsense").model == "smollm2-135m"
+
+
+CHECKPOINTS = {
+    name: str(own["checkpoint"]) for name in config.rerankers() if "checkpoint" in (own := config.reranker(name))
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    known = known_models()[CHECKPOINTS[name]]
+    assert known.kind in (None, config.reranker(name)["judge"]["kind"])
+    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
+    made, warnings = config.load(name, {})
+    assert made.model == CHECKPOINTS[name]
+    assert not any("no better than chance" in warning for warning in warnings)
+
+
+def test_every_reranker_with_a_judge_has_a_checkpoint_or_says_that_it_has_none() -> None:
+    without = [name for name in config.rerankers() if "judge" in config.reranker(name) and name not in CHECKPOINTS]
+    assert without == ["order-adjuster", "setwise-likelihood"]
+
+
+AT_CHANCE = "the embedded SmolLM2-135M writes rankings no better than chance; name a model with --rerank.model"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "warned"),
+    [
+        ("reasonrank", "", True),
+        ("setwise-likelihood", "", True),
+        ("erank", "--rerank.engine.name transformers", True),
+        ("coranking", "", True),
+        ("upr", "", False),
+        ("reasonrank", "--rerank.model smollm2-135m", False),
+        ("reasonrank", "--rerank.adapter my/lora", False),
+        ("reasonrank", "--rerank.engine.name openai", False),
+        ("reasonrank", "--rerank.engine.name oracle", False),
+    ],
+)
+def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
+    name: str, words: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "accelerators", tuple)
+    warnings = config.load(name, flags(*words.split()))[1]
+    assert warnings == ([AT_CHANCE] if warned else [])
+
+
+# --- a known checkpoint under its hub id
+
+
+@pytest.mark.parametrize(
+    ("reranker", "words"),
+    [
+        ("reasonrank", "--rerank.model liuwenhan/reasonrank-7B"),
+        ("reasonrank", "--rerank.model liuwenhan/reasonrank-7B --rerank.engine.name openai"),
+    ],
+)
+def test_a_known_checkpoint_may_be_named_by_its_hub_id(
+    reranker: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = settings(reranker, *words.split())
+    by_name = settings(reranker, *words.replace("liuwenhan/reasonrank-7B", "reasonrank-7b").split())
+    assert made.model == "liuwenhan/reasonrank-7B"
+    assert made.model_dump(exclude={"model"}) == by_name.model_dump(exclude={"model"})
+    assert made.prompt == "reasonrank:reasoning"
+
+
+@pytest.mark.parametrize(
+    ("reranker", "model", "adapter", "brought"),
+    [
+        ("rank-r1", "Qwen/Qwen2.5-7B-Instruct", "ielabgroup/Rank-R1-7B-v0.1", True),
+        ("rank-r1", "ielabgroup/Rank-R1-7B-v0.1", None, True),
+        ("rank-r1", "Qwen/Qwen2.5-7B-Instruct", "my/lora", False),
+        ("rank-r1", "Qwen/Qwen2.5-7B-Instruct", None, False),
+        ("rank-r1", "Qwen/Qwen2.5-14B-Instruct", "ielabgroup/Rank-R1-7B-v0.1", False),
+        ("reasonrank", "ielabgroup/Rank-R1-7B-v0.1", None, False),  # asked all the same, with no word against it
+    ],
+)
+def test_an_adapter_is_known_with_its_base_or_alone(
+    reranker: str, model: str, adapter: str | None, brought: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "missing", lambda name: None)
+    given = {"model": model} | ({"adapter": adapter} if adapter else {})
+    prompt = config.load(reranker, given)[0].prompt
+    assert (prompt == "llm_rankers:setwise-r1") is brought
+
+
+# --- a server's model
+
+
+def openai(name: str, *words: str) -> Single:
+    made = plan(*config.load(name, flags("--rerank.engine.name", "openai", *words)))
+    assert isinstance(made, Single)
+    return made
+
+
+def test_a_served_model_is_asked_as_it_was_trained_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert openai("reasonrank", "--rerank.model", "reasonrank-8b").engine.model == Model(
+        "reasonrank-8b", "reasonrank-8b", context=40960, chat_template_args={"enable_thinking": True}
+    )
+    own = ["--rerank.chat_template_args", "{enable_thinking: null, other: 1}"]
+    assert openai("reasonrank", "--rerank.model", "reasonrank-8b", *own).engine.model.chat_template_args == {"other": 1}
+    assert openai("reasonrank", "--rerank.model", "any").engine.model == Model("any", "any")
+
+
+@pytest.mark.parametrize("flag", ["adapter", "revision"])
+def test_what_a_server_can_not_be_told_is_refused(flag: str) -> None:
+    with pytest.raises(UsageError) as error:
+        openai("reasonrank", "--rerank.model", "m", f"--rerank.{flag}", "org/thing")
+    assert str(error.value) == (
+        f"--rerank.{flag} org/thing is for engines that load a model themselves: let the server serve it under its own name, "
+        "and name that with --rerank.model"
+    )
+
+
 # --- every flag arrives
 
 GENERAL: list[tuple[str, str, Any]] = [
@@ -309,6 +438,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "base_url": "http://x",
         "max_retries": 2,
         "timeout": 5.0,
+        "server": "sglang",
         "continue_final_message": True,
         "structured_outputs": "vllm",
         "top_logprobs": 40,
@@ -495,6 +625,18 @@ def test_a_judge_that_needs_probabilities_is_refused_where_the_engine_has_none()
     plan(settings("rank1", "--rerank.engine.name", "openai", "--rerank.engine.continue_final_message", "true"))
 
 
+def test_the_likelihood_of_a_query_is_more_than_a_server_tells() -> None:
+    continuing = ["--rerank.engine.continue_final_message", "true"]
+    with pytest.raises(UsageError) as error:
+        plan(settings("upr", "--rerank.engine.name", "openai", "--rerank.model", "m", *continuing))
+    assert str(error.value) == (
+        "the likelihood judge needs the log-probability of a whole text, which the openai engine does not give; vllm and "
+        "transformers do"
+    )
+    plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
+    plan(settings("upr", "--rerank.engine.name", "oracle"))
+
+
 def test_nearest_or_all() -> None:
     assert nearest("ab", ["abc", "xyz"]) == "; did you mean 'abc'?"
     assert nearest("q", ["abc", "xyz"]) == "; known: abc, xyz"
@@ -508,6 +650,11 @@ def test_tags_have_no_blanks() -> None:
 
 def test_help_names_the_values_of_every_choice() -> None:
     text = flags_help("python -m pyserini.search")
-    for values in ("none | min-max | z-score | rrf", "true-false | yes-no | 0-10", "label | name | model", "fail | keep"):
+    for values in (
+        "none | min-max | z-score | rrf",
+        "true-false | yes-no | 0-10",
+        "label | name | model",
+        "fail | keep",
+    ):
         assert values in text
     assert "<class" not in text

@@ -63,6 +63,20 @@ def test_texts_of_some_documents(tmp_path: Path) -> None:
         corpus_texts(corpus, ["x", "a"])
 
 
+@pytest.mark.parametrize("wanted", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_the_first_text_of_a_docid_counts_whatever_else_is_wanted(
+    tmp_path: Path, wanted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus = tmp_path / "c.jsonl"
+    documents = [("a", "A"), ("b", "B"), ("b", "B"), ("a", "another"), ("c", "C")]
+    corpus.write_text("".join(json.dumps({"id": docid, "text": text}) + "\n" for docid, text in documents))
+    assert corpus_texts(corpus, wanted) == {docid: docid.upper() for docid in wanted}
+    met = "c" in wanted  # the others are found before
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{corpus} holds another text of 'a' further on (1 such): the first counts"
+    ] * met
+
+
 def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         corpus_texts(tmp_path / "none.jsonl", ["a"])

@@ -5,9 +5,13 @@ import struct
 
 import pytest
 
+from pyserini_reasonrank import config, memory
+from pyserini_reasonrank import doctor as doctor_module
 from pyserini_reasonrank.doctor import Check, State, doctor, models_table, render
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.memory import Need, Verdict, fits, memory_needed, own_memory, parameters
+from pyserini_reasonrank.memory import Device, Need, Verdict, fits, held_by, memory_needed, own_memory, parameters
+from pyserini_reasonrank.models import known_models
+from pyserini_reasonrank.planning import plan
 
 QWEN_2_5_7B = {
     "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4,
@@ -76,6 +80,135 @@ def test_verdict():
     assert not verdict.fits
     assert str(verdict) == "needs 15.2 GB + 3.8 GB (1 x 10,000 tokens in flight), 16.0 GB free: does not fit"
     assert Verdict(Need(9, 1, 1), 11, 1).at_once == 0  # 10 of 11 bytes would leave no headroom
+
+
+def test_known_models_state_their_own_cache():
+    assert known_models()["reasonrank-7b"].needs().cache == memory_needed(QWEN_2_5_7B).cache
+    assert known_models()["reasonrank-7b"].needs(1024).cache == memory_needed(QWEN_2_5_7B, context=1024).cache
+
+
+def test_quantization_needs_less():
+    whole = memory_needed(QWEN_2_5_7B)
+    assert memory_needed(QWEN_2_5_7B | {"quantization_config": {"quant_method": "fp8"}}).weights == whole.weights // 2
+    assert memory_needed(QWEN_2_5_7B | {"quantization_config": {"bits": 4}}).weights == whole.weights // 4
+    assert memory_needed(QWEN_2_5_7B, arguments={"quantization": "fp8"}).weights == whole.weights // 2
+    assert memory_needed(7.6, arguments={"load_in_4bit": True}).weights == 3_800_000_000
+    assert memory_needed(QWEN_2_5_7B, arguments={"dtype": "bfloat16"}) == whole
+
+
+def test_another_dtype_needs_more():
+    whole, known = memory_needed(QWEN_2_5_7B), known_models()["reasonrank-7b"]
+    for wide in (
+        memory_needed(QWEN_2_5_7B, arguments={"dtype": "float32"}),
+        known.needs(arguments={"dtype": "float32"}),
+    ):
+        assert wide.weights == pytest.approx(2 * whole.weights, rel=5e-3)
+        assert wide.cache == 2 * whole.cache
+
+
+def gpus(monkeypatch, *sizes):
+    """As many accelerators, of these sizes in GB."""
+    found = tuple(Device(f"cuda:{i}", "GPU", int(gb * 1e9), int(gb * 1e9)) for i, gb in enumerate(sizes))
+    for module in (memory, doctor_module):
+        monkeypatch.setattr(module, "accelerators", lambda: found)
+
+
+@pytest.mark.parametrize(
+    ("engine", "free"),
+    [
+        ({}, 40),
+        ({"args": {"tensor_parallel_size": 2}}, 80),
+        ({"args": {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}}, 120),
+        ({"args": {"tensor_parallel_size": 8}}, 120),
+        ({"args": {"device_map": "auto"}}, 120),
+        ({"device": "cuda:3"}, 30),
+        ({"device": "cuda:9"}, 40),
+        ({"args": {"tensor_parallel_size": "many"}}, 40),
+        ({"args": "nonsense"}, 40),
+    ],
+)
+def test_an_engine_fills_one_accelerator_unless_told_otherwise(engine, free, monkeypatch):
+    gpus(monkeypatch, 40, 40, 40, 30)
+    assert held_by(engine).free == free * 10**9
+
+
+def test_without_an_accelerator_it_fills_the_machine(monkeypatch):
+    gpus(monkeypatch)
+    assert held_by({"args": {"tensor_parallel_size": 2}}).kind == "cpu"
+    gpus(monkeypatch, 80)
+    assert held_by({"device": "cpu"}).kind == "cpu"
+
+
+def refusal(*words, engine="vllm"):
+    """What is said of reasonrank with 32 billion parameters; "" if it can be held."""
+    flags = config.lift(["--rerank.engine.name", engine, "--rerank.model", "reasonrank-32b", *words])[1]
+    try:
+        plan(*config.load("reasonrank", flags))
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_32_billion_parameters_fit_an_accelerator_of_80_gigabytes(offline, monkeypatch):
+    gpus(monkeypatch, 85)  # as such a one tells it, in units of 10^9 bytes
+    assert refusal() == ""
+    gpus(monkeypatch, 80)
+    said = refusal()
+    assert said == (
+        "model reasonrank-32b needs 65.6 GB + 8.6 GB (1 x 32,768 tokens in flight), 80.0 GB free: does not fit (GPU): name a "
+        "smaller one with --rerank.model, or say --rerank.max_model_len 23552"
+    )
+    assert refusal("--rerank.max_model_len", "23552") == ""
+
+
+@pytest.mark.parametrize(("engine", "flag"), [("vllm", "tensor_parallel_size 2"), ("transformers", "device_map auto")])
+def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(engine, flag, offline, monkeypatch):
+    gpus(monkeypatch, 48, 48)
+    said = refusal(engine=engine)
+    assert said.endswith(
+        f"name a smaller one with --rerank.model, or spread it over 2 of the accelerators here with --rerank.engine.args.{flag}"
+    )
+    assert "max_model_len" not in said  # the weights alone are too large for one
+    assert refusal(f"--rerank.engine.args.{flag.split()[0]}", flag.split()[1], engine=engine) == ""
+    assert refusal("--rerank.engine.args.quantization", "fp8", engine="vllm") == ""
+
+
+def test_transformers_loads_float32_on_a_cpu(offline, monkeypatch):
+    gpus(monkeypatch)
+    monkeypatch.setattr(memory, "own_memory", lambda: Device("cpu", "this machine", int(22e9), int(22e9)))
+    smaller = ["--rerank.model", "reasonrank-7b", "--rerank.engine.args.dtype", "bfloat16"]
+    assert "needs 30.4 GB + 3.8 GB" in refusal(*smaller[:2], engine="transformers")
+    assert refusal(*smaller, engine="transformers") == refusal(*smaller[:2], engine="vllm") == ""
+
+
+def test_a_folder_of_another_shape_is_left_to_the_engine(offline, monkeypatch, tmp_path):
+    gpus(monkeypatch, 16)
+    (tmp_path / "config.json").write_text(json.dumps({"n_layer": 12, "n_embd": 768}))
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert refusal("--rerank.model", str(tmp_path)) == ""
+
+
+def test_where_nothing_helps_only_a_smaller_model_is_named(offline, monkeypatch):
+    gpus(monkeypatch, 16, 16)
+    assert refusal().endswith("does not fit (GPU): name a smaller one with --rerank.model")
+
+
+def test_models_and_doctor_count_accelerators_as_the_engine_does(monkeypatch):
+    gpus(monkeypatch, 48, 48)
+    rows = {line.split()[0]: line for line in models_table().splitlines() if line.strip()}
+    assert " yes " in rows["reasonrank-7b"]
+    assert " on 2 " in rows["reasonrank-32b"]
+    assert rows["here:"] == "here: GPU, 48.0 GB free; 2 of them"
+    checks = {check.name: check for check in doctor()}
+    assert checks["model reasonrank-32b"].state is State.OK
+    assert checks["model reasonrank-32b"].sentence.endswith("does not fit; 2 accelerators hold it together")
+    gpus(monkeypatch, 16, 16)
+    assert " no " in next(line for line in models_table().splitlines() if line.startswith("reasonrank-32b"))
 
 
 def test_own_memory():

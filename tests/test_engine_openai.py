@@ -8,7 +8,7 @@ import gc
 import json
 import re
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
 from typing import Any
@@ -17,12 +17,14 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from pyserini_reasonrank import config
 from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.engines.openai import OpenAI, Options
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.score import Score
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.parsing import read_permutation
+from pyserini_reasonrank.planning import Plan, plan
 from pyserini_reasonrank.records import Call, Completion, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order [1] to [2]: é 🤖")))
@@ -97,11 +99,18 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def with_engine[T](work: Callable[[OpenAI], Awaitable[T]], url: str, model: str = "m", **options: Any) -> T:
-    """What ``work`` makes of a started engine."""
+def with_engine[T](
+    work: Callable[[OpenAI], Awaitable[T]],
+    url: str,
+    model: str = "m",
+    arguments: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> T:
+    """What ``work`` makes of a started engine; ``arguments`` are for the chat template."""
 
     async def run() -> T:
-        engine = OpenAI(Model(model, model), Options(base_url=url, **options))
+        described = Model(model, model, chat_template_args=arguments or {})
+        engine = OpenAI(described, Options(base_url=url, **options))
         try:
             await engine.start()
             return await work(engine)
@@ -173,6 +182,122 @@ def test_capabilities_follow_what_the_server_can_do() -> None:
     assert continuing == {Capability.REASK, Capability.PREFILL, Capability.CHOICES}
     structured = OpenAI(Model("m", "m"), Options(structured_outputs="vllm")).capabilities
     assert structured == {Capability.REASK, Capability.PATTERN}
+
+
+PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
+NEUTRAL = {
+    "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **PENALTIES},
+    "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **PENALTIES},
+    "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, **PENALTIES},
+}
+
+
+async def plainly(engine: OpenAI) -> Completion:
+    return await engine.generate(PROMPT, GREEDY, CALL)
+
+
+def owned_by(*owners: str) -> dict[str, Any]:
+    """A model list; the first is ours."""
+    return {"data": [{"id": name, "owned_by": owner} for name, owner in zip("mnopq", owners, strict=False)]}
+
+
+@pytest.mark.parametrize("kind", list(NEUTRAL))
+def test_no_default_of_the_server_or_the_model_decides_an_answer(server: Server, kind: str) -> None:
+    server.models = owned_by(kind)
+    ask(server)
+    assert NEUTRAL[kind].items() <= server.asked[0].items()
+    server.models = {"data": []}
+    with_engine(plainly, server.url, server=kind)
+    assert server.asked[1] == server.asked[0]
+
+
+@pytest.mark.parametrize("models", [owned_by("openai", "vllm"), owned_by("system"), {"data": []}, 404])
+def test_other_servers_are_sent_nothing_they_may_not_know(server: Server, models: Any) -> None:
+    server.models = models
+    ask(server)
+    server.models = owned_by("vllm")
+    with_engine(plainly, server.url, server="other")
+    for sent in server.asked:
+        assert sent.keys() == {"model", "messages", "temperature", "top_p", "max_tokens"}
+
+
+def test_what_is_set_goes_over_the_neutral_values(server: Server) -> None:
+    server.models = owned_by("vllm")
+    ask(server, Sampling(top_k=5, min_p=0.1, extra={"repetition_penalty": 1.1}))
+    asked = server.asked[0]
+    assert (asked["top_k"], asked["min_p"], asked["repetition_penalty"], asked["presence_penalty"]) == (5, 0.1, 1.1, 0)
+
+
+def test_a_server_that_does_not_list_our_model_is_known_by_the_others(server: Server) -> None:
+    server.models = {"data": [{"id": "x", "owned_by": "sglang"}, {"id": "y", "owned_by": "sglang"}]}
+    ask(server)
+    assert NEUTRAL["sglang"].items() <= server.asked[0].items()
+
+
+def test_the_kind_of_server_is_told_in_options_and_identity(server: Server) -> None:
+    async def work(engine: OpenAI) -> tuple[str, str]:
+        return engine.options.server, engine.identity(CALL)
+
+    plain = with_engine(work, server.url)
+    server.models = owned_by("vllm")
+    assert with_engine(work, server.url)[0] == "vllm"
+    assert plain[0] == "other"
+    assert plain[1] == OpenAI(Model("m", "m"), Options()).identity(CALL) != with_engine(work, server.url)[1]
+
+
+def test_servers_of_several_kinds_are_refused_unless_the_kind_is_named(server: Server, second: Server) -> None:
+    server.models, second.models = owned_by("vllm"), owned_by("litellm")
+    both = f"{server.url},{second.url}"
+    with pytest.raises(UsageError, match=r"not of one kind: .*\(vllm\), .*\(other\); .*--rerank\.engine\.server"):
+        with_engine(plainly, both)
+    with_engine(plainly, both, server="vllm")
+    assert NEUTRAL["vllm"].items() <= server.asked[0].items()
+
+
+TEMPLATE = "{{ messages[0].content }}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "sent"),
+    [
+        ("vllm", {"enable_thinking": False}, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("sglang", {"enable_thinking": False}, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("llamacpp", {"enable_thinking": True}, {"chat_template_kwargs": {"enable_thinking": True}}),
+        ("vllm", {"chat_template": TEMPLATE}, {"chat_template": TEMPLATE}),
+        ("sglang", {"chat_template": TEMPLATE}, {"chat_template_kwargs": {"chat_template": TEMPLATE}}),
+        ("vllm", {}, {}),
+    ],
+)
+def test_arguments_of_the_chat_template_are_sent(
+    server: Server, kind: str, arguments: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    server.models, server.answers = owned_by(kind), [alternatives(true=0.9)]
+
+    async def work(engine: OpenAI) -> None:
+        await engine.generate(PROMPT, GREEDY, CALL)
+        await engine.generate(PROMPT, Sampling(choices=("true", "false")), CALL)
+
+    with_engine(work, server.url, arguments=arguments)
+    assert len(server.asked) == 2
+    for asked in server.asked:
+        assert {name: asked[name] for name in asked if name.startswith("chat_template")} == sent
+
+
+@pytest.mark.parametrize(
+    ("owner", "arguments", "named"),
+    [
+        ("openai", {"enable_thinking": False, "chat_template": TEMPLATE}, "enable_thinking: null, chat_template: null"),
+        ("llamacpp", {"enable_thinking": False, "chat_template": TEMPLATE}, "chat_template: null"),
+    ],
+)
+def test_arguments_that_the_server_would_not_heed_are_refused(
+    server: Server, owner: str, arguments: dict[str, Any], named: str
+) -> None:
+    server.models = owned_by(owner)
+    with pytest.raises(UsageError, match=r"--rerank\.engine\.server vllm") as error:
+        with_engine(plainly, server.url, arguments=arguments)
+    assert f"--rerank.chat_template_args '{{{named}}}'" in str(error.value)
+    assert server.asked == []
 
 
 @pytest.mark.parametrize(
@@ -492,6 +617,64 @@ def test_an_adapter_is_a_model_of_its_own_to_the_server(server: Server) -> None:
     assert with_engine(work, server.url) == 200
     with pytest.raises(UsageError, match=r"lists 2 models: name one with --rerank\.model \(base, m\)"):
         with_engine(work, server.url, model="auto")
+
+
+def started(server: Server, **flags: Any) -> Plan:
+    """A plan of reasonrank after its engine has reached the server, which is closed again."""
+    made = plan(*config.load("reasonrank", {"engine": {"name": "openai", "base_url": server.url}, **flags}))
+
+    async def run() -> None:
+        try:
+            await made.engines[0].start()
+        finally:
+            await made.engines[0].close()
+
+    asyncio.run(run())
+    return made
+
+
+def test_a_served_context_without_room_for_a_question_is_refused(server: Server) -> None:
+    server.models["data"][0]["max_model_len"] = 4096
+    made = started(server)
+    with pytest.raises(
+        UsageError, match=r"^model m holds 4096 tokens, and reasonrank needs \d+ for a question and its answer"
+    ):
+        made.fitters()
+    assert started(server, sampling={"max_tokens": 1024}).fitters()[""].context == 4096
+
+
+def test_a_context_that_is_known_beforehand_is_checked_beforehand() -> None:
+    flags = {"engine": {"name": "openai"}, "model": "m", "max_model_len": 4096}
+    with pytest.raises(UsageError, match="model m holds 4096 tokens"):
+        plan(*config.load("reasonrank", flags))
+
+
+def test_a_known_checkpoint_that_auto_finds_is_to_be_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    server.models = {"data": [{"id": "liuwenhan/reasonrank-7B"}]}
+    made = started(server)
+    assert made.warnings == []
+    made.fitters()
+    estimate, named = made.warnings
+    assert "no tokenizer.json of liuwenhan/reasonrank-7B (HF_HUB_OFFLINE is set)" in estimate
+    assert named == (
+        "the server's model liuwenhan/reasonrank-7B is reasonrank-7b, and auto does not bring what that was trained with: "
+        "say --rerank.model liuwenhan/reasonrank-7B"
+    )
+
+
+def test_the_smallest_context_counts(server: Server, second: Server) -> None:
+    server.models["data"][0]["max_model_len"], second.models["data"][0]["max_model_len"] = 8192, 4096
+
+    async def context(max_model_len: int | None) -> int | None:
+        engine = OpenAI(Model("m", "m", context=max_model_len), Options(base_url=f"{server.url},{second.url}"))
+        try:
+            await engine.start()
+            return engine.max_model_len
+        finally:
+            await engine.close()
+
+    assert [asyncio.run(context(n)) for n in (None, 6000, 2048)] == [4096, 4096, 2048]
 
 
 @pytest.mark.parametrize("models", [404, 500, "<html>a web server</html>", {"data": []}, {}, [], "null"])

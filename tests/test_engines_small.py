@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
+import shutil
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +18,11 @@ from typing import Any, get_args
 
 import pytest
 
-from pyserini_reasonrank.engines import Capability, Engine, build_engine, engine_class
+from pyserini_reasonrank.engines import Capability, Engine, _identity, build_engine, engine_class
+from pyserini_reasonrank.engines._identity import PIECE, WHOLE
 from pyserini_reasonrank.engines.faulty import Fault, spoil
 from pyserini_reasonrank.engines.oracle import Oracle
+from pyserini_reasonrank.engines.transformers import Options as Loading
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges.permutation import Permutation
@@ -163,7 +168,7 @@ def test_the_oracle_answers_choices(qrels: Path) -> None:
     good, bad = answers(oracle, call("q", docids=["d2"]), call("q", docids=["d1"]), sampling=sampling)
     assert good.choices["true"] > good.choices["false"]
     assert bad.choices["true"] < bad.choices["false"]
-    assert oracle.capabilities == {Capability.PREFILL, Capability.CHOICES, Capability.PATTERN}
+    assert oracle.capabilities == set(Capability) - {Capability.REASK}
 
 
 def test_other_judgments_are_another_identity(qrels: Path) -> None:
@@ -295,6 +300,142 @@ def test_the_engine_inside_has_as_many_calls_in_flight_as_the_one_around_it(qrel
 def test_settings_it_cannot_use_are_refused(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=re.escape(says)):
         made("faulty", **settings)
+
+
+# --- what tells an engine's answers from another's
+
+
+class Loaded(Engine[Loading]):
+    """An engine that has loaded its weights."""
+
+    name = "loaded"
+    needs_weights = True
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        raise NotImplementedError
+
+
+def identity(folder: Path | str, adapter: Path | None = None, revision: str | None = None, **options: Any) -> str:
+    model = Model("m", str(folder), revision, str(adapter) if adapter else None)
+    return Loaded(model, Loading(**options)).identity(call())
+
+
+def tensors(path: Path, *values: float) -> None:
+    """A safetensors file of vectors as long as a piece, each of one value."""
+    length = 4 * PIECE
+    header = {f"t{i}": {"dtype": "F32", "shape": [PIECE], "data_offsets": [i * length, (i + 1) * length]}
+              for i in range(len(values))}  # fmt: skip
+    text = json.dumps(header).encode()
+    data = b"".join(struct.pack("<f", value) * PIECE for value in values)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"hidden_size": 4, "transformers_version": "5.0"}))
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
+    tensors(folder / "model.safetensors", *[1.0] * 9)
+    return folder
+
+
+@pytest.mark.parametrize("whole", [WHOLE, 1000])
+def test_other_weights_in_the_same_folder_are_another_identity(
+    folder: Path, whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_identity, "WHOLE", whole)  # a large file is sampled
+    monkeypatch.setattr(_identity, "PIECES", 2)
+    identities = [identity(folder)]
+    for values in ([1.0] * 8 + [1.5], [1.0] * 4 + [1.5] + [1.0] * 4, [1.0] * 10):
+        tensors(folder / "model.safetensors", *values)
+        identities.append(identity(folder))
+    assert len(set(identities)) == 4
+
+
+def test_an_adapter_that_is_trained_again_is_another_identity(folder: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    identities = set()
+    for rank, value in ((8, 0.1), (8, 0.2), (16, 0.2)):
+        (adapter / "adapter_config.json").write_text(json.dumps({"r": rank, "base_model_name_or_path": str(tmp_path)}))
+        tensors(adapter / "adapter_model.safetensors", value)
+        identities.add(identity(folder, adapter))
+    assert len(identities | {identity(folder)}) == 4
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "chat_template.jinja", "model.safetensors"])
+def test_whatever_a_loader_reads_is_in_the_identity(folder: Path, name: str) -> None:
+    before = identity(folder)
+    text = (folder / name).read_bytes() if (folder / name).exists() else b"{}"
+    (folder / name).write_bytes(text.replace(b"4", b"8").replace(b"0", b"1"))
+    assert identity(folder) != before
+
+
+def test_the_same_model_elsewhere_made_at_another_time_is_the_same(folder: Path, tmp_path: Path) -> None:
+    before = identity(folder)
+    other = tmp_path / "elsewhere"
+    shutil.copytree(folder, other)
+    (other / "config.json").write_text(json.dumps({"transformers_version": "5.1", "hidden_size": 4}))
+    for name in ("README.md", "training.json", "trainer_state.json", "optimizer.pt", "training_args.bin"):
+        (other / name).write_text("made on Monday")
+    (other / "checkpoint-10").mkdir()
+    for file in other.iterdir():
+        os.utime(file, (1, 1))
+    assert identity(other) == before
+
+
+def test_the_identity_is_of_what_was_loaded(folder: Path) -> None:
+    engine = Loaded(Model("m", str(folder)), Loading())
+    before = engine.identity(call())
+    tensors(folder / "model.safetensors", 7.0)
+    assert engine.identity(call()) == before
+    assert identity(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        ({"args": {"dtype": "float16"}}, False),
+        ({"args": {"hf_overrides": {"rope_theta": 1}}}, False),
+        ({"args": {"quantization": "fp8", "max_num_seqs": 8}}, False),
+        ({"device": "cpu"}, False),
+        ({"args": {"gpu_memory_utilization": 0.5, "max_num_seqs": 8, "tensor_parallel_size": 2}}, True),
+        ({"concurrency": 3, "batching": {"num_blocks": 7}}, True),
+        ({"device": "auto"}, True),
+    ],
+)
+def test_settings_that_change_answers_are_in_the_identity(folder: Path, options: dict[str, Any], same: bool) -> None:
+    assert (identity(folder, **options) == identity(folder)) == same
+
+
+def test_the_number_of_a_device_and_the_order_of_settings_change_nothing(folder: Path) -> None:
+    assert identity(folder, device="cuda:1") == identity(folder, device="cuda")
+    one, other = {"dtype": "float16", "seed": 1}, {"seed": 1, "dtype": "float16"}
+    assert identity(folder, args=one) == identity(folder, args=other)
+
+
+def test_a_server_is_told_by_its_model_and_by_what_it_tells() -> None:
+    def of(**options: Any) -> str:
+        return build_engine("openai", options, Model("m", "m")).identity(call())
+
+    assert of(base_url="http://a/v1", max_retries=0, timeout=5.0, continue_final_message=True) == of()
+    assert of(top_logprobs=100) != of()
+
+
+def test_a_hub_model_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert "some/model@None" in identity("some/model")
+    assert identity("some/model", revision="v1") != identity("some/model")
+    repository, found = tmp_path / "models--some--model", set()
+    for commit in ("a" * 40, "b" * 40):
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / "main").write_text(commit)
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / commit / "config.json").write_text("{}")
+        found.add(identity("some/model"))
+        assert identity("some/model", revision=commit) in found
+    assert len(found) == 2
 
 
 def test_engines_by_name() -> None:

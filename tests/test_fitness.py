@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.fitness import Demand, check, check_kind, least, longest
+from pyserini_reasonrank.fitness import Demand, check, check_kind, check_room, least, longest
 from pyserini_reasonrank.models import Model, resolve
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.budget import Fitter
@@ -54,8 +54,8 @@ def model(path: Path | str, adapter: Path | str | None = None, **more: Any) -> M
     return Model("mine", str(path), adapter=None if adapter is None else str(adapter), **more)
 
 
-def demand(tokens: int = 1000, **more: Any) -> Demand:
-    return Demand("reasonrank", tokens, SYSTEM, **more)
+def demand(tokens: int = 1000) -> Demand:
+    return Demand("reasonrank", tokens, SYSTEM)
 
 
 def refused(given: Model, asked: Demand | None = None) -> str:
@@ -76,14 +76,11 @@ def test_what_cannot_be_known_decides_nothing() -> None:
 # --- context
 
 
-def test_a_context_that_is_too_small_is_refused_with_a_reranker_that_fits(tmp_path: Path) -> None:
-    given = model(folder(tmp_path, config=CONFIG))
-    smaller = {"rank1": 900, "setwise": 2000, "tourrank": 5000}
-    assert refused(given, demand(4097, smaller=lambda: smaller)) == (
+def test_a_context_that_is_too_small_is_refused(tmp_path: Path) -> None:
+    assert refused(model(folder(tmp_path, config=CONFIG)), demand(4097)) == (
         "model mine holds 4096 tokens, and reasonrank needs 4097 for a question and its answer: show fewer passages at "
-        "once, lower --rerank.sampling.max_tokens, or take --rerank setwise"
+        "once, or lower --rerank.sampling.max_tokens"
     )
-    assert "--rerank " not in refused(given, demand(4097, smaller=lambda: {"tourrank": 5000})).split("max_tokens")[1]
 
 
 def test_a_context_that_was_lowered_counts(tmp_path: Path) -> None:
@@ -118,6 +115,36 @@ def test_the_least_that_is_needed_is_what_fitting_accepts(tokenizer_file: Path, 
     fitter.check(request.query)
     prompt = fitter.render(fitter.prepare(request), range(10))
     assert sum(message.content.count("the passage") for message in prompt.messages) > 10
+
+
+@pytest.mark.parametrize("name", ["listwise-reasoning", "best", "relevant"])
+def test_where_the_least_is_given_no_short_query_is_cut(tokenizer_file: Path, name: str) -> None:
+    template, tokens, n = sources.load(name), ModelTokens(tokenizer_file), 1 if name == "relevant" else 10
+    query = "the query " * 14
+    assert 20 < tokens.cut([query], 1000)[0][1] <= 32
+    request = Request(Query("q", query), tuple(Candidate(f"d{i}", 0.0, "the passage " * 99) for i in range(n)))
+    context = least(template, tokens, n, 200) + n
+    fitter = Fitter(template, tokens, context=context, output_tokens=200, passage_tokens=None, query_tokens=None)
+    fitter.render(fitter.prepare(request), range(n))
+    assert (fitter.cuts.queries, fitter.cuts.passages) == (0, 1)
+    assert fitter.cuts.shortest_passage >= 32
+
+
+def test_limits_of_ones_own_need_less(tokenizer_file: Path) -> None:
+    template, tokens = sources.load("best"), ModelTokens(tokenizer_file)
+    whole = least(template, tokens, 10, 200)
+    assert least(template, tokens, 10, 200, passage_tokens=12) == whole - 10 * 20
+    assert least(template, tokens, 10, 200, passage_tokens=512) == whole
+    assert least(template, tokens, 10, 200, query_tokens=12) == whole - 20 * sources.load("best").render(
+        "Q", [""]
+    ).messages[-1].content.count("Q")
+
+
+def test_room_in_a_context_that_is_known_only_later() -> None:
+    check_room("m", None, demand(10**6))
+    check_room("m", 1000, demand(1000))
+    with pytest.raises(UsageError, match=r"^model m holds 999 tokens, and reasonrank needs 1000 for a question"):
+        check_room("m", 999, demand(1000))
 
 
 # --- architecture and chat template

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import sqlite3
@@ -11,13 +12,18 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 
 import pytest
 
+from pyserini_reasonrank.endpoint import Endpoint
+from pyserini_reasonrank.engines import Engine, Options
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.journal import Journal, call_key, export, read_answers
+from pyserini_reasonrank.journal import Journal, call_key, export, rankings, read_answers
+from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("system", "a"), Message("user", "b")), prefill="c")
@@ -118,8 +124,7 @@ def test_export_gives_judgements_with_their_calls_in_the_order_asked(journal: Jo
         journal.judged(call("a"), Judgement((0, 1), Status.OK, score=0.5))
 
     asyncio.run(run())
-    again = reopened(journal)
-    again.close()
+    journal.close()
     records = list(export(journal.path))
     assert [(r["qid"], r["call"]) for r in records] == [("a", 0), ("b", 9), ("b", 10)]
     assert [r["qid"] for r in export(journal.path, "a")] == ["a"]
@@ -140,6 +145,168 @@ def test_the_answer_that_replays_a_question_is_its_last(journal: Journal) -> Non
 
     asyncio.run(run())
     assert read_answers(journal.path) == {("q", "", 0): Completion("m"), ("q", "", 1): Completion("second")}
+
+
+def test_a_run_that_begins_again_leaves_no_trace_of_its_first_try(journal: Journal) -> None:
+    asyncio.run(journal.add("key", call(), SAMPLING, FULL))
+    journal.judged(call(), Judgement((0, 1), Status.OK))
+    journal.judged(call(number=1), Judgement((0, 1), Status.OK))
+    other = Journal(reopened(journal).path, "another run")
+    other.asked("key", call("p"))
+    other.judged(call("p"), Judgement((0, 1), Status.OK))
+    other.close()
+    again = reopened(journal)
+    assert again.find("key") == FULL
+    again.close()
+    assert [(r["run"], r["qid"], len(r["calls"])) for r in export(journal.path)] == [("another run", "p", 1)]
+    assert read_answers(journal.path) == {("p", "", 0): Completion(FULL.text, FULL.finish_reason)}
+
+
+# what version 2 made, in which a call stood for one question
+VERSION_2 = """
+CREATE TABLE calls (
+    key TEXT PRIMARY KEY, run TEXT, qid TEXT, part TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT,
+    text TEXT, finish_reason TEXT, prompt_tokens INTEGER, output_tokens INTEGER, seconds REAL, choices TEXT, error TEXT
+);
+CREATE INDEX calls_by_question ON calls (run, qid, part, number);
+CREATE TABLE judgements (
+    run TEXT, qid TEXT, part TEXT, number INTEGER, label TEXT, docids TEXT, position_order TEXT, status TEXT,
+    filled INTEGER, score REAL, detail TEXT, reasoning TEXT, PRIMARY KEY (run, qid, part, number)
+) WITHOUT ROWID;
+CREATE TABLE rankings (
+    run TEXT, qid TEXT, ranking TEXT, confidence TEXT, notes TEXT, PRIMARY KEY (run, qid)
+) WITHOUT ROWID;
+PRAGMA user_version = 2;
+INSERT INTO calls VALUES
+    ('z', 'tag', 'q', '', 0, 0, '["d1"]', '', '<think>cut', 'length', 1, 2, 0.5, '{}', NULL),
+    ('a', 'tag', 'q', '', 0, 1, '["d1"]', '', '[1]', 'stop', 1, 2, 0.5, '{"true": -0.5}', NULL);
+INSERT INTO judgements VALUES ('tag', 'q', '', 0, '', '["d1"]', '[0]', 'repaired', 0, NULL, 'asked twice', '');
+INSERT INTO rankings VALUES ('tag', 'q', '[]', '[]', '{}');
+"""
+
+
+def test_a_journal_of_the_version_before_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_2)
+
+    def seen() -> str:
+        return json.dumps([list(export(path)), list(rankings(path)), list(map(str, read_answers(path).items()))])
+
+    before = seen()
+    assert [c["text"] for c in next(export(path))["calls"]] == ["<think>cut", "[1]"]
+    assert read_answers(path) == {("q", "", 0): Completion("[1]")}
+    Journal(path, "tag run.txt").close()
+    assert seen() == before
+    journal = Journal(path, "tag run.txt")
+    assert journal.find("z") == Completion("<think>cut", "length", 1, 2, 0.5)
+    journal.asked("z", call("q"))
+    journal.close()
+    assert read_answers(path) == {("q", "", 0): Completion("<think>cut", "length")}  # asked last
+
+
+# --- an engine and its journal
+
+
+class Slow(Engine[Options]):
+    """Answers each call with another text after a while; the first ``failing`` of them with an error."""
+
+    name = "slow"
+
+    def __init__(self, failing: int = 0, choices: dict[str, float] | None = None) -> None:
+        super().__init__(Model("m", "m"), Options())
+        self.calls, self.failing, self.choices = 0, failing, choices or {}
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        self.calls += 1
+        number = self.calls
+        await asyncio.sleep(0.05)
+        if number <= self.failing:
+            return Completion(finish_reason="error", error="500")
+        return Completion(f"answer {number}", choices=self.choices)
+
+
+def test_the_same_call_by_several_questions_at_once_is_made_once(journal: Journal) -> None:
+    engine = Slow()
+
+    async def run() -> list[tuple[Completion, bool]]:
+        endpoint = Endpoint(engine, journal)
+        asked = (endpoint.complete(PROMPT, SAMPLING, call(qid, number), 0) for qid in "ab" for number in (0, 1))
+        return await asyncio.gather(*asked)
+
+    found = asyncio.run(run())
+    assert engine.calls == 1
+    assert {completion.text for completion, _ in found} == {"answer 1"}
+    assert [was_found for _, was_found in found] == [False, True, True, True]
+    for qid in "ab":
+        journal.judged(call(qid), Judgement((0, 1), Status.OK))
+    journal.close()
+    assert [[c["text"] for c in record["calls"]] for record in export(journal.path)] == [["answer 1"]] * 2
+    assert read_answers(journal.path).keys() == {(qid, "", number) for qid in "ab" for number in (0, 1)}
+
+
+def test_a_call_on_record_is_on_record_for_every_question_that_finds_it(journal: Journal) -> None:
+    async def run(qid: str) -> bool:
+        return (await Endpoint(Slow(), journal).complete(PROMPT, SAMPLING, call(qid), 0))[1]
+
+    assert [asyncio.run(run(qid)) for qid in "ab"] == [False, True]
+    journal.close()
+    assert read_answers(journal.path).keys() == {("a", "", 0), ("b", "", 0)}
+
+
+def test_who_waits_for_a_call_that_is_given_up_makes_it_itself(journal: Journal) -> None:
+    engine = Slow()
+
+    async def run() -> tuple[Completion, bool]:
+        endpoint = Endpoint(engine, journal)
+        first, second = (asyncio.create_task(endpoint.complete(PROMPT, SAMPLING, call(qid), 0)) for qid in "ab")
+        await asyncio.sleep(0.01)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(run()) == (Completion("answer 2"), False)
+
+
+def test_a_failed_call_fails_for_all_who_asked_and_is_made_again_later(journal: Journal) -> None:
+    engine = Slow(failing=1)
+
+    async def run() -> list[str | None]:
+        endpoint = Endpoint(engine, journal)
+        both = await asyncio.gather(*(endpoint.complete(PROMPT, SAMPLING, call(qid), 0) for qid in "ab"))
+        again = await endpoint.complete(PROMPT, SAMPLING, call(), 0)
+        return [completion.error for completion, _ in (*both, again)]
+
+    assert asyncio.run(run()) == ["500", "500", None]
+    assert engine.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("choices", "fine"),
+    [
+        ({"true": -0.5, "false": -1.0}, True),
+        ({"true": 0.0, "false": -inf}, True),
+        ({}, True),
+        ({"true": nan, "false": -1.0}, False),
+        ({"true": inf, "false": -1.0}, False),
+        ({"true": -inf, "false": -inf}, False),
+        ({"the query": -inf}, False),
+        ({"the query": nan}, False),
+    ],
+)
+def test_probabilities_that_are_no_numbers_are_an_error(
+    journal: Journal, choices: dict[str, float], fine: bool
+) -> None:
+    engine = Slow(choices=choices)
+
+    async def run() -> Completion:
+        endpoint = Endpoint(engine, journal)
+        await endpoint.complete(PROMPT, SAMPLING, call(), 0)
+        return (await endpoint.complete(PROMPT, SAMPLING, call(), 0))[0]
+
+    found = asyncio.run(run())
+    assert found.error == (None if fine else "the model's probabilities are not numbers")
+    assert found.choices == (choices if fine else {})
+    assert engine.calls == (1 if fine else 2)
 
 
 def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:

@@ -81,9 +81,23 @@ def test_bare_text_where_tags_were_asked_for_is_a_thought_only_if_it_was_cut(
     assert read_permutation(Completion("[2] > [1]", finish_reason), 2).status is status
 
 
-def test_a_list_cut_at_the_limit_is_read_as_far_as_it_goes() -> None:
-    judgement = read_permutation(Completion("[3] > [1", "length"), 4, tags=False)
+@pytest.mark.parametrize("lead", ["", "1. ", "Ranking: ", "Here is the ranking:\n\n", "\nPassage "])
+def test_a_list_cut_at_the_limit_is_read_as_far_as_it_goes(lead: str) -> None:
+    judgement = read_permutation(Completion(f"{lead}[3] > [1", "length"), 4, tags=False)
     assert (judgement.order, judgement.status, judgement.filled) == ((2, 0, 1, 3), Status.REPAIRED, 2)
+
+
+@pytest.mark.parametrize(
+    "thought", ["Okay, so [3] says more than [1], and", "Let me see. Passage [3] is", "In 2019, [2]"]
+)
+def test_a_cut_thought_that_the_chat_template_opened_is_no_answer(thought: str) -> None:
+    cut = Completion(thought, "length")
+    assert read_permutation(cut, 4, tags=False).status is Status.TRUNCATED
+    assert read_label(cut, 4, tags=False)[1].status is Status.TRUNCATED
+    assert read_grades(cut, 4, tags=False).status is Status.TRUNCATED
+    closed = Completion(f"{thought} done.</think>\n[3] > [1", "length")
+    assert read_permutation(closed, 4, tags=False).order == (2, 0, 1, 3)
+    assert read_permutation(Completion(thought), 4, tags=False).status is Status.REPAIRED
 
 
 def test_a_superscript_voids_the_answer_as_in_the_published_code() -> None:
@@ -162,6 +176,16 @@ def test_a_model_stuck_on_a_digit_costs_neither_the_run_nor_much_time(how: Ident
         ("12] > [13] > [6", [12, 13, 6], [12, 13, 6]),
         ("[ 3 ] >[1]> 2", [3, 1, 2], [3, 1, 2]),
         ("3, 1, 2.", [3, 1, 2], [3, 1, 2]),
+        ("[3, 1, 2]", [3, 1, 2], [3, 1, 2]),
+        ("1. [3]\n2. [1]\n3. [2]", [3, 1, 2], [1, 3, 2, 1, 3, 2]),
+        ("1) [3]\n2) [1]", [3, 1], [1, 3, 2, 1]),
+        ("(1) [3]\n(2) [1]", [3, 1], [1, 3, 2, 1]),
+        ("1. [3] > 2. [1]", [3, 1], [1, 3, 2, 1]),
+        ("1. [3] > [1]", [3, 1], [1, 3, 1]),
+        ("[3] = 9.5, [1] = 8", [3, 1], [3, 9, 5, 1, 8]),
+        ("1. 3\n2. 1\n\n3. 2", [3, 1, 2], [1, 3, 2, 1, 3, 2]),
+        ("3.\n1.\n2.", [3, 1, 2], [3, 1, 2]),
+        ("2. 3\n1. 1", [2, 3, 1, 1], [2, 3, 1, 1]),
         ("Here are the top 10 of 20 passages: [3] > [1]", [3, 1], [10, 20, 3, 1]),
         ("By the 2020 rules (v1.5), 3 > 1", [3, 1], [2020, 1, 5, 3, 1]),
         ("I can't rank these 20 passages.", [], [20]),
@@ -173,6 +197,36 @@ def test_a_model_stuck_on_a_digit_costs_neither_the_run_nor_much_time(how: Ident
 def test_identifiers(answer: str, brackets: list[int], digits: list[int]) -> None:
     assert identifiers(answer, "brackets") == brackets
     assert identifiers(answer, "digits") == digits
+
+
+@pytest.mark.parametrize("numbered", ["{}. [{}]", "{}) [{}]", "({}) [{}]", "{}: [{}]", "{}. {}"])
+def test_a_numbered_list_is_a_whole_answer(numbered: str) -> None:
+    listed = "\n".join(numbered.format(rank, i) for rank, i in enumerate([3, 1, 2], 1))
+    for text in (listed, f"<think>Hm.</think>\n<answer>{listed}</answer>"):
+        judgement = read_permutation(Completion(text), 3, tags=text != listed)
+        assert (judgement.order, judgement.status) == ((2, 0, 1), Status.OK)
+
+
+@pytest.mark.parametrize(
+    ("answer", "order", "filled"),
+    [
+        ("[1] is about rain, [2] about snow and [3] about both, so: [2] > [3] > [1]", (1, 2, 0), 0),
+        ("The ranking is **[2]** > **[3]** >\n**[1]**. Passage [1] is off topic.", (1, 2, 0), 0),
+        ("[1] > [2] > [3]? No: [3] > [1] > [2]", (2, 0, 1), 0),
+        ("As [1] > [2]: [2] is off topic. Ranking: [3] > [1] > [2]", (2, 0, 1), 0),
+        ("Relevant: [3] > [1]. Not relevant: [2] > [4]", (2, 0, 1, 3), 0),
+        ("[2] is off topic, so [3] > [1]", (2, 0, 1), 1),
+        ("Best is [3], then come [1] and [2]", (2, 0, 1), 0),
+    ],
+)
+def test_a_chain_says_the_order_where_prose_goes_with_it(answer: str, order: tuple[int, ...], filled: int) -> None:
+    judgement = read_permutation(Completion(answer), len(order), tags=False)
+    assert (judgement.order, judgement.filled) == (order, filled)
+    assert judgement.status is (Status.REPAIRED if filled else Status.OK)
+
+
+def test_the_digits_of_published_code_know_no_chain() -> None:
+    assert read_permutation(Completion("[1], [2]: [2] > [1]"), 2, tags=False, how="digits").order == (0, 1)
 
 
 @given(st.permutations(range(1, 31)))
@@ -208,6 +262,7 @@ def test_split_keeps_reasoning_and_answer_apart() -> None:
         ("<think>Not [1].</think>\n[3]", 2, Status.REPAIRED),
         ("[3]", 2, Status.REPAIRED),
         ("<answer>[3] [3]</answer>", 2, Status.REPAIRED),
+        ("<answer>1. [3]</answer>", 2, Status.REPAIRED),
         ("<answer>[1] or [3]</answer>", None, Status.EMPTY),
         ("<answer>[4]</answer>", None, Status.EMPTY),
         ("<answer>none of the 3</answer>", None, Status.EMPTY),

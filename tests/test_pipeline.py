@@ -6,9 +6,12 @@ import asyncio
 import gc
 import json
 import logging
+import os
+import re
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +23,14 @@ from conftest import Collection, RunReranker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.engines import Engine, Options
+from pyserini_reasonrank import config, intake, search
+from pyserini_reasonrank.engines import Capability, Engine, Options
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.intake import HostFailed, child, follow, stream
+from pyserini_reasonrank.intake import HostFailed, child, follow, parse_request, stream
 from pyserini_reasonrank.journal import export
 from pyserini_reasonrank.pipeline import Outcome, Task, rerank
 from pyserini_reasonrank.planning import Plan, Single, plan
-from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Request, Sampling, Status
+from pyserini_reasonrank.records import Call, Candidate, Completion, Judgement, Prompt, Query, Request, Sampling, Status
 from pyserini_reasonrank.runs import RunFormat, read_run
 
 SMALL = {"window_size": 6, "stride": 3}
@@ -326,6 +329,93 @@ def test_when_everything_fails_at_once_there_is_one_error(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_engine_that_fails_while_the_search_runs_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The search is ended with the run, and nothing of the two gets in the other's way."""
+    (tmp_path / "endless_search.py").write_text(
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    monkeypatch.setattr(search, "FIRST_STAGE", "endless_search")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    class Refusing(Gone):
+        async def start(self) -> None:
+            while not (tmp_path / "pid").exists():
+                await asyncio.sleep(0.01)
+            raise UsageError("no server answers")
+
+    def refusing(*arguments: Any) -> Plan:
+        made = plan(*arguments)
+        assert isinstance(made, Single)
+        made.engine = Refusing(made.engine)
+        return made
+
+    monkeypatch.setattr(search, "plan", refusing)
+    words = ["--output", str(tmp_path / "run.txt"), "--rerank", "reasonrank", "--rerank.engine.name", "oracle"]
+    began = time.monotonic()
+    assert search.main(words, "pyserini.search.lucene") == 2
+    assert capfd.readouterr().err == "error: no server answers\n"
+    assert time.monotonic() - began < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    ("repair", "fault"),
+    [("close", "thought closed"), ("ask", "asked twice")],
+)
+def test_a_repair_that_fails_ends_the_run_like_any_call(
+    repair: str, fault: str, collection: Collection, tmp_path: Path
+) -> None:
+    class Repaired(Gone):
+        """Cuts every thought, and fails to repair it."""
+
+        async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+            self.calls += 1
+            second = bool(prompt.prefill) or call.sample
+            return Completion(finish_reason="error", error="503") if second else Completion("<think>Well", "length")
+
+    def run(on_error: str) -> Outcome:
+        flags = oracle(collection, judge={"repair": repair}, on_error=on_error, strategy={"name": "full"})
+        settings, warnings = config.load("reasonrank", flags)
+        made = plan(settings, warnings)
+        assert isinstance(made, Single)
+        made.engine = Repaired(made.engine)
+        made.judge.can = frozenset({Capability.PREFILL} if repair == "close" else {Capability.REASK})
+        return drive(made, stream(iter(collection.requests[1:2])), tmp_path / f"{on_error}.txt", collection.run)
+
+    with pytest.raises(Failure, match=r"^query 7, call 0: 503$"):
+        run("fail")
+    kept = run("keep")
+    assert kept.tally.statuses == {Status.TRUNCATED: 1}
+    assert [r["detail"] for r in export(kept.journal)] == [f"the thought was cut, {fault}: error"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "best"),
+    [
+        (["I can't say.", "", "[3] > [2] > [1] > [4] > [5] > [6] > [7]"], [2, 1, 0, 3, 4, 5, 6]),
+        (["[3] > [2] > [1] > [4] > [5] > [6] > [7]", "", "[2] > [3] > [1] > [4] > [5] > [6] > [7]"], [1, 2, 0, 3, 4, 5, 6]),
+        (["I can't say.", "", "No."], [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)  # fmt: skip
+def test_a_vote_that_cannot_be_read_is_no_vote_for_the_order_shown(
+    answers: list[str], best: list[int], run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    rows = [{"qid": "7", "call": call, "response": answer} for call, answer in enumerate(answers)]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = {
+        "engine": {"name": "recorded", "path": str(tmp_path / "answers.jsonl")},
+        "judge": {"votes": 3},
+        "sampling": {"temperature": 0.5},
+        "strategy": {"name": "full"},
+    }
+    outcome = run_reranker("rankgpt", flags, requests=collection.requests[1:2])
+    assert docids(outcome)["7"] == [f"7-d{i}" for i in best]
+    assert outcome.tally.bad == sum("]" not in answer for answer in answers)
+
+
 # --- shown in a random order
 
 
@@ -360,6 +450,39 @@ def test_a_shuffled_question_without_an_answer_keeps_the_order(
     flags = faulty(collection, {"inner": inner, "faults": {fault: 1.0}}, judge={"shuffle": True})
     first = {r.query.qid: [c.docid for c in r.candidates] for r in collection.requests if r.candidates}
     assert docids(run_reranker("reasonrank", flags)) == first
+
+
+def test_no_prompt_is_written_before_its_turn_comes(collection: Collection, tmp_path: Path) -> None:
+    """All pairs of 25 candidates are 600 questions; those in flight and as many again are prompts."""
+
+    class Counting(Gone):
+        async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+            await asyncio.sleep(0)
+            return Completion("[1]")
+
+        def identity(self, call: Call) -> str:
+            return f"{call.qid} {call.number}"
+
+    flags = oracle(collection)
+    flags["engine"]["concurrency"] = 5
+    made = plan(*config.load("prp", flags))
+    assert isinstance(made, Single)
+    made.engine = Counting(made.engine)
+    alive, most, judge = 0, 0, made.judge.judge
+
+    async def counted(ask: Any, prompt: Prompt, shown: Sequence[str]) -> Judgement:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        try:
+            return await judge(ask, prompt, shown)
+        finally:
+            alive -= 1
+
+    made.judge.judge = counted  # type: ignore[method-assign]
+    outcome = drive(made, stream(iter(collection.requests[:1])), tmp_path / "run.txt", collection.run)
+    assert outcome.tally.questions == 600
+    assert 5 <= most <= 10
 
 
 # --- nothing is paid twice
@@ -423,6 +546,45 @@ def test_errors_are_asked_again_the_next_time(run_reranker: RunReranker, collect
     assert (again.tally.calls, again.tally.from_journal) == (3, 0)
 
 
+def test_runs_that_share_a_journal_are_told_apart_and_begin_anew(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    journal = {"journal": str(tmp_path / "shared.sqlite")}
+    first = run_reranker("reasonrank", oracle(collection, **journal), output=tmp_path / "first.txt")
+    run_reranker("reasonrank", oracle(collection, **journal), output=tmp_path / "runs" / "second.txt")
+    shallow = oracle(collection, **journal, depth=3)
+    run_reranker("reasonrank", shallow, output=tmp_path / "first.txt", requests=collection.requests[:1])
+    asked: dict[str, list[Any]] = {}
+    for record in export(first.journal):
+        asked.setdefault(record["run"], []).append((record["qid"], len(record["docids"]), len(record["calls"])))
+    assert asked == {
+        "reasonrank-oracle first.txt": [("long", 3, 1)],
+        "reasonrank-oracle runs/second.txt": [("7", 7, 1), ("long", 20, 1), ("long", 15, 1)],
+    }
+
+
+def test_two_topics_alike_pay_for_their_calls_once_and_each_has_its_trace(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    class Alike(Gone):
+        async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+            self.calls += 1
+            await asyncio.sleep(0.02)
+            return Completion("<think>x</think><answer>[2] > [1] > [3] > [4] > [5] > [6] > [7]</answer>")
+
+    made = plan(*config.load("reasonrank", oracle(collection)))
+    assert isinstance(made, Single)
+    engine = made.engine = Alike(made.engine)
+    asked = collection.requests[1]
+    twins = [replace(asked, query=Query(qid, asked.query.text), number=n) for n, qid in enumerate(("a", "b"))]
+    outcome = drive(made, stream(iter(twins)), tmp_path / "run.txt", collection.run)
+    assert engine.calls == outcome.tally.calls == outcome.tally.from_journal == 1
+    assert [len(record["calls"]) for record in export(outcome.journal)] == [1, 1]
+    recorded = {"engine": {"name": "recorded", "path": str(outcome.journal)}}
+    replayed = run_reranker("reasonrank", recorded, requests=twins, output=tmp_path / "replayed.txt")
+    assert docids(replayed) == docids(outcome)
+
+
 def test_two_topics_alike_are_two_topics(run_reranker: RunReranker, collection: Collection) -> None:
     twin = replace(collection.requests[1], query=Query("twin", collection.requests[1].query.text), number=1)
     outcome = run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1], twin])
@@ -455,6 +617,33 @@ def test_mapping_blanks_must_not_make_two_docids_one(run_reranker: RunReranker, 
         run_reranker("reasonrank", oracle(collection, docid_blanks="_"), requests=requests)
 
 
+@pytest.mark.parametrize("qid", ["a b", "a\tb", ""])
+def test_a_qid_that_cannot_stand_in_a_run_is_refused_before_it_is_paid_for(
+    qid: str, run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="qid"):
+        run_reranker("reasonrank", oracle(collection), requests=[Request(Query(qid, "query"), candidates("a", "b"))])
+    assert list(export(tmp_path / "run.txt.journal.sqlite")) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"qid": "q", "query": None, "candidates": []}, "query is null"),
+        ({"qid": None, "query": "x", "candidates": []}, "qid is null"),
+        ({"qid": "q", "query": ["x"], "candidates": []}, 'query is ["x"]'),
+        ({"qid": "q", "query": "x", "candidates": [{"docid": None, "text": "t"}]}, "docid is null"),
+        ({"qid": "q", "query": "x", "candidates": [{"docid": "d", "text": "t", "score": float("nan")}]}, "d is nan"),
+        ({"qid": "q", "query": "x", "candidates": [{"docid": "d", "text": "t", "score": float("inf")}]}, "d is inf"),
+    ],
+)
+def test_what_is_no_query_and_no_candidate_is_refused(row: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=rf"^line 1: expected qid, query, candidates .*{re.escape(says)}"):
+        parse_request(json.dumps(row).encode(), "line 1", 0, 10)
+    numbered = parse_request(b'{"qid": 7, "query": "x", "candidates": [{"docid": 3, "text": "t"}]}', "line 1", 0, 10)
+    assert (numbered.query.qid, numbered.candidates[0].docid) == ("7", "3")
+
+
 def test_a_topic_that_comes_twice_is_refused(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="query 7 comes twice"):
         run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1]] * 2)
@@ -468,6 +657,22 @@ def test_a_query_longer_than_the_context_is_refused(
     with pytest.raises(UsageError, match="query endless takes"):
         run_reranker("reasonrank", oracle(collection, max_model_len=6000), requests=requests)
     assert not (tmp_path / "run.txt").exists()
+
+
+def test_what_was_cut_to_fit_the_context_is_told(run_reranker: RunReranker, collection: Collection) -> None:
+    long = tuple(Candidate(f"d{i}", 0.0, "the passage " * 400) for i in range(6))
+    requests = [Request(Query("q", "why"), long), Request(Query("p", "why " * 220), long)]
+    flags = oracle(collection, strategy=SMALL, passage_tokens=None, sampling={"max_tokens": 64}, max_model_len=1200)
+    outcome = run_reranker("reasonrank", flags, requests=requests)
+    [warning] = outcome.warnings
+    assert re.fullmatch(
+        r"to fit a context of 1,200 tokens: passages cut in 2 of 2 questions \(down to 3\d tokens\), "
+        r"the query cut in 1 of 2 questions \(down to \d+ tokens\)",
+        warning,
+    )
+    assert yaml.safe_load(outcome.metadata.read_text())["outcome"]["warnings"] == [warning]
+    roomy = run_reranker("reasonrank", flags | {"max_model_len": 30000}, requests=requests)
+    assert roomy.warnings == []
 
 
 def test_text_that_is_no_text_is_read_anyway(run_reranker: RunReranker, collection: Collection) -> None:
@@ -546,6 +751,16 @@ def test_a_request_comes_out_as_soon_as_its_line_is_there(tmp_path: Path) -> Non
     assert qids == ["a", "b", "c"]
     assert running[0]
     assert running[1]
+
+
+def test_a_file_that_is_already_there_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHUNK", 100)  # a line may be longer
+    read: list[int] = []
+    whole = intake._read_from
+    monkeypatch.setattr(intake, "_read_from", lambda *of: (data := whole(*of), read.append(len(data)))[0])
+    script = f"open(__import__('sys').argv[1], 'w').writelines({LINE!r} % f'q{{i}}' + '\\n' for i in range(30))"
+    assert followed(tmp_path, script)[0] == [f"q{i}" for i in range(30)]
+    assert max(read) == 100
 
 
 def test_a_search_that_finds_nothing_is_no_requests(tmp_path: Path) -> None:

@@ -404,19 +404,43 @@ def test_limits_cut_passages_and_query(tokens: ModelTokens) -> None:
         assert tokens.cut([shown], 1000)[0][1] == limit
 
 
-def test_the_query_gives_way_last_and_with_a_warning(
-    tokens: ModelTokens, tokenizer_file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_query_gives_way_last_and_is_counted(tokens: ModelTokens, tokenizer_file: Path) -> None:
     template = sources.load("listwise")
     context = spent(tokenizer_file, template.render("", [""] * 2)) + 300
     fit = fitter(template, tokens, context=context)
     long = "the passage and the query of the search are ranked by relevance " * 20
     short_query = fit.render(fit.prepare(request("why " * 10, [long, long])), range(2))
     assert short_query.messages[-1].content.count("why") == 20
-    assert not caplog.records
+    assert (fit.cuts.queries, fit.cuts.passages) == (0, 1)
     cut = fit.render(fit.prepare(request("why " * 60, [long, long])), range(2))
     assert 2 < cut.messages[-1].content.count("why") < 120
-    assert "cut from" in caplog.text
+    assert (fit.cuts.questions, fit.cuts.queries, fit.cuts.passages) == (2, 1, 2)
+    assert re.fullmatch(
+        r"passages cut in 2 of 2 questions \(down to \d+ tokens\), the query cut in 1 of 2 questions \(down to \d+ tokens\)",
+        str(fit.cuts),
+    )
+
+
+def test_a_query_is_not_cut_for_passages_that_are_short(tokens: ModelTokens, tokenizer_file: Path) -> None:
+    template = sources.load("listwise")
+    context = spent(tokenizer_file, template.render("", [""] * 8)) + 300
+    fit = fitter(template, tokens, context=context)
+    prompt = fit.render(fit.prepare(request("why " * 20, ["yes"] * 8)), range(8))
+    assert prompt.messages[-1].content.count("why") == 40
+    assert (fit.cuts.queries, fit.cuts.passages, str(fit.cuts)) == (0, 0, "")
+
+
+def test_a_prompt_does_not_depend_on_those_before_it(tokens: ModelTokens, tokenizer_file: Path) -> None:
+    template = sources.load("listwise")
+    context = spent(tokenizer_file, template.render("", [""] * 3)) + 200
+    asked = request("why is it " * 5, ["the passage " * 30, "🤖" * 8, "the query of the search " * 20])
+    fresh = fitter(template, tokens, context=context)
+    alone = fresh.render(fresh.prepare(asked), [0, 1, 2])
+    used = fitter(template, tokens, context=context)
+    prepared = used.prepare(asked)
+    for indices in ([1], [2, 1], [0, 2]):
+        used.render(prepared, indices)
+    assert used.render(prepared, [0, 1, 2]) == alone
 
 
 def test_a_query_longer_than_the_context_is_refused_before_anything_is_asked(tokens: ModelTokens) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.records import Query, Ranking, Request
-from pyserini_reasonrank.scheduling import Lane, rerank_all
+from pyserini_reasonrank.scheduling import ROOM, Lane, Load, rerank_all
 
 
 def request(number: int) -> Request:
@@ -112,15 +112,48 @@ def run_all(
     width: int,
     done: Callable[[Ranking], None] = lambda ranking: None,
     taken: list[int] | None = None,
+    load: Callable[[Request], Load] = lambda request: Load(),
 ) -> None:
     async def run() -> None:
         before = asyncio.all_tasks()
         try:
-            await asyncio.wait_for(rerank_all(requests(count, taken), rerank, width=width, done=done), 20)
+            whole = rerank_all(requests(count, taken), rerank, width=width, done=done, load=load)
+            await asyncio.wait_for(whole, 20)
         finally:
             assert asyncio.all_tasks() == before | {asyncio.current_task()}
 
     asyncio.run(run())
+
+
+def most_open(count: int, width: int, load: Load) -> int:
+    """How many queries of this load are open at once."""
+    opened = most = 0
+
+    async def rerank(request: Request) -> Ranking:
+        nonlocal opened, most
+        opened += 1
+        most = max(most, opened)
+        await idle()
+        opened -= 1
+        return Ranking(request, ())
+
+    run_all(count, rerank, width, load=lambda request: load)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("load", "queries"),
+    [
+        (Load(9, 1.0), 50),  # a sliding window: as many as there are calls
+        (Load(9_900, 9_900.0), 2),  # all pairs of 100: what has room
+        (Load(ROOM + 1, ROOM), 1),
+        (Load(9_900, 10.0), 5),  # what it takes for 50 calls
+        (Load(9_900, 1.0), 50),
+        (Load(0, 0.0), 50),
+    ],
+)
+def test_no_more_queries_are_open_than_their_questions_have_room_or_the_calls_need(load: Load, queries: int) -> None:
+    assert most_open(60, 50, load) == queries
 
 
 def test_queries_run_together_and_end_in_their_own_time() -> None:

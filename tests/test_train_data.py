@@ -87,12 +87,12 @@ def tight(reranker: str, model: str, collection: Collection) -> dict[str, Any]:
     """Settings with a context in which the longest question that serving asks hardly has room."""
     request = collection.requests[0]
     candidates = request.candidates[: 25 if reranker == "dranker" else 20]
-    settings: dict[str, Any] = {"sampling": {"max_tokens": 300}, "depth": 25}
-    for context in range(400, 6000, 20):
+    settings: dict[str, Any] = {"sampling": {"max_tokens": 300}, "depth": 25, "query_tokens": 8}
+    for context in range(400, 6000, 4):
         with suppress(UsageError):
             asking = Asking(reranker, model, settings | {"max_model_len": context}, widest=1)
             list(asking.rows(listing(request.query, candidates, [1.0] + [0.0] * (len(candidates) - 1))))
-            return settings | {"max_model_len": context + 20}
+            return settings | {"max_model_len": context}
     raise AssertionError("no context is long enough")
 
 

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, Self
 
 from pyserini_reasonrank.records import Ranked
+
+
+class Shown(tuple[int, ...]):
+    """Candidates in an order that says nothing of their worth, as a shuffled one; ``before`` is the order that does.
+
+    What an arm leaves as it was, it leaves in the order before.
+    """
+
+    before: tuple[int, ...]
+
+    def __new__(cls, indices: Sequence[int], before: Sequence[int]) -> Self:
+        shown = super().__new__(cls, indices)
+        shown.before = tuple(before)
+        return shown
 
 
 class Arm(Protocol):
@@ -22,6 +36,12 @@ class Arm(Protocol):
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
         """Grade texts other than the candidates, in one question: an arm whose judge grades."""
         ...
+
+
+def depth_of(arm: Arm, n: int) -> int:
+    """How many of ``n`` candidates, the first of them, an arm ranks; of an arm that only counts its questions, all."""
+    depth: int = getattr(arm, "depth", n)
+    return min(depth, n)
 
 
 def completed(ranked: Ranked, n: int) -> Ranked:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank.combine.arms import Arm
+from pyserini_reasonrank.combine.arms import Arm, Shown, depth_of
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Ranked, Request, Status
 
@@ -32,15 +32,20 @@ async def cascade(
     Where the large reranker gives no readable answer, the small one's order stands, whatever the large one was shown;
     where the adjuster gives none, the large one sees the small one's order.
     """
+    n = min(keep, len(request.candidates))
+    if (depth := depth_of(arms["large"], n)) < n:
+        raise UsageError(
+            f"the large reranker's depth {depth} is less than combine.keep {keep}: it would not rank all that it is shown"
+        )
     small = await arms["small"](range(len(request.candidates)))
     statuses: Counter[Status] = Counter(small.statuses)
     head = shown = small.order[:keep]
     if adjust == "reverse":
-        shown = head[::-1]
+        shown = Shown(head[::-1], head)
     elif adjust == "model":
         adjusted = await arms["adjuster"](head)
         statuses.update(adjusted.statuses)
-        shown = tuple(head[position] for position in adjusted.order)
+        shown = Shown([head[position] for position in adjusted.order], head)
     large = await arms["large"](shown)
     statuses.update(large.statuses)
     if large.undecided:

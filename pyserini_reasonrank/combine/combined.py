@@ -8,14 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyserini_reasonrank.combine import Combination
-from pyserini_reasonrank.combine.arms import completed
+from pyserini_reasonrank.combine.arms import Shown, completed
 from pyserini_reasonrank.records import Candidate, Ranked, Request
 from pyserini_reasonrank.rerankers import Ranker
 from pyserini_reasonrank.scheduling import together
 
 
 class Combined(Ranker):
-    """Rerankers by name, and what combines them. ``depths``: how many candidates each of them ranks."""
+    """Rerankers by name, and what combines them. ``depths``: how many candidates each of them ranks.
+
+    Of an order ``before`` the one it is given it takes no notice: what its arms leave, they leave as it was given.
+    """
 
     def __init__(
         self,
@@ -25,14 +28,17 @@ class Combined(Ranker):
         arms: Mapping[str, Ranker],
         depths: Mapping[str, int],
     ) -> None:
-        self._combination, self._options, self._arms, self._depths = combination, options, arms, depths
+        self.arms = arms
+        self._combination, self._options, self._depths = combination, options, depths
         self.tallies = {joined(name, part): tally for name, arm in arms.items() for part, tally in arm.tallies.items()}
 
-    async def rank(self, request: Request, *, part: str = "", sample: int = 0) -> Ranked:
+    async def rank(
+        self, request: Request, *, part: str = "", sample: int = 0, before: Sequence[int] | None = None
+    ) -> Ranked:
         async with together() as spawn:
             arms = {
                 name: _Bound(arm, self._depths[name], request, joined(part, name), sample, spawn)
-                for name, arm in self._arms.items()
+                for name, arm in self.arms.items()
             }
             ranked: Ranked = await spawn(self._combination(request, arms, **self._options))
         return ranked
@@ -54,9 +60,18 @@ class _Bound:
     used: Counter[str] = field(default_factory=Counter)
 
     async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
-        candidates = tuple(self.request.candidates[i] for i in indices[: self.depth])
-        given = replace(self.request, candidates=candidates)
-        ranked: Ranked = await self.spawn(self.ranker.rank(given, part=self._part(), sample=100 * self.sample + sample))
+        shown = indices[: self.depth]
+        given = replace(self.request, candidates=tuple(self.request.candidates[i] for i in shown))
+        before = None
+        if isinstance(indices, Shown):
+            place = {candidate: position for position, candidate in enumerate(shown)}
+            before = [place[candidate] for candidate in indices.before if candidate in place]
+        ranked: Ranked = await self.spawn(
+            self.ranker.rank(given, part=self._part(), sample=100 * self.sample + sample, before=before)
+        )
+        if shown:
+            order = self.ranker.fusion.order(ranked, [c.score for c in given.candidates])
+            ranked = replace(ranked, order=order)
         return completed(ranked, len(indices))
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank.combine.arms import Arm
+from pyserini_reasonrank.combine.arms import Arm, Shown, depth_of
 from pyserini_reasonrank.records import Ranked, Request, Status
 from pyserini_reasonrank.voting import agreement, support
 
@@ -31,22 +31,26 @@ class Sample:
 
 
 async def draw(arm: Arm, request: Request, numbers: Iterable[int], *, shuffle: int, seed: int) -> list[Sample]:
-    """The samples ``numbers``, all asked for at once. Query, number and seed decide what a sample is shown."""
+    """The samples ``numbers``, all asked for at once. Query, number and seed decide what a sample is shown.
+
+    Nothing is shuffled that the arm does not rank: an order that no one judged has no vote.
+    """
+    n = len(request.candidates)
+    depth = depth_of(arm, n)
 
     async def one(number: int) -> Sample:
-        shown = _shown(request, number, shuffle, seed)
+        shown = Shown([*_shuffled(depth, request.query.qid, number, shuffle, seed), *range(depth, n)], range(n))
         ranked = await arm(shown, sample=number)
         return Sample(number, tuple(shown[position] for position in ranked.order), ranked)
 
     return await asyncio.gather(*map(one, numbers))
 
 
-def _shown(request: Request, number: int, shuffle: int, seed: int) -> list[int]:
-    shown = list(range(len(request.candidates)))
+def _shuffled(n: int, qid: str, number: int, shuffle: int, seed: int) -> Sequence[int]:
     if number == 0 or shuffle < 2:
-        return shown
-    shuffler = random.Random(f"{seed} {request.query.qid} {number}")
-    blocks = [shown[first : first + shuffle] for first in range(0, len(shown), shuffle)]
+        return range(n)
+    shuffler = random.Random(f"{seed} {qid} {number}")
+    blocks = [range(first, min(first + shuffle, n)) for first in range(0, n, shuffle)]
     return [candidate for block in blocks for candidate in shuffler.sample(block, len(block))]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from importlib import import_module
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pyserini_reasonrank.engines._identity import loading, weights
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
@@ -20,7 +22,8 @@ class Capability(StrEnum):
     """What not every engine can do. A reranker that needs a missing one is refused before the run starts."""
 
     PREFILL = "prefill"  # continue an assistant turn begun by us (Prompt.prefill)
-    CHOICES = "choices"  # log-probabilities of given alternatives (Sampling.choices)
+    CHOICES = "choices"  # log-probabilities of given alternatives of a token or two (Sampling.choices)
+    LIKELIHOOD = "likelihood"  # that of a whole text, all its tokens summed (a lone one of Sampling.choices)
     REASK = "reask"  # asking again can bring another answer
     PATTERN = "pattern"  # decode nothing but what a regular expression allows (Sampling.pattern)
 
@@ -57,9 +60,21 @@ class Engine[O: Options](ABC):
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion: ...
 
     def identity(self, call: Call) -> str:
-        """What, beside prompt and sampling, decides an answer: the journal's calls are shared where it is equal."""
+        """What, beside prompt and sampling, decides an answer: the journal's calls are shared where it is equal.
+
+        Asked for after start. Weights loaded here are told by their content. Those that a server holds are told by the
+        name it gives them: its address says nothing of them and changes with a restart, so a server that comes to serve
+        other weights under the same name needs another journal.
+        """
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> str:
         m = self.model
-        return "\n".join(map(str, (self.name, m.name, m.source, m.revision, m.adapter, dict(m.chat_template_args))))
+        held = [m.name, m.source, m.revision, m.adapter]
+        if self.needs_weights:
+            held = [weights(m.source, m.revision), weights(m.adapter, None) if m.adapter else None]
+        return "\n".join(map(str, (self.name, *held, dict(m.chat_template_args), loading(self.options))))
 
     @property
     def max_model_len(self) -> int | None:

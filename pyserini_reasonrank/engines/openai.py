@@ -22,11 +22,19 @@ from pyserini_reasonrank.models import AUTO, Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
 _SAMPLING = ("temperature", "top_p", "max_tokens")
+_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
+_NEUTRAL: Mapping[str, Mapping[str, Any]] = {
+    "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **_PENALTIES},
+    "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **_PENALTIES},
+    "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, **_PENALTIES},
+}
+"""By kind of server, the values that are no value: what is not sent it takes from the model's generation_config.json, or
+from defaults of its own. Other servers may refuse what they don't know."""
 _PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda pattern: {"structured_outputs": {"regex": pattern}},
     "sglang": lambda pattern: {"regex": pattern},
 }
-_OFF = {"top_k": 0, "min_p": 0.0}  # vLLM's and SGLang's own parameters, sent only when set
+_OFF = {"top_k": 0, "min_p": 0.0}  # in our own settings
 
 
 class Options(engines.Options):
@@ -35,6 +43,10 @@ class Options(engines.Options):
     base_url: Annotated[str, Field(description="endpoint(s), comma-separated; else OPENAI_BASE_URL")] = ""
     max_retries: Annotated[int, Field(ge=0, description="tries after a 408, 409, 429, 5xx or lost connection")] = 4
     timeout: Annotated[float, Field(gt=0, description="seconds a request may take")] = 3600.0
+    server: Annotated[
+        Literal["auto", "vllm", "sglang", "llamacpp", "other"],
+        Field(description="its kind, which decides what is sent beyond OpenAI's own; auto goes by its model list"),
+    ] = "auto"
     continue_final_message: Annotated[
         bool, Field(description="the server can continue an assistant turn (vLLM, SGLang): repairs cut thoughts")
     ] = False
@@ -62,7 +74,7 @@ class OpenAI(Engine[Options]):
             self.capabilities |= {Capability.PATTERN}
         self._clients: list[Any] = []
         self._next = 0
-        self._context = model.context
+        self._always: Mapping[str, Any] = {}
 
     async def start(self) -> None:
         import httpx2
@@ -73,6 +85,7 @@ class OpenAI(Engine[Options]):
         timeout = httpx2.Timeout(self.options.timeout, connect=60.0, pool=None)
         urls = self.options.base_url or os.environ.get("OPENAI_BASE_URL", "")
         key = os.environ.get("OPENAI_API_KEY") or ("none" if urls else None)
+        kinds: dict[str, str] = {}
         for url in map(str.strip, urls.split(",")) if urls else [None]:
             try:
                 http = DefaultAioHttpClient(limits=limits, timeout=timeout)
@@ -83,9 +96,11 @@ class OpenAI(Engine[Options]):
                 raise UsageError("the openai engine has no endpoint and no key: name a server with --rerank.engine.base_url, "
                                  "or set OPENAI_API_KEY for OpenAI's own") from error  # fmt: skip
             self._clients.append(client)
-            await self._greet(client)
+            kinds[str(client.base_url)] = await self._greet(client)
+        self._settle(kinds)
 
-    async def _greet(self, client: Any) -> None:
+    async def _greet(self, client: Any) -> str:
+        """Reach a server, and learn its model, its context and its kind from its model list."""
         import httpx2
         from openai import APIConnectionError, APIStatusError
 
@@ -108,17 +123,39 @@ class OpenAI(Engine[Options]):
                     f"{client.base_url} lists {len(names)} models: name one with --rerank.model ({', '.join(names)})"
                 )
             self.model = replace(self.model, name=names[0], source=names[0])
-        lengths = [m.get("max_model_len") for m in served if m["id"] == self.model.source]
-        self._context = self._context or next(filter(None, lengths), None)
+        ours = [m for m in served if m["id"] == self.model.source]
+        lengths = [self.model.context, *(m.get("max_model_len") for m in ours)]
+        self.model = replace(self.model, context=min((n for n in lengths if isinstance(n, int)), default=None))
+        owners = {str(m.get("owned_by")) for m in ours or served}
+        return owners.pop() if len(owners) == 1 and owners <= _NEUTRAL.keys() else "other"
 
-    @property
-    def max_model_len(self) -> int | None:
-        return self._context
+    def _settle(self, kinds: Mapping[str, str]) -> None:
+        """Which kind of server answers, ``kinds`` by address; and what it is therefore sent with every question."""
+        if self.options.server == "auto":
+            if len(set(kinds.values())) > 1:
+                said = ", ".join(f"{url} ({kind})" for url, kind in kinds.items())
+                raise UsageError(
+                    f"the servers are not of one kind: {said}; if they are, name it with --rerank.engine.server"
+                )
+            self.options = self.options.model_copy(update={"server": next(iter(kinds.values()))})
+        kind, arguments = self.options.server, self.model.chat_template_args
+        if unheeded := [name for name in arguments if not _heeds(kind, name)]:
+            raise UsageError(
+                f"{next(iter(kinds))} (server: {kind}) takes no {', '.join(unheeded)} for its chat template, with which "
+                f"{self.model.name} is to be asked: if it is vLLM or SGLang after all, say --rerank.engine.server vllm (or "
+                f"sglang); if it serves the model so that it needs none, say --rerank.chat_template_args "
+                f"'{{{', '.join(f'{name}: null' for name in unheeded)}}}'"
+            )
+        self._always = {**_NEUTRAL.get(kind, {}), **_for_template(kind, arguments)}
+
+    def identity(self, call: Call) -> str:
+        kind = self.options.server
+        return super().identity(call) + (f"\n{kind}" if kind in _NEUTRAL else "")
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.choices:
             return await self._choose(prompt, sampling)
-        body = {name: getattr(sampling, name) for name in _SAMPLING}
+        body = {**self._always, **{name: getattr(sampling, name) for name in _SAMPLING}}
         body |= {name: value for name, off in _OFF.items() if (value := getattr(sampling, name)) != off}
         if sampling.seed is not None:
             body["seed"] = sampling.seed + call.sample
@@ -179,8 +216,8 @@ class OpenAI(Engine[Options]):
 
     async def _next_tokens(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """``choices`` holds the probabilities (not logs) of the likeliest next tokens."""
-        body = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
-        return await self._post(prompt, body | dict(sampling.extra))
+        wanted = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
+        return await self._post(prompt, {**self._always, **wanted, **sampling.extra})
 
     async def close(self) -> None:
         clients, self._clients = self._clients, []
@@ -195,6 +232,18 @@ def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) ->
         return bool(token.strip()) and c.startswith((token.strip(), token.strip().lower()))
 
     return sum(p for t, p in tokens.items() if begins(t, choice) and sum(begins(t, c) for c in choices) == 1)
+
+
+def _heeds(kind: str, argument: str) -> bool:
+    """Whether a server of ``kind`` takes this argument of the chat template from a request; llama.cpp takes no template."""
+    return kind in _NEUTRAL and not (kind == "llamacpp" and argument == "chat_template")
+
+
+def _for_template(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The chat template's arguments as the server takes them: to vLLM, a whole template is a field of its own."""
+    rest = dict(arguments)
+    whole = {"chat_template": rest.pop("chat_template")} if kind == "vllm" and "chat_template" in rest else {}
+    return whole | ({"chat_template_kwargs": rest} if rest else {})
 
 
 def _models(response: Any) -> list[Mapping[str, Any]]:

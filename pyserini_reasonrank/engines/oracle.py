@@ -37,7 +37,8 @@ class Oracle(Engine[Options]):
 
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
-        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.PATTERN})
+        can = {Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.PATTERN}
+        self.capabilities = frozenset(can)
         self._grades: dict[str, dict[str, int]] = {}
         self._sha256 = ""
         self._tokens: Tokens | None = None

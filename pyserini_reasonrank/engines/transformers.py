@@ -54,7 +54,7 @@ class Transformers(Engine[Options]):
 
     def __init__(self, model: Model, options: Options) -> None:
         super().__init__(model, options)
-        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.REASK})
+        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
         self._context = model.context or 0
         self._encoding = ThreadPoolExecutor(1, "encoding")  # a tokenizer is for one thread at a time
 

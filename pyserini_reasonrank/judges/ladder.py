@@ -79,7 +79,7 @@ async def climb(
         judgement = whole if whole.status in (Status.OK, Status.REPAIRED) else judgement
     elif judgement.status is Status.TRUNCATED and (thought_tokens or Capability.PREFILL in can):
         closed = await _answer(ask, prompt, sampling, read, form, completion.text)
-        judgement = _second(closed, "thought closed", judgement) if closed.status is not Status.ERROR else judgement
+        judgement = _second(closed, "thought closed", judgement)
     if judgement.status in UNREADABLE and Capability.REASK in can:
         again = await ask(remind(prompt, reminder), first, sample=1)
         judgement = _second(read(again), "asked twice", judgement)

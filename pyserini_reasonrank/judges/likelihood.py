@@ -25,7 +25,7 @@ class Likelihood(Judge):
     """
 
     kind = "likelihood"
-    needs = frozenset({Capability.CHOICES})
+    needs = frozenset({Capability.LIKELIHOOD})
     outcome = staticmethod(Pointwise.outcome)
     agreed = staticmethod(Pointwise.agreed)
     unmoved = staticmethod(Pointwise.unmoved)

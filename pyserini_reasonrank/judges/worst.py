@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pyserini_reasonrank.judges.matching import Match, likest, match
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.parsing import Parts, identifiers, read_label, split, unanswered
+from pyserini_reasonrank.parsing import Parts, identifiers, read_label, split, unanswered, was_cut
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 TAIL = 40  # characters at the end of an answer without its tag in which a name is looked for
@@ -90,7 +90,9 @@ class Worst(Written):
         """The parts of a completion that holds an answer; else the judgement on it."""
         if bad := unanswered(completion):
             return Judgement(tuple(range(n)), bad, filled=n, detail=completion.error or "")
-        parts = split(completion.text, cut=self.options.tags and completion.finish_reason == "length")
+        # names begin as any text does
+        cut = was_cut(completion, tags=self.options.tags) and (self.options.tags or self.options.match == "label")
+        parts = split(completion.text, cut=cut)
         if parts.answer is None:
             return Judgement(tuple(range(n)), Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
         return parts

@@ -1,12 +1,11 @@
 """Fitting a query and its passages into a model's context, in its own tokens, computed once.
 
 The frame, the query and the output are reserved; the passages share the rest, the longest giving way first; the
-query is cut last, with a warning. Every step is arithmetic on counts, so it always ends.
+query is cut last. What is cut is counted. Every step is arithmetic on counts, so it always ends.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Prompt, Query, Request
 from pyserini_reasonrank.tokens import Tokens
 
-log = logging.getLogger(__name__)
-
-FLOOR = 32  # tokens a passage keeps before the query is cut
+FLOOR = 32  # tokens a passage keeps before the query is cut, if it has as many
 TURN = 8  # tokens a chat template spends on a turn, at most
 WHOLE = 1 << 20  # "no limit" for a passage or a query
 _SHARED = 1 << 16  # documents kept for the queries to come
@@ -46,6 +43,29 @@ class Prepared:
     passages: tuple[Text, ...]
 
 
+@dataclass(slots=True)
+class Cuts:
+    """How many of a run's questions were cut to fit the context: their passages, their query; and to how few tokens."""
+
+    questions: int = 0
+    passages: int = 0
+    queries: int = 0
+    shortest_passage: int = WHOLE
+    shortest_query: int = WHOLE
+
+    def __str__(self) -> str:
+        """In words; "" if nothing was cut."""
+        counts = (("passages", self.passages, self.shortest_passage), ("the query", self.queries, self.shortest_query))
+        return ", ".join(
+            f"{what} cut in {n:,} of {self.questions:,} questions (down to {to} tokens)" for what, n, to in counts if n
+        )
+
+
+def repeats(template: Template) -> int:
+    """How often the query stands in a prompt."""
+    return sum(m.content.count(_PROBE) for m in template.render(_PROBE, [""]).messages)
+
+
 class Fitter:
     """Prepares requests (heavy: in a worker thread, once) and renders windows of them (light)."""
 
@@ -69,7 +89,8 @@ class Fitter:
         self._control_starts = {"<", *(s[0] for s in specials)}
         self._frames: dict[int, int] = {}
         self._texts: dict[tuple[str, int], Text] = {}
-        self._repeats = sum(m.content.count(_PROBE) for m in template.render(_PROBE, [""]).messages)
+        self._repeats = repeats(template)
+        self.cuts = Cuts()
 
     def check(self, query: Query) -> None:
         """UsageError if ``query`` alone is longer than the context; called before any request of it."""
@@ -99,11 +120,8 @@ class Fitter:
     def render(self, prepared: Prepared, indices: Sequence[int]) -> Prompt:
         """The prompt that shows the candidates ``indices``, in that order, cut so that it fits."""
         shown = [prepared.passages[i] for i in indices]
-        query, passages = prepared.query.text, [passage.text for passage in shown]
-        if self.context is not None:
-            room = self.context - self.output_tokens - self._frame(len(shown))
-            query, spent = self._fit_query(prepared.query, room, len(shown))
-            passages = self._fit_passages(shown, room - spent)
+        self.cuts.questions += 1
+        query, passages = self._fit(prepared.query, shown)
         return self.template.render(query, passages)
 
     def defuse(self, text: str) -> str:
@@ -128,20 +146,38 @@ class Fitter:
             text.counted = True
         return text.tokens
 
-    def _fit_query(self, query: Text, room: int, n: int) -> tuple[str, int]:
-        most = max((room - n * FLOOR) // self._repeats, 1)
-        if query.tokens <= most or self._count(query) <= most:
-            return query.text, self._repeats * query.tokens
-        log.warning("a query was cut from %d to %d tokens to leave room for %d passages", query.tokens, most, n)
+    def _fit(self, query: Text, shown: Sequence[Text]) -> tuple[str, list[str]]:
+        """Both as they are where they fit. Else all are counted, so that a cut does not depend on what was asked before."""
+        whole = query.text, [passage.text for passage in shown]
+        if self.context is None:
+            return whole
+        room = self.context - self.output_tokens - self._frame(len(shown))
+        room -= len(shown)  # a token may be gained where two texts meet
+        if self._repeats * query.tokens + sum(passage.tokens for passage in shown) <= room:
+            return whole
+        counts = [self._count(passage) for passage in shown]
+        text, spent = self._fit_query(query, room - sum(min(count, FLOOR) for count in counts))
+        return text, self._fit_passages(shown, counts, room - spent)
+
+    def _fit_query(self, query: Text, room: int) -> tuple[str, int]:
+        most = max(room // self._repeats, 1)
+        if (count := self._count(query)) <= most:
+            return query.text, self._repeats * count
+        self.cuts.queries += 1
+        self.cuts.shortest_query = min(self.cuts.shortest_query, most)
         [(head, count)] = self.tokens.cut([query.text], most)
         return head, self._repeats * count
 
-    def _fit_passages(self, passages: list[Text], room: int) -> list[str]:
-        room -= len(passages)  # a token may be gained where two texts meet
-        if sum(p.tokens for p in passages) <= room or sum(map(self._count, passages)) <= room:
-            return [p.text for p in passages]
-        cap = _level([p.tokens for p in passages], room)
-        return [self.tokens.cut([p.text], cap)[0][0] if p.tokens > cap else p.text for p in passages]
+    def _fit_passages(self, passages: Sequence[Text], counts: Sequence[int], room: int) -> list[str]:
+        if sum(counts) <= room:
+            return [passage.text for passage in passages]
+        cap = _level(counts, room)
+        self.cuts.passages += 1
+        self.cuts.shortest_passage = min(self.cuts.shortest_passage, cap)
+        return [
+            self.tokens.cut([passage.text], cap)[0][0] if count > cap else passage.text
+            for passage, count in zip(passages, counts, strict=True)
+        ]
 
     def _frame(self, n: int) -> int:
         """Tokens of everything but query and passages, for ``n`` passages, the reminder of a second ask included."""

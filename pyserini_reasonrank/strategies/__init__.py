@@ -3,7 +3,8 @@
 Each is a pure coroutine ``strategy(n, judge, **options) -> order``: ``n`` candidates, known only by their index in
 first-stage order, in; all ``n`` indices, best first, out. Calls that do not depend on one another are gathered, so
 that an engine that batches continuously sees them at once. A strategy's keyword-only arguments are its settings:
-their names, types and defaults are what ``--rerank.strategy.NAME`` takes.
+their names, types and defaults are what ``--rerank.strategy.NAME`` takes. One that breaks ties, or leaves some
+candidates alone, takes an argument ``before``: the order to do it by where first-stage order was shuffled.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from pyserini_reasonrank.strategies.pointwise import by_score
 async def groups(
     n: int,
     judge: Grade,
+    before: Sequence[int] | None = None,
     *,
     window_size: Annotated[int, Field(ge=1, description="candidates in a group, at most")] = 20,
 ) -> list[int]:
@@ -29,4 +31,4 @@ async def groups(
     for group, found in zip(members, await asyncio.gather(*asked), strict=True):
         for candidate, grade in zip(group, found, strict=True):
             grades[candidate] = grade
-    return by_score(grades)
+    return by_score(grades, before)

@@ -16,8 +16,11 @@ from pyserini_reasonrank.strategies.asking import Permute
 def stages(n: int, window_size: int) -> list[tuple[int, int]]:
     """(groups, survivors of each group) of every stage for ``n`` candidates.
 
-    For n=100 and window_size=20 those published: 5 groups keep 10, 5 keep 4, 1 keeps 10, 1 keeps 5, 1 keeps 2.
+    For n=100 and window_size=20 those published: 5 groups keep 10, 5 keep 4, 1 keeps 10, 1 keeps 5, 1 keeps 2. Of two
+    candidates in all, one is kept.
     """
+    if n == 2:
+        return [(1, 1)]
     plan, left, first = list[tuple[int, int]](), n, -(-n // window_size)
     while left > 2:
         if first == 1:
@@ -38,6 +41,7 @@ def stages(n: int, window_size: int) -> list[tuple[int, int]]:
 async def tournament(
     n: int,
     judge: Permute,
+    before: Sequence[int] | None = None,
     *,
     window_size: Annotated[int, Field(ge=4, description="candidates in a group, at most")] = 20,
     tournaments: Annotated[int, Field(ge=1, description="independent tournaments, their points summed")] = 1,
@@ -68,7 +72,7 @@ async def tournament(
         ]
         for c in (c for survivors in left for c in survivors):
             points[c] += 1
-    return sorted(range(n), key=lambda i: (-points[i], i))
+    return sorted(before or range(n), key=lambda i: -points[i])
 
 
 async def _all(group: Sequence[int]) -> Sequence[int]:

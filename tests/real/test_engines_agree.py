@@ -35,18 +35,19 @@ CALLS = TOPICS  # one window each
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of vLLM's API server with the embedded model."""
+    """The base URL of vLLM's API server with the embedded model, whose generation_config.json asks to be sampled."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    words = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(ensure_embedded(None, progress=False)),
-    ]
+    log, folder = tmp_path_factory.mktemp("server") / "log.txt", tmp_path_factory.mktemp("sampled")
+    for file in ensure_embedded(None, progress=False).iterdir():
+        (folder / file.name).symlink_to(file)
+    own = folder / "generation_config.json"
+    defaults = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.6, "presence_penalty": 1.0}
+    changed = json.loads(own.read_text()) | defaults
+    own.unlink()
+    own.write_text(json.dumps(changed))
+    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     words += ["--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
     words += ["--dtype", "float32", "--max-model-len", "4096"]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
@@ -116,7 +117,7 @@ def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path
     print(f"documents at another rank than with transformers, of {len(runs['transformers'])}: {different}")
     print(f"answers that differ from those of transformers, of {CALLS}: {differing}")
     assert all(answer.keys() == answers["transformers"].keys() for answer in answers.values())
-    assert min(differing["vllm"], differing["openai"]) < CALLS  # ties are rare: not every answer may differ
+    assert max(differing["vllm"], differing["openai"]) < CALLS  # ties are rare: not every answer may differ
 
 
 @pytest.mark.parametrize("model", ["smollm2-135m-rank", "smollm2-135m"])

@@ -1,0 +1,117 @@
+"""What tells a model's weights, and the settings they are loaded with, from others whose answers may differ.
+
+A folder is told by what is in it, not by its path or dates: a journal goes on when both are moved, or the folder is
+made again, and begins anew when other weights take its place. A weights file too large to be read through is told by
+its size, the beginning of each of its tensors and evenly spread pieces: training moves them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pydantic import BaseModel
+
+WHOLE = 64 << 20  # bytes up to which a file is read through
+PIECE, PIECES = 4096, 1024  # bytes of a piece; how many are spread over a large file
+
+_READ = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors", "*.bin", "*.pt", "*.gguf")
+_LEFT_BY_TRAINING = (
+    "training.json", "training_args.bin", "trainer_state.json", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*",
+)  # fmt: skip
+_OF_THE_PLACE = {"_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version", "peft_version"}
+
+_HOW_FAST = {"concurrency", "max_retries", "timeout", "batching"}
+# what a server is and can do; OpenAI's own identity has what of it tells in an answer
+_OF_THE_SERVER = {"base_url", "server", "continue_final_message", "structured_outputs"}
+_WHERE_AND_HOW_FAST = {
+    "gpu_memory_utilization", "kv_cache_memory_bytes", "swap_space", "cpu_offload_gb", "max_num_seqs", "device_map",
+    "max_num_batched_tokens", "enable_prefix_caching", "enforce_eager", "disable_log_stats", "tensor_parallel_size",
+    "pipeline_parallel_size", "data_parallel_size", "low_cpu_mem_usage", "max_memory", "offload_folder",
+}  # fmt: skip
+
+
+def weights(source: str, revision: str | None) -> str:
+    """A folder by its content; a hub id with the commit in the cache, if it is there, else with ``revision``."""
+    folder = Path(source)
+    return _content(folder) if folder.is_dir() else f"{source}@{_commit(source, revision)}"
+
+
+def loading(options: BaseModel) -> str:
+    """Those of an engine's options that can change an answer, where they were set.
+
+    A setting that is not known to be of speed alone counts. ``device`` counts as it was given and without its number:
+    ``auto`` is the same everywhere, so that a journal can be gone on with on another machine.
+    """
+    given = options.model_dump(exclude_defaults=True)
+    told = {name: value for name, value in given.items() if name not in _HOW_FAST | _OF_THE_SERVER}
+    if isinstance(args := told.get("args"), Mapping):
+        told["args"] = {name: value for name, value in args.items() if name not in _WHERE_AND_HOW_FAST}
+    if "device" in told:
+        told["device"] = str(told["device"]).partition(":")[0]
+    return json.dumps({name: value for name, value in told.items() if value != {}}, sort_keys=True, default=str)
+
+
+def _content(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.is_file() and _is_read(file.name)):
+        digest.update(f"{file.name}\0".encode())
+        digest.update(_config(file) if file.name.endswith("config.json") else _sampled(file))
+    return digest.hexdigest()
+
+
+def _is_read(name: str) -> bool:
+    """Whether a loader reads the file called so."""
+    return any(fnmatch(name, pattern) for pattern in _READ) and not any(fnmatch(name, p) for p in _LEFT_BY_TRAINING)
+
+
+def _config(file: Path) -> bytes:
+    """A configuration without what tells where and with which versions it was written."""
+    text = file.read_bytes()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(found, dict):
+        found = {key: value for key, value in found.items() if key not in _OF_THE_PLACE}
+    return json.dumps(found, sort_keys=True).encode()
+
+
+def _sampled(file: Path) -> bytes:
+    """The digest of a file, or of the pieces that stand for a large one."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        if size <= WHOLE:
+            return hashlib.file_digest(opened, "sha256").digest()
+        digest = hashlib.sha256(str(size).encode())
+        for start in sorted({*range(0, size, size // PIECES), *_tensors(file)}):
+            opened.seek(start)
+            digest.update(opened.read(PIECE))
+    return digest.digest()
+
+
+def _tensors(file: Path) -> list[int]:
+    """Where each tensor of a safetensors file begins; none in a file of another kind."""
+    if file.suffix != ".safetensors":
+        return []
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length)) if length < WHOLE else {}
+    return [8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"]
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            cached = try_to_load_from_cache(source, name, revision=revision)
+        except HFValidationError:
+            break
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+    return revision
