@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.combine.combined import Combined
 from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.metadata import Part, Provenance, sidecar, write_metadata
-from pyserini_reasonrank.planning import Plan, Several, Single
+from pyserini_reasonrank.planning import Plan, Single
 from pyserini_reasonrank.progress import Progress
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.questions import Tally
@@ -86,7 +85,6 @@ async def rerank(plan: Plan, task: Task) -> Outcome:
             ):
                 endpoints = functools.cache(lambda engine: Endpoint(engine, journal))
                 ranker: Ranker = plan.ranker(endpoints, lambda: progress.show(ranker.tally), fitters)
-                _fuse_arms(plan, ranker)
                 desk = Desk(ranker, journal, plan.settings.depth, plan.settings.fuse)
                 served = await _serve(desk, _rest(first, task.requests), writer, progress, plan, fitters)
                 _judge_the_run(ranker.tally, plan.settings.max_bad, writer)
@@ -134,14 +132,6 @@ async def _start(
 def _run_name(plan: Plan, task: Task, journal: Path) -> str:
     """What the journal knows the run by: a journal may be shared, and be moved with its runs."""
     return f"{plan.tag} {os.path.relpath(task.output, journal.parent)}"
-
-
-def _fuse_arms(plan: Plan, ranker: Ranker) -> None:
-    """Let each arm of a combination fuse as its own settings say: those that its checkpoint brings."""
-    if isinstance(plan, Several) and isinstance(ranker, Combined):
-        for name, arm in plan.arms.items():
-            ranker.arms[name].fusion = arm.settings.fuse
-            _fuse_arms(arm, ranker.arms[name])
 
 
 async def _load(engines: Sequence[Engine[Any]]) -> None:
@@ -200,7 +190,7 @@ def _judge_the_run(tally: Tally, max_bad: float, writer: RunWriter) -> None:
     share = tally.bad / tally.questions if tally.questions else 0.0
     if share > max_bad:
         raise Failure(
-            f"{tally.bad} of {tally.questions} calls ({share:.1%}) ended badly ({tally}), above --rerank.max_bad {max_bad:g}; "
+            f"{tally.bad} of {tally.questions} questions ({share:.1%}) ended badly ({tally}), above --rerank.max_bad {max_bad:g}; "
             f"the finished queries are in {writer.partial}"
         )
 

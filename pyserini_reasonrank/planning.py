@@ -226,7 +226,8 @@ class Several(Plan):
     def ranker(self, endpoints: Endpoints, watch: Watch, fitters: Mapping[str, Fitter], part: str = "") -> Ranker:
         arms = {name: arm.ranker(endpoints, watch, fitters, joined(part, name)) for name, arm in self.arms.items()}
         depths = {name: arm.settings.depth for name, arm in self.arms.items()}
-        return Combined(combination=self.kind.function, options=self.options, arms=arms, depths=depths)
+        fusions = {name: arm.settings.fuse for name, arm in self.arms.items()}
+        return Combined(combination=self.kind.function, options=self.options, arms=arms, depths=depths, fusions=fusions)
 
 
 class _Rehearsed:
@@ -234,9 +235,10 @@ class _Rehearsed:
 
     def __init__(self, plan: Plan, request: Request, meter: Meter, part: str) -> None:
         self._plan, self._request, self._meter, self._part = plan, request, meter, part
+        self.depth = plan.settings.depth
 
     async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
-        candidates = tuple(self._request.candidates[i] for i in indices[: self._plan.settings.depth])
+        candidates = tuple(self._request.candidates[i] for i in indices[: self.depth])
         given = Request(self._request.query, candidates, self._request.number)
         return completed(await self._plan.rehearse(given, self._meter, self._part), len(indices))
 

@@ -23,13 +23,9 @@ from pyserini_reasonrank.strategies import Strategy
 
 
 class Ranker(ABC):
-    """Ranks requests; one for a whole run. ``tallies`` are by part, of which a single reranker has one, called "".
-
-    ``fusion`` is with the first stage where it is an arm of a combination; where it is the whole, that is the desk's.
-    """
+    """Ranks requests; one for a whole run. ``tallies`` are by part, of which a single reranker has one, called ""."""
 
     tallies: Mapping[str, Tally]
-    fusion: Fusion = Fusion()
 
     @abstractmethod
     async def rank(

@@ -28,6 +28,8 @@ Order = Sequence[int]
 class Ranker:
     """An arm that finds ``orders`` one after another (the last one again and again), however it is shown the candidates."""
 
+    depth = 1000
+
     def __init__(self, *orders: Order, silent: Container[int] = ()) -> None:
         self.orders, self.silent = orders, silent
         self.samples: list[int] = []

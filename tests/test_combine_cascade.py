@@ -34,6 +34,8 @@ ORACLE = {"engine": {"name": "oracle", "qrels": "q"}}
 class Sorting:
     """An arm that orders what it is shown by a key, and remembers what that was."""
 
+    depth = 1000
+
     def __init__(self, key: Callable[[int], Any], status: Status = Status.OK) -> None:
         self.key, self.status = key, status
         self.shown: list[tuple[int, ...]] = []

@@ -257,7 +257,9 @@ def test_a_run_with_too_many_bad_calls_fails(
     if not fails:
         assert run_reranker("reasonrank", flags).tally.bad == 3
         return
-    with pytest.raises(Failure, match=r"^3 of 3 calls \(100\.0%\) ended badly \(3 refused\), above --rerank\.max_bad"):
+    with pytest.raises(
+        Failure, match=r"^3 of 3 questions \(100\.0%\) ended badly \(3 refused\), above --rerank\.max_bad"
+    ):
         run_reranker("reasonrank", flags)
     assert not (tmp_path / "run.txt").exists()
     assert len((tmp_path / "run.txt.partial").read_text().splitlines()) == 33
@@ -334,7 +336,8 @@ def test_an_engine_that_fails_while_the_search_runs_says_why(
 ) -> None:
     """The search is ended with the run, and nothing of the two gets in the other's way."""
     (tmp_path / "endless_search.py").write_text(
-        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+        f"import os, pathlib, time\nwhole = pathlib.Path({str(tmp_path / 'pid')!r})\n"
+        "(part := whole.with_suffix('.part')).write_text(str(os.getpid()))\npart.rename(whole)\ntime.sleep(60)\n"
     )
     monkeypatch.setattr(search, "FIRST_STAGE", "endless_search")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

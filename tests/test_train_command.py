@@ -104,7 +104,7 @@ def test_help_shows_settings_below_a_key(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "--lora.prilora.every" in said
     assert "--dev.qrels" in said
-    assert "ranknet is that of permutation distillation; weighted-ranknet | ranknet" in said  # the values of a choice
+    assert "ranknet that of permutation distillation; weighted-ranknet | ranknet" in said  # the values of a choice
 
 
 RECIPES = [name for name in yaml_names("train") if "steps" in command.read_yaml(name)]

@@ -24,7 +24,10 @@ class Shown(tuple[int, ...]):
 
 
 class Arm(Protocol):
-    """A reranker, bound to one query."""
+    """A reranker, bound to one query. ``depth``: how many candidates it ranks, the others staying below as they were."""
+
+    @property
+    def depth(self) -> int: ...
 
     async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
         """Rank the candidates ``indices``, shown in this order; the result's positions are those of ``indices``.
@@ -39,9 +42,8 @@ class Arm(Protocol):
 
 
 def depth_of(arm: Arm, n: int) -> int:
-    """How many of ``n`` candidates, the first of them, an arm ranks; of an arm that only counts its questions, all."""
-    depth: int = getattr(arm, "depth", n)
-    return min(depth, n)
+    """How many of ``n`` candidates, the first of them, an arm ranks."""
+    return min(arm.depth, n)
 
 
 def completed(ranked: Ranked, n: int) -> Ranked:

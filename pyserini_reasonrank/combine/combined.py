@@ -9,13 +9,15 @@ from typing import Any
 
 from pyserini_reasonrank.combine import Combination
 from pyserini_reasonrank.combine.arms import Shown, completed
+from pyserini_reasonrank.fusion import Fusion
 from pyserini_reasonrank.records import Candidate, Ranked, Request
 from pyserini_reasonrank.rerankers import Ranker
 from pyserini_reasonrank.scheduling import together
 
 
 class Combined(Ranker):
-    """Rerankers by name, and what combines them. ``depths``: how many candidates each of them ranks.
+    """Rerankers by name, and what combines them. ``depths``: how many candidates each of them ranks; ``fusions``: with the
+    first stage's scores, of each of them.
 
     Of an order ``before`` the one it is given it takes no notice: what its arms leave, they leave as it was given.
     """
@@ -27,9 +29,10 @@ class Combined(Ranker):
         options: Mapping[str, Any],
         arms: Mapping[str, Ranker],
         depths: Mapping[str, int],
+        fusions: Mapping[str, Fusion],
     ) -> None:
-        self.arms = arms
-        self._combination, self._options, self._depths = combination, options, depths
+        self._combination, self._options = combination, options
+        self._arms, self._depths, self._fusions = arms, depths, fusions
         self.tallies = {joined(name, part): tally for name, arm in arms.items() for part, tally in arm.tallies.items()}
 
     async def rank(
@@ -37,8 +40,8 @@ class Combined(Ranker):
     ) -> Ranked:
         async with together() as spawn:
             arms = {
-                name: _Bound(arm, self._depths[name], request, joined(part, name), sample, spawn)
-                for name, arm in self.arms.items()
+                name: _Bound(arm, self._depths[name], self._fusions[name], request, joined(part, name), sample, spawn)
+                for name, arm in self._arms.items()
             }
             ranked: Ranked = await spawn(self._combination(request, arms, **self._options))
         return ranked
@@ -53,6 +56,7 @@ class _Bound:
 
     ranker: Ranker
     depth: int
+    fusion: Fusion
     request: Request
     part: str
     sample: int
@@ -70,7 +74,7 @@ class _Bound:
             self.ranker.rank(given, part=self._part(), sample=100 * self.sample + sample, before=before)
         )
         if shown:
-            order = self.ranker.fusion.order(ranked, [c.score for c in given.candidates])
+            order = self.fusion.order(ranked, [c.score for c in given.candidates])
             ranked = replace(ranked, order=order)
         return completed(ranked, len(indices))
 

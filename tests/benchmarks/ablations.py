@@ -1,6 +1,6 @@
 """What of the embedded ranker's recipe matters: the ablations of docs/experiments-embedded.md.
 
-    python tests/benchmarks/ablations.py --teacher FOLDER            # all, six minutes of a core each
+    python tests/benchmarks/ablations.py --teacher FOLDER            # all, four minutes of a core each
     python tests/benchmarks/ablations.py --teacher FOLDER --only rank-4 labels
 
 Each is ``train distil --config embedded`` with one thing changed and fewer blocks; the measure is the divergence from labels
