@@ -143,17 +143,21 @@ class Verdict:
     @property
     def at_once(self) -> int:
         """How many questions of full context there is room for beside the weights."""
-        return max(0, int(self.free * HEADROOM) - self.need.weights) // self.need.cache
+        return self._room // self.need.cache
 
     @property
     def longest(self) -> int:
         """The longest context for which there is room beside the weights."""
-        return max(0, int(self.free * HEADROOM) - self.need.weights) * self.need.context // self.need.cache
+        return self._room * self.need.context // self.need.cache
 
     @property
     def fits(self) -> bool:
         """Whether the weights and one question fit. With room for fewer than ``concurrency`` an engine queues them."""
         return self.at_once >= 1
+
+    @property
+    def _room(self) -> int:
+        return max(0, int(self.free * HEADROOM) - self.need.weights)
 
     def __str__(self) -> str:
         n = min(self.concurrency, max(self.at_once, 1))
@@ -161,13 +165,6 @@ class Verdict:
             f"needs {gb(self.need.weights)} + {gb(self.need.cache * n)} ({n} x {self.need.context:,} tokens in "
             f"flight), {gb(self.free)} free: {'fits' if self.fits else 'does not fit'}"
         )
-
-
-def fits(
-    model: Path | Mapping[str, Any] | float, free: int, *, context: int | None = None, concurrency: int = 1
-) -> Verdict:
-    """Whether a model can be loaded into ``free`` bytes. ``model`` and ``context`` as for ``memory_needed``."""
-    return Verdict(memory_needed(model, context=context), free, concurrency)
 
 
 def spread(need: Need) -> int | None:

@@ -79,6 +79,11 @@ def was_cut(completion: Completion, *, tags: bool) -> bool:
     return tags or not _BEGINS_AS_A_LIST.match(completion.text)
 
 
+def parts_of(completion: Completion, *, tags: bool) -> Parts:
+    """A completion, taken apart; ``tags``: the prompt asks for an answer tag."""
+    return split(completion.text, cut=was_cut(completion, tags=tags))
+
+
 def resumed(prefill: str, completion: Completion) -> Completion:
     """A completion as its model went on with ``prefill``: from the tag that this opened. Words before it are not the model's."""
     begun = _TAG.search(prefill)
@@ -152,7 +157,7 @@ def read_permutation(
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = split(completion.text, cut=was_cut(completion, tags=tags))
+    parts = parts_of(completion, tags=tags)
     answer, detail = parts.answer, ""
     if answer is None:
         if untagged == "identity":
@@ -177,7 +182,7 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = split(completion.text, cut=was_cut(completion, tags=tags))
+    parts = parts_of(completion, tags=tags)
     if parts.answer is None:
         return None, Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
     named = {i - 1 for i in identifiers(parts.answer) if 1 <= i <= n}
@@ -198,7 +203,7 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = split(completion.text, cut=was_cut(completion, tags=tags))
+    parts = parts_of(completion, tags=tags)
     if parts.answer is None:
         return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
     lines = [(_number(i) - 1, words, float(grade)) for i, words, grade in _GRADE.findall(parts.answer)]

@@ -117,8 +117,8 @@ class Single(Plan):
 
         What context there is may be told only once the engine has started: ``fitter`` looks again.
         """
-        self._check_question(widest)
-        return check(self.engine.model, self._demand(widest)) if self.engine.needs_weights else []
+        demand = self._checked(widest)
+        return check(self.engine.model, demand) if self.engine.needs_weights else []
 
     def fitter(self, widest: int) -> Fitter:
         """Fits prompts to the engine's context; valid once the engine has started, which may tell the context.
@@ -127,7 +127,7 @@ class Single(Plan):
         """
         settings = self.settings
         if widest:
-            self._check_question(widest)
+            self._checked(widest)
         if settings.model == AUTO and (named := entry(self.engine.model.source, kind=self.judge.kind)):
             self._warn_of_presets(named)
         return Fitter(
@@ -161,9 +161,12 @@ class Single(Plan):
         )
         return Demand(settings.name, tokens, self.template.render("", [""] * widest).messages)
 
-    def _check_question(self, widest: int) -> None:
+    def _checked(self, widest: int) -> Demand:
+        """What a question about ``widest`` passages demands. UsageError if it can't be asked, or has no room."""
         self.judge.check(widest, self.tokens, self.template.render("", [""]).prefill)
-        check_room(self.engine.model.name, self._context, self._demand(widest))
+        demand = self._demand(widest)
+        check_room(self.engine.model.name, self._context, demand)
+        return demand
 
     def _warn_of_presets(self, named: str) -> None:
         known, served = known_models()[named], self.engine.model.source

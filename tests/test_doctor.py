@@ -9,7 +9,7 @@ from pyserini_reasonrank import config, memory
 from pyserini_reasonrank import doctor as doctor_module
 from pyserini_reasonrank.doctor import Check, State, doctor, models_table, render
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.memory import Device, Need, Verdict, fits, held_by, memory_needed, own_memory, parameters
+from pyserini_reasonrank.memory import Device, Need, Verdict, held_by, memory_needed, own_memory, parameters
 from pyserini_reasonrank.models import known_models
 from pyserini_reasonrank.planning import plan
 
@@ -73,10 +73,10 @@ def test_need_of_a_folder_that_is_no_model(tmp_path):
 
 
 def test_verdict():
-    verdict = fits(QWEN_2_5_7B, 22_000_000_000, context=10_000, concurrency=256)
+    verdict = Verdict(memory_needed(QWEN_2_5_7B, context=10_000), 22_000_000_000, 256)
     assert (verdict.fits, verdict.at_once) == (True, 7)
     assert str(verdict) == "needs 15.2 GB + 4.0 GB (7 x 10,000 tokens in flight), 22.0 GB free: fits"
-    verdict = fits(7.6, 16_000_000_000, context=10_000)
+    verdict = Verdict(memory_needed(7.6, context=10_000), 16_000_000_000)
     assert not verdict.fits
     assert str(verdict) == "needs 15.2 GB + 3.8 GB (1 x 10,000 tokens in flight), 16.0 GB free: does not fit"
     assert Verdict(Need(9, 1, 1), 11, 1).at_once == 0  # 10 of 11 bytes would leave no headroom

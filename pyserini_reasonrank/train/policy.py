@@ -14,7 +14,7 @@ from pyserini_reasonrank.engines._chat import Chat
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import Model, resolve
 from pyserini_reasonrank.suggest import nearest
-from pyserini_reasonrank.train.folder import BASE, main_process
+from pyserini_reasonrank.train.folder import BASE, main_process, read_record
 from pyserini_reasonrank.train.settings import Lora, PolicySettings, TrainerSettings
 
 
@@ -46,8 +46,11 @@ def load(settings: PolicySettings) -> Policy:
     datasets.disable_progress_bars()
     chatter.disable_progress_bar()
     found = _found(settings)
-    if isinstance(settings, TrainerSettings) and settings.lora is not None and (settings.output / BASE).is_dir():
-        found = replace(found, source=str((settings.output / BASE).resolve()), revision=None, adapter=None)
+    base = settings.output / BASE if isinstance(settings, TrainerSettings) and settings.lora is not None else None
+    if (
+        base is not None and base.is_dir() and read_record(base.parent) is not None
+    ):  # else whose base it is, none can tell
+        found = replace(found, source=str(base.resolve()), revision=None, adapter=None)
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.source, revision=found.revision)
         arguments = {"dtype": "float32", **settings.model_args}
@@ -65,8 +68,8 @@ def load(settings: PolicySettings) -> Policy:
         model = PeftModel.from_pretrained(model, found.adapter, is_trainable=settings.lora is None)
         if settings.lora is not None:
             model = _merged(model)
-            if isinstance(settings, TrainerSettings):
-                _keep(model, tokenizer, settings.output / BASE)
+        if base is not None:
+            _keep(model, tokenizer, base)
     longest = model.config.get_text_config().max_position_embeddings
     return Policy(
         settings.model,
@@ -122,6 +125,7 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     model.name_or_path = str(folder.resolve())
 

@@ -10,7 +10,7 @@ import yaml
 
 from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.parsing import identifiers, split, unanswered, was_cut
+from pyserini_reasonrank.parsing import identifiers, parts_of, unanswered
 from pyserini_reasonrank.planning import Single
 from pyserini_reasonrank.prompts.budget import Fitter
 from pyserini_reasonrank.prompts.template import Template
@@ -32,7 +32,7 @@ class Useful(Written):
         kept = tuple(range(n))
         if bad := unanswered(completion):
             return Judgement(kept, bad, filled=n, detail=completion.error or "")
-        parts = split(completion.text, cut=was_cut(completion, tags=self.options.tags))
+        parts = parts_of(completion, tags=self.options.tags)
         if parts.answer is None:
             return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
         ids = identifiers(parts.answer)
