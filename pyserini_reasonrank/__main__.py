@@ -12,17 +12,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.commandline import Parser
-from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.helptext import flags_help
-from pyserini_reasonrank.intake import child, follow, from_file, read_requests, stream
-from pyserini_reasonrank.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.planning import Plan, plan
+from pyserini_reasonrank.cli.arguments import Parser
+from pyserini_reasonrank.cli.help import flags_help
+from pyserini_reasonrank.cli.summary import guarded, summary
+from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Query, Request
-from pyserini_reasonrank.report.summary import guarded, summary
-from pyserini_reasonrank.runs import RunFormat
-from pyserini_reasonrank.suggest import nearest
+from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
+from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.settings import layers
 
 PROGRAM = "python -m pyserini_reasonrank"
 TEXTS = "pyserini_reasonrank.host.candidates"
@@ -61,7 +60,7 @@ def _parser(command: Command, name: str) -> Parser:
 
 def rerank_command(argv: list[str]) -> int:
     """Rerank a run of any first stage: texts from its index, a corpus, or a candidates file."""
-    name, flags, rest = config.lift(argv)
+    name, flags, rest = layers.lift(argv)
     parser = _parser(rerank_command, "rerank")
     parser.add_argument("--run", type=Path, metavar="path", help="first-stage run, TREC or MS MARCO format")
     parser.add_argument(
@@ -80,9 +79,9 @@ def rerank_command(argv: list[str]) -> int:
         return 0
     options = parser.parse_args(rest)
     if name is None:
-        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(config.rerankers())}")
+        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(layers.rerankers())}")
     data = [str(name) for name in (options.topics, options.index, options.corpus, options.candidates) if name]
-    made = plan(*config.load(name, flags, data))
+    made = plan(*layers.load(name, flags, data))
     command = ["python", "-m", "pyserini_reasonrank", "rerank", *argv]
     print(summary(asyncio.run(_rerank(made, options, command))))
     return 0
@@ -121,7 +120,7 @@ def index_command(argv: list[str]) -> int:
 
 def evaluate_command(argv: list[str]) -> int:
     """First stage against reranked: measures, significance, queries answered. Qrels are never trimmed."""
-    from pyserini_reasonrank.evaluate import MEASURES, evaluate
+    from pyserini_reasonrank.ir.evaluate import MEASURES, evaluate
 
     parser = _parser(evaluate_command, "evaluate")
     parser.add_argument("--qrels", required=True, metavar="path")
@@ -137,9 +136,9 @@ def evaluate_command(argv: list[str]) -> int:
 
 def validate_command(argv: list[str]) -> int:
     """Check a run: form, every topic, every candidate of the first stage exactly once."""
-    from pyserini_reasonrank.metadata import topics_without_candidates
-    from pyserini_reasonrank.topics import read_topics
-    from pyserini_reasonrank.validate import validate
+    from pyserini_reasonrank.ir.metadata import topics_without_candidates
+    from pyserini_reasonrank.ir.topics import read_topics
+    from pyserini_reasonrank.ir.validate import validate
 
     parser = _parser(validate_command, "validate")
     parser.add_argument("run", metavar="RUN")
@@ -154,7 +153,7 @@ def validate_command(argv: list[str]) -> int:
 
 def models_command(argv: list[str]) -> int:
     """The checkpoints known by name, and whether each fits the memory here."""
-    from pyserini_reasonrank.doctor import models_table
+    from pyserini_reasonrank.cli.doctor import models_table
 
     _parser(models_command, "models").parse_args(argv)
     print(models_table())
@@ -188,7 +187,7 @@ def prompts_command(argv: list[str]) -> int:
 
 def doctor_command(argv: list[str]) -> int:
     """Will it run here? Java, Python, Pyserini, engines, accelerator, memory."""
-    from pyserini_reasonrank.doctor import State, doctor, render
+    from pyserini_reasonrank.cli.doctor import State, doctor, render
 
     _parser(doctor_command, "doctor").parse_args(argv)
     checks = doctor()
@@ -198,15 +197,15 @@ def doctor_command(argv: list[str]) -> int:
 
 def explain_command(argv: list[str]) -> int:
     """What a reranker will cost, before anything is loaded: calls, chain of calls, tokens."""
-    from pyserini_reasonrank.report.cost import cost_table
+    from pyserini_reasonrank.cli.cost_table import cost_table
 
-    name, flags, rest = config.lift(argv)
+    name, flags, rest = layers.lift(argv)
     parser = _parser(explain_command, "explain")
     parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run")
     options = parser.parse_args(rest)
     if name is None:
-        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(config.rerankers())}")
-    print(cost_table(plan(*config.load(name, flags), here=False), options.queries))
+        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(layers.rerankers())}")
+    print(cost_table(plan(*layers.load(name, flags), here=False), options.queries))
     return 0
 
 

@@ -19,16 +19,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
-from pyserini_reasonrank import _startup, config
-from pyserini_reasonrank.commandline import Parser
+from pyserini_reasonrank import _startup
+from pyserini_reasonrank.cli.arguments import Parser
+from pyserini_reasonrank.cli.help import flags_help
+from pyserini_reasonrank.cli.summary import guarded, summary
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.helptext import flags_help
-from pyserini_reasonrank.intake import child, follow
-from pyserini_reasonrank.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.planning import Plan, plan
+from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Request
-from pyserini_reasonrank.report.summary import guarded, summary
-from pyserini_reasonrank.runs import RunFormat
+from pyserini_reasonrank.run.candidates import child, follow
+from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.settings import layers
 
 HOST_DEFAULT = "pyserini.search.lucene"
 FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
@@ -40,18 +41,18 @@ def main(argv: Sequence[str], host: str) -> int:
 
 
 def _main(argv: list[str], host: str) -> int:
-    name, flags, rest = config.lift(argv)
+    name, flags, rest = layers.lift(argv)
     if {"-h", "--help"} & set(rest):
         print(flags_help(f"python -m {host}"), flush=True)
         paths = ["--run", "-", "--candidates", "-"]
         return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
     if name is None:
-        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(config.rerankers())}")
+        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(layers.rerankers())}")
     ours, theirs = _output_flags(host).parse_known_args(rest)
     command = ["python", "-m", host, *argv]
     print(
         summary(
-            asyncio.run(_search_and_rerank(plan(*config.load(name, flags, _data(theirs))), ours, theirs, host, command))
+            asyncio.run(_search_and_rerank(plan(*layers.load(name, flags, _data(theirs))), ours, theirs, host, command))
         )
     )
     return 0

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.intake import stream
-from pyserini_reasonrank.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.records import Candidate, Query, Request
+from pyserini_reasonrank.run.candidates import stream
+from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
 
 ROOT = Path(__file__).parents[1]
 
@@ -130,7 +130,7 @@ def run_reranker(collection: Collection, tmp_path: Path) -> RunReranker:
         output: Path = tmp_path / "run.txt",
         first_run: Path = collection.run,
     ) -> Outcome:
-        made = plan(*config.load(name, dict(flags)))
+        made = plan(*layers.load(name, dict(flags)))
         return asyncio.run(rerank(made, Task(stream(iter(requests)), output, first_run, "topics.tsv", ["rerank"])))
 
     return run

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.planning import plan
-from pyserini_reasonrank.report.cost import output_tokens
+from pyserini_reasonrank.cli.cost_table import output_tokens
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
 
 PAGES = ROOT / "docs" / "rerankers"
 ROW = re.compile(r"^\| a query \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| [\d,]+ \| ([\d,]+) \|", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("name", config.rerankers())
+@pytest.mark.parametrize("name", layers.rerankers())
 def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
     page = PAGES / f"{name}.md"
     assert page.is_file()
@@ -27,7 +27,7 @@ def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
     assert row is not None, (
         "no line '| a query | calls | longest chain | passages shown | prompt tokens | output tokens |'"
     )
-    planned = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": "x"}}))
+    planned = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": "x"}}))
     cost = planned.cost(100)
     asked = {part: cost.parts[part] for part in planned.parts if not cost.parts[part].instead}
     written = sum(output_tokens(planned.parts[part], found) for part, found in asked.items())
@@ -37,7 +37,7 @@ def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
 def test_every_page_is_about_a_reranker_and_listed() -> None:
     index = (ROOT / "docs" / "rerankers.md").read_text(encoding="utf-8")
     for page in PAGES.glob("*.md"):
-        assert page.stem in config.rerankers()
+        assert page.stem in layers.rerankers()
         assert f"(rerankers/{page.name})" in index
 
 

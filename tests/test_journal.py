@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from pyserini_reasonrank.endpoint import Endpoint
 from pyserini_reasonrank.engines import Engine, Options
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal, call_key, export, rankings, read_answers
-from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.rerankers.endpoint import Endpoint
 
 PROMPT = Prompt((Message("system", "a"), Message("user", "b")), prefill="c")
 SAMPLING = Sampling(temperature=0.5)

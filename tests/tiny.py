@@ -10,7 +10,7 @@ from typing import Any
 
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Message
-from pyserini_reasonrank.train.rows import Row, write_rows
+from pyserini_reasonrank.train.data.rows import Row, write_rows
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pyserini_reasonrank.combine.arms import Arm
-from pyserini_reasonrank.combine.samples import Shuffle, decided, draw, outcome
-from pyserini_reasonrank.kemeny import kemeny
+from pyserini_reasonrank.combine.repeats import Shuffle, decided, draw, outcome
+from pyserini_reasonrank.orders.kemeny import kemeny
+from pyserini_reasonrank.orders.voting import borda, distance, medoid, rrf
 from pyserini_reasonrank.records import Ranked, Request
-from pyserini_reasonrank.voting import borda, distance, medoid, rrf
 
 Vote = Callable[[Sequence[Sequence[int]], Sequence[int]], list[int]]
 

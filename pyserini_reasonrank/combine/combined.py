@@ -9,10 +9,10 @@ from typing import Any
 
 from pyserini_reasonrank.combine import Combination
 from pyserini_reasonrank.combine.arms import Shown, completed
-from pyserini_reasonrank.fusion import Fusion
+from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Candidate, Ranked, Request
-from pyserini_reasonrank.rerankers import Ranker
-from pyserini_reasonrank.scheduling import together
+from pyserini_reasonrank.rerankers.reranker import Ranker
+from pyserini_reasonrank.rerankers.scheduling import together
 
 
 class Combined(Ranker):

@@ -9,7 +9,7 @@ from itertools import batched
 from statistics import fmean
 
 from pyserini_reasonrank.combine.arms import Arm
-from pyserini_reasonrank.combine.samples import Sample
+from pyserini_reasonrank.combine.repeats import Sample
 
 BATCH = 5
 """Chains of a bucket that the critic reads at once, at most."""

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from pyserini_reasonrank.combine.arms import Arm
-from pyserini_reasonrank.combine.router import NONE, Choice, Router
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.combine.routing_model import NONE, Choice, Router
+from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.records import Ranked, Request
-from pyserini_reasonrank.suggest import nearest
 
 
 def _read(value: Any) -> Any:

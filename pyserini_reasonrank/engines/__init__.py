@@ -11,11 +11,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.engines._identity import loading, weights
-from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.engines.identity import loading, weights
+from pyserini_reasonrank.errors import UsageError, nearest, validated
+from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
-from pyserini_reasonrank.suggest import nearest, validated
 
 
 class Capability(StrEnum):

@@ -11,7 +11,7 @@ from pydantic import Field
 from pyserini_reasonrank import engines
 from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import Failure
-from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
 Fault = Literal["error", "empty", "truncated", "refused", "prose", "duplicates", "out_of_range", "dies"]

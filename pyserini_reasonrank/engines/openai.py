@@ -18,7 +18,7 @@ from pydantic import Field
 from pyserini_reasonrank import engines
 from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.models import AUTO, Model
+from pyserini_reasonrank.models.catalogue import AUTO, Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
 _SAMPLING = ("temperature", "top_p", "max_tokens")

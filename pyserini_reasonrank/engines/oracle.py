@@ -15,9 +15,9 @@ from pydantic import Field
 from pyserini_reasonrank import engines
 from pyserini_reasonrank.engines import Capability, Engine
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.prompts.tokens import ModelTokens, Tokens
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
-from pyserini_reasonrank.tokens import ModelTokens, Tokens
 
 
 class Options(engines.Options):
@@ -46,7 +46,7 @@ class Oracle(Engine[Options]):
     async def start(self) -> None:
         if not self.options.qrels:
             raise UsageError("the oracle engine needs --rerank.engine.qrels, a file of relevance judgments")
-        from pyserini_reasonrank.evaluate import read_qrels
+        from pyserini_reasonrank.ir.evaluate import read_qrels
 
         self._grades = read_qrels(self.options.qrels)
         self._sha256 = hashlib.sha256(Path(self.options.qrels).read_bytes()).hexdigest()

@@ -20,7 +20,7 @@ from pyserini_reasonrank import engines
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import read_answers
-from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
 _SQLITE = b"SQLite format 3"

@@ -17,16 +17,15 @@ from pydantic import Field
 
 from pyserini_reasonrank import engines
 from pyserini_reasonrank.engines import Capability, Engine
-from pyserini_reasonrank.engines._chat import Chat, disjoint
-from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.libraries import before_torch, without_sklearn
-from pyserini_reasonrank.models import Model
+from pyserini_reasonrank.engines.chat import Chat, disjoint
+from pyserini_reasonrank.engines.local.libraries import before_torch, without_sklearn
+from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
-from pyserini_reasonrank.suggest import nearest
 
 if TYPE_CHECKING:
-    from pyserini_reasonrank.engines._continuous import Decoder
-    from pyserini_reasonrank.engines._scorer import Scorer
+    from pyserini_reasonrank.engines.local.decoder import Decoder
+    from pyserini_reasonrank.engines.local.scorer import Scorer
 
 
 class Options(engines.Options):
@@ -81,8 +80,8 @@ class Transformers(Engine[Options]):
         self._context = min(self._context or longest, longest)
         self._eos = _ids(model.generation_config.eos_token_id) | _ids(tokenizer.eos_token_id)
 
-        from pyserini_reasonrank.engines._continuous import Decoder
-        from pyserini_reasonrank.engines._scorer import Scorer
+        from pyserini_reasonrank.engines.local.decoder import Decoder
+        from pyserini_reasonrank.engines.local.scorer import Scorer
 
         attention = model.config._attn_implementation
         self._decoder = Decoder(model, self.options.batching, sorted(self._eos))

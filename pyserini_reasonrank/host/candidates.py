@@ -19,8 +19,8 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
 from pyserini_reasonrank.host.texts import IndexTexts
 from pyserini_reasonrank.host.topics import host_topics, readable
+from pyserini_reasonrank.ir.runs import Hit, read_run
 from pyserini_reasonrank.records import Query
-from pyserini_reasonrank.runs import Hit, read_run
 
 HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) \S+\n")
 

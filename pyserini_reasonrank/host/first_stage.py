@@ -17,12 +17,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyserini_reasonrank.corpus import corpus_texts
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
 from pyserini_reasonrank.host.candidates import read_host_run, write_candidates
 from pyserini_reasonrank.host.texts import IndexTexts
 from pyserini_reasonrank.host.topics import host_topics, readable
+from pyserini_reasonrank.ir.corpus import corpus_texts
 
 MODULES = {
     "pyserini.search": "pyserini.search.lucene",  # the host's own redirection loses quotes and exit status

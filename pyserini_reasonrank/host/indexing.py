@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyserini_reasonrank.corpus import read_corpus
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
+from pyserini_reasonrank.ir.corpus import read_corpus
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,8 +6,8 @@ import glob
 import json
 import os
 
-from pyserini_reasonrank.corpus import document_text
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.corpus import document_text
 
 CATALOGUES = (
     "TF_INDEX_INFO",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
-from pyserini_reasonrank.topics import read_topics
 
 
 def host_topics(topics: str, topics_format: str = "default") -> list[Query]:

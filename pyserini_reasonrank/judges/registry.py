@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.judges.best import Best
 from pyserini_reasonrank.judges.bisection import Bisection
 from pyserini_reasonrank.judges.first_token import BestToken, FirstToken
 from pyserini_reasonrank.judges.grades import Grades
 from pyserini_reasonrank.judges.likelihood import Likelihood
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import Score
-from pyserini_reasonrank.judges.selection import Best
 from pyserini_reasonrank.judges.worst import Worst
 
 JUDGES: dict[str, type[Judge]] = {

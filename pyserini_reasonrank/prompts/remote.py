@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from pyserini_reasonrank.embedded import cache_folder
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.hub import offline
+from pyserini_reasonrank.models.embedded import cache_folder
+from pyserini_reasonrank.models.hub import offline
 
 SECONDS = 10.0
 MOST_BYTES = 1 << 20

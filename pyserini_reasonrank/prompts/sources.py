@@ -17,12 +17,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.prompts.formats import convert
 from pyserini_reasonrank.prompts.remote import Pinned, is_url
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.resources import conf, yaml_names
-from pyserini_reasonrank.suggest import nearest
 
 RANK_LLM = "rank_llm:"
 _FILES = (".yaml", ".yml", ".toml")

@@ -12,31 +12,27 @@ from typing import Any, Protocol, cast, get_args
 import yaml
 from pydantic import BaseModel
 
-from pyserini_reasonrank.config import merge
-from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.helptext import choices
-from pyserini_reasonrank.libraries import before_torch, keep_freed_memory, without_sklearn
+from pyserini_reasonrank.cli.help import choices
+from pyserini_reasonrank.engines.local.libraries import before_torch, keep_freed_memory, without_sklearn
+from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.resources import conf, yaml_names
-from pyserini_reasonrank.settings import Tree
-from pyserini_reasonrank.suggest import nearest, validated
+from pyserini_reasonrank.settings.layers import merge
+from pyserini_reasonrank.settings.schema import Tree
 from pyserini_reasonrank.train.settings import TrainerSettings
 
 STEPS: dict[str, str] = {
-    name: f"pyserini_reasonrank.train.{name}"
-    for name in (
-        "data",
-        "synthesize",
-        "decontaminate",
-        "sft",
-        "grpo",
-        "pairs",
-        "dpo",
-        "distil",
-        "curriculum",
-        "route",
-        "export",
-        "recipe",
-    )
+    "data": "data.make",
+    "synthesize": "data.synthesize",
+    "decontaminate": "data.decontaminate",
+    "sft": "trainers.sft",
+    "grpo": "trainers.grpo",
+    "pairs": "trainers.pairs",
+    "dpo": "trainers.dpo",
+    "distil": "distil.run",
+    "curriculum": "experimental.curriculum",
+    "route": "router.evaluate_router",
+    "export": "export",
+    "recipe": "recipe",
 }
 """The module of each step: it has a ``Config`` and a ``run(config)``, and its first line says what it does."""
 
@@ -93,7 +89,7 @@ def step(name: str) -> Step:
     """The module of a step. UsageError if there is none, or if what it needs is not installed."""
     if name not in STEPS:
         raise UsageError(f"there is no training step {name!r}{nearest(name, STEPS)}")
-    return cast(Step, import_module(STEPS[name]))
+    return cast(Step, import_module(f"pyserini_reasonrank.train.{STEPS[name]}"))
 
 
 def load[C: BaseModel](name: str, config: type[C], words: Sequence[str]) -> C:

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank import config as serving
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.models import known_models
-from pyserini_reasonrank.planning import plan
-from pyserini_reasonrank.runs import atomic
+from pyserini_reasonrank.ir.runs import atomic
+from pyserini_reasonrank.models.catalogue import known_models
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.train.folder import BASE, RECORD, read_record
 
 SERVING = "reranker.yaml"
@@ -44,7 +44,7 @@ def run(config: Config) -> None:
     """Export. UsageError if there is no such model or it can't be served as said."""
     chosen = _checkpoint(config)
     adapter = (chosen / "adapter_config.json").is_file()
-    settings, warnings = serving.load(config.reranker, {**config.settings, "engine": {"name": "oracle"}})
+    settings, warnings = layers.load(config.reranker, {**config.settings, "engine": {"name": "oracle"}})
     plan(settings, warnings)
     if config.output.exists() and any(config.output.iterdir()):
         raise UsageError(f"{config.output} is not empty: name another --output")
@@ -146,8 +146,8 @@ def _base(adapter: Path) -> str:
 
 
 def _save(chosen: Path, output: Path, dtype: str) -> None:
-    from pyserini_reasonrank.train.policy import load
     from pyserini_reasonrank.train.settings import PolicySettings
+    from pyserini_reasonrank.train.trainers.policy import load
 
     policy = load(PolicySettings(model=str(chosen), model_args={"dtype": dtype}))
     model = policy.model.merge_and_unload() if hasattr(policy.model, "merge_and_unload") else policy.model

@@ -17,9 +17,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.errors import Failure, UsageError, nearest, validated
 from pyserini_reasonrank.resources import conf
-from pyserini_reasonrank.suggest import nearest, validated
 from pyserini_reasonrank.train import command
 
 COMMAND = "command"

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.embedded import ensure_embedded
+from pyserini_reasonrank.models.embedded import ensure_embedded
 from pyserini_reasonrank.tables import table
 
 ROOT = Path(__file__).parents[2]

@@ -24,7 +24,7 @@ from typing import Any
 from commands import must, run
 
 from pyserini_reasonrank.demo.collection import write_corpus
-from pyserini_reasonrank.evaluate import evaluate
+from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.resources import conf
 
 ROOT = Path(__file__).parents[2]

@@ -23,12 +23,12 @@ import yaml
 from commands import must
 from embedded import DATA, LANES, ROOT
 
-from pyserini_reasonrank.evaluate import evaluate
+from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.resources import conf
-from pyserini_reasonrank.train.asking import Listed
-from pyserini_reasonrank.train.blocks import held_out
-from pyserini_reasonrank.train.readers import Released, tfrank
-from pyserini_reasonrank.train.rows import Audit
+from pyserini_reasonrank.train.data.builder import Listed
+from pyserini_reasonrank.train.data.readers import Released, tfrank
+from pyserini_reasonrank.train.data.rows import Audit
+from pyserini_reasonrank.train.distil.blocks import held_out
 
 BUILD = ROOT / "build" / "judges"
 RELEASE = DATA / "training" / "tfrank_normalised.jsonl.gz"

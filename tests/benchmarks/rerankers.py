@@ -26,14 +26,14 @@ import yaml
 from commands import must, run
 from shortened import shortened
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.embedded import ensure_embedded
-from pyserini_reasonrank.evaluate import evaluate
-from pyserini_reasonrank.intake import read_requests, stream
-from pyserini_reasonrank.metadata import sidecar
-from pyserini_reasonrank.pipeline import Task, rerank
-from pyserini_reasonrank.planning import Plan, plan
-from pyserini_reasonrank.report.cost import prompt_tokens
+from pyserini_reasonrank.cli.cost_table import prompt_tokens
+from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.metadata import sidecar
+from pyserini_reasonrank.models.embedded import ensure_embedded
+from pyserini_reasonrank.run.candidates import read_requests, stream
+from pyserini_reasonrank.run.pipeline import Task, rerank
+from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.settings import layers
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("REASONRANK_DATA") or ROOT.parent / "shared" / "data", "msmarco-v1-dl19")
@@ -57,7 +57,7 @@ def cost(depth: int, topics: int, names: list[str]) -> Iterator[str]:
     for name in names:
         flags = {"engine": engine, "depth": depth, "tokenizer": str(Path(tokenizer).parent)}
         with tempfile.TemporaryDirectory() as folder:
-            made = plan(*config.load(name, flags))
+            made = plan(*layers.load(name, flags))
             requests = list(read_requests(DATA / "run.bm25.txt", DATA / "topics.tsv", DATA / "corpus.jsonl", depth))[
                 :topics
             ]
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--topics", type=int, metavar="num", help="the first of the 43 [cost: 5, model: 43]")
     parser.add_argument("--only", nargs="+", metavar="name")
     options = parser.parse_args()
-    names = options.only or [name for name in config.rerankers() if passages(name)]
+    names = options.only or [name for name in layers.rerankers() if passages(name)]
     for depth in options.depth or ([20, 100] if options.what == "cost" else [20]):
         lines = (
             cost(depth, options.topics or 5, names)

@@ -24,8 +24,8 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from pyserini_reasonrank.embedded import ensure_embedded
 from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.models.embedded import ensure_embedded
 
 pytestmark = pytest.mark.skipif(not (find_spec("vllm") and find_spec("torch")), reason="vLLM is not installed")
 

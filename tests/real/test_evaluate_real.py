@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.evaluate import evaluate
-from pyserini_reasonrank.validate import validate
+from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.validate import validate
 
 DATA = Path(os.environ.get("REASONRANK_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

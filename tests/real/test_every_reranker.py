@@ -17,11 +17,11 @@ import yaml
 from conftest import Command
 from shortened import shortened
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.planning import plan
-from pyserini_reasonrank.validate import validate
+from pyserini_reasonrank.ir.validate import validate
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
 
-NAMES = [name for name in config.rerankers() if not name.endswith(("-recommendation", "-routing"))]
+NAMES = [name for name in layers.rerankers() if not name.endswith(("-recommendation", "-routing"))]
 TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "5")), int(os.environ.get("REASONRANK_DEPTH", "10"))
 
 Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path]]
@@ -64,7 +64,7 @@ def test_its_run_is_valid_and_its_calls_are_accounted_for(name: str, runs: tuple
     assert not validate(run, qids, Path(f"{run}.first-stage.txt")).findings
     metadata = yaml.safe_load(Path(f"{run}.ir-metadata.yml").read_text())
     asked = sum(metadata["outcome"]["statuses of calls"].values())
-    least = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": "x"}, "depth": DEPTH})).cost(DEPTH)
+    least = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": "x"}, "depth": DEPTH})).cost(DEPTH)
     assert asked > 0
     assert metadata["resources"]["llm"]["prompt tokens"] > 0
     assert least.questions > 0

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.evaluate import evaluate, read_qrels
-from pyserini_reasonrank.intake import read_requests, stream
-from pyserini_reasonrank.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.planning import plan
+from pyserini_reasonrank.ir.evaluate import evaluate, read_qrels
+from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Request, Status
-from pyserini_reasonrank.runs import read_run
+from pyserini_reasonrank.run.candidates import read_requests, stream
+from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
 
 BEST = 0.8922
 """nDCG@10 of the best order of BM25's top 100, from the collection's README."""
@@ -29,7 +29,7 @@ def requests(folder: Path) -> list[Request]:
 
 def reranked(data: Path, name: str, output: Path, **flags: Any) -> Outcome:
     folder = data / "msmarco-v1-dl19"
-    made = plan(*config.load(name, {"engine": {"name": "oracle", "qrels": str(folder / "qrels.txt")}, **flags}))
+    made = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": str(folder / "qrels.txt")}, **flags}))
     task = Task(stream(iter(requests(folder))), output, folder / "run.bm25.txt", "topics.tsv", ["rerank"])
     outcome = asyncio.run(rerank(made, task))
     assert outcome.tally.statuses.keys() == {Status.OK}

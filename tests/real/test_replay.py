@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank import config
-from pyserini_reasonrank.evaluate import evaluate
-from pyserini_reasonrank.intake import read_requests, stream
+from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.parsing import identifiers
-from pyserini_reasonrank.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.planning import plan
 from pyserini_reasonrank.records import Request, Status
-from pyserini_reasonrank.runs import read_run
+from pyserini_reasonrank.run.candidates import read_requests, stream
+from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
 
 FIRST_STAGES = {
     "BM25": "bm25",
@@ -79,7 +79,7 @@ def replay(data: Path, recording: Recording, folder: Path) -> Outcome:
         "topics.tsv",
         ["rerank"],
     )
-    return asyncio.run(rerank(plan(*config.load("rankgpt", flags)), task))
+    return asyncio.run(rerank(plan(*layers.load("rankgpt", flags)), task))
 
 
 def stored(data: Path, recording: Recording) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from pyserini_reasonrank.train.rewards import listwise, pointwise, rarl, selection
+from pyserini_reasonrank.train.rewards import listwise, pointwise, rarl, setwise
 from pyserini_reasonrank.train.rewards.rollouts import Rewards, Scored, Turns, each, rollouts, settle
 
 
@@ -43,13 +43,13 @@ def ranking_coverage(prompts: Sequence[Any], completions: Sequence[Turns], **col
 
 
 def exact_label(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
-    """Rank-R1: 1 for the right label in the right form, else 0 (``selection.exact_label``)."""
-    return each("exact_label", completions, columns, selection.exact_label)
+    """Rank-R1: 1 for the right label in the right form, else 0 (``setwise.exact_label``)."""
+    return each("exact_label", completions, columns, setwise.exact_label)
 
 
 def exclusion(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
-    """IRanker: 1 for dropping a passage that is not the target (``selection.exclusion``)."""
-    return each("exclusion", completions, columns, selection.exclusion)
+    """IRanker: 1 for dropping a passage that is not the target (``setwise.exclusion``)."""
+    return each("exclusion", completions, columns, setwise.exclusion)
 
 
 def listwise_derived(

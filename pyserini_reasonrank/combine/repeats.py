@@ -1,0 +1,80 @@
+"""Several rankings of the same candidates by one arm: asked anew, and shown in different orders."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pyserini_reasonrank.combine.arms import Arm, Shown, depth_of
+from pyserini_reasonrank.orders.voting import agreement, support
+from pyserini_reasonrank.records import Ranked, Request, Status
+
+Shuffle = Annotated[
+    int,
+    Field(ge=0, description="every sample but the first sees each so many neighbours of the list shuffled; 0: as they are"),
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One ranking. ``order`` is of the request's candidates; ``ranked`` is the answer, in the positions shown."""
+
+    number: int
+    order: tuple[int, ...]
+    ranked: Ranked
+
+
+async def draw(arm: Arm, request: Request, numbers: Iterable[int], *, shuffle: int, seed: int) -> list[Sample]:
+    """The samples ``numbers``, all asked for at once. Query, number and seed decide what a sample is shown.
+
+    Nothing is shuffled that the arm does not rank: an order that no one judged has no vote.
+    """
+    n = len(request.candidates)
+    depth = depth_of(arm, n)
+
+    async def one(number: int) -> Sample:
+        shown = Shown([*_shuffled(depth, request.query.qid, number, shuffle, seed), *range(depth, n)], range(n))
+        ranked = await arm(shown, sample=number)
+        return Sample(number, tuple(shown[position] for position in ranked.order), ranked)
+
+    return await asyncio.gather(*map(one, numbers))
+
+
+def _shuffled(n: int, qid: str, number: int, shuffle: int, seed: int) -> Sequence[int]:
+    if number == 0 or shuffle < 2:
+        return range(n)
+    shuffler = random.Random(f"{seed} {qid} {number}")
+    blocks = [range(first, min(first + shuffle, n)) for first in range(0, n, shuffle)]
+    return [candidate for block in blocks for candidate in shuffler.sample(block, len(block))]
+
+
+def decided(samples: Iterable[Sample]) -> list[Sample]:
+    """Those that vote: a sample without one readable answer holds nothing but the order it was shown."""
+    return [sample for sample in samples if not sample.ranked.undecided]
+
+
+def outcome(samples: Sequence[Sample], order: Sequence[int], reasoning: str, **notes: Any) -> Ranked:
+    """What ``samples`` came to, with how far they bear out each rank of ``order`` and agree with one another."""
+    votes = [sample.order for sample in decided(samples)]
+    statuses: Counter[Status] = Counter()
+    for sample in samples:
+        statuses.update(sample.ranked.statuses)
+    agreed = agreement(votes)
+    counted = {
+        "samples": len(samples),
+        "decided": len(votes),
+        "agreement": None if agreed is None else round(agreed, 4),
+    }
+    return Ranked(
+        tuple(order),
+        statuses,
+        confidence=support(votes, order, asked=len(samples)),
+        reasoning=reasoning,
+        notes=counted | notes,
+    )

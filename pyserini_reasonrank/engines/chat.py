@@ -1,0 +1,86 @@
+"""From chat turns to token ids, and from alternatives to the tokens that spell them in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import exp, log
+from typing import Any
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.records import Prompt
+
+Tokens = tuple[int, ...]
+_LEAST = 1e-300  # no share is so small that its logarithm can't be taken
+
+
+class Chat:
+    """A model's tokenizer and chat template (a transformers tokenizer)."""
+
+    def __init__(self, tokenizer: Any, model: Model) -> None:
+        self._tokenizer, self._name = tokenizer, model.name
+        self._arguments = dict(model.chat_template_args)
+
+    def text(self, prompt: Prompt) -> str:
+        """The prompt as the model sees it; the prefill follows the assistant's header as raw text."""
+        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        head: str = self._tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, **self._arguments
+        )
+        return head + prompt.prefill
+
+    def tokens(self, prompt: Prompt) -> list[int]:
+        return self._encode(self.text(prompt))
+
+    def alternatives(
+        self, prompt: Prompt, choices: Sequence[str], *, one_token: bool = False
+    ) -> tuple[list[int], tuple[Tokens, ...]]:
+        """Token ids of the prompt, and of each choice where it continues the prompt.
+
+        Where a choice would melt into the prompt's last token, it is spelled on its own. With ``one_token`` that is a
+        UsageError, and so is a choice of several tokens.
+        """
+        text = self.text(prompt)
+        head = self._encode(text)
+        spelled = []
+        for choice in choices:
+            whole = self._encode(text + choice)
+            apart = whole[: len(head)] == head
+            if one_token and not (apart and len(whole) == len(head) + 1):
+                raise UsageError(
+                    f"the tokenizer of {self._name} does not write {choice!r} as one token after {text[-8:]!r}, which this "
+                    f"judge needs: take a reranker that writes its answer, such as rankgpt"
+                )
+            spelled.append(tuple(whole[len(head) :] if apart else self._encode(choice)))
+        return head, tuple(spelled)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def prefixes(spelled: Sequence[Tokens]) -> list[Tokens]:
+    """What has to be read before the later tokens of the alternatives can be scored, longest readings only.
+
+    ``[(1,), (1, 0), (2,)]`` gives ``[(1,)]``: after 1, how likely is 0.
+    """
+    heads = {tokens[:-1] for tokens in spelled if len(tokens) > 1}
+    return sorted(h for h in heads if not any(h != other and other[: len(h)] == h for other in heads))
+
+
+def disjoint(choices: Sequence[str], spelled: Sequence[Tokens], logprobs: Sequence[float]) -> Mapping[str, float]:
+    """Log-probability of each choice as the whole answer, among the choices.
+
+    The probability of the tokens of "1" holds that of "10" where that is spelled 1, 0: it is taken out again.
+    """
+    own: dict[Tokens, float] = {}
+    for tokens, logprob in sorted(zip(spelled, logprobs, strict=True), key=lambda pair: -len(pair[0])):
+        taken = sum(
+            exp(p - logprob) for other, p in own.items() if len(other) > len(tokens) and other[: len(tokens)] == tokens
+        )
+        own[tokens] = logprob + log(max(1 - taken, _LEAST)) if taken else logprob
+    return {choice: own[tokens] for choice, tokens in zip(choices, spelled, strict=True)}

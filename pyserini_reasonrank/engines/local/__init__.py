@@ -1,0 +1,1 @@
+"""Inference on this machine without vLLM: batched decoding and scoring over transformers."""

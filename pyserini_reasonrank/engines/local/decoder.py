@@ -1,0 +1,168 @@
+"""transformers' continuous batching for the life of an engine: requests in from any thread, token ids out as futures."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+from pyserini_reasonrank.errors import Failure
+
+_CPU = {"page_size": 32, "max_batch_tokens": 512, "max_requests_per_batch": 64}
+_CPU_CACHE_BYTES = 400_000_000
+_CPU_CACHE_TOKENS = 32_768
+_ACCELERATOR = {"max_memory_percent": 0.8}  # the rest is for sampling, and for forward passes beside it
+
+Stopped = Callable[[Sequence[int]], bool]
+
+
+class Decoder:
+    """Decodes token ids with a loaded transformers model. Greedy or sampled, each request as it wants.
+
+    ``room`` is the tokens of keys and values it can hold, so the most that a request may have. Failure if there is
+    no memory for any. On a CPU, where that is known beforehand, the memory is taken when :meth:`start` is called: an engine
+    that only reads probabilities does without.
+    """
+
+    def __init__(self, model: Any, batching: Mapping[str, Any], eos: Sequence[int]) -> None:
+        from transformers import ContinuousBatchingConfig, GenerationConfig
+
+        from pyserini_reasonrank.engines.local import packing
+        from pyserini_reasonrank.engines.local.sampler import SeededSampler
+
+        self._eos = list(eos)
+        cpu = model.device.type == "cpu"
+        settings = {**(_cpu_settings(model) if cpu else _ACCELERATOR), **batching}
+        if model.config._attn_implementation == "sdpa" and not (_has_flash() and not cpu):
+            model.config._attn_implementation = packing.register(packing.NAME, packing.attend)
+            settings |= {"use_cuda_graph": False, "use_async_batching": False}
+        if cpu:
+            packing.steady(model)
+        self._manager = model.init_continuous_batching(
+            generation_config=GenerationConfig(do_sample=False, eos_token_id=self._eos),
+            continuous_batching_config=ContinuousBatchingConfig(**settings),
+        )
+        self._manager.logit_processor = SeededSampler()
+        self._pending: dict[str, tuple[Future[list[int]], Stopped | None]] = {}
+        self._numbers = itertools.count()
+        self._ready, self._in_use = threading.Event(), threading.Lock()
+        self._pump: threading.Thread | None = None
+        if not cpu or None in (settings["num_blocks"], settings["page_size"]):
+            self.start()
+        settled = self._manager.continuous_batching_config
+        self.room: int = settled.num_blocks * settled.page_size
+
+    def start(self) -> None:
+        """Take memory and wait for requests. Again, it does nothing."""
+        if self._ready.is_set():
+            return
+        with self._in_use:
+            if self._pump is not None:
+                return
+            # transformers' own thread inherits being a daemon: an interrupted program must not wait for it.
+            self._pump = threading.Thread(target=self._deliver, name="completions", daemon=True)
+            self._pump.start()
+            self._ready.wait()
+            atexit.register(self.close)  # a thread inside PyTorch would turn the program's end into an abort
+        if not self._manager.is_running():
+            raise self._death("it did not start")
+
+    def submit(
+        self, tokens: list[int], limit: int, noise: Mapping[str, Any], stopped: Stopped | None
+    ) -> tuple[str, Future[list[int]]]:
+        """Continue ``tokens`` by at most ``limit``. ``noise`` goes to the sampler, {} for greedy decoding.
+
+        ``stopped`` is asked after each token whether to end. The future fails with RuntimeError if the request did,
+        with Failure if the model is gone.
+        """
+        name, found = str(next(self._numbers)), Future[list[int]]()
+        found.set_running_or_notify_cancel()  # so that no one cancels it while it is being answered
+        self._pending[name] = (found, stopped)
+        accepted = self._manager.add_request(
+            tokens, name, limit, streaming=stopped is not None, eos_token_id=self._eos, **noise
+        )
+        if accepted is None:
+            self._pending.pop(name, None)
+            raise self._death("it takes no more requests")
+        return name, found
+
+    def cancel(self, name: str) -> None:
+        self._pending.pop(name, None)
+        self._manager.cancel_request(name)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """The model for another thread's use; requests wait. Failure if the model is gone."""
+        with self._in_use:
+            if self._pump is None:
+                yield
+                return
+            if not self._manager.is_running():
+                raise self._death("it stopped")
+            with self._manager.pause():
+                yield
+
+    def close(self) -> None:
+        if self._pump is None:
+            return
+        atexit.unregister(self.close)
+        self._manager.stop(block=True, timeout=10, hard_stop=True)
+        self._manager.destroy()
+        self._pump.join()
+
+    def _deliver(self) -> None:
+        self._manager.start()
+        while self._manager.batch_processor is None and self._manager.is_running():
+            time.sleep(0.01)
+        self._ready.set()
+        while self._manager.is_running():
+            output = self._manager.get_result(timeout=0.5)
+            if output is not None:
+                self._settle(output)
+        for found, _ in list(self._pending.values()):
+            found.set_exception(self._death("it stopped"))
+
+    def _settle(self, output: Any) -> None:
+        found, stopped = self._pending.get(output.request_id, (None, None))
+        if found is None:
+            return  # cancelled
+        if output.error is not None:
+            gone = self._manager.background_thread_status.can_accept_new_requests() is not None
+            found.set_exception(self._death(output.error) if gone else RuntimeError(output.error))
+        elif output.is_finished():
+            found.set_result(output.generated_tokens)
+        elif stopped is not None and stopped(output.generated_tokens):
+            found.set_result(output.generated_tokens)
+            self._manager.cancel_request(output.request_id)
+        else:
+            return
+        self._pending.pop(output.request_id, None)
+
+    def _death(self, reason: str) -> Failure:
+        error = self._manager.background_thread_status.fatal_error or reason
+        return Failure(
+            f"the model died ({' '.join(str(error).split())[:300]}): run the same command again to go on from here"
+        )
+
+
+def _cpu_settings(model: Any) -> dict[str, Any]:
+    """Room for 0.4 GB of keys and values, and at least for one request of the model's context, up to 32k tokens."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token_bytes = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+    tokens = max(_CPU_CACHE_BYTES // token_bytes, min(config.max_position_embeddings, _CPU_CACHE_TOKENS))
+    return {**_CPU, "num_blocks": tokens // _CPU["page_size"] + 1}
+
+
+def _has_flash() -> bool:
+    from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+    return bool(
+        is_flash_attn_3_available(kernels_fallback_ok=True) or is_flash_attn_2_available(kernels_fallback_ok=True)
+    )

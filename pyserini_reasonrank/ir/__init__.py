@@ -1,0 +1,1 @@
+"""Files and measures of information retrieval: topics, corpora, runs, qrels, evaluation, run metadata."""

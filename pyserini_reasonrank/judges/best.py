@@ -1,0 +1,47 @@
+"""Pick the best of a set (Setwise, Rank-R1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pyserini_reasonrank.judges.written import Written, identifier
+from pyserini_reasonrank.orders.voting import majority
+from pyserini_reasonrank.parsing import read_label
+from pyserini_reasonrank.records import Completion, Judgement
+
+
+class Best(Written):
+    """Shows a set, reads the label of its best. An answer that can't be read chooses the first shown."""
+
+    kind = "best"
+
+    def read(self, completion: Completion, n: int) -> Judgement:
+        """A judgement whose order begins with the chosen passage."""
+        chosen, judgement = read_label(completion, n, tags=self.options.tags)
+        if chosen is None:
+            return judgement
+        return replace(judgement, order=(chosen, *(i for i in range(n) if i != chosen)))
+
+    def pattern(self, n: int) -> str:
+        return identifier(n)
+
+    @staticmethod
+    def outcome(judgement: Judgement, indices: Sequence[int]) -> int:
+        """The chosen index."""
+        return indices[judgement.order[0]]
+
+    @staticmethod
+    def agreed(outcomes: Sequence[int], indices: Sequence[int]) -> int:
+        """By majority, as Rank-R1 votes over permutations of its input."""
+        return majority(outcomes, indices)
+
+    def unmoved(self, indices: Sequence[int]) -> int:
+        return indices[0]
+
+    def ideal(self, gains: Sequence[float]) -> str:
+        return self._label(max(range(len(gains)), key=lambda i: gains[i]))
+
+    def _label(self, position: int) -> str:
+        label = f"[{position + 1}]"
+        return self.written(f"{label} has it.", label)

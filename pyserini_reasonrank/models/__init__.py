@@ -1,0 +1,1 @@
+"""From a model name to weights: the catalogue, the hub, the embedded model, memory."""

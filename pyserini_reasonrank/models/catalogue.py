@@ -1,0 +1,141 @@
+"""From ``--rerank.model`` to something an engine can load: a hub id, a folder, or a name in conf/models.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.models.memory import OWN, Need, Verdict, arguments_of, held_by, memory_needed
+from pyserini_reasonrank.resources import conf
+
+AUTO = "auto"
+EMBEDDED = "smollm2-135m"
+EMBEDDED_SOURCE = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model an engine can load.
+
+    ``source`` is a folder or a hub id; ``adapter`` a LoRA folder or hub id; ``context`` the tokens of prompt and
+    output together, None if unknown until loaded. ``chat_template_args`` go to the chat template
+    (e.g. ``enable_thinking``).
+    """
+
+    name: str
+    source: str
+    revision: str | None = None
+    adapter: str | None = None
+    context: int | None = None
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Known(BaseModel):
+    """The schema of an entry of conf/models.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: str
+    source: Annotated[str, Field(description="hub id, 'embedded', or adapters/NAME of this package")]
+    revision: str | None = None
+    base: Annotated[str | None, Field(description="for an adapter: the model it sits on, or 'embedded'")] = None
+    licence: str = ""
+    parameters: Annotated[float, Field(description="billions, of an adapter those of its base")]
+    cache: Annotated[int, Field(description="bytes of keys and values that a token takes (bf16)")]
+    context: int | None = None
+    kind: Annotated[str | None, Field(description="the judge kind it was trained to answer, if only one")] = None
+    reranker: Annotated[str | None, Field(description="the reranker it was published with, if only one")] = None
+    chat_template_args: dict[str, Any] = {}
+    settings: Annotated[
+        dict[str, Any], Field(description="reranker settings that this checkpoint was trained with")
+    ] = {}
+    collections: Annotated[
+        dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word of its name")
+    ] = {}
+
+    def needs(self, context: int | None = None, arguments: Mapping[str, Any] | None = None) -> Need:
+        """The memory it takes; ``arguments`` are the engine's."""
+        context = context or self.context
+        return memory_needed(self.parameters, context=context, cache=self.cache, arguments=arguments)
+
+    def brings(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What it sets for a reranker whose settings are ``own``; of a strategy, only where that is the same."""
+        strategies = [tree.get("strategy", {}).get("name") for tree in (self.settings, own)]
+        return {k: v for k, v in self.settings.items() if k != "strategy" or strategies[0] == strategies[1]}
+
+
+@cache
+def known_models() -> Mapping[str, Known]:
+    """The checkpoints of conf/models.yaml, by name."""
+    data = yaml.safe_load(conf("models.yaml").read_text(encoding="utf-8"))
+    return {name: Known.model_validate(entry) for name, entry in data.items()}
+
+
+def entry(name: str, adapter: str | None = None, kind: str | None = None) -> str | None:
+    """The name in conf/models.yaml of what ``name`` and ``adapter`` name: its own, or the hub id of its weights (those of
+    an adapter: its own id, or its base's and ``adapter``).
+
+    By hub id it is found for questions of ``kind`` only, if that is given: a checkpoint may be asked others under its id.
+    None if there is none, or several.
+    """
+    if name in known_models():
+        return name
+    if "/" not in name or Path(name).is_dir():
+        return None
+    found = [
+        own
+        for own, known in known_models().items()
+        if (name, adapter) in ((known.source, None), (known.base, known.source)) and known.base != EMBEDDED_SOURCE
+        if None in (kind, known.kind) or kind == known.kind
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def choose(checkpoint: str | None, engine: Mapping[str, Any], context: int | None) -> str:
+    """What ``auto`` means here: the reranker's checkpoint where an accelerator can hold it, else the embedded model.
+
+    ``engine`` are its settings, which say how many accelerators it fills.
+    """
+    known = known_models().get(checkpoint or "")
+    if known is None or checkpoint is None:
+        return EMBEDDED
+    if known.base == EMBEDDED_SOURCE:
+        return checkpoint
+    device = held_by(engine)
+    need = known.needs(context, arguments_of(engine))
+    return checkpoint if device.kind != OWN and Verdict(need, device.free).fits else EMBEDDED
+
+
+def resolve(name: str, *, revision: str | None, adapter: str | None, context: int | None) -> Model:
+    """The model called ``name``. A local folder is checked to exist; a hub id is left to the engine.
+
+    UsageError for a bare word that is neither a known model nor a folder.
+    """
+    if Path(name).is_dir():
+        return Model(name, str(Path(name)), revision, adapter, context)
+    known = known_models().get(name)
+    if known is None:
+        if "/" not in name or name.startswith(("/", ".", "~")):
+            raise UsageError(f"there is no model {name!r}: no folder, no hub id{nearest(name, known_models())}")
+        return Model(name, name, revision, adapter, context)
+    source = known.source
+    if known.base is not None:
+        source, adapter = known.base, adapter or _shipped(known.source)
+    if source == EMBEDDED_SOURCE:
+        from pyserini_reasonrank.models.embedded import ensure_embedded
+
+        source = str(ensure_embedded(None, progress=True))
+    return Model(name, source, revision or known.revision, adapter, context or known.context, known.chat_template_args)
+
+
+def _shipped(source: str) -> str:
+    """An adapter that comes with the package as its folder; a hub id as it is."""
+    folder = Path(__file__).parents[1] / source
+    return str(folder) if folder.is_dir() else source

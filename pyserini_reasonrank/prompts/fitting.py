@@ -1,0 +1,205 @@
+"""Fitting a query and its passages into a model's context, in its own tokens, computed once.
+
+The frame, the query and the output are reserved; the passages share the rest, the longest giving way first; the
+query is cut last. What is cut is counted. Every step is arithmetic on counts, so it always ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.prompts.mending import mended
+from pyserini_reasonrank.prompts.template import Template
+from pyserini_reasonrank.prompts.tokens import Tokens
+from pyserini_reasonrank.records import Prompt, Query, Request
+
+FLOOR = 32  # tokens a passage keeps before the query is cut, if it has as many
+TURN = 8  # tokens a chat template spends on a turn, at most
+WHOLE = 1 << 20  # "no limit" for a passage or a query
+_SHARED = 1 << 16  # documents kept for the queries to come
+_PROBE = "\x00"
+_BRACKETED = re.compile(r"\[(\d+)\]")
+_CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?(?:think|answer)>", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Text:
+    """A text, defused and cut to its limit. ``tokens`` is its count or, while that is enough to know, its bytes:
+    no tokenizer makes more tokens than bytes, and not tokenising is most of what makes fitting cheap."""
+
+    text: str
+    tokens: int
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request, ready to be rendered: its texts, passages in candidate order."""
+
+    query: Text
+    passages: tuple[Text, ...]
+
+
+@dataclass(slots=True)
+class Cuts:
+    """How many of a run's questions were cut to fit the context: their passages, their query; and to how few tokens."""
+
+    questions: int = 0
+    passages: int = 0
+    queries: int = 0
+    shortest_passage: int = WHOLE
+    shortest_query: int = WHOLE
+
+    def __str__(self) -> str:
+        """In words; "" if nothing was cut."""
+        counts = (("passages", self.passages, self.shortest_passage), ("the query", self.queries, self.shortest_query))
+        return ", ".join(
+            f"{what} cut in {n:,} of {self.questions:,} questions (down to {to} tokens)" for what, n, to in counts if n
+        )
+
+
+def repeats(template: Template) -> int:
+    """How often the query stands in a prompt."""
+    return sum(m.content.count(_PROBE) for m in template.render(_PROBE, [""]).messages)
+
+
+class Fitter:
+    """Prepares requests (heavy: in a worker thread, once) and renders windows of them (light)."""
+
+    def __init__(
+        self,
+        template: Template,
+        tokens: Tokens,
+        *,
+        context: int | None,
+        output_tokens: int,
+        passage_tokens: int | None,
+        query_tokens: int | None,
+        mend: bool = False,
+    ) -> None:
+        self.template, self.tokens = template, tokens
+        self.context, self.output_tokens = context, output_tokens
+        self.passage_tokens, self.query_tokens = passage_tokens or WHOLE, query_tokens or WHOLE
+        self._mended = mended if mend else str
+        specials = list(tokens.specials())
+        self._control = re.compile("|".join([_CONTROL.pattern, *map(re.escape, specials)]), re.IGNORECASE)
+        self._control_starts = {"<", *(s[0] for s in specials)}
+        self._frames: dict[int, int] = {}
+        self._texts: dict[tuple[str, int], Text] = {}
+        self._repeats = repeats(template)
+        self.cuts = Cuts()
+
+    def check(self, query: Query) -> None:
+        """UsageError if ``query`` alone is longer than the context; called before any request of it."""
+        if self.context is None:
+            return
+        [text] = self._cut([query.text], self.query_tokens)
+        room = self.context - self.output_tokens - self._frame(1)
+        if self._repeats * text.tokens > room and self._repeats * self._count(text) > room:
+            raise UsageError(
+                f"query {query.qid} takes {text.tokens} tokens, {self._repeats} times in the prompt: more than the {room} that "
+                f"a context of {self.context} leaves beside {self.output_tokens} for the output; cut it with "
+                f"--rerank.query_tokens, or lower --rerank.sampling.max_tokens"
+            )
+
+    def prepare(self, request: Request) -> Prepared:
+        """Mend, defuse and cut every text of a request; a document that several queries share, once."""
+        [query] = self._cut([request.query.text], self.query_tokens)
+        keys = [(c.docid, hash(c.text)) for c in request.candidates]  # a docid may stand for another text elsewhere
+        new = {key: c.text for key, c in zip(keys, request.candidates, strict=True) if key not in self._texts}
+        passages = [self._mended(text) for text in new.values()]
+        known = dict(zip(new, self._cut(passages, self.passage_tokens), strict=True))
+        shown = tuple(known.get(key) or self._texts[key] for key in keys)
+        if len(self._texts) < _SHARED:
+            self._texts.update(known)
+        return Prepared(query, shown)
+
+    def render(self, prepared: Prepared, indices: Sequence[int]) -> Prompt:
+        """The prompt that shows the candidates ``indices``, in that order, cut so that it fits."""
+        shown = [prepared.passages[i] for i in indices]
+        self.cuts.questions += 1
+        query, passages = self._fit(prepared.query, shown)
+        return self.template.render(query, passages)
+
+    def defuse(self, text: str) -> str:
+        """Make a text data: no line breaks, no ``[n]``, no control token or tag that a model would obey."""
+        text = _BRACKETED.sub(r"(\1)", " ".join(text.split()))
+        if self._control_starts.isdisjoint(text):
+            return text
+        return self._control.sub(lambda m: f"{m.group()[0]} {m.group()[1:]}", text)
+
+    def _cut(self, texts: Sequence[str], limit: int) -> list[Text]:
+        """Defused and cut; tokenised only where a text has more bytes than ``limit``."""
+        encoded = [self.defuse(text).encode(errors="replace") for text in texts]  # half a surrogate pair is no text
+        cut = [Text(data.decode(), len(data), counted=False) for data in encoded]
+        long = [text for text in cut if text.tokens > limit]
+        for text, (head, count) in zip(long, self.tokens.cut([text.text for text in long], limit), strict=True):
+            text.text, text.tokens, text.counted = head, count, True
+        return cut
+
+    def _count(self, text: Text) -> int:
+        if not text.counted:
+            [(_, text.tokens)] = self.tokens.cut([text.text], WHOLE)
+            text.counted = True
+        return text.tokens
+
+    def _fit(self, query: Text, shown: Sequence[Text]) -> tuple[str, list[str]]:
+        """Both as they are where they fit. Else all are counted, so that a cut does not depend on what was asked before."""
+        whole = query.text, [passage.text for passage in shown]
+        if self.context is None:
+            return whole
+        room = self.context - self.output_tokens - self._frame(len(shown))
+        room -= len(shown)  # a token may be gained where two texts meet
+        if self._repeats * query.tokens + sum(passage.tokens for passage in shown) <= room:
+            return whole
+        counts = [self._count(passage) for passage in shown]
+        text, spent = self._fit_query(query, room - sum(min(count, FLOOR) for count in counts))
+        return text, self._fit_passages(shown, counts, room - spent)
+
+    def _fit_query(self, query: Text, room: int) -> tuple[str, int]:
+        most = max(room // self._repeats, 1)
+        if (count := self._count(query)) <= most:
+            return query.text, self._repeats * count
+        self.cuts.queries += 1
+        self.cuts.shortest_query = min(self.cuts.shortest_query, most)
+        [(head, count)] = self.tokens.cut([query.text], most)
+        return head, self._repeats * count
+
+    def _fit_passages(self, passages: Sequence[Text], counts: Sequence[int], room: int) -> list[str]:
+        if sum(counts) <= room:
+            return [passage.text for passage in passages]
+        cap = _level(counts, room)
+        self.cuts.passages += 1
+        self.cuts.shortest_passage = min(self.cuts.shortest_passage, cap)
+        return [
+            self.tokens.cut([passage.text], cap)[0][0] if count > cap else passage.text
+            for passage, count in zip(passages, counts, strict=True)
+        ]
+
+    def _frame(self, n: int) -> int:
+        """Tokens of everything but query and passages, for ``n`` passages, the reminder of a second ask included."""
+        if n not in self._frames:
+            prompt = self.template.render("", [""] * n)
+            texts = [*(m.content for m in prompt.messages), prompt.prefill, self.template.reminder]
+            frame = sum(count for _, count in self.tokens.cut(texts, WHOLE)) + TURN * (len(texts) + 1)
+            if self.context is not None and frame + self.output_tokens >= self.context:
+                raise UsageError(
+                    f"the context of {self.context} tokens has no room for a prompt of {n} passages beside an output of "
+                    f"{self.output_tokens}: lower --rerank.sampling.max_tokens"
+                )
+            self._frames[n] = frame
+        return self._frames[n]
+
+
+def _level(counts: Sequence[int], room: int) -> int:
+    """The largest cap at which ``counts``, each cut to it, sum to ``room`` at most."""
+    left, rest = room, sorted(counts)
+    for i, count in enumerate(rest):
+        share = left // (len(rest) - i)
+        if count > share:
+            return max(share, 0)
+        left -= count
+    return rest[-1] if rest else 0

@@ -1,0 +1,1 @@
+"""A judge and a strategy over one engine: questions, calls, scheduling."""

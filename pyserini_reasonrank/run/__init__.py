@@ -1,0 +1,1 @@
+"""One run: plan it, build its parts, check them, rerank, report progress."""

@@ -1,0 +1,163 @@
+"""The engine, the model and the tokenizer that settings name, checked against this machine before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyserini_reasonrank.engines import Capability, Engine, build_engine
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED_SOURCE, Known, Model, entry, known_models, resolve
+from pyserini_reasonrank.models.hub import Unreachable, model_file
+from pyserini_reasonrank.models.memory import ON_A_CPU, OWN, Need, Verdict, arguments_of, held_by, memory_needed, spread
+from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
+from pyserini_reasonrank.settings.layers import MODELLESS, answering
+from pyserini_reasonrank.settings.schema import Settings
+
+_SHORTEST = 4096  # tokens of a context worth proposing
+
+
+def provide(settings: Settings) -> Engine[Any]:
+    """The engine of ``settings`` for its model, not started. UsageError if it can't be had here."""
+    given = dict(settings.engine)
+    name, answers = given.pop("name", AUTO), answering(settings.engine)
+    if name == AUTO:
+        name = answers = _best_engine()
+    return build_engine(name, given, _model(settings, answers))
+
+
+def _model(settings: Settings, answers: str) -> Model:
+    if answers in MODELLESS:
+        return Model(settings.model, settings.model, context=settings.max_model_len)
+    named = entry(settings.model, settings.adapter)  # its context and template are its own, whatever it is asked
+    if answers == "openai":
+        model = _served(settings, known_models()[named] if named else None)
+    else:
+        model = resolve(
+            named or settings.model,
+            revision=settings.revision,
+            adapter=settings.adapter,
+            context=settings.max_model_len,
+        )
+    arguments = {**model.chat_template_args, **settings.chat_template_args}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return replace(model, name=settings.model, chat_template_args=given)
+
+
+def _served(settings: Settings, known: Known | None) -> Model:
+    """A server has the weights: its name for them is taken as it is."""
+    for key in ("adapter", "revision"):
+        if value := getattr(settings, key):
+            raise UsageError(
+                f"--rerank.{key} {value} is for engines that load a model themselves: let the server serve it under its own "
+                "name, and name that with --rerank.model"
+            )
+    context = settings.max_model_len or (known.context if known else None)
+    arguments = known.chat_template_args if known else {}
+    return Model(settings.model, settings.model, context=context, chat_template_args=arguments)
+
+
+def unheld(engine: Engine[Any]) -> str | None:
+    """Why the weights and the cache of one question can't be held here, and what can be done; None if they can."""
+    if not engine.needs_weights:
+        return None
+    settings = engine.options.model_dump()
+    device, arguments = held_by(settings), arguments_of(settings)
+    if engine.name == "transformers" and device.kind == OWN:
+        arguments = {**ON_A_CPU, **arguments}
+    if (need := _need(engine.model, arguments)) is None:
+        return None
+    verdict = Verdict(need, device.free)
+    if verdict.fits:
+        return None
+    remedies = ["name a smaller one with --rerank.model"]
+    if (n := spread(need)) is not None:
+        how = f"tensor_parallel_size {n}" if engine.name == "vllm" else "device_map auto"
+        remedies.append(f"spread it over {n} of the accelerators here with --rerank.engine.args.{how}")
+    if (longest := verdict.longest // 1024 * 1024) >= _SHORTEST:
+        remedies.append(f"say --rerank.max_model_len {longest}")
+    return f"model {engine.model.name} {verdict} ({device.name}): {', or '.join(remedies)}"
+
+
+def _need(model: Model, arguments: Mapping[str, Any]) -> Need | None:
+    """None for a hub model that is nowhere described, or one whose config.json is of another shape: the engine will tell."""
+    folder, known = Path(model.source), entry(model.name) or entry(model.source, model.adapter)
+    if folder.is_dir():
+        with suppress(KeyError):
+            return memory_needed(folder, context=model.context, arguments=arguments)
+    return known_models()[known].needs(model.context, arguments) if known else None
+
+
+def _best_engine() -> str:
+    from importlib.util import find_spec
+
+    if find_spec("vllm") and held_by({}).kind != OWN:
+        return "vllm"
+    if find_spec("transformers") and find_spec("torch"):
+        return "transformers"
+    raise UsageError("no engine is installed: pip install 'pyserini-reasonrank[transformers]', or name a server with "
+                     "--rerank.engine.name openai --rerank.engine.base_url URL")  # fmt: skip
+
+
+_NEEDED = {
+    Capability.CHOICES: "log-probabilities of given answers",
+    Capability.LIKELIHOOD: "the log-probability of a whole text",
+    Capability.PREFILL: "answers we begin",
+    Capability.PATTERN: "answers held to a form",
+}
+_REMEDIES = {
+    Capability.CHOICES: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
+    Capability.PREFILL: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
+    Capability.LIKELIHOOD: "vllm and transformers do",
+    Capability.PATTERN: "if its server can hold answers to a form, say --rerank.engine.structured_outputs vllm",
+}
+
+
+def check_capabilities(engine: Engine[Any], who: str, needs: frozenset[Capability], settings: Settings) -> None:
+    """UsageError if ``who`` needs what the engine can't do, with a remedy where its server might."""
+    if missing := sorted(needs - engine.capabilities):
+        remedies = dict.fromkeys(_REMEDIES[m] for m in missing if m in _REMEDIES)
+        raise UsageError(
+            f"{who} needs {' and '.join(_NEEDED.get(m, m) for m in missing)}, which the {engine.name} engine does not give"
+            + "".join(f"; {remedy}" for remedy in remedies if answering(settings.engine) == "openai")
+        )
+
+
+def tokens_for(settings: Settings, model: Model, warnings: list[str]) -> Tokens:
+    """The model's tokenizer, or an estimate and a warning that says so.
+
+    No warning where no model reads the estimate: an engine has none, or a server has yet to say which it serves.
+    """
+    source = settings.tokenizer or _weights(model.source)
+    if (own := Path(source, "tokenizer.json")).is_file():
+        return ModelTokens(own)
+    of_hub = "/" in source and not Path(source).is_dir()
+    if settings.tokenizer and not of_hub:
+        raise UsageError(f"--rerank.tokenizer {source} holds no tokenizer.json")
+    if model.source == AUTO or answering(settings.engine) in MODELLESS:
+        return EstimatedTokens()
+    file, reason = None, "it has none" if "/" in source else "its name is no hub id"
+    if of_hub:
+        try:
+            file = model_file(source, "tokenizer.json", model.revision if source == model.source else None)
+        except Unreachable as error:
+            reason = str(error)
+    if file is not None:
+        return ModelTokens(file)
+    warning = (f"passages are cut by an estimate of three characters a token: no tokenizer.json of {source} "
+               f"({reason}); name a folder that has one with --rerank.tokenizer")  # fmt: skip
+    if warning not in warnings:
+        warnings.append(warning)
+    return EstimatedTokens()
+
+
+def _weights(source: str) -> str:
+    """Whose tokenizer ``source`` has: of a name or id in conf/models.yaml that of the weights, of an adapter its base's."""
+    if (named := entry(source)) is None:
+        return source
+    known = known_models()[named]
+    weights = known.base or known.source
+    return source if weights == EMBEDDED_SOURCE else weights

@@ -1,0 +1,41 @@
+"""One line on stderr while a run goes on: calls done of those known, tokens a second, bad calls. Quiet in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from pyserini_reasonrank.rerankers.questions import Tally
+
+
+class Progress:
+    """A bar over the questions of a run. ``expect`` adds questions as requests become known."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=0, unit="call", file=sys.stderr, disable=not sys.stderr.isatty(), leave=True)
+        self._began = time.monotonic()
+
+    def expect(self, questions: int) -> None:
+        self._bar.total = (self._bar.total or 0) + questions
+
+    def say(self, what: str) -> None:
+        """What is going on now, before the first call."""
+        self._bar.set_description(what)
+
+    def show(self, tally: Tally) -> None:
+        self._bar.n = tally.questions
+        self._bar.set_postfix_str(
+            f"{tally.output_tokens / (time.monotonic() - self._began):.0f} tok/s, {tally.bad} bad", False
+        )
+        self._bar.update(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bar.refresh()
+        self._bar.close()

@@ -1,0 +1,1 @@
+"""Settings: the schema, the layers (YAML, checkpoint, file, flags) and the flag parser."""

@@ -1,0 +1,1 @@
+"""Listwise distillation of the embedded ranker."""

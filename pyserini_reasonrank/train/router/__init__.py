@@ -1,0 +1,1 @@
+"""Train the router of the `route` combination from runs."""

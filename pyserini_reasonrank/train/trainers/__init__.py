@@ -1,0 +1,1 @@
+"""SFT, GRPO and DPO over TRL."""

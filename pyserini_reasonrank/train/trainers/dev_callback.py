@@ -1,0 +1,99 @@
+"""Development topics while a model trains: reranked through the serving path, measured, the best checkpoint kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import islice
+from typing import Any
+
+from transformers import Trainer, TrainerCallback
+from trl.models import unwrap_model_for_generation
+
+from pyserini_reasonrank.engines.chat import Chat
+from pyserini_reasonrank.ir.evaluate import evaluate, parse_measure
+from pyserini_reasonrank.ir.runs import atomic
+from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.run.candidates import read_requests, stream
+from pyserini_reasonrank.run.pipeline import Task, rerank
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.train.folder import Folder, main_process
+from pyserini_reasonrank.train.settings import Dev
+from pyserini_reasonrank.train.trainers.dev_engine import InTraining
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Every ``dev.every`` steps and at the end: the measure as ``dev/MEASURE`` in the log, the best model in ``best/``.
+
+    Every run of it stays under ``dev/`` with its journal, so that the answers can be read.
+    """
+
+    def __init__(self, dev: Dev, folder: Folder, trainer: Any, chat: Chat, context: int) -> None:
+        """UsageError, before a step is trained, for a reranker, topic or measure that is not there."""
+        self.dev, self.folder, self._trainer, self._chat = dev, folder, trainer, chat
+        self._home = folder.path / "dev"
+        self._model = Model("policy", str(self._home), context=context)
+        parse_measure(dev.measure)
+        self._settings, self._warnings = layers.load(dev.reranker, {**dev.settings, "engine": {"name": "oracle"}})
+        self._requests = list(islice(read_requests(dev.run, dev.topics, dev.corpus, self._settings.depth), dev.queries))
+        plan(self._settings, self._warnings)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if main_process():
+            self._home.mkdir(parents=True, exist_ok=True)
+            self._trainer.processing_class.save_pretrained(self._home)
+            self._write_qrels()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.dev.every == 0 or state.global_step == state.max_steps:
+            due = control.should_log
+            self._look(state.global_step)
+            control.should_log = due  # which a log of ours has settled
+
+    def _look(self, step: int) -> None:
+        trainer = self._trainer
+        accelerator, training = trainer.accelerator, trainer.model.training
+        with unwrap_model_for_generation(trainer.model_wrapped, accelerator) as model:
+            model.eval()
+            value = self._measure(model, step) if main_process() else 0.0
+            model.train(training)
+        accelerator.wait_for_everyone()
+        if main_process():
+            Trainer.log(trainer, {f"dev/{self.dev.measure}": value})  # not TRL's, which would empty its own measures
+        if accelerator.num_processes > 1:
+            import torch
+
+            value = float(accelerator.reduce(torch.tensor(value, device=accelerator.device), "sum"))
+        if value > self._best():
+            trainer.save_model(str(self.folder.best))
+            if main_process():
+                with atomic(self.folder.best / "dev.json") as file:
+                    file.write(json.dumps({"step": step, "measure": self.dev.measure, "value": value}).encode())
+        accelerator.wait_for_everyone()
+
+    def _measure(self, model: Any, step: int) -> float:
+        made = plan(self._settings, self._warnings)
+        batch = self._trainer.args.per_device_eval_batch_size
+        engine = InTraining(model, self._chat, self._trainer.processing_class, self._model, step, batch)
+        for part in made.parts.values():
+            part.engine = engine
+        output = self._home / f"step-{step}.txt"
+        output.with_name(f"{output.name}.journal.sqlite").unlink(missing_ok=True)
+        task = Task(
+            stream(iter(self._requests)), output, self.dev.run, str(self.dev.topics), ["train", self.folder.step]
+        )
+        asyncio.run(rerank(made, task))
+        [score] = evaluate(self._home / "qrels.txt", self.dev.run, [output], [self.dev.measure]).runs[0].scores
+        return score.value
+
+    def _best(self) -> float:
+        path = self.folder.best / "dev.json"
+        return float(json.loads(path.read_text(encoding="utf-8"))["value"]) if path.is_file() else float("-inf")
+
+    def _write_qrels(self) -> None:
+        """The judgments of the topics that are looked at: a smaller collection, not a trimmed evaluation."""
+        qids = {request.query.qid for request in self._requests}
+        lines = self.dev.qrels.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.split()[:1] and line.split()[0] in qids]
+        (self._home / "qrels.txt").write_text("".join(kept), encoding="utf-8")

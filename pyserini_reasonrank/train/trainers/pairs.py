@@ -1,0 +1,208 @@
+"""Make pairs of a better and a worse answer: the policy's own samples, rewarded, the best and the worst of each prompt.
+
+Two uses. Self-exploration (SELM, arXiv 2405.19332): the reward looks at the answer itself. An order adjuster
+(CoRanking, arXiv 2503.23427): the answer is an order in which a larger reranker is then shown the passages, and the
+reward is the nDCG@10 of what that one makes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.engines import build_engine
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.corpus import corpus_texts
+from pyserini_reasonrank.ir.runs import atomic, read_run
+from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.models.catalogue import resolve
+from pyserini_reasonrank.records import Call, Candidate, Completion, Query, Request, Sampling
+from pyserini_reasonrank.rerankers.endpoint import Endpoint
+from pyserini_reasonrank.run.candidates import stream
+from pyserini_reasonrank.run.pipeline import Task, rerank
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.train.data.rows import Audit, Row, check_written, read_rows
+from pyserini_reasonrank.train.rewards.answers import exact_order
+from pyserini_reasonrank.train.rewards.measures import ndcg
+from pyserini_reasonrank.train.trainers.grpo import Reward, function
+
+NO_GAP = "best and worst answer too close"
+UNANSWERED = "fewer than two answers"
+
+
+class Adjusted(BaseModel):
+    """The larger reranker that is shown the passages in the order answered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reranker: Annotated[str, Field(description="its name")]
+    settings: Annotated[dict[str, Any], Field(description="its settings, as under --rerank")] = {}
+    corpus: Annotated[Path, Field(description="JSON lines that hold the texts")]
+
+
+class Config(BaseModel):
+    """Settings of ``train pairs``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(description="the policy: a name, a folder or a hub id")]
+    adapter: str | None = None
+    engine: Annotated[dict[str, Any], Field(description="what it runs on: name and settings")] = {
+        "name": "transformers"
+    }
+    data: Annotated[Path, Field(description="rows")]
+    output: Annotated[Path, Field(description="pairs, as JSON lines; the answers stay in a journal beside them")]
+    samples: Annotated[int, Field(ge=1, description="answers sampled for each row")] = 4
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1, description="of an answer")] = 512
+    seed: int = 42
+    gold: Annotated[bool, Field(description="the row's own answer is a candidate too")] = True
+    shown: Annotated[bool, Field(description="so is the order shown, where answers are bare lists")] = True
+    reward: Annotated[Reward, Field(description="path and args")] = Reward(path="multiview")
+    adjusted: Annotated[Adjusted | None, Field(description="reward an order by a larger reranker's result")] = None
+    gap: Annotated[float, Field(ge=0, description="between best and worst reward, at least")] = 0.05
+
+
+class Pair(BaseModel):
+    """Two answers to one prompt, the better first, less the prefill; ``own`` is the policy's own first answer."""
+
+    qid: str
+    source: str
+    prompt: list[dict[str, str]]
+    prefill: str
+    chosen: str
+    rejected: str
+    own: str
+    rewards: tuple[float, float]
+
+
+def run(config: Config) -> None:
+    """Sample, reward and write. UsageError if no row gives a pair."""
+    reward = function(config.reward)
+    rows, audit = read_rows(config.data)
+    check_written(rows)
+    print(audit)
+    own = asyncio.run(_sampled(config, rows))
+    answers = [_candidates(row, texts, config) for row, texts in zip(rows, own, strict=True)]
+    values = asyncio.run(_adjusted(config, rows, answers)) if config.adjusted else [
+        _rewarded(reward, row, texts) for row, texts in zip(rows, answers, strict=True)
+    ]  # fmt: skip
+    paired, pairs = Audit(), []
+    for row, texts, found, samples in zip(rows, answers, values, own, strict=True):
+        rewarded = zip(found, texts, strict=True)
+        known = [(value, text) for value, text in rewarded if value is not None and math.isfinite(value)]
+        fault = UNANSWERED if len(known) < 2 else NO_GAP if max(known)[0] - min(known)[0] < config.gap else None
+        if paired.note(fault, f"{row.source} {row.qid}"):
+            pairs.append(_pair(row, max(known, key=lambda k: k[0]), min(known, key=lambda k: k[0]), samples[0]))
+    print(paired)
+    write_pairs(config.output, pairs)
+    print(f"{len(pairs):,} pairs in {config.output}")
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """Write pairs, one a line. UsageError if there is none."""
+    if not pairs:
+        raise UsageError(f"{path} is not written: there is no pair to learn from")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as file:
+        file.writelines(f"{pair.model_dump_json()}\n".encode(errors="replace") for pair in pairs)
+
+
+def _pair(row: Row, best: tuple[float, str], worst: tuple[float, str], own: str) -> Pair:
+    turns = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
+    return Pair(qid=row.qid, source=row.source, prompt=turns, prefill=row.prefill, chosen=best[1], rejected=worst[1],
+                own=own, rewards=(best[0], worst[0]))  # fmt: skip
+
+
+async def _sampled(config: Config, rows: Sequence[Row]) -> list[list[str]]:
+    """``samples`` answers to each row; those in the journal of an earlier try are not asked again."""
+    from pyserini_reasonrank.train.trainers.examples import prompt_of
+
+    given = dict(config.engine)
+    model = resolve(config.model, revision=None, adapter=config.adapter, context=None)
+    engine = build_engine(given.pop("name", "transformers"), given, model)
+    journal = Journal(config.output.with_name(f"{config.output.name}.journal.sqlite"), config.output.name)
+    with contextlib.closing(journal):
+        await engine.start()
+        try:
+            endpoint = Endpoint(engine, journal)
+
+            async def ask(number: int, row: Row, sample: int) -> Completion:
+                call = Call(row.qid, number, row.docids, lambda gains: "", lambda gains, choices: {}, sample)
+                sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens, seed=config.seed)
+                completion, _ = await endpoint.complete(prompt_of(row), sampling, call, number)
+                return completion
+
+            asked = [ask(n, row, k) for n, row in enumerate(rows) for k in range(config.samples)]
+            found = await asyncio.gather(*asked)
+        finally:
+            await engine.close()
+    texts = ["" if completion.error else completion.text for completion in found]
+    return [texts[i : i + config.samples] for i in range(0, len(texts), config.samples)]
+
+
+def _candidates(row: Row, sampled: Sequence[str], config: Config) -> list[str]:
+    """Each different answer once: samples, the row's own, the order shown."""
+    found = [text for text in sampled if text]
+    if config.gold and row.completion:
+        found.append(row.demonstration)
+    if config.shown and row.kind == "permutation" and not row.tags:
+        found.append(" > ".join(f"[{i + 1}]" for i in range(len(row.docids))))
+    return list(dict.fromkeys(found))
+
+
+def _rewarded(reward: Any, row: Row, texts: Sequence[str]) -> list[float | None]:
+    columns = {
+        name: [value] * len(texts) for name, value in row.as_json().items() if name not in ("prompt", "completion")
+    }
+    values: list[float | None] = reward([""] * len(texts), list(texts), **columns)
+    return values
+
+
+async def _adjusted(config: Config, rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> list[list[float | None]]:
+    """The nDCG@10 of what the larger reranker makes of each order; None where the answer is no order."""
+    assert config.adjusted is not None
+    texts = corpus_texts(config.adjusted.corpus, {docid for row in rows for docid in row.docids})
+    requests: list[Request] = []
+    places: dict[str, Any] = {}
+    for n, (row, found) in enumerate(zip(rows, answers, strict=True)):
+        for k, text in enumerate(found):
+            order = exact_order(row.prefill + text, len(row.docids))
+            if order is None:
+                continue
+            qid = f"{n}.{k}"
+            places[qid] = (n, k)
+            shown = tuple(Candidate(row.docids[i], -float(rank), texts[row.docids[i]]) for rank, i in enumerate(order))
+            requests.append(Request(Query(qid, row.query), shown, len(requests)))
+    output = config.output.with_name(f"{config.output.name}.adjusted.txt")
+    made = plan(*layers.load(config.adjusted.reranker, dict(config.adjusted.settings)))
+    await rerank(made, Task(stream(iter(requests)), output, config.data, str(config.data), ["train", "pairs"]))
+    values: list[list[float | None]] = [[None] * len(found) for found in answers]
+    for qid, hits in read_run(output).items():
+        n, k = places[qid]
+        position = {docid: i for i, docid in enumerate(rows[n].docids)}
+        values[n][k] = ndcg([position[hit.docid] for hit in hits], rows[n].gains)
+    return values
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file. UsageError if it is missing, empty or holds something else."""
+    try:
+        found = [
+            Pair.model_validate(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line
+        ]
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"{path} holds no pairs: write them with `train pairs`") from None
+    if not found:
+        raise UsageError(f"{path} is empty")
+    return found

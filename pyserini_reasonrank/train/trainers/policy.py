@@ -1,0 +1,169 @@
+"""The policy: tokenizer, model and adapter of what is trained, loaded once for every trainer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pyserini_reasonrank.engines.chat import Chat
+from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.models.catalogue import Model, resolve
+from pyserini_reasonrank.train.folder import BASE, main_process, read_record
+from pyserini_reasonrank.train.settings import Lora, PolicySettings, TrainerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A loaded policy. ``model`` has the starting adapter in it; ``peft_config`` is the adapter to add, if any."""
+
+    name: str
+    base: str
+    model: Any
+    tokenizer: Any
+    chat: Chat
+    context: int
+    peft_config: Any | None
+
+
+def load(settings: PolicySettings) -> Policy:
+    """Load tokenizer and weights. UsageError if the model can't be had or has no chat template.
+
+    The tokenizer's template has these settings in it, so whoever loads what is saved asks in the same words. From then on
+    nothing of this process is reported to the hub, as TRL's trainers would.
+    """
+    import datasets
+    from huggingface_hub import constants
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as chatter
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    datasets.disable_progress_bars()
+    chatter.disable_progress_bar()
+    found = _found(settings)
+    base = settings.output / BASE if isinstance(settings, TrainerSettings) and settings.lora is not None else None
+    if (
+        base is not None and base.is_dir() and read_record(base.parent) is not None
+    ):  # else whose base it is, none can tell
+        found = replace(found, source=str(base.resolve()), revision=None, adapter=None)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(found.source, revision=found.revision)
+        arguments = {"dtype": "float32", **settings.model_args}
+        model: Any = AutoModelForCausalLM.from_pretrained(found.source, revision=found.revision, **arguments)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise UsageError(
+            f"{settings.model} can't be loaded for training: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if tokenizer.chat_template is None:
+        raise UsageError(f"the tokenizer of {settings.model} has no chat template: name an instruction-tuned model")
+    tokenizer.chat_template = template(tokenizer.chat_template, found.chat_template_args)
+    if found.adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, found.adapter, is_trainable=settings.lora is None)
+        if settings.lora is not None:
+            model = _merged(model)
+        if base is not None:
+            _keep(model, tokenizer, base)
+    longest = model.config.get_text_config().max_position_embeddings
+    return Policy(
+        settings.model,
+        found.source,
+        model,
+        tokenizer,
+        Chat(tokenizer, found),
+        min(found.context or longest, longest),
+        None if settings.lora is None else _peft_config(settings.lora, model),
+    )
+
+
+def arguments(kind: type[Any], given: dict[str, Any], **own: Any) -> Any:
+    """TRL's configuration of class ``kind``: ``given`` (a recipe's ``args``) over defaults that suit this device, with
+    ``own`` fixed by the step. UsageError for a name TRL does not know, or a value it does not take."""
+    import torch
+
+    accelerated = torch.accelerator.current_accelerator(check_available=True) is not None
+    known = [field.name for field in fields(kind)]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"args.{name} is no setting of TRL's {kind.__name__}{nearest(name, known)}")
+        if name in own:
+            raise UsageError(f"args.{name} is set by the step itself: take it out of args")
+    defaults = {"report_to": "none", "logging_steps": 1, "logging_nan_inf_filter": False, "save_total_limit": 2,
+                "bf16": accelerated, "use_cpu": not accelerated, "gradient_checkpointing": accelerated,
+                "disable_tqdm": not sys.stderr.isatty()}  # fmt: skip
+    try:
+        return kind(**{**defaults, **given, **own})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"TRL's {kind.__name__} does not take these args: {' '.join(str(error).split())}") from error
+
+
+def template(own: str, arguments: Mapping[str, Any]) -> str:
+    """The chat template ``own``, or the one among ``arguments``, with the other arguments as defaults of its variables."""
+    given = dict(arguments)
+    text = str(given.pop("chat_template", own))
+    return "".join(f"{{%- set {name} = {name} | default({value!r}) -%}}" for name, value in given.items()) + text
+
+
+def _merged(model: Any) -> Any:
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        raise UsageError(
+            "ZeRO-3 has the weights in parts, into which no adapter can be merged: merge it first, by export"
+        )
+    return model.merge_and_unload()
+
+
+def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write what a new adapter will sit on, as its base is nowhere else, and have PEFT record it as that base."""
+    if main_process():
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    model.name_or_path = str(folder.resolve())
+
+
+def _found(settings: PolicySettings) -> Model:
+    """The model, its base where the folder holds an adapter alone."""
+    name, adapter = settings.model, settings.adapter
+    file = Path(name, "adapter_config.json")
+    if file.is_file():
+        if adapter is not None:
+            raise UsageError(
+                f"{name} is an adapter itself, so --adapter {adapter} can't be given too: merge it with export"
+            )
+        name, adapter = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"], name
+    found = resolve(name, revision=settings.revision, adapter=adapter, context=None)
+    own = {**found.chat_template_args, **settings.chat_template_args}
+    return Model(settings.model, found.source, found.revision, found.adapter, found.context, own)
+
+
+def _peft_config(lora: Lora, model: Any) -> Any:
+    from peft import LoraConfig
+
+    layers = model.config.get_text_config().num_hidden_layers
+    if lora.first_layer >= layers:
+        raise UsageError(f"lora.first_layer {lora.first_layer} leaves nothing to train: the model has {layers} layers")
+    pattern = {}
+    if lora.prilora is not None:
+        by_layer = lora.prilora.ranks(layers)
+        pattern = {rf"layers\.{layer}\..*": rank for layer, rank in enumerate(by_layer)}
+    scale = lora.alpha / lora.r
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        exclude_modules=rf".*\.layers\.({'|'.join(map(str, range(lora.first_layer)))})\..*"
+        if lora.first_layer
+        else None,
+        rank_pattern=pattern,
+        alpha_pattern={layer: scale * rank for layer, rank in pattern.items()},
+    )

@@ -1,0 +1,164 @@
+"""The start-up file, from a wheel and from an editable install, against a host of Pyserini's shape."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyserini_reasonrank import _startup
+
+ROOT = Path(__file__).parents[2]
+HOSTS = ROOT / "tests" / "hosts"
+TOPICS = "topics of mine.tsv"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project to build in."""
+    source = tmp_path_factory.mktemp("source")
+    for path in filter(Path.is_file, ROOT.iterdir()):
+        shutil.copy(path, source)
+    for name in ("pyserini_reasonrank", "conf"):
+        shutil.copytree(ROOT / name, source / name, ignore=_not_shipped)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _build("build_wheel", source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module", params=["build_wheel", "build_editable"])
+def python(request: pytest.FixtureRequest, source: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with the package installed in one of the two ways, the stand-in host, and no JVM to be had."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "build_editable":
+        source = Path(shutil.copytree(source, folder / "source"))
+        wheel = _build(request.param, source, folder)
+    environment = folder / "venv"
+    venv.create(environment)
+    (site,) = environment.glob("lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    shutil.copytree(HOSTS / "pyserini", site / "pyserini")
+    package = source if request.param == "build_editable" else site
+    shutil.copy(HOSTS / "probe.py", package / "pyserini_reasonrank" / "search.py")
+    return environment / "bin" / "python"
+
+
+def _not_shipped(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "__pycache__" or Path(folder, name).is_symlink()]
+
+
+def _build(kind: str, source: Path, target: Path) -> Path:
+    command = f"import setuptools.build_meta as backend; backend.{kind}({str(target)!r})"
+    subprocess.run([sys.executable, "-c", command], cwd=source, check=True, capture_output=True)
+    (wheel,) = target.glob("*.whl")
+    return wheel
+
+
+def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([python, *arguments], capture_output=True, text=True, cwd=python.parent)
+
+
+def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    *_, last = [line for line in done.stdout.splitlines() if line.startswith("{")] or [done.stdout + done.stderr]
+    found: dict[str, Any] = json.loads(last)
+    return found
+
+
+@pytest.mark.parametrize("host", _startup.HOSTS)
+@pytest.mark.parametrize("flag", [["--rerank", "reasonrank"], ["--rerank=reasonrank"]], ids=["two words", "one word"])
+def test_a_named_reranker_leads_to_search(python: Path, host: str, flag: list[str]) -> None:
+    done = run(python, "-m", host, "--topics", TOPICS, *flag)
+    assert done.returncode == 7
+    found = report(done)
+    assert found["host"] == host
+    assert found["argv"] == ["--topics", TOPICS, *flag]
+    assert found["finders"] == 1  # although a venv reads its start-up files twice
+    assert found["pyserini"].startswith(str(python.parents[1]))
+    assert "packages were imported" not in done.stderr
+    assert done.stdout.count("child") == 1  # a spawned process runs its own work, not the command again
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-I", "-m"],
+        ["-Im"],
+        ["-E", "-s", "-P", "-m"],
+        ["-O", "-X", "dev", "-W", "error", "-m"],
+        ["-m", "cProfile", "-m"],
+    ],
+    ids=" ".join,
+)
+def test_options_of_the_interpreter_and_profilers(python: Path, options: list[str]) -> None:
+    found = report(run(python, *options, "pyserini.search.lucene", "--topics", TOPICS, "--rerank", "reasonrank"))
+    assert found["host"] == "pyserini.search.lucene"
+    assert found["argv"] == ["--topics", TOPICS, "--rerank", "reasonrank"]
+
+
+def test_module_name_joined_to_its_option(python: Path) -> None:
+    assert report(run(python, "-mpyserini.search", "--rerank", "reasonrank"))["host"] == "pyserini.search"
+
+
+@pytest.mark.parametrize(
+    ("module", "flags"),
+    [
+        ("lucene", ["--topics", TOPICS, "--bm25"]),
+        ("faiss", ["--topics", TOPICS, "--rerank"]),
+        ("faiss", ["--rerank", "--topics", TOPICS]),
+        ("hybrid", ["--rerank", "reasonrank"]),
+    ],
+)
+def test_everything_else_is_the_host_s_own(python: Path, module: str, flags: list[str]) -> None:
+    done = run(python, "-m", f"pyserini.search.{module}", *flags)
+    assert report(done) == {"ran": module, "argv": flags}
+    assert "packages were imported" in done.stderr
+
+
+def test_without_rerank_the_host_s_usage_error_is_its_own(python: Path) -> None:
+    done = run(python, "-m", "pyserini.search.lucene", "--bm25")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--topics" in done.stderr
+
+
+def test_a_bare_start_imports_two_small_modules_of_ours(python: Path) -> None:
+    lines = run(python, "-X", "importtime", "-c", "pass").stderr.splitlines()
+    imported = [line.rsplit("|")[-1].strip() for line in lines]
+    assert [name for name in imported if name.startswith("pyserini")] == [
+        "pyserini_reasonrank",
+        "pyserini_reasonrank._startup",
+    ]
+
+
+def test_the_wheel_holds_all_of_conf_and_owns_the_start_up_files(source: Path, wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (record,) = (archive.read(name).decode() for name in names if name.endswith("/RECORD"))
+    shipped = {path.relative_to(source) for path in (source / "conf").rglob("*") if path.is_file()}
+    assert {f"pyserini_reasonrank/{path.as_posix()}" for path in shipped} <= names
+    for name in ("pyserini_reasonrank.pth", "pyserini_reasonrank.start"):
+        assert f"\n{name}," in f"\n{record}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tool pyserini.search --rerank reasonrank",
+        "tool --m pyserini.search --rerank reasonrank",
+        "python -m pyserini.search --rerank=",
+        "python -m pyserini.search --rerank -x",
+        "python -m pyserini.search --rerank.model reasonrank",
+        "python",
+    ],
+)
+def test_command_lines_that_only_look_alike(line: str) -> None:
+    assert not _startup.wanted(line.split())

@@ -1,0 +1,159 @@
+"""The sidecar: what it says of a run, and that no secret ever stands in it."""
+
+import hashlib
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pyserini_reasonrank.ir.metadata import (
+    MASK,
+    Part,
+    Provenance,
+    environment,
+    masked,
+    masked_command,
+    secret_name,
+    sidecar,
+    topics_without_candidates,
+    write_metadata,
+)
+from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.records import Sampling, Status
+
+
+@pytest.fixture
+def provenance(tmp_path):
+    first = tmp_path / "run.first.txt"
+    first.write_text("q Q0 d 1 1.0 bm25\n")
+    return Provenance(
+        tag="reasonrank",
+        command=["python", "-m", "pyserini.search", "--topics", "my topics.tsv", "--rerank.engine.api_key", "s3cret"],
+        reranker="reasonrank",
+        settings={"depth": 100},
+        parts={
+            "": Part(
+                model=Model("m", "org/m", revision="abc", context=32768),
+                prompt="permutation",
+                prompt_sha256="0" * 64,
+                sampling=Sampling(seed=7, stop=("</answer>",), extra={"hf_token": "s3cret"}),
+                settings={
+                    "strategy": {"name": "sliding", "window_size": 20},
+                    "engine": {"name": "openai", "api_key": "s3cret"},
+                },
+                calls=9,
+                prompt_tokens=1000,
+                output_tokens=50,
+            )
+        },
+        topics="my topics.tsv",
+        topics_total=3,
+        topics_answered=2,
+        topics_without_candidates=["007"],
+        first_run=first,
+        calls_from_journal=4,
+        statuses={Status.OK: 8, Status.TRUNCATED: 1},
+        seconds={"search": 1.23456},
+    )
+
+
+def test_sidecar_of_a_run(tmp_path, provenance):
+    output = tmp_path / "new" / "run.txt"
+    write_metadata(sidecar(output), provenance.fields())
+    assert [path.name for path in output.parent.iterdir()] == ["run.txt.ir-metadata.yml"]
+    text = sidecar(output).read_text(encoding="utf-8")
+    assert "s3cret" not in text
+    read = yaml.safe_load(text)
+    assert list(read)[:2] == ["schema version", "tag"]
+    command = shlex.split(read["implementation"]["executable"]["cmd"])
+    assert command == [*provenance.command[:-1], MASK]
+    first, reranker = read["method"]["retrieval"]
+    assert first["sha256"] == hashlib.sha256(b"q Q0 d 1 1.0 bm25\n").hexdigest()
+    assert reranker["reranks"] == first["name"]
+    assert reranker["strategy"] == {"name": "sliding", "window_size": 20}
+    assert reranker["engine"] == {"name": "openai", "api_key": MASK}
+    assert reranker["model"]["revision"] == "abc"
+    assert reranker["sampling"]["max_tokens"] == Sampling().max_tokens
+    assert reranker["sampling"]["stop"] == ["</answer>"]
+    assert read["resources"]["llm"]["output tokens"] == 50
+    assert read["resources"]["runtime in seconds"] == {"search": 1.235}
+    assert read["outcome"]["topics answered"] == "2 of 3"
+    assert read["outcome"]["statuses of calls"] == {
+        "ok": 8, "repaired": 0, "truncated": 1, "empty": 0, "refused": 0, "error": 0,
+    }  # fmt: skip
+    assert topics_without_candidates(output) == ["007"]
+
+
+def test_no_sidecar_lists_no_topics(tmp_path):
+    assert topics_without_candidates(tmp_path / "run.txt") == []
+
+
+def test_environment_names_versions_without_importing_them():
+    platform = environment()
+    assert any(library.startswith("ir-measures==") for library in platform["software"]["libraries"]["python"])
+    assert platform["hardware"]["cpu"]["number of cores"] >= 1
+
+
+@pytest.mark.parametrize(
+    "name", ["api_key", "--rerank.engine.api_key", "OPENAI_API_KEY", "apiKey", "hf_token", "password", "clientSecret",
+             "X-Api-Key", "Authorization", "secret_value"],
+)  # fmt: skip
+def test_secret_names(name):
+    assert secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["max_tokens", "prompt tokens", "--rerank.tokenizer", "keep", "stop_token_ids", "monkey", "--hits", "20", ""],
+)
+def test_names_of_no_secret(name):
+    assert not secret_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://me:s3cret@host/v1", f"https://{MASK}@host/v1"),
+        ("http://host/v1?api_key=s3cret&n=2", f"http://host/v1?api_key={MASK}&n=2"),
+        ("Proxy: Bearer s3cret", f"Proxy: Bearer {MASK}"),
+        ('{"api_key": "s3 cret", "n": 2}', f'{{"api_key": {MASK}, "n": 2}}'),
+        ("OPENAI_API_KEY=s3cret", f"OPENAI_API_KEY={MASK}"),
+        ("{engine: {api_key: 'a b'}}", f"{{engine: {{api_key: {MASK}}}}}"),
+        ("{api_key: s3cret, n: 2}", f"{{api_key: {MASK}, n: 2}}"),
+        ("sk-proj-abcdefghijklmnopqrst", MASK),
+        ("hf_abcdefghijklmnopqrst", MASK),
+        ("hf-internal-testing/tiny-random-gpt2", "hf-internal-testing/tiny-random-gpt2"),
+        (
+            "liuwenhan/reasonrank-7B max_tokens=20 http://h:80/ monkey=1",
+            "liuwenhan/reasonrank-7B max_tokens=20 http://h:80/ monkey=1",
+        ),
+    ],
+)
+def test_secrets_in_text(text, expected):
+    assert masked(text) == expected
+
+
+def test_secrets_in_a_command():
+    command = [
+        "search",
+        "--api_key",
+        "s3cret",
+        "--token=s3cret",
+        "--hits",
+        "9",
+        "--password",
+        "--quiet",
+        "OPENAI_API_KEY=s",
+    ]
+    assert masked_command(command) == [
+        "search", "--api_key", MASK, f"--token={MASK}", "--hits", "9", "--password", "--quiet", f"OPENAI_API_KEY={MASK}",
+    ]  # fmt: skip
+
+
+def test_values_yaml_has_no_word_for(tmp_path):
+    write_metadata(
+        tmp_path / "x.yml", {"path": Path("a/b"), "status": Status.OK, "set": {1}, "use_key": True, "token": None}
+    )
+    read = yaml.safe_load((tmp_path / "x.yml").read_text())
+    assert read == {"schema version": "0.2", "path": "a/b", "status": "ok", "set": [1], "use_key": True, "token": None}

@@ -1,0 +1,221 @@
+"""Run files: what is written reads back the same, what can't be read is refused by name, no file is ever half there."""
+
+import gzip
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir.runs import Hit, RunFormat, RunWriter, atomic, read_run, trec_eval_order
+
+BLANKS = re.compile(r"[ \t\n\r\f\v]")
+names = st.text(min_size=1).filter(lambda name: not BLANKS.search(name))
+rankings = st.dictionaries(names, st.lists(names, min_size=1, unique=True), min_size=1)
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@given(rankings, st.sampled_from(RunFormat), st.randoms())
+def test_round_trip(tmp_path_factory, rankings, output_format, random):
+    output = tmp_path_factory.mktemp("runs") / "new" / "folder" / "run.txt"
+    ending = list(rankings)
+    random.shuffle(ending)
+    with RunWriter(output, tag="tag", output_format=output_format) as writer:
+        for qid in ending:
+            writer.write(qid, rankings[qid])
+        writer.commit(rankings)
+    run = read_run(output)
+    assert list(run) == list(rankings)
+    assert {qid: [hit.docid for hit in hits] for qid, hits in run.items()} == rankings
+    assert {qid: trec_eval_order(hits) for qid, hits in run.items()} == rankings
+    assert [path.name for path in output.parent.iterdir()] == ["run.txt"]
+
+
+def test_trec_lines(tmp_path):
+    output = tmp_path / "run.txt"
+    with RunWriter(output, tag="reasonrank") as writer:
+        writer.write("q2", ["d1"])
+        writer.write("q1", ["d3", "d\u00a02"])
+        writer.commit(["q1", "q0", "q2"])
+    assert output.read_text(encoding="utf-8") == (
+        "q1 Q0 d3 1 2.000000 reasonrank\nq1 Q0 d\u00a02 2 1.000000 reasonrank\nq2 Q0 d1 1 1.000000 reasonrank\n"
+    )
+
+
+def test_msmarco_lines(tmp_path):
+    output = tmp_path / "run.txt"
+    with RunWriter(output, tag="reasonrank", output_format=RunFormat.MSMARCO) as writer:
+        writer.write("q1", ["d3", "d1"])
+        writer.commit(["q1"])
+    assert output.read_text() == "q1\td3\t1\nq1\td1\t2\n"
+
+
+def test_json_lines(tmp_path):
+    output = tmp_path / "run.jsonl"
+    with RunWriter(output, tag="iranker", output_format=RunFormat.JSONL) as writer:
+        writer.write("user 1", ["Toy Story", "Amélie"])
+        writer.write("q0", [])
+        writer.commit(["q0", "user 1", "q9"])
+    assert output.read_text(encoding="utf-8") == (
+        '{"qid": "q0", "tag": "iranker", "ranking": []}\n'
+        '{"qid": "user 1", "tag": "iranker", "ranking": [{"docid": "Toy Story", "rank": 1, "score": 2}, '
+        '{"docid": "Amélie", "rank": 2, "score": 1}]}\n'
+    )
+    assert read_run(output) == {"user 1": [Hit("Toy Story", 2.0), Hit("Amélie", 1.0)]}
+
+
+def test_candidates_are_a_run_in_the_order_of_the_file(tmp_path):
+    candidates = '{"qid": 7, "query": "x", "candidates": [{"docid": "b", "score": 1}, {"docid": "a", "score": 9}]}'
+    run = read_run(write(tmp_path / "candidates.jsonl", candidates))
+    assert run == {"7": [Hit("b", 1.0), Hit("a", 0.5)]}
+
+
+def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp_path):
+    output = tmp_path / "run.txt"
+
+    def die():
+        with RunWriter(output, tag="t") as writer:
+            writer.write("q2", ["a"])
+            assert writer.partial.read_text() == "q2 Q0 a 1 1.000000 t\n"
+            raise Failure("the engine died")
+
+    with pytest.raises(Failure):
+        die()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.txt.partial"]
+
+
+def test_an_earlier_run_stays_until_the_new_one_is_whole(tmp_path):
+    output = write(tmp_path / "run.txt", "the earlier run")
+    with RunWriter(output, tag="t") as writer:
+        writer.write("q1", ["a"])
+        writer.write("q9", ["a"])
+        with pytest.raises(ValueError, match="q9"):
+            writer.commit(["q1"])
+        assert output.read_text() == "the earlier run"
+        writer.commit(["q1", "q9"])
+    assert output.read_text().count("\n") == 2
+
+
+def test_atomic_leaves_nothing_when_interrupted(tmp_path):
+    def interrupted():
+        with atomic(tmp_path / "file") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_docid_with_a_blank_is_refused_by_name_and_leaves_nothing(tmp_path):
+    def write_both():
+        with RunWriter(tmp_path / "run", tag="t") as writer:
+            writer.write("q1", ["c"])
+            writer.write("q2", ["a b"])
+
+    with pytest.raises(UsageError, match=r"'a b'.*--rerank.docid_blanks"):
+        write_both()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_blanks_in_docids_are_replaced_when_asked(tmp_path):
+    output = tmp_path / "run"
+    with RunWriter(output, tag="t", docid_blanks="_") as writer:
+        writer.write("q1", ["a b\tc"])
+        with pytest.raises(UsageError, match="a_b"):
+            writer.write("q2", ["a b", "a_b"])
+        writer.commit(["q1"])
+    assert read_run(output) == {"q1": [Hit("a_b_c", 1.0)]}
+
+
+@pytest.mark.parametrize(
+    ("tag", "blanks", "qid", "docids", "message"),
+    [
+        ("my tag", None, "q", ["a"], "tag 'my tag'"),
+        ("t", "", "q", ["a"], "empty replacement"),
+        ("t", " ", "q", ["a"], "replacement for blanks"),
+        ("t", None, "q 1", ["a"], "qid 'q 1'"),
+        ("t", None, "q", [""], "empty docid"),
+        ("t", None, "q", ["a", "b", "a"], "document a twice"),
+    ],
+)
+def test_what_a_run_can_not_hold(tmp_path, tag, blanks, qid, docids, message):
+    with pytest.raises(UsageError, match=message), RunWriter(tmp_path / "run", tag=tag, docid_blanks=blanks) as writer:
+        writer.write(qid, docids)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_can_not_be_written(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"):
+        RunWriter(tmp_path, tag="t")
+    with pytest.raises(UsageError, match="can't be written"):
+        RunWriter(write(tmp_path / "file", "") / "run", tag="t")
+
+
+def test_order_is_by_score_then_rank_then_place(tmp_path):
+    path = write(
+        tmp_path / "run",
+        "q Q0 low 1 -1.5 t\nq\tQ0\tlater\t3\t2e0\tt\nq Q0 sooner 2 2.0 t\n\nq Q0 last 3 2 t\r\nother Q0 x 7 0 t",
+    )
+    run = read_run(path)
+    assert run["q"] == [Hit("sooner", 2.0), Hit("later", 2.0), Hit("last", 2.0), Hit("low", -1.5)]
+    assert run["other"] == [Hit("x", 0.0)]
+
+
+def test_trec_eval_order_breaks_ties_by_falling_docid_in_single_precision():
+    hits = [Hit("a", 1.00000001), Hit("b", 1.0), Hit("c", 0.5), Hit("B", 1.0)]
+    assert trec_eval_order(hits) == ["b", "a", "B", "c"]
+
+
+def test_gzipped_and_msmarco(tmp_path):
+    path = tmp_path / "run.gz"
+    path.write_bytes(gzip.compress(b"q\tb\t2\nq\ta\t1\n"))
+    assert read_run(path) == {"q": [Hit("a", 1.0), Hit("b", 0.5)]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("q Q0 a 1 1.0 t\nq Q0 b c 2 0.5 t\n", r"run, line 2: 7 columns.*docid with a blank"),
+        ("q Q0 a one 1.0 t\n", "line 1: the rank 'one'"),
+        ("q Q0 a 1 high t\n", "line 1: the score 'high'"),
+        ("q Q0 a 1 nan t\n", "line 1: the score 'nan'"),
+        ("q Q0 a -1 inf t\n", "line 1: the score 'inf'"),
+        ("q a -1\n", "the rank is -1; in an MS MARCO run"),
+        ("q a b\n", "the rank 'b'"),
+        ("q a 0\n", "the rank is 0; in an MS MARCO run ranks begin at 1"),
+        ('{"qid": "q"}', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": [{"docid": "a", "rank": 1}]}', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": 3}', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": [', "line 1: expected qid and ranking"),
+        ('{"qid": "q", "ranking": [{"docid": "a", "rank": 1e400, "score": 1}]}', "line 1: expected qid and ranking"),
+        (
+            '{"qid": "q", "ranking": [{"docid": "a", "rank": 1, "score": NaN}]}',
+            "line 1: the score of a is not a finite number",
+        ),
+        ("q Q0 a 1 2 t\np Q0 a 1 2 t\nq Q0 a 2 1 t\n", "document a stands twice under query q"),
+    ],
+)
+def test_unreadable_runs(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        read_run(write(tmp_path / "run", text))
+
+
+def test_runs_that_are_no_text(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        read_run(tmp_path / "none")
+    packed = gzip.compress(b"q Q0 a 1 1.0 t\n")
+    for broken in (packed[:-9], packed[:10] + b"\xff" + packed[11:], b"q Q0 a 1 1.0 t\n"):
+        (tmp_path / "broken.gz").write_bytes(broken)
+        with pytest.raises(UsageError, match="can't be read"):
+            read_run(tmp_path / "broken.gz")
+    (tmp_path / "latin").write_bytes("q Q0 caf\u00e9 1 1.0 t\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"latin, line 1 is not UTF-8"):
+        read_run(tmp_path / "latin")

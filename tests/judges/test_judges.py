@@ -1,0 +1,264 @@
+"""Judges: what each question's answer is worth, and the ladder that repairs an answer before giving it up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import log
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyserini_reasonrank.engines import Capability
+from pyserini_reasonrank.judges.best import Best
+from pyserini_reasonrank.judges.permutation import Permutation
+from pyserini_reasonrank.judges.score import SCALES, Score
+from pyserini_reasonrank.parsing import read_permutation
+from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
+
+PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order these.")), prefill="")
+SAMPLING = Sampling(max_tokens=100, seed=5)
+TRUE_FALSE = Score.Options()
+REMINDER = "Every identifier once."
+CUT = Completion("<think>Passage [2] and", "length")
+GOOD = Completion("<think>x</think><answer>[2] > [3] > [1]</answer>")
+NONE = Completion("I would rather not.")
+ERROR = Completion(finish_reason="error", error="Error code: 500 - 3 of 3 workers are down")
+REFUSED = Completion("No.", "refusal")
+PREFILL, REASK, CHOICES = Capability.PREFILL, Capability.REASK, Capability.CHOICES
+
+Asked = list[tuple[Prompt, Sampling, int]]
+
+
+def script(*answers: Completion) -> tuple[Asked, Callable[..., object]]:
+    """An ``ask`` that gives these answers, one after the other, and what it was asked."""
+    asked: Asked = []
+
+    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+        asked.append((prompt, sampling, sample))
+        return answers[len(asked) - 1]
+
+    return asked, ask
+
+
+def permute(*answers: Completion, can: Sequence[Capability] = (), tags: bool = True) -> tuple[Judgement, Asked]:
+    judge = Permutation(Permutation.Options(tags=tags), SAMPLING, frozenset(can), REMINDER)
+    asked, ask = script(*answers)
+    return asyncio.run(judge.judge(ask, PROMPT, ["a", "b", "c"])), asked  # type: ignore[arg-type]
+
+
+def score(
+    *answers: Completion, options: Score.Options = TRUE_FALSE, sampling: Sampling = SAMPLING
+) -> tuple[Judgement, Asked]:
+    judge = Score(options, sampling, frozenset({PREFILL, CHOICES, REASK}), REMINDER)
+    asked, ask = script(*answers)
+    return asyncio.run(judge.judge(ask, PROMPT, ["a"])), asked  # type: ignore[arg-type]
+
+
+def test_a_good_answer_is_asked_for_once() -> None:
+    judgement, asked = permute(GOOD, can=[PREFILL, REASK])
+    assert (judgement.order, judgement.status) == ((1, 2, 0), Status.OK)
+    assert asked == [(PROMPT, SAMPLING, 0)]
+
+
+def test_a_cut_thought_is_closed_and_only_the_answer_decoded() -> None:
+    judgement, asked = permute(CUT, Completion("[3] > [1] > [2]"), can=[PREFILL, REASK])
+    assert (judgement.order, judgement.status) == ((2, 0, 1), Status.REPAIRED)
+    assert "thought closed" in judgement.detail
+    assert judgement.reasoning == "Passage [2] and"
+    [_, (prompt, sampling, sample)] = asked
+    assert prompt == replace(PROMPT, prefill="<think>Passage [2] and\n</think>\n<answer>[")
+    assert 3 * len("[3] > ") <= sampling.max_tokens < SAMPLING.max_tokens
+    assert sample == 0
+
+
+def test_where_no_tags_are_asked_for_a_cut_thought_is_closed_without_opening_one() -> None:
+    judgement, asked = permute(CUT, Completion("[3] > [1] > [2]"), can=[PREFILL], tags=False)
+    assert (judgement.order, judgement.status) == ((2, 0, 1), Status.REPAIRED)
+    assert asked[1][0].prefill == "<think>Passage [2] and\n</think>\n"
+
+
+@pytest.mark.parametrize("first", [CUT, NONE, Completion()])
+def test_an_unreadable_answer_is_asked_for_once_more_with_a_reminder(first: Completion) -> None:
+    judgement, asked = permute(first, GOOD, can=[REASK])
+    assert (judgement.order, judgement.status) == ((1, 2, 0), Status.REPAIRED)
+    assert "asked twice" in judgement.detail
+    [_, (prompt, sampling, sample)] = asked
+    assert prompt.messages == (PROMPT.messages[0], Message("user", f"Order these.\n\n{REMINDER}"))
+    assert (sampling, sample) == (SAMPLING, 1)
+
+
+def test_the_rungs_come_one_after_the_other_and_then_the_order_is_kept() -> None:
+    judgement, asked = permute(CUT, NONE, ERROR, can=[PREFILL, REASK])
+    assert (judgement.order, judgement.status, judgement.filled) == ((0, 1, 2), Status.TRUNCATED, 3)
+    assert "thought closed: empty" in judgement.detail
+    assert "asked twice: error" in judgement.detail
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(CUT, Status.TRUNCATED), (NONE, Status.EMPTY), (ERROR, Status.ERROR), (REFUSED, Status.REFUSED)],
+)
+def test_without_the_means_to_repair_the_order_is_kept_with_its_status(answer: Completion, status: Status) -> None:
+    judgement, asked = permute(answer)
+    assert (judgement.order, judgement.status, len(asked)) == ((0, 1, 2), status, 1)
+
+
+@pytest.mark.parametrize(("answer", "status"), [(ERROR, Status.ERROR), (REFUSED, Status.REFUSED)])
+def test_errors_and_refusals_are_not_argued_with(answer: Completion, status: Status) -> None:
+    judgement, asked = permute(answer, can=[PREFILL, REASK])
+    assert (judgement.status, len(asked)) == (status, 1)
+
+
+def test_an_error_while_the_thought_is_closed_leaves_the_next_rung() -> None:
+    judgement, asked = permute(CUT, ERROR, GOOD, can=[PREFILL, REASK])
+    assert (judgement.order, judgement.status, len(asked)) == ((1, 2, 0), Status.REPAIRED, 3)
+
+
+@given(
+    st.lists(
+        st.sampled_from([CUT, GOOD, NONE, ERROR, REFUSED, Completion(), Completion("[9] > [2]", "length")]), min_size=3
+    ),
+    st.sets(st.sampled_from([PREFILL, REASK])),
+    st.booleans(),
+)
+def test_whatever_comes_back_there_is_a_permutation_in_three_asks(
+    answers: list[Completion], can: set[Capability], tags: bool
+) -> None:
+    judgement, asked = permute(*answers, can=list(can), tags=tags)
+    assert sorted(judgement.order) == [0, 1, 2]
+    assert len(asked) <= 1 + len(can)
+    assert not judgement.status.bad or judgement.order == (0, 1, 2)
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=30), st.booleans(), st.sampled_from(["brackets", "digits"]))
+def test_the_ideal_permutation_reads_back_as_the_order_by_gain(gains: list[int], tags: bool, identifiers: str) -> None:
+    judge = Permutation(
+        Permutation.Options.model_validate({"tags": tags, "identifiers": identifiers}), SAMPLING, frozenset(), ""
+    )
+    judgement = read_permutation(Completion(judge.ideal(gains)), len(gains), tags=tags, how=judge.options.identifiers)
+    assert judgement.status is Status.OK
+    assert list(judgement.order) == sorted(range(len(gains)), key=lambda i: -gains[i])
+    assert Permutation.outcome(judgement, range(100, 100 + len(gains))) == [100 + i for i in judgement.order]
+
+
+@pytest.mark.parametrize("n", [1, 20, 100])
+def test_an_answer_about_n_passages_fits_the_tokens_set_aside_for_it(n: int) -> None:
+    judge = Permutation(Permutation.Options(), SAMPLING, frozenset(), "")
+    assert judge.answer_tokens(n) >= len(
+        " > ".join(f"[{i}]" for i in range(1, n + 1))
+    )  # a token has a character at least
+
+
+def test_scores_are_read_from_the_probabilities_after_the_thought() -> None:
+    judgement, asked = score(
+        Completion("<think>It says so."), Completion("true", choices={"true": log(0.6), "false": log(0.2)})
+    )
+    assert (judgement.status, judgement.reasoning) == (Status.OK, "It says so.")
+    assert judgement.score == pytest.approx(0.75)
+    [(first, thinking, _), (second, answering, _)] = asked
+    assert first == PROMPT
+    assert thinking == replace(SAMPLING, stop=("</think>",))
+    assert second.prefill == "<think>It says so.</think>\n<answer>"
+    assert (answering.max_tokens, answering.choices) == (1, ("true", "false"))
+
+
+def test_without_a_thought_there_is_one_question() -> None:
+    judgement, asked = score(Completion(choices={"yes": log(0.1), "no": log(0.9)}),
+                             options=Score.Options(scale="yes-no", think=False, opening=""))  # fmt: skip
+    assert judgement.score == pytest.approx(0.1)
+    assert [prompt for prompt, _, _ in asked] == [PROMPT]
+
+
+def test_a_thought_that_outgrows_its_budget_is_closed_and_scored() -> None:
+    judgement, asked = score(CUT, Completion(choices={"true": 0.0, "false": -9.0}))
+    assert judgement.status is Status.REPAIRED
+    assert asked[1][0].prefill == "<think>Passage [2] and</think>\n<answer>"
+    assert judgement.score is not None
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        ([ERROR], Status.ERROR),
+        ([REFUSED], Status.REFUSED),
+        ([Completion()], Status.EMPTY),
+        ([GOOD, ERROR], Status.ERROR),
+        ([GOOD, Completion()], Status.EMPTY),
+    ],
+)
+def test_a_score_that_was_not_given_is_none(answers: list[Completion], status: Status) -> None:
+    judgement, _ = score(*answers)
+    assert (judgement.status, judgement.score, judgement.order) == (status, None, (0,))
+    assert Score.outcome(judgement, [7]) is None
+
+
+def test_a_grade_counts_by_its_probability() -> None:
+    judge = Score(Score.Options(scale="0-10"), SAMPLING, frozenset(), "")
+    choices = {str(grade): log(0.01) for grade in range(11)} | {"8": log(0.9)}
+    assert judge.value(choices) == pytest.approx(8 * 0.9)
+    assert judge.value({choice: logprob - 1000 for choice, logprob in choices.items()}) == pytest.approx(8 * 0.9)
+
+
+@pytest.mark.parametrize("scale", list(SCALES))
+def test_the_ideal_score_rises_with_the_grade(scale: str) -> None:
+    judge = Score(Score.Options.model_validate({"scale": scale}), SAMPLING, frozenset(), "")
+    scores = [judge.value(judge.ideal_choices([grade], judge.choices)) for grade in (0, 1, 2, 3)]
+    assert scores == sorted(set(scores))
+
+
+# --- the best or the worst of a set
+
+
+def select(
+    judge: type[Best], *answers: Completion, can: Sequence[Capability] = (), tags: bool = True
+) -> tuple[Judgement, Asked]:
+    made = judge(judge.Options(tags=tags), SAMPLING, frozenset(can), REMINDER)
+    asked, ask = script(*answers)
+    return asyncio.run(made.judge(ask, PROMPT, ["a", "b", "c"])), asked  # type: ignore[arg-type]
+
+
+PICK = Completion("<think>x</think><answer>[2]</answer>")
+
+
+def test_a_choice_comes_first() -> None:
+    judgement, asked = select(Best, PICK)
+    assert (judgement.order, judgement.status, len(asked)) == ((1, 0, 2), Status.OK, 1)
+    assert "abc"[Best.outcome(judgement, range(3))] == "b"
+
+
+@pytest.mark.parametrize("answer", [CUT, NONE, ERROR, REFUSED, Completion(), Completion("<answer>[1] or [2]</answer>")])
+def test_a_choice_that_cannot_be_read_changes_nothing(answer: Completion) -> None:
+    judgement, _ = select(Best, answer)
+    assert judgement.status.bad
+    assert Best.outcome(judgement, [7, 8, 9]) == 7
+
+
+@pytest.mark.parametrize("tags", [True, False])
+def test_a_cut_choice_is_repaired_like_a_cut_order(tags: bool) -> None:
+    judgement, asked = select(Best, CUT, Completion("3]" if tags else "[3]"), can=[PREFILL], tags=tags)
+    assert (judgement.order[0], judgement.status) == (2, Status.REPAIRED)
+    assert asked[1][0].prefill == "<think>Passage [2] and\n</think>\n" + "<answer>[" * tags
+    judgement, asked = select(Best, NONE, PICK, can=[REASK], tags=tags)
+    assert (judgement.order[0], judgement.status, len(asked)) == (1, Status.REPAIRED, 2)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.booleans())
+def test_the_ideal_choice_reads_back(gains: list[int], tags: bool) -> None:
+    made = Best(Best.Options(tags=tags), SAMPLING, frozenset(), "")
+    judgement = made.read(Completion(made.ideal(gains)), len(gains))
+    assert judgement.status is Status.OK
+    assert gains[Best.outcome(judgement, range(len(gains)))] == max(gains)
+
+
+@pytest.mark.parametrize(
+    ("repair", "kept"),
+    [("ask", {Capability.PREFILL, Capability.REASK}), ("close", {Capability.PREFILL}), ("none", set())],
+)
+def test_repair_limits_the_ladder(repair: str, kept: set[Capability]) -> None:
+    engine = frozenset({Capability.PREFILL, Capability.REASK})
+    judge = Permutation(Permutation.Options.model_validate({"repair": repair}), Sampling(), engine, "")
+    assert judge.can == kept

@@ -1,0 +1,660 @@
+"""Settings: layers and flags, every one of which arrives; errors name the nearest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from pyserini_reasonrank.cli.help import flags_help
+from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
+from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.models import memory
+from pyserini_reasonrank.models.catalogue import Model, known_models
+from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.run.plan import Single, plan
+from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.schema import SamplingSettings, Settings
+from pyserini_reasonrank.strategies import STRATEGIES, options_model
+
+ORACLE = {"engine": {"name": "oracle", "qrels": "q"}}
+
+
+def flags(*words: str) -> dict[str, Any]:
+    return layers.lift(words)[1]
+
+
+def settings(name: str, *words: str) -> Settings:
+    return layers.load(name, flags(*words))[0]
+
+
+# --- lifting our flags out of the host's
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "tree", "rest"),
+    [
+        ("--index I --rerank reasonrank --topics T", "reasonrank", {}, "--index I --topics T"),
+        ("--rerank=reasonrank --bm25", "reasonrank", {}, "--bm25"),
+        ("--rerank a --rerank b", "b", {}, ""),
+        ("--rerank a --rerank.depth 20 --hits 5", "a", {"depth": 20}, "--hits 5"),
+        ("--rerank.depth=20 --rerank a", "a", {"depth": 20}, ""),
+        ("--rerank.tag a=b --rerank a", "a", {"tag": "a=b"}, ""),
+        ("--rerank.tag=a=b --rerank a", "a", {"tag": "a=b"}, ""),
+        ("--rerank.sampling.seed -1", None, {"sampling": {"seed": -1}}, ""),
+        ("--fields a=1 b=2 --rerank a", "a", {}, "--fields a=1 b=2"),
+        ("--rerankers x --output run", None, {}, "--rerankers x --output run"),
+    ],
+)
+def test_lift(argv: str, name: str | None, tree: dict[str, Any], rest: str) -> None:
+    assert layers.lift(argv.split()) == (name, tree, rest.split())
+
+
+@pytest.mark.parametrize("argv", ["--index I --rerank --topics T", "--index I --rerank", "--rerank -v"])
+def test_the_bare_switch_of_faiss_is_left_to_it(argv: str) -> None:
+    assert layers.lift(argv.split()) == (None, {}, argv.split())
+
+
+def test_ours_and_the_bare_switch_side_by_side() -> None:
+    words = ["--rerank", "--rerank", "reasonrank", "--rerank.depth", "5", "--rerank"]
+    assert layers.lift(words) == ("reasonrank", {"depth": 5}, ["--rerank", "--rerank"])
+
+
+def test_quoted_words_stay_whole() -> None:
+    words = ["--topics", "my topics.tsv", "--rerank", "a", "--rerank.corpus", "my corpus.jsonl", "--title", "", "x\ny"]
+    assert layers.lift(words) == (
+        "a",
+        {"corpus": "my corpus.jsonl"},
+        ["--topics", "my topics.tsv", "--title", "", "x\ny"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("20", 20),
+        ("-1", -1),
+        ("0.5", 0.5),
+        ("true", True),
+        ("False", False),
+        ("text", "text"),
+        ("", ""),
+        ("null", "null"),
+        ("two words", "two words"),
+        ("{a: 1, b: [x]}", {"a": 1, "b": ["x"]}),
+        ("[</answer>, 1]", ["</answer>", 1]),
+        ("{broken", "{broken"),
+        ("- x", "- x"),
+        ("key: value", "key: value"),
+        ("2024-01-31", "2024-01-31"),
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("C:\\run", "C:\\run"),
+        ("_", "_"),
+        ("0123456", "0123456"),  # a revision, and no octal number
+        ("12:30", "12:30"),
+        ("1_000", "1_000"),
+        ("@x", "@x"),
+    ],
+)
+def test_values_are_read_as_yaml_reads_a_scalar(text: str, value: Any) -> None:
+    tree = flags("--rerank.x.y", text)
+    assert tree == {"x": {"y": value}}
+    assert type(tree["x"]["y"]) is type(value)
+
+
+def test_text_that_looks_like_a_number_stays_as_it_was_typed() -> None:
+    made = settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.revision", "0123456", "--rerank.tag", "7")
+    assert (made.revision, made.tag) == ("0123456", "7")
+
+
+@pytest.mark.parametrize("argv", ["--rerank.depth", "--rerank a --rerank.depth"])
+def test_a_flag_without_its_value_is_refused(argv: str) -> None:
+    with pytest.raises(UsageError, match=r"^--rerank\.depth needs a value$"):
+        layers.lift(argv.split())
+
+
+# --- layers
+
+
+def test_flags_go_over_the_file_goes_over_the_checkpoint_goes_over_the_reranker(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("depth: 30\nsampling: {temperature: 0.3, top_p: 0.7}\nstrategy: {stride: 5}\n")
+    named = ["--rerank.model", "smollm2-135m", "--rerank.config", str(file), "--rerank.sampling.temperature", "0.1"]
+    made = settings("reasonrank", *named)
+    assert made.sampling.temperature == 0.1  # flag
+    assert (made.depth, made.sampling.top_p) == (30, 0.7)  # file
+    assert made.passage_tokens == known_models()["smollm2-135m"].settings["passage_tokens"] != 100  # checkpoint
+    assert made.strategy == {"name": "sliding", "window_size": 20, "stride": 5}  # reranker and file
+    assert made.judge["tags"] is True
+
+
+def test_a_file_may_hold_all_that_flags_can_say(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    words = ["--rerank.engine.name", "oracle", "--rerank.depth", "7"]
+    words += ["--rerank.strategy.window_size", "4", "--rerank.strategy.stride", "2"]
+    file.write_text(yaml.safe_dump(flags(*words)))
+    assert settings("reasonrank", "--rerank.config", str(file)) == settings("reasonrank", *words)
+
+
+def test_another_strategy_judge_or_engine_does_not_inherit_the_old_ones_settings() -> None:
+    made = settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.strategy.name", "full")
+    assert made.strategy == {"name": "full"}
+    under = {"engine": {"name": "openai", "base_url": "u", "concurrency": 3}}
+    assert layers.merge(under, {"engine": {"name": "oracle"}}) == {"engine": {"name": "oracle"}}
+    assert layers.merge(under, {"engine": {"name": "openai", "concurrency": 5}})["engine"]["base_url"] == "u"
+    assert layers.merge(under, {"engine": {"concurrency": 5}})["engine"] == {
+        "name": "openai",
+        "base_url": "u",
+        "concurrency": 5,
+    }
+
+
+def test_merging_changes_neither_side() -> None:
+    under, over = {"a": {"b": 1}}, {"a": {"c": 2}}
+    assert layers.merge(under, over) == {"a": {"b": 1, "c": 2}}
+    assert (under, over) == ({"a": {"b": 1}}, {"a": {"c": 2}})
+
+
+def test_a_checkpoint_brings_its_own_prompt_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = settings("reasonrank", "--rerank.model", "reasonrank-7b")
+    assert made.prompt == "reasonrank:reasoning"
+    qwen3 = settings("reasonrank", "--rerank.model", "reasonrank-8b").sampling
+    assert (qwen3.temperature, qwen3.top_p, qwen3.top_k) == (0.6, 0.95, 20)
+    assert (
+        settings(
+            "reasonrank", "--rerank.model", "reasonrank-8b", "--rerank.sampling.temperature", "0"
+        ).sampling.temperature
+        == 0
+    )
+
+
+def test_a_checkpoints_prompt_that_is_not_installed_gives_ours_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    made, warnings = layers.load("reasonrank", flags("--rerank.model", "reasonrank-7b"))
+    assert made.prompt == "listwise-reasoning"
+    assert len(warnings) == 1
+    assert "reasonrank:reasoning" in warnings[0]
+    assert "listwise-reasoning" in warnings[0]
+
+
+@pytest.mark.parametrize("name", layers.rerankers())
+def test_every_shipped_reranker_is_a_plan(name: str) -> None:
+    made = plan(*layers.load(name, dict(ORACLE)))
+    assert all(part.template.contract == part.judge.kind for part in made.parts.values())
+    assert made.tag == f"{name}-oracle"
+    assert made.cost(100).calls >= 1
+
+
+def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
+    def model(*words: str) -> Model:
+        return plan(settings("reasonrank", *words)).engine.model
+
+    assert model("--rerank.engine.name", "oracle", "--rerank.model", "x").source == "oracle"
+    assert model("--rerank.engine.name", "openai").source == "auto"
+    assert model("--rerank.engine.name", "openai", "--rerank.model", "any/name").source == "any/name"
+    faulty = ["--rerank.engine.name", "faulty", "--rerank.engine.inner.name"]
+    assert model(*faulty, "recorded", "--rerank.model", "x").source == "faulty"
+    assert model(*faulty, "openai", "--rerank.model", "any/name").source == "any/name"
+    assert model(*faulty, "openai").source == "auto"
+    assert model(*faulty, "transformers", "--rerank.model", str(tmp_path)).source == str(tmp_path)
+
+
+@pytest.mark.parametrize(("free", "chosen"), [(0, "smollm2-135m"), (10, "smollm2-135m"), (80, "reasonrank-7b")])
+def test_auto_is_the_checkpoint_where_it_can_be_held(free: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [memory.Device("cuda:0", "GPU", free * 10**9, 80 * 10**9)] if free else []
+    monkeypatch.setattr(memory, "accelerators", lambda: devices)
+    assert settings("reasonrank").model == chosen
+    assert settings("reasonrank").checkpoint == "reasonrank-7b"
+
+
+def test_auto_counts_as_many_accelerators_as_the_engine_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 12 * 10**9, 12 * 10**9)] * 2)
+    arguments = "--rerank.engine.args"
+    assert settings("reasonrank").model == "smollm2-135m"
+    assert settings("reasonrank", f"{arguments}.tensor_parallel_size", "2").model == "reasonrank-7b"
+    assert settings("reasonrank", f"{arguments}.pipeline_parallel_size", "2").model == "reasonrank-7b"
+    assert settings("reasonrank", f"{arguments}.device_map", "auto").model == "reasonrank-7b"
+    assert settings("reasonrank", f"{arguments}.quantization", "fp8").model == "reasonrank-7b"
+    both = ["--rerank.engine.device", "cpu", f"{arguments}.device_map", "auto"]
+    assert settings("reasonrank", *both).model == "smollm2-135m"
+    assert settings("reasonrank", arguments, "nonsense").model == "smollm2-135m"
+
+
+CHECKPOINTS = {
+    name: str(own["checkpoint"]) for name in layers.rerankers() if "checkpoint" in (own := layers.reranker(name))
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    known = known_models()[CHECKPOINTS[name]]
+    assert known.kind in (None, layers.reranker(name)["judge"]["kind"])
+    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
+    made, warnings = layers.load(name, {})
+    assert made.model == CHECKPOINTS[name]
+    assert not any("no better than chance" in warning for warning in warnings)
+
+
+def test_every_reranker_with_a_judge_has_a_checkpoint_or_says_that_it_has_none() -> None:
+    without = [name for name in layers.rerankers() if "judge" in layers.reranker(name) and name not in CHECKPOINTS]
+    assert without == ["order-adjuster", "setwise-likelihood"]
+
+
+AT_CHANCE = "the embedded SmolLM2-135M writes rankings no better than chance; name a model with --rerank.model"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "warned"),
+    [
+        ("reasonrank", "", True),
+        ("setwise-likelihood", "", True),
+        ("erank", "--rerank.engine.name transformers", True),
+        ("coranking", "", True),
+        ("upr", "", False),
+        ("reasonrank", "--rerank.model smollm2-135m", False),
+        ("reasonrank", "--rerank.adapter my/lora", False),
+        ("reasonrank", "--rerank.engine.name openai", False),
+        ("reasonrank", "--rerank.engine.name oracle", False),
+    ],
+)
+def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
+    name: str, words: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "accelerators", tuple)
+    warnings = layers.load(name, flags(*words.split()))[1]
+    assert warnings == ([AT_CHANCE] if warned else [])
+
+
+# --- a known checkpoint under its hub id
+
+
+@pytest.mark.parametrize(
+    ("reranker", "words"),
+    [
+        ("reasonrank", "--rerank.model liuwenhan/reasonrank-7B"),
+        ("reasonrank", "--rerank.model liuwenhan/reasonrank-7B --rerank.engine.name openai"),
+    ],
+)
+def test_a_known_checkpoint_may_be_named_by_its_hub_id(
+    reranker: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = settings(reranker, *words.split())
+    by_name = settings(reranker, *words.replace("liuwenhan/reasonrank-7B", "reasonrank-7b").split())
+    assert made.model == "liuwenhan/reasonrank-7B"
+    assert made.model_dump(exclude={"model"}) == by_name.model_dump(exclude={"model"})
+    assert made.prompt == "reasonrank:reasoning"
+
+
+@pytest.mark.parametrize(
+    ("reranker", "model", "adapter", "brought"),
+    [
+        ("rank-r1", "Qwen/Qwen2.5-7B-Instruct", "ielabgroup/Rank-R1-7B-v0.1", True),
+        ("rank-r1", "ielabgroup/Rank-R1-7B-v0.1", None, True),
+        ("rank-r1", "Qwen/Qwen2.5-7B-Instruct", "my/lora", False),
+        ("rank-r1", "Qwen/Qwen2.5-7B-Instruct", None, False),
+        ("rank-r1", "Qwen/Qwen2.5-14B-Instruct", "ielabgroup/Rank-R1-7B-v0.1", False),
+        ("reasonrank", "ielabgroup/Rank-R1-7B-v0.1", None, False),  # asked all the same, with no word against it
+    ],
+)
+def test_an_adapter_is_known_with_its_base_or_alone(
+    reranker: str, model: str, adapter: str | None, brought: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "missing", lambda name: None)
+    given = {"model": model} | ({"adapter": adapter} if adapter else {})
+    prompt = layers.load(reranker, given)[0].prompt
+    assert (prompt == "llm_rankers:setwise-r1") is brought
+
+
+# --- a server's model
+
+
+def openai(name: str, *words: str) -> Single:
+    made = plan(*layers.load(name, flags("--rerank.engine.name", "openai", *words)))
+    assert isinstance(made, Single)
+    return made
+
+
+def test_a_served_model_is_asked_as_it_was_trained_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert openai("reasonrank", "--rerank.model", "reasonrank-8b").engine.model == Model(
+        "reasonrank-8b", "reasonrank-8b", context=40960, chat_template_args={"enable_thinking": True}
+    )
+    own = ["--rerank.chat_template_args", "{enable_thinking: null, other: 1}"]
+    assert openai("reasonrank", "--rerank.model", "reasonrank-8b", *own).engine.model.chat_template_args == {"other": 1}
+    assert openai("reasonrank", "--rerank.model", "any").engine.model == Model("any", "any")
+
+
+@pytest.mark.parametrize("flag", ["adapter", "revision"])
+def test_what_a_server_can_not_be_told_is_refused(flag: str) -> None:
+    with pytest.raises(UsageError) as error:
+        openai("reasonrank", "--rerank.model", "m", f"--rerank.{flag}", "org/thing")
+    assert str(error.value) == (
+        f"--rerank.{flag} org/thing is for engines that load a model themselves: let the server serve it under its own name, "
+        "and name that with --rerank.model"
+    )
+
+
+# --- every flag arrives
+
+GENERAL: list[tuple[str, str, Any]] = [
+    ("prompt", "listwise", "listwise"),
+    ("model", "org/model", "org/model"),
+    ("checkpoint", "x", "x"),
+    ("revision", "abc", "abc"),
+    ("adapter", "org/lora", "org/lora"),
+    ("tokenizer", "t", "t"),
+    ("max_model_len", "4096", 4096),
+    ("depth", "7", 7),
+    ("passage_tokens", "33", 33),
+    ("query_tokens", "44", 44),
+    ("mend", "true", True),
+    ("tag", "mine", "mine"),
+    ("on_error", "keep", "keep"),
+    ("max_bad", "0.05", 0.05),
+    ("collection", "bright", "bright"),
+    ("docid_blanks", "_", "_"),
+    ("corpus", "c.jsonl", "c.jsonl"),
+    ("journal", "j.sqlite", "j.sqlite"),
+]
+
+
+def test_the_list_of_general_flags_is_whole() -> None:
+    trees = {
+        "name",
+        "about",
+        "judge",
+        "strategy",
+        "engine",
+        "sampling",
+        "chat_template_args",
+        "combine",
+        "arms",
+        "fuse",
+    }
+    assert {name for name, _, _ in GENERAL} == set(Settings.model_fields) - trees
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GENERAL)
+def test_general_flags(name: str, text: str, value: Any) -> None:
+    made = settings("reasonrank", "--rerank.engine.name", "openai", f"--rerank.{name}", text)
+    assert getattr(made, name) == value
+
+
+SAMPLING = {
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 5,
+    "min_p": 0.1,
+    "max_tokens": 77,
+    "seed": 3,
+    "stop": ["END", "x"],
+}
+
+
+def test_sampling_flags_reach_the_engine() -> None:
+    assert set(SAMPLING) == set(SamplingSettings.model_fields)
+    words = [word for name, value in SAMPLING.items() for word in (f"--rerank.sampling.{name}", str(value))]
+    made = plan(
+        settings("reasonrank", "--rerank.engine.name", "oracle", *words, "--rerank.sampling.repetition_penalty", "1.1")
+    )
+    sampling = made.judge.sampling
+    assert {name: getattr(sampling, name) for name in SAMPLING} == SAMPLING | {"stop": ("END", "x")}
+    assert sampling.extra == {"repetition_penalty": 1.1}
+
+
+SHUFFLED = {"shuffle": True, "seed": 5, "repair": "close", "votes": 3, "constrain": True}
+WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
+OTHER: dict[str, dict[str, Any]] = {
+    "judge permutation": WRITTEN | {"identifiers": "digits", "untagged": "mention_order", "form": "lines"},
+    "judge first_token": SHUFFLED,
+    "judge best_token": SHUFFLED,
+    "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5},
+    "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},
+    "judge best": WRITTEN,
+    "judge worst": WRITTEN | {"drop": 2, "match": "name"},
+    "judge grades": WRITTEN,
+    "judge likelihood": SHUFFLED,
+    "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
+    "strategy full": {},
+    "strategy pivot": {"window_size": 6, "k": 2, "rounds": 3},
+    "strategy tournament": {"window_size": 12, "tournaments": 3, "seed": 5},
+    "strategy heapsort": {"children": 4, "k": 2},
+    "strategy bubblesort": {"children": 4, "k": 2},
+    "strategy allpairs": {},
+    "strategy elimination": {"window_size": 6},
+    "strategy pointwise": {},
+    "strategy groups": {"window_size": 6},
+    "engine openai": {
+        "concurrency": 9,
+        "base_url": "http://x",
+        "max_retries": 2,
+        "timeout": 5.0,
+        "server": "sglang",
+        "continue_final_message": True,
+        "structured_outputs": "vllm",
+        "top_logprobs": 40,
+    },
+    "engine vllm": {"concurrency": 9, "args": {"tensor_parallel_size": 2}},
+    "engine transformers": {
+        "concurrency": 9,
+        "device": "cpu",
+        "args": {"dtype": "float16"},
+        "batching": {"num_blocks": 9},
+    },
+    "engine recorded": {"concurrency": 9, "path": "answers.jsonl"},
+    "engine oracle": {"concurrency": 9, "qrels": "q.txt", "tokenizer": "tokenizer.json"},
+    "engine faulty": {
+        "concurrency": 9,
+        "inner": {"name": "recorded", "path": "p"},
+        "faults": {"empty": 0.25},
+        "seed": 4,
+        "dies_after": 2,
+    },
+}
+
+
+def declared(what: str) -> dict[str, Any]:
+    """The settings of a judge, strategy or engine, with their defaults."""
+    kind, name = what.split()
+    model: type[BaseModel]
+    if kind == "judge":
+        model = JUDGES[name].Options
+    elif kind == "strategy":
+        model = options_model(STRATEGIES[name][0])
+    else:
+        model = engine_class(name).options_class
+    return {field: info.get_default(call_default_factory=True) for field, info in model.model_fields.items()}
+
+
+def test_the_list_of_other_flags_is_whole() -> None:
+    kinds: dict[str, Iterable[str]] = {"judge": JUDGES, "strategy": STRATEGIES, "engine": ENGINES}
+    assert set(OTHER) == {f"{kind} {name}" for kind, names in kinds.items() for name in names}
+
+
+@pytest.mark.parametrize("what", list(OTHER))
+def test_flags_of_judges_strategies_and_engines(what: str) -> None:
+    kind, name = what.split()
+    given = OTHER[what]
+    assert given.keys() == declared(what).keys()
+    assert all(given[field] != default for field, default in declared(what).items())
+    tree = flags(*(word for field, value in given.items() for word in (f"--rerank.{kind}.{field}", _typed(value))))
+    if kind == "engine":
+        arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
+    else:
+        judges = {name} if kind == "judge" else STRATEGIES[name][1]
+        reranker = next(n for n in layers.rerankers() if layers.reranker(n).get("judge", {}).get("kind") in judges)
+        key = "kind" if kind == "judge" else "name"
+        made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
+        assert isinstance(made, Single)
+        arrived = made.judge.options.model_dump() if kind == "judge" else made.options
+    assert arrived == given
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=999).removesuffix("...\n").strip()
+
+
+def test_help_names_every_flag_there_is() -> None:
+    text = flags_help("python -m pyserini.search")
+    names = [name for name, _, _ in GENERAL] + list(SAMPLING)
+    names += [field for kind in JUDGES for field in JUDGES[kind].Options.model_fields]
+    names += [field for strategy, _ in STRATEGIES.values() for field in options_model(strategy).model_fields]
+    names += [field for engine in ENGINES for field in engine_class(engine).options_class.model_fields]
+    assert [name for name in names if not re.search(rf"^  {name}\b", text, re.MULTILINE)] == []
+    for word in (*JUDGES, *STRATEGIES, *ENGINES, *layers.rerankers()):
+        assert word in text
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("--rerank.dept 5", "--rerank.dept is not known; did you mean 'depth'?"),
+        ("--rerank.zzz 5", "--rerank.zzz is not known; known: "),
+        ("--rerank.depth 0", "--rerank.depth 0: input should be greater than or equal to 1"),
+        ("--rerank.depth many", "--rerank.depth 'many': input should be a valid integer"),
+        ("--rerank.depth 1.5", "--rerank.depth 1.5: input should be a valid integer"),
+        ("--rerank.on_error ignore", "--rerank.on_error 'ignore': input should be 'fail' or 'keep'"),
+        ("--rerank.max_bad 5", "--rerank.max_bad 5: input should be less than or equal to 1"),
+        ("--rerank.sampling.temperature hot", "--rerank.sampling.temperature 'hot': input should be a valid number"),
+        ("--rerank.sampling.temprature 0", "--rerank.sampling.temprature is not known; did you mean 'temperature'?"),
+        ("--rerank.sampling.max_token 5", "--rerank.sampling.max_token is not known; did you mean 'max_tokens'?"),
+        ("--rerank.strategy.windowsize 5", "--rerank.strategy.windowsize is not known; did you mean 'window_size'?"),
+        (
+            "--rerank.strategy.window_size 1",
+            "--rerank.strategy.window_size 1: input should be greater than or equal to 2",
+        ),
+        ("--rerank.strategy.stride 21", "stride 21 is larger than window_size 20"),
+        ("--rerank.strategy.name slidding", "--rerank.strategy.name 'slidding' is not known; did you mean 'sliding'?"),
+        (
+            "--rerank.judge.kind permutations",
+            "--rerank.judge.kind 'permutations' is not known; did you mean 'permutation'?",
+        ),
+        ("--rerank.judge.tag true", "--rerank.judge.tag is not known; did you mean 'tags'?"),
+        (
+            "--rerank.judge.identifiers letters",
+            "--rerank.judge.identifiers 'letters': input should be 'brackets' or 'digits'",
+        ),
+        (
+            "--rerank.strategy.name heapsort",
+            "the heapsort strategy needs a judge of kind best or best_token, not permutation",
+        ),
+        ("--rerank.engine.name oracel", "there is no engine 'oracel'; did you mean 'oracle'?"),
+        ("--rerank.engine.name faulty --rerank.engine.inner oracle", "--rerank.engine.inner 'oracle'"),
+        ("--rerank.engine.qrel q", "--rerank.engine.qrel is not known; did you mean 'qrels'?"),
+        ("--rerank.engine.concurrency 0", "--rerank.engine.concurrency 0: input should be greater than or equal to 1"),
+        ("--rerank.engine oracle", "--rerank.engine.name oracle"),
+        ("--rerank.strategy full", "--rerank.strategy.name full"),
+        ("--rerank.judge score", "--rerank.judge.kind score"),
+        ("--rerank.sampling 3", "--rerank.sampling"),
+        ("--rerank.sampling.stop END", "--rerank.sampling.stop 'END'"),
+        (
+            "--rerank.prompt listwise-reasonin",
+            "there is no prompt 'listwise-reasonin'; did you mean 'listwise-reasoning'?",
+        ),
+        (
+            "--rerank.prompt relevant-reasoning",
+            "prompt relevant-reasoning is for a judge of kind score, not permutation",
+        ),
+        ("--rerank.config none.yaml", "--rerank.config none.yaml does not exist"),
+        ("--rerank.depth.x 5 --rerank.depth 5", "--rerank.depth"),
+        ("--rerank.depth 5 --rerank.depth.x 5", "--rerank.depth.x and --rerank.depth can't both be given"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(argv: str, says: str) -> None:
+    own = (
+        []
+        if "--rerank.engine" in argv and "qrel" not in argv and "concurr" not in argv
+        else ["--rerank.engine.name", "oracle"]
+    )
+    with pytest.raises(UsageError) as error:
+        plan(*layers.load("reasonrank", flags(*own, *argv.split())))
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "pydantic" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("smollm2", "there is no model 'smollm2': no folder, no hub id; did you mean 'smollm2-135m'?"),
+        ("./no/folder", "there is no model './no/folder': no folder, no hub id; known: "),
+    ],
+)
+def test_an_unknown_model_is_refused(model: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        plan(settings("reasonrank", "--rerank.engine.name", "transformers", "--rerank.model", model))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("[1, 2]", "holds no YAML mapping"), ("a: [", "is not YAML"), ("", "holds no YAML mapping"),
+                          ("dept: 3", "--rerank.dept is not known"), ("engine: oracle", "--rerank.engine.name oracle")]
+)  # fmt: skip
+def test_a_settings_file_that_is_none(tmp_path: Path, content: str, says: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        settings("reasonrank", "--rerank.config", str(file))
+
+
+def test_an_unknown_reranker_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="there is no reranker 'reasonrnk'; did you mean 'reasonrank'"):
+        layers.load("reasonrnk", {})
+
+
+def test_a_judge_that_needs_probabilities_is_refused_where_the_engine_has_none() -> None:
+    with pytest.raises(
+        UsageError, match="the score judge needs log-probabilities of given answers, which the recorded"
+    ):
+        plan(settings("rank1", "--rerank.engine.name", "recorded"))
+    with pytest.raises(UsageError, match=r"say --rerank\.engine\.continue_final_message true"):
+        plan(settings("rank1", "--rerank.engine.name", "openai"))
+    plan(settings("rank1", "--rerank.engine.name", "openai", "--rerank.engine.continue_final_message", "true"))
+
+
+def test_the_likelihood_of_a_query_is_more_than_a_server_tells() -> None:
+    continuing = ["--rerank.engine.continue_final_message", "true"]
+    with pytest.raises(UsageError) as error:
+        plan(settings("upr", "--rerank.engine.name", "openai", "--rerank.model", "m", *continuing))
+    assert str(error.value) == (
+        "the likelihood judge needs the log-probability of a whole text, which the openai engine does not give; vllm and "
+        "transformers do"
+    )
+    plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
+    plan(settings("upr", "--rerank.engine.name", "oracle"))
+
+
+def test_nearest_or_all() -> None:
+    assert nearest("ab", ["abc", "xyz"]) == "; did you mean 'abc'?"
+    assert nearest("q", ["abc", "xyz"]) == "; known: abc, xyz"
+
+
+def test_tags_have_no_blanks() -> None:
+    made = settings("reasonrank", "--rerank.engine.name", "oracle")
+    assert layers.tag(made, "/models/my model/") == "reasonrank-my_model"
+    assert layers.tag(settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.tag", "mine"), "m") == "mine"
+
+
+def test_help_names_the_values_of_every_choice() -> None:
+    text = flags_help("python -m pyserini.search")
+    for values in (
+        "none | min-max | z-score | rrf",
+        "true-false | yes-no | 0-10",
+        "label | name | model",
+        "fail | keep",
+    ):
+        assert values in text
+    assert "<class" not in text
