@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Sampling
+from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Prompt, Ranking, Sampling
 
 _VERSION = 3
 _SCHEMA = f"""
@@ -52,9 +52,9 @@ _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
 
-def call_key(identity: str, prompt: Prompt, sampling: Sampling, sample: int) -> str:
-    """What makes two calls the same: model identity, every word of the prompt, sampling, sample number."""
-    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{sample}".encode())
+def call_key(identity: str, prompt: Prompt, sampling: Sampling, draw: Draw) -> str:
+    """Equal for equal calls: model identity, every word of the prompt, sampling and draw."""
+    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{draw!r}".encode())
     for part in (*(part for m in prompt.messages for part in (m.role, m.content)), prompt.prefill):
         digest.update(b"\0" + part.encode())
     return digest.hexdigest()
@@ -101,7 +101,7 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Put a finished call on record; returns when it is committed."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.part, call.number, call.sample, json.dumps(call.docids), repr(sampling),
+        row = (key, self.run, call.qid, call.part, call.number, call.draw.seed_offset, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self.asked(key, call)

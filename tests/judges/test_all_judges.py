@@ -21,9 +21,9 @@ from pyserini_reasonrank.strategies import STRATEGIES
 
 PROMPT = Prompt((Message("user", "Which of these?"), Message("assistant", "why is the sky blue")))
 SAMPLING = Sampling(max_tokens=100)
-SCORES = STRATEGIES["pointwise"][1]
-ORDERS = STRATEGIES["sliding"][1]
-BESTS = STRATEGIES["heapsort"][1]
+SCORES = STRATEGIES["pointwise"].judges
+ORDERS = STRATEGIES["sliding"].judges
+BESTS = STRATEGIES["heapsort"].judges
 
 FRAGMENTS = [
     "<think>",

@@ -469,7 +469,7 @@ def declared(what: str) -> dict[str, Any]:
     if kind == "judge":
         model = JUDGES[name].Options
     elif kind == "strategy":
-        model = options_model(STRATEGIES[name][0])
+        model = options_model(STRATEGIES[name].function)
     else:
         model = engine_class(name).options_class
     return {field: info.get_default(call_default_factory=True) for field, info in model.model_fields.items()}
@@ -490,7 +490,7 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
     if kind == "engine":
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
     else:
-        judges = {name} if kind == "judge" else STRATEGIES[name][1]
+        judges = {name} if kind == "judge" else STRATEGIES[name].judges
         reranker = next(n for n in layers.rerankers() if layers.reranker(n).get("judge", {}).get("kind") in judges)
         key = "kind" if kind == "judge" else "name"
         made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
@@ -509,7 +509,7 @@ def test_help_names_every_flag_there_is() -> None:
     text = flags_help("python -m pyserini.search")
     names = [name for name, _, _ in GENERAL] + list(SAMPLING)
     names += [field for kind in JUDGES for field in JUDGES[kind].Options.model_fields]
-    names += [field for strategy, _ in STRATEGIES.values() for field in options_model(strategy).model_fields]
+    names += [field for entry in STRATEGIES.values() for field in options_model(entry.function).model_fields]
     names += [field for engine in ENGINES for field in engine_class(engine).options_class.model_fields]
     assert [name for name in names if not re.search(rf"^  {name}\b", text, re.MULTILINE)] == []
     for word in (*JUDGES, *STRATEGIES, *ENGINES, *layers.rerankers()):
