@@ -10,7 +10,7 @@ from typing import Any
 from pyserini_reasonrank.combine import COMBINATIONS, Kind
 from pyserini_reasonrank.combine.arms import completed
 from pyserini_reasonrank.combine.combined import Combined, joined
-from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
@@ -19,7 +19,7 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import Tokens
-from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
+from pyserini_reasonrank.records import Candidate, Capability, Query, Ranked, Request
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.reranker import Ranker, Reranker
 from pyserini_reasonrank.resources import yaml_names
@@ -299,8 +299,7 @@ def _single(settings: Settings, warnings: list[str], where: str, engines: dict[s
         engine, f"prompt {template.name} (instead: {where}.prompt {_unbegun(template)})", begun, settings
     )
     judge = JUDGES[kind](judge_options, sampling, engine.capabilities, template.reminder)
-    template.values = judge.wording
-    return Single(settings, template, judge, strategy, options, engine, warnings)
+    return Single(settings, template.bound(judge.wording), judge, strategy, options, engine, warnings)
 
 
 def _several(settings: Settings, warnings: list[str], where: str, engines: dict[str, Engine[Any]]) -> Plan:
