@@ -51,6 +51,16 @@ class Prompt:
     prefill: str = ""
 
 
+class Capability(StrEnum):
+    """An ability that not every engine has. A plan that needs a missing one raises UsageError before the run starts."""
+
+    PREFILL = "prefill"  # continue an assistant turn that we began (Prompt.prefill)
+    CHOICES = "choices"  # log-probabilities of given alternatives of one or two tokens (Sampling.choices)
+    LIKELIHOOD = "likelihood"  # log-probability of a whole text, summed over its tokens (a single Sampling.choices)
+    REASK = "reask"  # asking again can bring another answer
+    PATTERN = "pattern"  # decode only text that matches a regular expression (Sampling.pattern)
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Decoding parameters. Names and meanings are vLLM's; ``top_k`` 0 is off; ``extra`` is passed to the engine.

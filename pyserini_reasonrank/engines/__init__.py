@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import cached_property
 from importlib import import_module
 from typing import Annotated, Any, ClassVar
@@ -14,17 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.engines.identity import loading, weights
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
-
-
-class Capability(StrEnum):
-    """What not every engine can do. A reranker that needs a missing one is refused before the run starts."""
-
-    PREFILL = "prefill"  # continue an assistant turn begun by us (Prompt.prefill)
-    CHOICES = "choices"  # log-probabilities of given alternatives of a token or two (Sampling.choices)
-    LIKELIHOOD = "likelihood"  # that of a whole text, all its tokens summed (a lone one of Sampling.choices)
-    REASK = "reask"  # asking again can bring another answer
-    PATTERN = "pattern"  # decode nothing but what a regular expression allows (Sampling.pattern)
+from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 
 class Options(BaseModel):

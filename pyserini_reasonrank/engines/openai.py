@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
-from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 _SAMPLING = ("temperature", "top_p", "max_tokens")
 _PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0}

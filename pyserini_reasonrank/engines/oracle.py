@@ -13,11 +13,11 @@ from typing import Annotated
 from pydantic import Field
 
 from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts.tokens import ModelTokens, Tokens
-from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 
 class Options(engines.Options):

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.engines.chat import Chat, disjoint
 from pyserini_reasonrank.engines.local.libraries import before_torch, without_sklearn
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 if TYPE_CHECKING:
     from pyserini_reasonrank.engines.local.decoder import Decoder

@@ -21,13 +21,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Capability, Engine
+from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.engines.chat import Chat, Tokens, disjoint
 from pyserini_reasonrank.engines.local.libraries import before_torch
 from pyserini_reasonrank.engines.loop import BackgroundLoop
 from pyserini_reasonrank.errors import Failure, UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 _ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",

@@ -12,9 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.prompts.tokens import Tokens
-from pyserini_reasonrank.records import Completion, Judgement, Prompt, Sampling
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling
 
 
 class Ask(Protocol):

@@ -9,14 +9,13 @@ from math import log
 from string import ascii_uppercase
 from typing import Any
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask
 from pyserini_reasonrank.judges.best import Best
 from pyserini_reasonrank.judges.ordering import Ordering
 from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.prompts.tokens import Tokens
-from pyserini_reasonrank.records import Judgement, Prompt, Status
+from pyserini_reasonrank.records import Capability, Judgement, Prompt, Status
 
 _ELSE = "take a reranker that writes its answer, such as rankgpt"
 

@@ -14,11 +14,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, resumed, split, unanswered
-from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 UNREADABLE = (Status.TRUNCATED, Status.EMPTY)
 _THOUGHT = r"(<think>)?([^<]|<+[^/<])*</think>"

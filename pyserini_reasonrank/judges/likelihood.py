@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges import Ask, Judge
 from pyserini_reasonrank.judges.score import TOP_GAIN, Pointwise, unchosen
-from pyserini_reasonrank.records import Judgement, Prompt, Status
+from pyserini_reasonrank.records import Capability, Judgement, Prompt, Status
 
 
 def asked_and_said(prompt: Prompt) -> tuple[Prompt, str]:

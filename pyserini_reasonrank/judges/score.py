@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges import Ask, Judge
 from pyserini_reasonrank.judges.ladder import budgeted, think
 from pyserini_reasonrank.judges.written import ThoughtTokens
 from pyserini_reasonrank.parsing import unanswered
-from pyserini_reasonrank.records import Completion, Judgement, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling, Status
 
 SCALES = {"true-false": ("true", "false"), "yes-no": ("yes", "no"), "0-10": tuple(map(str, range(11)))}
 TOP_GAIN = 3  # the highest grade of TREC passage judgments

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges import Ask, Judge
 from pyserini_reasonrank.judges.ladder import Form, budgeted, climb
-from pyserini_reasonrank.records import Completion, Judgement, Prompt, Sampling
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling
 
 ThoughtTokens = Annotated[int | None, Field(ge=1, description="length at which a thought is cut and closed")]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError
@@ -15,66 +17,79 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Message, Prompt
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-_TRIAL = "a query"
+_TRIAL_QUERY = "a query"
 
 
 class Turn(BaseModel):
     """One chat turn; or, with ``each_passage``, turns repeated for every passage (``number`` from 1, ``passage``)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     role: str = ""
     content: str = ""
-    each_passage: list[Turn] = []
+    each_passage: tuple[Turn, ...] = ()
 
 
 class TemplateFile(BaseModel):
     """The schema of conf/prompts/*.yaml."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     about: str
     contract: str = Field(description="the judge kind this prompt is for")
-    messages: list[Turn]
+    messages: tuple[Turn, ...]
     prefill: str = ""
     reminder: str
 
 
+@dataclass(frozen=True, eq=False)
 class Template:
-    """Renders prompts. The template sees ``query``, ``passages`` (strings), ``numbered`` (pairs from 1) and ``count``, and
-    of a judge's options the ``values`` that its question depends on: ``drop`` of the worst judge's.
+    """Renders prompts; immutable.
 
-    ``loop.index`` would do for the numbers, but costs a security check of the sandbox for each.
+    The Jinja source sees ``query``, ``passages`` (strings), ``numbered`` (pairs of number and passage, from 1), ``count``
+    and ``values``: options of the judge that change its question, such as ``drop`` of the worst judge (see
+    :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of the sandbox each time.
     """
 
-    def __init__(self, name: str, spec: TemplateFile) -> None:
-        self.name, self.spec = name, spec
-        self.contract, self.reminder = spec.contract, spec.reminder
-        self._turns = [(turn, _compile(turn.content), [(t, _compile(t.content)) for t in turn.each_passage])
-                       for turn in spec.messages]  # fmt: skip
-        self._prefill = _compile(spec.prefill)
-        self.values: Mapping[str, Any] = {}
+    name: str
+    spec: TemplateFile
+    values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Any]) -> Template:
-        """A template from the YAML's mapping. UsageError with what is wrong in it."""
+        """Build a template from the mapping in a YAML file. UsageError describes the first fault in it."""
         try:
             template = cls(name, TemplateFile.model_validate(data))
-            trial = template.render(_TRIAL, ["", ""])
+            trial = template.render(_TRIAL_QUERY, ["", ""])
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}"
             raise UsageError(f"prompt {name} can't be used: {what}") from None
         except TemplateError as error:
             raise UsageError(f"prompt {name} can't be used: {error}") from error
-        if not any(_TRIAL in message.content for message in trial.messages):
+        if not any(_TRIAL_QUERY in message.content for message in trial.messages):
             raise UsageError(f"prompt {name} can't be used: it does not show the query")
         return template
 
+    def bound(self, values: Mapping[str, Any]) -> Template:
+        """Return the same template with ``values`` for its judge-dependent variables."""
+        return replace(self, values=MappingProxyType(dict(values)))
+
+    @property
+    def contract(self) -> str:
+        """The judge kind that the template is for."""
+        return self.spec.contract
+
+    @property
+    def reminder(self) -> str:
+        """The sentence on the form of the answer that is added when the judge asks a second time."""
+        return self.spec.reminder
+
     @cached_property
     def sha256(self) -> str:
-        """Over everything that decides what is rendered."""
+        """Hexadecimal digest of the template file's content. ``values`` are recorded with the judge's settings."""
         return hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()
 
     def render(self, query: str, passages: Sequence[str]) -> Prompt:
+        """Return the chat turns for ``query`` and ``passages``, shown in this order. Jinja's TemplateError can pass."""
         numbered = list(enumerate(passages, 1))
         values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages)}
         messages: list[Message] = []
@@ -88,6 +103,18 @@ class Template:
             else:
                 messages.append(Message(turn.role, content.render(values)))
         return Prompt(tuple(messages), self._prefill.render(values))
+
+    @cached_property
+    def _turns(self) -> list[tuple[Turn, Any, list[tuple[Turn, Any]]]]:
+        """Each turn with its compiled content and the compiled turns it repeats."""
+        return [
+            (turn, _compile(turn.content), [(t, _compile(t.content)) for t in turn.each_passage])
+            for turn in self.spec.messages
+        ]
+
+    @cached_property
+    def _prefill(self) -> Any:
+        return _compile(self.spec.prefill)
 
 
 def _compile(source: str) -> Any:

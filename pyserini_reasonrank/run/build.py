@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.engines import Capability, Engine, build_engine
+from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED_SOURCE, Known, Model, entry, known_models, resolve
 from pyserini_reasonrank.models.hub import Unreachable, model_file
 from pyserini_reasonrank.models.memory import ON_A_CPU, OWN, Need, Verdict, arguments_of, held_by, memory_needed, spread
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
+from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.settings.layers import MODELLESS, answering
 from pyserini_reasonrank.settings.schema import Settings
 

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pyserini_reasonrank.engines import Capability, Engine, build_engine, engine_class
+from pyserini_reasonrank.engines import Engine, build_engine, engine_class
 from pyserini_reasonrank.engines.faulty import Fault, spoil
 from pyserini_reasonrank.engines.identity import PIECE, WHOLE
 from pyserini_reasonrank.engines.oracle import Oracle
@@ -28,7 +28,7 @@ from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Completion, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("user", "Order these."),))
 GREEDY = Sampling()

@@ -17,13 +17,12 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.engines.openai import OpenAI, Options
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.score import Score
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Completion, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.run.plan import Plan, plan
 from pyserini_reasonrank.settings import layers
 

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges import Ask, Judge
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.judges.written import Written
-from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.strategies import STRATEGIES
 
 PROMPT = Prompt((Message("user", "Which of these?"), Message("assistant", "why is the sky blue")))

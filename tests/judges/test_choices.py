@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.engines.chat import Chat
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.bisection import DECISIONS, Bisection, decisions
@@ -20,7 +19,7 @@ from pyserini_reasonrank.judges.first_token import FirstToken, single_tokens
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens
-from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.rerankers.scheduling import first_of
 
 PROMPT = Prompt((Message("user", "Order these."),), "[")

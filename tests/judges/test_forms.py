@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("user", "Which of these?"),))
 SAMPLING = Sampling(max_tokens=100, seed=3)

@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges.best import Best
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import SCALES, Score
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order these.")), prefill="")
 SAMPLING = Sampling(max_tokens=100, seed=5)

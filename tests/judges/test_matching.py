@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.engines import Capability
 from pyserini_reasonrank.judges.matching import Match, _lcs, likest, match, names
 from pyserini_reasonrank.judges.worst import Worst
-from pyserini_reasonrank.records import Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.run.plan import Single, plan
 from pyserini_reasonrank.settings import layers
 

@@ -24,11 +24,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank import search
-from pyserini_reasonrank.engines import Capability, Engine, Options
+from pyserini_reasonrank.engines import Engine, Options
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
 from pyserini_reasonrank.journal import export
-from pyserini_reasonrank.records import Call, Candidate, Completion, Judgement, Prompt, Query, Request, Sampling, Status
+from pyserini_reasonrank.records import (
+    Call,
+    Candidate,
+    Capability,
+    Completion,
+    Judgement,
+    Prompt,
+    Query,
+    Request,
+    Sampling,
+    Status,
+)
 from pyserini_reasonrank.run.candidates import HostFailed, _read_from, child, follow, parse_request, stream
 from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
 from pyserini_reasonrank.run.plan import Plan, Single, plan

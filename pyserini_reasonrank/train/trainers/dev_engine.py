@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyserini_reasonrank.engines import Capability, Engine, Options
+from pyserini_reasonrank.engines import Engine, Options
 from pyserini_reasonrank.engines.chat import Chat, disjoint
 from pyserini_reasonrank.engines.local.scorer import Scorer
 from pyserini_reasonrank.engines.transformers import Watch
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 GATHER = 0.02  # seconds in which calls join a batch
 
