@@ -23,7 +23,7 @@ from pyserini_reasonrank.engines import Engine, Options
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal, call_key, export, rankings, read_answers
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 
 PROMPT = Prompt((Message("system", "a"), Message("user", "b")), prefill="c")
@@ -32,7 +32,7 @@ FULL = Completion("<think>é🤖</think>\n[1]", "length", 12, 34, 0.5, {"true": 
 
 
 def call(qid: str = "q", number: int = 0, sample: int = 0) -> Call:
-    return Call(qid, number, ("d1", "d 2"), lambda gains: "", lambda gains, choices: {}, sample)
+    return Call(qid, number, ("d1", "d 2"), lambda gains: "", lambda gains, choices: {}, Draw(attempt=sample))
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ def test_probabilities_that_are_no_numbers_are_an_error(
         return (await endpoint.complete(PROMPT, SAMPLING, call(), 0))[0]
 
     found = asyncio.run(run())
-    assert found.error == (None if fine else "the model's probabilities are not numbers")
+    assert found.error == (None if fine else "the model's log-probabilities are not finite numbers")
     assert found.choices == (choices if fine else {})
     assert engine.calls == (1 if fine else 2)
 

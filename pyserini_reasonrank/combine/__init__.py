@@ -35,9 +35,7 @@ class CombinationEntry:
 
 
 COMBINATIONS: dict[str, CombinationEntry] = {
-    "cascade": CombinationEntry(
-        cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check
-    ),
+    "cascade": CombinationEntry(cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check),
     "aggregate": CombinationEntry(aggregate.aggregate, frozenset({"ranker"}), repeated="ranker"),
     "aor": CombinationEntry(aor.aor, frozenset({"ranker", "critic"}), check=aor.check, repeated="ranker"),
     "route": CombinationEntry(route.route, may=None, check=route.check, one_arm=True),

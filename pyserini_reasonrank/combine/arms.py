@@ -15,9 +15,7 @@ class Arm(Protocol):
     @property
     def depth(self) -> int: ...
 
-    async def __call__(
-        self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None
-    ) -> Ranked:
+    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         """Rank the candidates ``indices``, shown in this order; the result's positions are those of ``indices``.
 
         Another ``sample`` requests new answers. ``prior`` has the same candidates in the order that ties and unranked

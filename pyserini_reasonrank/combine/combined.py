@@ -70,9 +70,7 @@ class _BoundArm:
     def depth(self) -> int:
         return self.arm.depth
 
-    async def __call__(
-        self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None
-    ) -> Ranked:
+    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         shown = indices[: self.depth]
         request = replace(self.request, candidates=tuple(self.request.candidates[i] for i in shown))
         positions = None

@@ -8,7 +8,7 @@ from math import inf, isfinite, isnan
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.journal import Journal, call_key
+from pyserini_reasonrank.journal import CallStore, call_key
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.rerankers.scheduling import PrioritySemaphore, Slot
 
@@ -19,7 +19,7 @@ _OPEN_QUESTIONS = 2
 class Endpoint:
     """One engine for any number of rerankers, which share its concurrency limit."""
 
-    def __init__(self, engine: Engine[Any], journal: Journal) -> None:
+    def __init__(self, engine: Engine[Any], journal: CallStore) -> None:
         self.engine, self.journal = engine, journal
         self._calls = PrioritySemaphore(engine.options.concurrency)
         self._questions = PrioritySemaphore(_OPEN_QUESTIONS * engine.options.concurrency)

@@ -119,9 +119,7 @@ class _SimulatedArm:
     def depth(self) -> int:
         return self.plan.settings.depth
 
-    async def __call__(
-        self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None
-    ) -> Ranked:
+    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         candidates = tuple(self.request.candidates[i] for i in indices[: self.depth])
         request = replace(self.request, candidates=candidates)
         return completed(await _simulate(self.plan, request, self.meter, self.part), len(indices))

@@ -105,9 +105,7 @@ class _Planner:
         engine = self._engine(settings)
         check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
         _check_prefill(engine, template, settings, where)
-        judge: Judge = JUDGES[kind](
-            judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder
-        )
+        judge: Judge = JUDGES[kind](judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
         return SinglePlan(settings, template.bound(judge.wording), judge, strategy, options, engine)
 
     def _combined(self, settings: Settings, where: str) -> CombinedPlan:
@@ -151,7 +149,9 @@ def _judge_and_strategy(settings: Settings, where: str) -> tuple[str, Any, Strat
         raise UsageError(f"{where}.strategy.name {name!r} is not known{nearest(str(name), STRATEGIES)}")
     strategy = STRATEGIES[name]
     if kind not in strategy.judges:
-        raise UsageError(f"the {name} strategy needs a judge of kind {' or '.join(sorted(strategy.judges))}, not {kind}")
+        raise UsageError(
+            f"the {name} strategy needs a judge of kind {' or '.join(sorted(strategy.judges))}, not {kind}"
+        )
     options = validated(options_model(strategy.function), strategy_settings, f"{where}.strategy").model_dump()
     return kind, validated(JUDGES[kind].Options, judge_settings, f"{where}.judge"), strategy, options
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank.strategies.protocols import Grade
 from pyserini_reasonrank.strategies.pointwise import by_score
+from pyserini_reasonrank.strategies.protocols import Grade
 
 
 async def groups(

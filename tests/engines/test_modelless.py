@@ -28,7 +28,7 @@ from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Capability, Completion, Draw, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("user", "Order these."),))
 GREEDY = Sampling()
@@ -39,7 +39,7 @@ def call(qid: str = "q", number: int = 0, docids: Sequence[str] = ("d1", "d2", "
     def ideal_choices(gains: Sequence[float], choices: Sequence[str]) -> dict[str, float]:
         return {choices[0]: log(0.9 if gains[0] else 0.1), choices[1]: log(0.1 if gains[0] else 0.9)}
 
-    return Call(qid, number, tuple(docids), JUDGE.ideal, ideal_choices, sample)
+    return Call(qid, number, tuple(docids), JUDGE.ideal, ideal_choices, Draw(attempt=sample))
 
 
 def made(name: str, **settings: Any) -> Engine[Any]:

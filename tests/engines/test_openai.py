@@ -19,11 +19,14 @@ from werkzeug import Request, Response
 
 from pyserini_reasonrank.engines.openai import OpenAI, Options
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.judges.score import Score
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Sampling, Status
-from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.run.parts import Plan
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.run.session import Session
 from pyserini_reasonrank.settings import layers
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order [1] to [2]: é 🤖")))
@@ -638,8 +641,10 @@ def test_a_served_context_without_room_for_a_question_is_refused(server: Server)
     with pytest.raises(
         UsageError, match=r"^model m holds 4096 tokens, and reasonrank needs \d+ for a question and its answer"
     ):
-        made.fitters()
-    assert started(server, sampling={"max_tokens": 1024}).fitters()[""].context == 4096
+        Session(made, MemoryStore())
+    made = started(server, sampling={"max_tokens": 1024})
+    Session(made, MemoryStore())
+    assert made.parts[""].context == 4096
 
 
 def test_a_context_that_is_known_beforehand_is_checked_beforehand() -> None:
@@ -652,13 +657,12 @@ def test_a_known_checkpoint_that_auto_finds_is_to_be_named(server: Server, monke
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     server.models = {"data": [{"id": "liuwenhan/reasonrank-7B"}]}
     made = started(server)
-    assert made.warnings == []
-    made.fitters()
-    estimate, named = made.warnings
+    assert made.warnings == ()
+    estimate, named = Session(made, MemoryStore()).warnings
     assert "no tokenizer.json of liuwenhan/reasonrank-7B (HF_HUB_OFFLINE is set)" in estimate
     assert named == (
-        "the server's model liuwenhan/reasonrank-7B is reasonrank-7b, and auto does not bring what that was trained with: "
-        "say --rerank.model liuwenhan/reasonrank-7B"
+        "the server serves liuwenhan/reasonrank-7B, known as reasonrank-7b; pass --rerank.model liuwenhan/reasonrank-7B to "
+        "use its training prompt and settings"
     )
 
 

@@ -31,8 +31,8 @@ def made(kind: str, can: frozenset[Capability] = ALL, **options: Any) -> Judge:
 def judged(judge: Judge, *answers: Completion, n: int = 3) -> tuple[Judgement, Asked]:
     asked: Asked = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-        asked.append((prompt, sampling, sample))
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        asked.append((prompt, sampling, attempt))
         return answers[len(asked) - 1]
 
     async def run() -> Judgement:
@@ -213,8 +213,8 @@ def test_patterns_mean_the_same_to_the_library_that_engines_constrain_with(kind:
 def judged_about(judge: Judge, n: int) -> tuple[Judgement, Asked]:
     asked: Asked = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-        asked.append((prompt, sampling, sample))
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        asked.append((prompt, sampling, attempt))
         return Completion(judge.ideal([1.0] * n))
 
     async def run() -> Judgement:

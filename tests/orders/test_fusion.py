@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Ranked
 from pyserini_reasonrank.run.candidates import read_requests
-from pyserini_reasonrank.run.pipeline import Outcome
 from pyserini_reasonrank.settings import layers
 
 BM25 = (12.0, 10.0, 9.0, 4.0)
@@ -194,7 +194,7 @@ def test_the_hosts_fusion_of_the_same_two_runs(method: Any, weight: float, tmp_p
 # --- whole runs
 
 
-def docids(outcome: Outcome) -> dict[str, list[str]]:
+def docids(outcome: RunRecord) -> dict[str, list[str]]:
     return {qid: [hit.docid for hit in hits] for qid, hits in read_run(outcome.output).items()}
 
 

@@ -18,7 +18,9 @@ from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models import memory
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
-from pyserini_reasonrank.run.plan import Single, plan
+from pyserini_reasonrank.run.cost import estimate
+from pyserini_reasonrank.run.parts import SinglePlan
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.schema import SamplingSettings, Settings
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
@@ -189,7 +191,7 @@ def test_every_shipped_reranker_is_a_plan(name: str) -> None:
     made = plan(*layers.load(name, dict(ORACLE)))
     assert all(part.template.contract == part.judge.kind for part in made.parts.values())
     assert made.tag == f"{name}-oracle"
-    assert made.cost(100).calls >= 1
+    assert estimate(made, 100).calls >= 1
 
 
 def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
@@ -317,9 +319,9 @@ def test_an_adapter_is_known_with_its_base_or_alone(
 # --- a server's model
 
 
-def openai(name: str, *words: str) -> Single:
+def openai(name: str, *words: str) -> SinglePlan:
     made = plan(*layers.load(name, flags("--rerank.engine.name", "openai", *words)))
-    assert isinstance(made, Single)
+    assert isinstance(made, SinglePlan)
     return made
 
 
@@ -494,7 +496,7 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
         reranker = next(n for n in layers.rerankers() if layers.reranker(n).get("judge", {}).get("kind") in judges)
         key = "kind" if kind == "judge" else "name"
         made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
-        assert isinstance(made, Single)
+        assert isinstance(made, SinglePlan)
         arrived = made.judge.options.model_dump() if kind == "judge" else made.options
     assert arrived == given
 

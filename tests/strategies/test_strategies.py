@@ -15,7 +15,7 @@ from pyserini_reasonrank.errors import UsageError, validated
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.records import Sampling
-from pyserini_reasonrank.run.cost import Cost, Meter, rehearse
+from pyserini_reasonrank.run.cost import Cost, Meter, count
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.strategies.full import full
 from pyserini_reasonrank.strategies.groups import groups
@@ -199,14 +199,14 @@ def test_pointwise_asks_all_at_once() -> None:
 def predict(strategy: Strategy, judge: type[Judge], n: int, options: dict[str, Any]) -> Cost:
     made = judge(judge.Options(), Sampling(), frozenset(), "")
 
-    async def rehearsal(meter: Meter) -> None:
+    async def ranking(meter: Meter) -> None:
         async def unmoved(indices: Sequence[int], label: str = "") -> Any:
             await meter.question("", len(indices), calls=1)
             return made.unmoved(indices)
 
         await strategy(n, unmoved, **options)
 
-    return rehearse(rehearsal)
+    return count(ranking)
 
 
 @pytest.mark.parametrize(
