@@ -16,7 +16,7 @@ from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models.catalogue import AUTO, entry, known_models
 from pyserini_reasonrank.prompts import sources
-from pyserini_reasonrank.prompts.fitting import Fitter
+from pyserini_reasonrank.prompts.fitting import Fitter, least_tokens
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Candidate, Capability, Query, Ranked, Request
@@ -24,7 +24,7 @@ from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.reranker import Ranker, Reranker
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.run.build import check_capabilities, provide, tokens_for, unheld
-from pyserini_reasonrank.run.compatibility import Demand, check, check_room, least
+from pyserini_reasonrank.run.compatibility import Demand, check, check_room
 from pyserini_reasonrank.run.cost import Cost, Meter, rehearse
 from pyserini_reasonrank.settings.layers import MODELLESS, PREFIX, answering, tag
 from pyserini_reasonrank.settings.schema import Settings
@@ -150,7 +150,7 @@ class Single(Plan):
 
     def _demand(self, widest: int) -> Demand:
         settings = self.settings
-        tokens = least(
+        tokens = least_tokens(
             self.template,
             self.tokens,
             widest,
