@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.prompts.fitting import WHOLE
+from pyserini_reasonrank.prompts.fitting import frame_tokens
 from pyserini_reasonrank.run.cost import PartCost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 
@@ -55,8 +55,7 @@ def prompt_tokens(part: SinglePlan, cost: PartCost) -> int | None:
     """Tokens that a reranker reads for a query at most; None where nothing limits a passage."""
     if part.settings.passage_tokens is None:
         return None
-    prompt = part.template.render("", [""] * (cost.shown // max(cost.calls, 1)))
-    frame = sum(count for _, count in part.tokens.cut([*(m.content for m in prompt.messages), prompt.prefill], WHOLE))
+    frame = frame_tokens(part.template, part.tokens, cost.shown // max(cost.calls, 1), reserve=False)
     return cost.calls * frame + cost.shown * part.settings.passage_tokens + cost.questions * part.judge.carried_tokens
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from pyserini_reasonrank.models.hub import cached_commit
+
 WHOLE = 64 << 20  # bytes up to which a file is read through
 PIECE, PIECES = 4096, 1024  # bytes of a piece; how many are spread over a large file
 
@@ -37,7 +39,7 @@ _WHERE_AND_HOW_FAST = {
 def weights(source: str, revision: str | None) -> str:
     """A folder by its content; a hub id with the commit in the cache, if it is there, else with ``revision``."""
     folder = Path(source)
-    return _content(folder) if folder.is_dir() else f"{source}@{_commit(source, revision)}"
+    return _content(folder) if folder.is_dir() else f"{source}@{cached_commit(source, revision)}"
 
 
 def loading(options: BaseModel) -> str:
@@ -101,17 +103,3 @@ def _tensors(file: Path) -> list[int]:
         length = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(length)) if length < WHOLE else {}
     return [8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"]
-
-
-def _commit(source: str, revision: str | None) -> str | None:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    for name in ("config.json", "adapter_config.json"):
-        try:
-            cached = try_to_load_from_cache(source, name, revision=revision)
-        except HFValidationError:
-            break
-        if isinstance(cached, str):
-            return Path(cached).parent.name
-    return revision

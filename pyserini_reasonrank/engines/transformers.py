@@ -21,6 +21,7 @@ from pyserini_reasonrank.engines.chat import Chat, disjoint
 from pyserini_reasonrank.engines.local.libraries import before_torch, without_sklearn
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.models.describe import ModelConfig
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Transformers(Engine[Options]):
                 f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model"
             )
         self._chat = Chat(tokenizer, self.model)
-        longest = model.config.get_text_config().max_position_embeddings
-        self._context = min(self._context or longest, longest)
+        positions = ModelConfig.of_loaded(model.config).positions or self._context
+        self._context = min(self._context or positions, positions)
         self._eos = _ids(model.generation_config.eos_token_id) | _ids(tokenizer.eos_token_id)
 
         from pyserini_reasonrank.engines.local.decoder import Decoder

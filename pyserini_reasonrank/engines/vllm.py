@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import inspect
 import itertools
-import json
 import os
 import sys
 import time
@@ -27,6 +26,7 @@ from pyserini_reasonrank.engines.local.libraries import before_torch
 from pyserini_reasonrank.engines.loop import BackgroundLoop
 from pyserini_reasonrank.errors import Failure, UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.models.describe import read_adapter_config
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 _ENVIRONMENT = {
@@ -250,11 +250,11 @@ def _adapter_folder(adapter: str) -> Path:
 
 
 def _rank(adapter: Path) -> int:
-    """The smallest rank vLLM has room for that holds the adapter's."""
-    try:
-        own = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{adapter} holds no LoRA adapter (adapter_config.json with r): {_line(error)}") from error
+    """The smallest ``max_lora_rank`` of vLLM that holds the adapter's rank."""
+    config = read_adapter_config(str(adapter))
+    if config is None or config.rank is None:
+        raise UsageError(f"{adapter} is not a LoRA adapter: it has no adapter_config.json with a rank (r)")
+    own = config.rank
     return next((rank for rank in (1, 8, 16, 32, 64, 128, 256, 320) if rank >= own), own)
 
 

@@ -46,6 +46,21 @@ def model_file(source: str, name: str, revision: str | None = None) -> Path | No
     return Path(cached) if isinstance(cached, str) else _fetched(source, name, revision)
 
 
+def cached_commit(source: str, revision: str | None) -> str | None:
+    """The commit of the hub model ``source`` in the local cache; ``revision`` itself if the cache does not have it."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            cached = try_to_load_from_cache(source, name, revision=revision)
+        except HFValidationError:
+            break
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+    return revision
+
+
 def _fetched(source: str, name: str, revision: str | None) -> Path | None:
     global _silent_until
     if offline():

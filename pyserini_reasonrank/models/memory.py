@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models.describe import ModelConfig, quantization_method, read_config
 
 HEADROOM = 0.9
 """The share of free memory that weights and cache may take; activations and the runtime need the rest."""
@@ -123,6 +124,10 @@ def _together(devices: Sequence[Device]) -> Device:
 # Needed -------------------------------------------------------------------------------------------------------------
 
 
+class UnknownShape(Exception):
+    """config.json does not describe a Llama-like decoder, so the memory it needs is unknown before loading."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """Bytes for a model's weights, and for the key-value cache of one question of ``context`` tokens."""
@@ -174,76 +179,59 @@ def spread(need: Need) -> int | None:
 
 
 def memory_needed(
-    model: Path | Mapping[str, Any] | float,
+    model: Path | ModelConfig | float,
     *,
     context: int | None = None,
     cache: int | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Need:
-    """What a decoder needs: from its folder, from the content of its config.json, or from its billions of parameters.
+    """Return the memory that a decoder needs, from its folder, its config.json, or its billions of parameters.
 
-    Weights in a folder are counted as they are stored, else in the config's dtype; in that of the engine's ``arguments``
-    if they name one, and as these or the config quantize them. The cache is that of plain attention in every layer, an
-    upper bound for models with sliding or compressed attention. ``context`` None stands for the model's own longest. For
-    parameters alone ``cache`` is the bytes a token takes in bf16; without it a quarter of the weights is reckoned for
-    ``context`` tokens. UsageError if the folder has no readable config.json.
+    Weights in a folder count as stored, otherwise in the config's dtype; if the engine's ``arguments`` name a dtype or a
+    quantization, in that. The cache is that of full attention in every layer: an upper bound for models with sliding or
+    compressed attention. ``context`` None means the model's own. For a number of parameters, ``cache`` is the bytes that a
+    token takes in bf16; without it, the cache is estimated as a quarter of the weights.
+
+    UsageError if the folder has no readable config.json; UnknownShape if that does not describe a Llama-like decoder.
     """
     arguments = arguments or {}
-    smaller, wanted = _quantized(arguments), DTYPE_BYTES.get(str(arguments.get("dtype")))
+    smaller, wanted = _quantized_bytes(quantization_method(arguments)), DTYPE_BYTES.get(str(arguments.get("dtype")))
     if isinstance(model, int | float):
         width, context = wanted or DTYPE_BYTES["bfloat16"], context or 32768
         weights = int(model * 1e9 * (smaller or width))
         return Need(weights, cache * width // 2 * context if cache else weights // 4, context)
     config = _config(model) if isinstance(model, Path) else model
-    config = {**config, **config.get("text_config", {})}
     stored = _stored(model) if isinstance(model, Path) else 0
-    context = context or int(config["max_position_embeddings"])
-    own = DTYPE_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
+    shape, context = config.shape, context or config.positions
+    if shape is None or context is None:
+        raise UnknownShape("config.json does not have the fields of a Llama-like decoder")
+    own = DTYPE_BYTES.get(str(config.dtype))
     width = wanted or own or 2
-    per_token = 2 * config["num_hidden_layers"] * _kv_heads(config) * _head_dim(config)
-    weights = stored * width // (own or width) or int(parameters(config) * (_quantized(config) or width))
-    if smaller:
-        weights = min(weights, int(parameters(config) * smaller))
-    return Need(weights, per_token * width * context, context)
+    weights = stored * width // (own or width)
+    if not weights or smaller:
+        if shape.parameters is None:
+            raise UnknownShape("config.json has no intermediate_size or no vocab_size")
+        weights = weights or int(shape.parameters * (_quantized_bytes(config.quantization) or width))
+        weights = min(weights, int(shape.parameters * smaller)) if smaller else weights
+    return Need(weights, shape.cached_values * width * context, context)
 
 
-def _quantized(settings: Mapping[str, Any]) -> float | None:
-    """Bytes a parameter takes at least under a config or an engine's arguments that quantize; None where they don't."""
-    names = ("quantization", "quantization_config", "load_in_4bit", "load_in_8bit")
-    if (how := next(filter(None, map(settings.get, names)), None)) is None:
+def _quantized_bytes(method: str | None) -> float | None:
+    """Bytes that a parameter takes at least under a quantization method; None without one."""
+    if method is None:
         return None
-    method = how.get("quant_method") if isinstance(how, Mapping) else how
-    return 1.0 if "fp8" in str(method) else 0.5
+    return 1.0 if "fp8" in method else 0.5
 
 
-def parameters(config: Mapping[str, Any]) -> int:
-    """The parameters of a Llama-like decoder, dense or mixture of experts, but for biases and norms (under 0.1 %)."""
-    hidden = config["hidden_size"]
-    attention = 2 * hidden * _head_dim(config) * (config["num_attention_heads"] + _kv_heads(config))
-    experts = config.get("num_experts") or config.get("num_local_experts") or 1
-    inner = config.get("moe_intermediate_size") or config["intermediate_size"]
-    embeddings = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
-    return int(config["num_hidden_layers"] * (attention + experts * 3 * hidden * inner) + embeddings)
-
-
-def _kv_heads(config: Mapping[str, Any]) -> int:
-    return int(config.get("num_key_value_heads") or config["num_attention_heads"])
-
-
-def _head_dim(config: Mapping[str, Any]) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    try:
-        config: Mapping[str, Any] = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        raise UsageError(f"{folder} has no readable config.json; --rerank.model takes a model's folder.") from None
+def _config(folder: Path) -> ModelConfig:
+    config = read_config(str(folder)) if folder.is_dir() else None
+    if config is None:
+        raise UsageError(f"{folder} has no readable config.json: name the folder of a model with --rerank.model")
     return config
 
 
 def _stored(folder: Path) -> int:
-    """Bytes of the weight files in the folder; what the index says if only that is there; 0 if neither is."""
+    """Bytes of the weight files in the folder, or the total in their index if only that is there; 0 if neither is."""
     for pattern in ("*.safetensors", "*.bin"):
         if size := sum(file.stat().st_size for file in folder.glob(pattern)):
             return size

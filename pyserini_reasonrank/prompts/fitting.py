@@ -61,9 +61,44 @@ class Cuts:
         )
 
 
-def repeats(template: Template) -> int:
-    """How often the query stands in a prompt."""
+def query_repeats(template: Template) -> int:
+    """How often a prompt shows the query."""
     return sum(m.content.count(_PROBE) for m in template.render(_PROBE, [""]).messages)
+
+
+def prompt_tokens(texts: Sequence[str], tokens: Tokens) -> int:
+    """Tokens of a prompt with these turns, at most: their own and ``TURN`` for the chat template's part of each."""
+    return sum(count for _, count in tokens.cut(texts, WHOLE)) + TURN * len(texts)
+
+
+def frame_tokens(template: Template, tokens: Tokens, passages: int, *, reserve: bool = True) -> int:
+    """Tokens of a prompt's frame, which is everything except the query and its ``passages``.
+
+    ``reserve`` adds the most that the chat template and the reminder of a second ask can take.
+    """
+    prompt = template.render("", [""] * passages)
+    texts = [*(message.content for message in prompt.messages), prompt.prefill]
+    if not reserve:
+        return sum(count for _, count in tokens.cut(texts, WHOLE))
+    return prompt_tokens([*texts, template.reminder], tokens) + TURN
+
+
+def least_tokens(
+    template: Template,
+    tokens: Tokens,
+    passages: int,
+    output_tokens: int,
+    *,
+    passage_tokens: int | None = None,
+    query_tokens: int | None = None,
+) -> int:
+    """Tokens of a question about ``passages`` and its answer, with query and passages cut as far as fitting cuts them.
+
+    ``passage_tokens`` and ``query_tokens`` are the limits from the settings, if there are any.
+    """
+    passage, query = (min(FLOOR, limit or FLOOR) for limit in (passage_tokens, query_tokens))
+    frame = frame_tokens(template, tokens, passages)
+    return frame + passages * passage + query_repeats(template) * query + output_tokens
 
 
 class Fitter:
@@ -89,7 +124,7 @@ class Fitter:
         self._control_starts = {"<", *(s[0] for s in specials)}
         self._frames: dict[int, int] = {}
         self._texts: dict[tuple[str, int], Text] = {}
-        self._repeats = repeats(template)
+        self._repeats = query_repeats(template)
         self.cuts = Cuts()
 
     def check(self, query: Query) -> None:
@@ -180,11 +215,9 @@ class Fitter:
         ]
 
     def _frame(self, n: int) -> int:
-        """Tokens of everything but query and passages, for ``n`` passages, the reminder of a second ask included."""
+        """``frame_tokens`` for ``n`` passages, computed once. UsageError if the context is too small for it."""
         if n not in self._frames:
-            prompt = self.template.render("", [""] * n)
-            texts = [*(m.content for m in prompt.messages), prompt.prefill, self.template.reminder]
-            frame = sum(count for _, count in self.tokens.cut(texts, WHOLE)) + TURN * (len(texts) + 1)
+            frame = frame_tokens(self.template, self.tokens, n)
             if self.context is not None and frame + self.output_tokens >= self.context:
                 raise UsageError(
                     f"the context of {self.context} tokens has no room for a prompt of {n} passages beside an output of "

@@ -12,7 +12,17 @@ from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED_SOURCE, Known, Model, entry, known_models, resolve
 from pyserini_reasonrank.models.hub import Unreachable, model_file
-from pyserini_reasonrank.models.memory import ON_A_CPU, OWN, Need, Verdict, arguments_of, held_by, memory_needed, spread
+from pyserini_reasonrank.models.memory import (
+    ON_A_CPU,
+    OWN,
+    Need,
+    UnknownShape,
+    Verdict,
+    arguments_of,
+    held_by,
+    memory_needed,
+    spread,
+)
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.settings.layers import MODELLESS, answering
@@ -84,10 +94,10 @@ def memory_problem(engine: Engine[Any]) -> str | None:
 
 
 def _need(model: Model, arguments: Mapping[str, Any]) -> Need | None:
-    """None for a hub model that is nowhere described, or one whose config.json is of another shape: the engine will tell."""
+    """None for a hub model that models.yaml does not describe, or a config.json of unknown shape: the engine finds out."""
     folder, known = Path(model.source), entry(model.name) or entry(model.source, model.adapter)
     if folder.is_dir():
-        with suppress(KeyError):
+        with suppress(UnknownShape):
             return memory_needed(folder, context=model.context, arguments=arguments)
     return known_models()[known].needs(model.context, arguments) if known else None
 

@@ -13,11 +13,12 @@ from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models.catalogue import AUTO, entry, known_models
 from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.prompts.fitting import least_tokens
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.run.build import build, check_capabilities, memory_problem
-from pyserini_reasonrank.run.compatibility import Demand, check, check_room, least
+from pyserini_reasonrank.run.compatibility import Demand, check, check_room
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 from pyserini_reasonrank.settings.layers import MODELLESS, PREFIX, answering
@@ -60,7 +61,7 @@ def check_context(part: SinglePlan, widest: int) -> Demand:
     """What a question about ``widest`` passages needs. UsageError if it can't be asked, or does not fit the context."""
     part.judge.check(widest, part.tokens, part.template.render("", [""]).prefill)
     settings = part.settings
-    tokens = least(
+    tokens = least_tokens(
         part.template,
         part.tokens,
         widest,

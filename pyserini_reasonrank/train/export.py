@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import atomic
 from pyserini_reasonrank.models.catalogue import known_models
+from pyserini_reasonrank.models.describe import read_adapter_config
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.train.folder import BASE, RECORD, read_record
@@ -141,8 +142,10 @@ def _checkpoint(config: Config) -> Path:
 
 
 def _base(adapter: Path) -> str:
-    text = (adapter / "adapter_config.json").read_text(encoding="utf-8")
-    return str(yaml.safe_load(text)["base_model_name_or_path"])
+    config = read_adapter_config(str(adapter))
+    if config is None or config.base is None:
+        raise UsageError(f"{adapter}/adapter_config.json does not name its base: set base_model_name_or_path there")
+    return config.base
 
 
 def _save(chosen: Path, output: Path, dtype: str) -> None:

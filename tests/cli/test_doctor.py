@@ -10,7 +10,8 @@ from pyserini_reasonrank.cli.doctor import Check, State, doctor, models_table, r
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import memory
 from pyserini_reasonrank.models.catalogue import known_models
-from pyserini_reasonrank.models.memory import Device, Need, Verdict, held_by, memory_needed, own_memory, parameters
+from pyserini_reasonrank.models.describe import ModelConfig
+from pyserini_reasonrank.models.memory import Device, Need, Verdict, held_by, memory_needed, own_memory
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -24,6 +25,7 @@ QWEN_3_30B_A3B = {
     "num_attention_heads": 32, "num_key_value_heads": 4, "num_hidden_layers": 48, "vocab_size": 151936,
     "tie_word_embeddings": False,
 }  # fmt: skip
+CONFIG = ModelConfig.parse(QWEN_2_5_7B)
 
 
 def test_doctor_looks_at_everything():
@@ -47,20 +49,20 @@ def test_models_table():
 
 @pytest.mark.parametrize(("config", "published"), [(QWEN_2_5_7B, 7_615_616_512), (QWEN_3_30B_A3B, 30_532_122_624)])
 def test_parameters_from_a_config(config, published):
-    assert parameters(config) == pytest.approx(published, rel=1e-3)
+    assert ModelConfig.parse(config).shape.parameters == pytest.approx(published, rel=1e-3)
 
 
 def test_need_from_a_config():
-    need = memory_needed(QWEN_2_5_7B)
+    need = memory_needed(CONFIG)
     assert need.weights == pytest.approx(15.2e9, rel=5e-3)
     assert need.cache == 32768 * 2 * 28 * 4 * 128 * 2
-    assert memory_needed(QWEN_2_5_7B, context=1024).cache == need.cache // 32
-    assert memory_needed({"text_config": QWEN_2_5_7B}) == need
+    assert memory_needed(CONFIG, context=1024).cache == need.cache // 32
+    assert memory_needed(ModelConfig.parse({"text_config": QWEN_2_5_7B})) == need
 
 
 def test_need_from_a_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(QWEN_2_5_7B))
-    assert memory_needed(tmp_path).weights == 2 * parameters(QWEN_2_5_7B)
+    assert memory_needed(tmp_path).weights == 2 * CONFIG.shape.parameters
     (tmp_path / "model.safetensors.index.json").write_text('{"metadata": {"total_size": 4321}}')
     assert memory_needed(tmp_path).weights == 4321
     for i in (1, 2):
@@ -74,7 +76,7 @@ def test_need_of_a_folder_that_is_no_model(tmp_path):
 
 
 def test_verdict():
-    verdict = Verdict(memory_needed(QWEN_2_5_7B, context=10_000), 22_000_000_000, 256)
+    verdict = Verdict(memory_needed(CONFIG, context=10_000), 22_000_000_000, 256)
     assert (verdict.fits, verdict.at_once) == (True, 7)
     assert str(verdict) == "needs 15.2 GB + 4.0 GB (7 x 10,000 tokens in flight), 22.0 GB free: fits"
     verdict = Verdict(memory_needed(7.6, context=10_000), 16_000_000_000)
@@ -84,23 +86,27 @@ def test_verdict():
 
 
 def test_known_models_state_their_own_cache():
-    assert known_models()["reasonrank-7b"].needs().cache == memory_needed(QWEN_2_5_7B).cache
-    assert known_models()["reasonrank-7b"].needs(1024).cache == memory_needed(QWEN_2_5_7B, context=1024).cache
+    assert known_models()["reasonrank-7b"].needs().cache == memory_needed(CONFIG).cache
+    assert known_models()["reasonrank-7b"].needs(1024).cache == memory_needed(CONFIG, context=1024).cache
+
+
+def quantized(**how):
+    return ModelConfig.parse(QWEN_2_5_7B | {"quantization_config": how})
 
 
 def test_quantization_needs_less():
-    whole = memory_needed(QWEN_2_5_7B)
-    assert memory_needed(QWEN_2_5_7B | {"quantization_config": {"quant_method": "fp8"}}).weights == whole.weights // 2
-    assert memory_needed(QWEN_2_5_7B | {"quantization_config": {"bits": 4}}).weights == whole.weights // 4
-    assert memory_needed(QWEN_2_5_7B, arguments={"quantization": "fp8"}).weights == whole.weights // 2
+    whole = memory_needed(CONFIG)
+    assert memory_needed(quantized(quant_method="fp8")).weights == whole.weights // 2
+    assert memory_needed(quantized(bits=4)).weights == whole.weights // 4
+    assert memory_needed(CONFIG, arguments={"quantization": "fp8"}).weights == whole.weights // 2
     assert memory_needed(7.6, arguments={"load_in_4bit": True}).weights == 3_800_000_000
-    assert memory_needed(QWEN_2_5_7B, arguments={"dtype": "bfloat16"}) == whole
+    assert memory_needed(CONFIG, arguments={"dtype": "bfloat16"}) == whole
 
 
 def test_another_dtype_needs_more():
-    whole, known = memory_needed(QWEN_2_5_7B), known_models()["reasonrank-7b"]
+    whole, known = memory_needed(CONFIG), known_models()["reasonrank-7b"]
     for wide in (
-        memory_needed(QWEN_2_5_7B, arguments={"dtype": "float32"}),
+        memory_needed(CONFIG, arguments={"dtype": "float32"}),
         known.needs(arguments={"dtype": "float32"}),
     ):
         assert wide.weights == pytest.approx(2 * whole.weights, rel=5e-3)

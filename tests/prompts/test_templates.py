@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.prompts import sources
-from pyserini_reasonrank.prompts.fitting import Fitter
+from pyserini_reasonrank.prompts.fitting import TURN, Fitter, frame_tokens, prompt_tokens
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Candidate, Message, Prompt, Query, Request
@@ -479,3 +480,29 @@ def test_a_docid_with_another_text_is_another_document(tokens: ModelTokens) -> N
     fit = fitter(sources.load("listwise"), tokens)
     shown = [fit.prepare(request(qid, [f"the snippet for {qid}", "b"])).passages[0].text for qid in ("1", "2", "1")]
     assert shown == ["the snippet for 1", "the snippet for 2", "the snippet for 1"]
+
+
+@pytest.mark.parametrize("name", ["worst-reasoning", "worst-routing"])
+def test_values_are_bound_to_a_copy(name: str) -> None:
+    template = sources.load(name)
+    before = template.render("q", ["a", "b", "c"])
+    bound = template.bound({"drop": 2})
+    assert bound.render("q", ["a", "b", "c"]) != before
+    assert template.render("q", ["a", "b", "c"]) == before
+    assert (bound.name, bound.sha256, bound.reminder) == (template.name, template.sha256, template.reminder)
+    with pytest.raises(FrozenInstanceError):
+        template.values = {"drop": 2}  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        bound.values["drop"] = 3  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["listwise-reasoning", "listwise-dialogue", "lines-prefilled"])
+def test_a_frame_is_a_prompt_without_its_texts(tokens: ModelTokens, name: str) -> None:
+    template = sources.load(name)
+    prompt = template.render("", ["", "", ""])
+    texts = [*(message.content for message in prompt.messages), prompt.prefill]
+    counts = [count for _, count in tokens.cut(texts, 1 << 20)]
+    assert frame_tokens(template, tokens, 3, reserve=False) == sum(counts) > 0
+    [(_, reminder)] = tokens.cut([template.reminder], 1 << 20)
+    assert frame_tokens(template, tokens, 3) == sum(counts) + reminder + TURN * (len(texts) + 2)
+    assert prompt_tokens(texts, tokens) == sum(counts) + TURN * len(texts)

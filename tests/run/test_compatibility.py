@@ -11,11 +11,12 @@ import pytest
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model, resolve
+from pyserini_reasonrank.models.describe import ModelConfig
 from pyserini_reasonrank.prompts import sources
-from pyserini_reasonrank.prompts.fitting import Fitter
+from pyserini_reasonrank.prompts.fitting import Fitter, least_tokens
 from pyserini_reasonrank.prompts.tokens import ModelTokens
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
-from pyserini_reasonrank.run.compatibility import Demand, check, check_kind, check_room, least, longest
+from pyserini_reasonrank.run.compatibility import Demand, check, check_kind, check_room
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -103,13 +104,13 @@ def test_a_context_larger_than_the_model_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_the_longest_text_a_config_allows(config: dict[str, Any], tokens: int | None) -> None:
-    assert longest(config) == tokens
+    assert ModelConfig.parse(config).context == tokens
 
 
 @pytest.mark.parametrize("name", ["listwise-reasoning", "listwise-dialogue", "best"])
 def test_the_least_that_is_needed_is_what_fitting_accepts(tokenizer_file: Path, name: str) -> None:
     template, tokens, output = sources.load(name), ModelTokens(tokenizer_file), 200
-    needed = least(template, tokens, 10, output)
+    needed = least_tokens(template, tokens, 10, output)
     request = Request(Query("q", "why"), tuple(Candidate(f"d{i}", 0.0, "the passage " * 99) for i in range(10)))
     fitter = Fitter(template, tokens, context=needed + 20, output_tokens=output, passage_tokens=None, query_tokens=None)
     fitter.check(request.query)
@@ -123,7 +124,7 @@ def test_where_the_least_is_given_no_short_query_is_cut(tokenizer_file: Path, na
     query = "the query " * 14
     assert 20 < tokens.cut([query], 1000)[0][1] <= 32
     request = Request(Query("q", query), tuple(Candidate(f"d{i}", 0.0, "the passage " * 99) for i in range(n)))
-    context = least(template, tokens, n, 200) + n
+    context = least_tokens(template, tokens, n, 200) + n
     fitter = Fitter(template, tokens, context=context, output_tokens=200, passage_tokens=None, query_tokens=None)
     fitter.render(fitter.prepare(request), range(n))
     assert (fitter.cuts.queries, fitter.cuts.passages) == (0, 1)
@@ -132,10 +133,10 @@ def test_where_the_least_is_given_no_short_query_is_cut(tokenizer_file: Path, na
 
 def test_limits_of_ones_own_need_less(tokenizer_file: Path) -> None:
     template, tokens = sources.load("best"), ModelTokens(tokenizer_file)
-    whole = least(template, tokens, 10, 200)
-    assert least(template, tokens, 10, 200, passage_tokens=12) == whole - 10 * 20
-    assert least(template, tokens, 10, 200, passage_tokens=512) == whole
-    assert least(template, tokens, 10, 200, query_tokens=12) == whole - 20 * sources.load("best").render(
+    whole = least_tokens(template, tokens, 10, 200)
+    assert least_tokens(template, tokens, 10, 200, passage_tokens=12) == whole - 10 * 20
+    assert least_tokens(template, tokens, 10, 200, passage_tokens=512) == whole
+    assert least_tokens(template, tokens, 10, 200, query_tokens=12) == whole - 20 * sources.load("best").render(
         "Q", [""]
     ).messages[-1].content.count("Q")
 
@@ -217,7 +218,7 @@ def test_an_adapter_of_another_kind(tmp_path: Path, change: dict[str, Any], says
 
 
 def test_a_folder_that_is_no_adapter(tmp_path: Path) -> None:
-    assert "is no adapter (it has no adapter_config.json)" in refused(model("Qwen/Qwen2.5-7B-Instruct", tmp_path))
+    assert "is not an adapter (it has no adapter_config.json)" in refused(model("Qwen/Qwen2.5-7B-Instruct", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +267,7 @@ def test_a_file_that_is_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     assert f"{tmp_path / 'config.json'} is not JSON" in refused(model(tmp_path))
     (tmp_path / "config.json").write_text("[]")
-    assert f"{tmp_path / 'config.json'} holds no JSON object" in refused(model(tmp_path))
+    assert f"{tmp_path / 'config.json'} is not a JSON object" in refused(model(tmp_path))
 
 
 # --- what a checkpoint was trained for

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.models.describe import ModelConfig
 
 _CPU = {"page_size": 32, "max_batch_tokens": 512, "max_requests_per_batch": 64}
 _CPU_CACHE_BYTES = 400_000_000
@@ -52,7 +53,7 @@ class Decoder:
         self._numbers = itertools.count()
         self._ready, self._in_use = threading.Event(), threading.Lock()
         self._pump: threading.Thread | None = None
-        if not cpu or None in (settings["num_blocks"], settings["page_size"]):
+        if not cpu or None in (settings.get("num_blocks"), settings.get("page_size")):
             self.start()
         settled = self._manager.continuous_batching_config
         self.room: int = settled.num_blocks * settled.page_size
@@ -152,11 +153,11 @@ class Decoder:
 
 def _cpu_settings(model: Any) -> dict[str, Any]:
     """Room for 0.4 GB of keys and values, and at least for one request of the model's context, up to 32k tokens."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token_bytes = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
-    tokens = max(_CPU_CACHE_BYTES // token_bytes, min(config.max_position_embeddings, _CPU_CACHE_TOKENS))
+    config = ModelConfig.of_loaded(model.config)
+    if config.shape is None:
+        return dict(_CPU)
+    token_bytes = config.shape.cached_values * model.dtype.itemsize
+    tokens = max(_CPU_CACHE_BYTES // token_bytes, min(config.positions or _CPU_CACHE_TOKENS, _CPU_CACHE_TOKENS))
     return {**_CPU, "num_blocks": tokens // _CPU["page_size"] + 1}
 
 

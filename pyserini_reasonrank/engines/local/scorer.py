@@ -18,6 +18,7 @@ from pyserini_reasonrank.engines.chat import Tokens
 from pyserini_reasonrank.engines.local.packing import using
 from pyserini_reasonrank.engines.local.threads import Lanes
 from pyserini_reasonrank.engines.local.trees import Row, Tree, read_at_once, row_by_row
+from pyserini_reasonrank.models.describe import ModelConfig
 
 _CPU_TOKENS, _TOKENS = 1_024, 16_384
 """Of a row. A CPU's cores are busy with the fewer; an accelerator gains from more."""
@@ -41,7 +42,7 @@ class Scorer:
         self._model = model
         self._attention = attention
         self._pause = pause
-        self._lanes = Lanes(model.device, alone=_positions(model) in _MOVING)
+        self._lanes = Lanes(model.device, alone=ModelConfig.of_loaded(model.config).rope_type in _MOVING)
         self._tokens = _CPU_TOKENS if model.device.type == "cpu" else _TOKENS
         self._closing = False
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
@@ -118,9 +119,3 @@ class Scorer:
 
         with using(self._model, self._attention):
             return [found.tolist() for row in row_by_row(self._model, rows, over) for found in row]
-
-
-def _positions(model: Any) -> str:
-    """The kind of its rotary positions, if it tells."""
-    parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    return str(parameters.get("rope_type", ""))

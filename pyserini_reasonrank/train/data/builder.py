@@ -6,7 +6,6 @@ that serving will send.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pyserini_reasonrank.judges.score import Score
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.judges.written import Written
 from pyserini_reasonrank.models.catalogue import resolve
+from pyserini_reasonrank.models.describe import read_config
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
 from pyserini_reasonrank.run.cost import estimate
@@ -76,7 +76,8 @@ class Asking:
         if settings.combine:
             raise UsageError(f"{reranker} combines several rerankers; name the one that is to be trained")
         found = resolve(settings.model, revision=settings.revision, adapter=None, context=settings.max_model_len)
-        context = found.context or _longest(Path(found.source))
+        config = read_config(found.source) if found.context is None and Path(found.source).is_dir() else None
+        context = found.context or (config and config.positions)
         if context is None:
             raise UsageError(f"the context of {model} is not known before it is loaded: give {PREFIX}.max_model_len")
         # Nothing is asked here, so an engine that loads nothing stands in; tokenizer and context stay the model's.
@@ -190,16 +191,6 @@ def _check_one_label(reranker: str, judge: Worst) -> None:
             f"there are no training rows for judge.drop: {judge.options.drop}: a case of exclusion drops one passage; "
             f"train with {PREFIX}.judge.drop 1"
         )
-
-
-def _longest(folder: Path) -> int | None:
-    """The context of a model in a folder, in tokens, by its own configuration."""
-    file = folder / "config.json"
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text(encoding="utf-8"))
-    longest = found.get("text_config", found).get("max_position_embeddings")
-    return None if longest is None else int(longest)
 
 
 def _continuing(prefill: str, answer: str) -> str:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import atomic, read_lines
 from pyserini_reasonrank.parsing import identifiers, letters, split
-from pyserini_reasonrank.prompts.fitting import TURN, WHOLE
+from pyserini_reasonrank.prompts.fitting import TURN, prompt_tokens
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.strategies import ORDERS
@@ -99,7 +99,7 @@ class Limit:
         texts = [*(m.content for m in row.prompt), row.prefill]
         if sum(len(t.encode()) for t in texts) + TURN * len(texts) <= self.prompt_tokens:
             return False  # no tokenizer makes more tokens than bytes
-        return sum(n for _, n in self.tokens.cut(texts, WHOLE)) + TURN * len(texts) > self.prompt_tokens
+        return prompt_tokens(texts, self.tokens) > self.prompt_tokens
 
 
 @dataclass

@@ -141,6 +141,7 @@ class Training:
 
         from pyserini_reasonrank.engines.chat import Chat
         from pyserini_reasonrank.models import catalogue
+        from pyserini_reasonrank.models.describe import ModelConfig
         from pyserini_reasonrank.prompts import sources
         from pyserini_reasonrank.prompts.fitting import Fitter
         from pyserini_reasonrank.prompts.tokens import ModelTokens
@@ -156,7 +157,7 @@ class Training:
         self.fitter = Fitter(
             sources.load(config.prompt),
             ModelTokens(Path(model.source, "tokenizer.json")),
-            context=base.config.max_position_embeddings,
+            context=ModelConfig.of_loaded(base.config).positions,
             output_tokens=1,
             passage_tokens=config.passage_tokens,
             query_tokens=config.query_tokens,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from pyserini_reasonrank.engines.chat import Chat
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model, resolve
+from pyserini_reasonrank.models.describe import ModelConfig, read_adapter_config
 from pyserini_reasonrank.train.folder import BASE, main_process, read_record
 from pyserini_reasonrank.train.settings import Lora, PolicySettings, TrainerSettings
 
@@ -69,14 +69,16 @@ def load(settings: PolicySettings) -> Policy:
             model = _merged(model)
         if base is not None:
             _keep(model, tokenizer, base)
-    longest = model.config.get_text_config().max_position_embeddings
+    contexts = [n for n in (found.context, ModelConfig.of_loaded(model.config).positions) if n is not None]
+    if not contexts:
+        raise UsageError(f"the context of {settings.model} is unknown: its config.json has no max_position_embeddings")
     return Policy(
         settings.model,
         found.source,
         model,
         tokenizer,
         Chat(tokenizer, found),
-        min(found.context or longest, longest),
+        min(contexts),
         None if settings.lora is None else _peft_config(settings.lora, model),
     )
 
@@ -132,13 +134,15 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
 def _found(settings: PolicySettings) -> Model:
     """The model, its base where the folder holds an adapter alone."""
     name, adapter = settings.model, settings.adapter
-    file = Path(name, "adapter_config.json")
-    if file.is_file():
+    own_adapter = read_adapter_config(name) if Path(name).is_dir() else None
+    if own_adapter is not None:
         if adapter is not None:
             raise UsageError(
                 f"{name} is an adapter itself, so --adapter {adapter} can't be given too: merge it with export"
             )
-        name, adapter = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"], name
+        if own_adapter.base is None:
+            raise UsageError(f"{name}/adapter_config.json does not name its base: set base_model_name_or_path there")
+        name, adapter = own_adapter.base, name
     found = resolve(name, revision=settings.revision, adapter=adapter, context=None)
     own = {**found.chat_template_args, **settings.chat_template_args}
     return Model(settings.model, found.source, found.revision, found.adapter, found.context, own)
