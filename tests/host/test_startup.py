@@ -16,7 +16,7 @@ import pytest
 from pyserini_reasonrank import _startup
 
 ROOT = Path(__file__).parents[2]
-HOSTS = ROOT / "tests" / "hosts"
+HOSTS = Path(__file__).parent / "hosts"
 TOPICS = "topics of mine.tsv"
 
 
