@@ -285,7 +285,7 @@ def test_a_large_one_that_would_not_rank_all_it_is_shown_is_refused(
 def test_an_arm_is_fused_as_its_checkpoint_says(
     run_reranker: RunReranker, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fuse = {"method": "z-score", "weight": 0.3}
+    fuse: dict[str, Any] = {"method": "z-score", "weight": 0.3}
     small = {"reranker": "upr"}
     plain = docids(run_reranker("coranking", oracle(collection, arms={"small": small}, combine={"keep": 2})))
     alone = run_reranker("upr", oracle(collection, fuse=fuse), output=tmp_path / "alone.txt")
