@@ -761,9 +761,12 @@ def test_a_file_that_is_already_there_is_read_piece_by_piece(tmp_path: Path, mon
     monkeypatch.setattr("pyserini_reasonrank.run.candidates.CHUNK", 100)  # a line may be longer
     read: list[int] = []
     whole = _read_from
-    monkeypatch.setattr(
-        "pyserini_reasonrank.run.candidates._read_from", lambda *of: (data := whole(*of), read.append(len(data)))[0]
-    )
+
+    def noted(data: bytes) -> bytes:
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr("pyserini_reasonrank.run.candidates._read_from", lambda *of: noted(whole(*of)))
     script = f"open(__import__('sys').argv[1], 'w').writelines({LINE!r} % f'q{{i}}' + '\\n' for i in range(30))"
     assert followed(tmp_path, script)[0] == [f"q{i}" for i in range(30)]
     assert max(read) == 100
