@@ -183,7 +183,7 @@ def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(
         f"name a smaller one with --rerank.model, or spread it over 2 of the accelerators here with --rerank.engine.args.{flag}"
     )
     assert "max_model_len" not in said  # the weights alone are too large for one
-    assert refusal(f"--rerank.engine.args.{flag.split()[0]}", flag.split()[1], engine=engine) == ""
+    assert refusal(f"--rerank.engine.args.{flag.split(maxsplit=1)[0]}", flag.split()[1], engine=engine) == ""
     assert refusal("--rerank.engine.args.quantization", "fp8", engine="vllm") == ""
 
 

@@ -696,7 +696,7 @@ def test_but_then_the_model_must_be_named(server: Server, models: Any) -> None:
 def test_a_server_that_is_down_is_named(url: str) -> None:
     with pytest.raises(UsageError, match=r"no server answers at .*--rerank\.engine\.base_url") as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), url)
-    assert url.split("/")[0] in str(error.value)
+    assert url.split("/", maxsplit=1)[0] in str(error.value)
 
 
 def test_the_second_server_is_greeted_too(server: Server) -> None:

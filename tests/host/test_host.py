@@ -231,7 +231,9 @@ def test_errors_are_one_sentence_and_a_status(
 
 def search_process(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"pyserini_reasonrank.host.{module}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **UNREACHABLE})
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **UNREACHABLE}, check=False
+    )
 
 
 def candidates(path: Path) -> list[dict[str, Any]]:

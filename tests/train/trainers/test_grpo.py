@@ -321,7 +321,7 @@ def test_the_kl_term_pulls_towards_the_reference(model: Path, tmp_path: Path) ->
     batch["ref_per_token_logps"] = logprobs().detach()
     with torch.no_grad():
         for parameter in made.model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     now = logprobs().detach()
     ratio = batch["ref_per_token_logps"] - now
     k3 = (ratio.exp() - ratio - 1).mean().item()
@@ -331,7 +331,7 @@ def test_the_kl_term_pulls_towards_the_reference(model: Path, tmp_path: Path) ->
     loss.backward()
     with torch.no_grad():
         for parameter in made.model.parameters():
-            parameter -= 0.05 * parameter.grad
+            parameter.sub_(0.05 * parameter.grad)
     assert made._compute_loss(made.model, batch).item() < 0.9 * loss.item()
 
 
