@@ -61,21 +61,23 @@ def test_a_call_on_record_is_found_again_now_and_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        call_key("identity 2", PROMPT, SAMPLING, 0),
-        call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, 0),
-        call_key("identity", replace(PROMPT, prefill=""), SAMPLING, 0),
-        call_key("identity", Prompt((Message("system", "a"), Message("assistant", "b")), prefill="c"), SAMPLING, 0),
-        call_key("identity", Prompt((Message("system", "au"), Message("ser", "b")), prefill="c"), SAMPLING, 0),
-        call_key("identity", Prompt((Message("system", "a"),), prefill="c"), SAMPLING, 0),
-        call_key("identity", PROMPT, replace(SAMPLING, temperature=0.0), 0),
-        call_key("identity", PROMPT, replace(SAMPLING, extra={"top_n": 1}), 0),
-        call_key("identity", PROMPT, replace(SAMPLING, choices=("true", "false")), 0),
-        call_key("identity", PROMPT, SAMPLING, 1),
+        call_key("identity 2", PROMPT, SAMPLING, Draw()),
+        call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, Draw()),
+        call_key("identity", replace(PROMPT, prefill=""), SAMPLING, Draw()),
+        call_key(
+            "identity", Prompt((Message("system", "a"), Message("assistant", "b")), prefill="c"), SAMPLING, Draw()
+        ),
+        call_key("identity", Prompt((Message("system", "au"), Message("ser", "b")), prefill="c"), SAMPLING, Draw()),
+        call_key("identity", Prompt((Message("system", "a"),), prefill="c"), SAMPLING, Draw()),
+        call_key("identity", PROMPT, replace(SAMPLING, temperature=0.0), Draw()),
+        call_key("identity", PROMPT, replace(SAMPLING, extra={"top_n": 1}), Draw()),
+        call_key("identity", PROMPT, replace(SAMPLING, choices=("true", "false")), Draw()),
+        call_key("identity", PROMPT, SAMPLING, Draw(attempt=1)),
     ],
 )
 def test_all_that_decides_an_answer_is_in_its_key(other: str) -> None:
-    key = call_key("identity", PROMPT, SAMPLING, 0)
-    assert key == call_key("identity", replace(PROMPT), replace(SAMPLING), 0)
+    key = call_key("identity", PROMPT, SAMPLING, Draw())
+    assert key == call_key("identity", replace(PROMPT), replace(SAMPLING), Draw())
     assert other != key
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import Collection, Command, RunReranker
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.combine.aor import aor
+from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import export, rankings
@@ -83,7 +84,7 @@ def request(n: int) -> Request:
 
 
 def run(ranker: Ranker, critic: Critic, n: int = 6, **options: Any) -> Ranked:
-    return asyncio.run(aor(request(n), {"ranker": ranker, "critic": critic}, **options))
+    return asyncio.run(aor(request(n), {"ranker": ranker, "critic": cast(Arm, critic)}, **options))
 
 
 def told(ranked: Ranked) -> list[tuple[list[int], list[float | None], float | None]]:

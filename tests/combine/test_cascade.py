@@ -281,13 +281,13 @@ def test_a_large_one_that_would_not_rank_all_it_is_shown_is_refused(
     with pytest.raises(UsageError, match=r"large reranker's depth 5 is less than combine\.keep 6"):
         run_reranker("coranking", flags)
     assert not (tmp_path / "run.txt").exists()
-    assert run_reranker("coranking", flags | {"arms": {"large": {"depth": 6}}}).tallies["large"].questions == 2
+    assert run_reranker("coranking", flags | {"arms": {"large": {"depth": 6}}}).tallies["large"].judgements == 2
 
 
 def test_an_arm_is_fused_as_its_checkpoint_says(
     run_reranker: RunReranker, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fuse = {"method": "z-score", "weight": 0.3}
+    fuse: dict[str, Any] = {"method": "z-score", "weight": 0.3}
     small = {"reranker": "upr"}
     plain = docids(run_reranker("coranking", oracle(collection, arms={"small": small}, combine={"keep": 2})))
     alone = run_reranker("upr", oracle(collection, fuse=fuse), output=tmp_path / "alone.txt")

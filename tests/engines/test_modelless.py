@@ -261,7 +261,7 @@ def test_a_second_ask_draws_anew(qrels: Path) -> None:
     calls = [call(str(qid)) for qid in range(50)]
     engine = faulty(qrels, faults={"error": 0.5})
     first = [c.error for c in answers(engine, *calls)]
-    again = [c.error for c in answers(engine, *(replace(c, sample=1) for c in calls))]
+    again = [c.error for c in answers(engine, *(replace(c, draw=Draw(attempt=1)) for c in calls))]
     assert first != again
 
 

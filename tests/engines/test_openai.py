@@ -23,7 +23,7 @@ from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.judges.score import Score
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Capability, Completion, Draw, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session
@@ -167,7 +167,7 @@ def test_parameters_beyond_openais_own_are_sent_only_when_set(server: Server) ->
 
 
 def test_a_second_sample_has_another_seed(server: Server) -> None:
-    second = Call("q", 0, CALL.docids, CALL.ideal, CALL.ideal_choices, sample=1)
+    second = Call("q", 0, CALL.docids, CALL.ideal, CALL.ideal_choices, Draw(attempt=1))
     with_engine(lambda engine: engine.generate(PROMPT, Sampling(seed=3), second), server.url)
     assert server.asked[0]["seed"] == 4
 
@@ -699,7 +699,7 @@ def test_but_then_the_model_must_be_named(server: Server, models: Any) -> None:
 def test_a_server_that_is_down_is_named(url: str) -> None:
     with pytest.raises(UsageError, match=r"no server answers at .*--rerank\.engine\.base_url") as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), url)
-    assert url.split("/")[0] in str(error.value)
+    assert url.split("/", maxsplit=1)[0] in str(error.value)
 
 
 def test_the_second_server_is_greeted_too(server: Server) -> None:

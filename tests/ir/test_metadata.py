@@ -22,7 +22,7 @@ from pyserini_reasonrank.records import Sampling, Status, Tally
 
 
 @pytest.fixture
-def record(tmp_path):
+def record(tmp_path: Path) -> RunRecord:
     first = tmp_path / "run.first.txt"
     first.write_text("q Q0 d 1 1.0 bm25\n")
     output = tmp_path / "new" / "run.txt"
@@ -53,7 +53,7 @@ def record(tmp_path):
     )
 
 
-def test_sidecar_of_a_run(record):
+def test_sidecar_of_a_run(record: RunRecord) -> None:
     output = record.output
     write_metadata(record.metadata, record.fields())
     assert record.metadata == sidecar(output)
@@ -81,11 +81,11 @@ def test_sidecar_of_a_run(record):
     assert topics_without_candidates(output) == ["007"]
 
 
-def test_no_sidecar_lists_no_topics(tmp_path):
+def test_no_sidecar_lists_no_topics(tmp_path: Path) -> None:
     assert topics_without_candidates(tmp_path / "run.txt") == []
 
 
-def test_environment_names_versions_without_importing_them():
+def test_environment_names_versions_without_importing_them() -> None:
     platform = environment()
     assert any(library.startswith("ir-measures==") for library in platform["software"]["libraries"]["python"])
     assert platform["hardware"]["cpu"]["number of cores"] >= 1
@@ -95,7 +95,7 @@ def test_environment_names_versions_without_importing_them():
     "name", ["api_key", "--rerank.engine.api_key", "OPENAI_API_KEY", "apiKey", "hf_token", "password", "clientSecret",
              "X-Api-Key", "Authorization", "secret_value"],
 )  # fmt: skip
-def test_secret_names(name):
+def test_secret_names(name: str) -> None:
     assert secret_name(name)
 
 
@@ -103,7 +103,7 @@ def test_secret_names(name):
     "name",
     ["max_tokens", "prompt tokens", "--rerank.tokenizer", "keep", "stop_token_ids", "monkey", "--hits", "20", ""],
 )
-def test_names_of_no_secret(name):
+def test_names_of_no_secret(name: str) -> None:
     assert not secret_name(name)
 
 
@@ -126,11 +126,11 @@ def test_names_of_no_secret(name):
         ),
     ],
 )
-def test_secrets_in_text(text, expected):
+def test_secrets_in_text(text: str, expected: str) -> None:
     assert masked(text) == expected
 
 
-def test_secrets_in_a_command():
+def test_secrets_in_a_command() -> None:
     command = [
         "search",
         "--api_key",
@@ -147,7 +147,7 @@ def test_secrets_in_a_command():
     ]  # fmt: skip
 
 
-def test_values_yaml_has_no_word_for(tmp_path):
+def test_values_yaml_has_no_word_for(tmp_path: Path) -> None:
     write_metadata(
         tmp_path / "x.yml", {"path": Path("a/b"), "status": Status.OK, "set": {1}, "use_key": True, "token": None}
     )

@@ -314,7 +314,8 @@ def test_when_the_engine_dies_nothing_goes_on_asking(
 ) -> None:
     made = plan(*layers.load(name, oracle(collection, strategy={} if name == "rank1" else SMALL)))
     assert isinstance(made, SinglePlan)
-    engine = made.engine = Gone(made.engine)
+    engine = Gone(made.engine)
+    made = replace(made, engine=engine)
 
     async def run() -> None:
         task = Task(stream(iter(collection.requests)), tmp_path / "run.txt", collection.run, "topics.tsv", ["rerank"])
@@ -366,8 +367,7 @@ def test_an_engine_that_fails_while_the_search_runs_says_why(
     def refusing(*arguments: Any) -> Plan:
         made = plan(*arguments)
         assert isinstance(made, SinglePlan)
-        made.engine = Refusing(made.engine)
-        return made
+        return replace(made, engine=Refusing(made.engine))
 
     monkeypatch.setattr(search, "plan", refusing)
     words = ["--output", str(tmp_path / "run.txt"), "--rerank", "reasonrank", "--rerank.engine.name", "oracle"]
@@ -391,7 +391,7 @@ def test_a_repair_that_fails_ends_the_run_like_any_call(
 
         async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
             self.calls += 1
-            second = bool(prompt.prefill) or call.sample
+            second = bool(prompt.prefill) or bool(call.draw.attempt)
             return Completion(finish_reason="error", error="503") if second else Completion("<think>Well", "length")
 
     def run(on_error: str) -> RunRecord:
@@ -399,7 +399,7 @@ def test_a_repair_that_fails_ends_the_run_like_any_call(
         settings, warnings = layers.load("reasonrank", flags)
         made = plan(settings, warnings)
         assert isinstance(made, SinglePlan)
-        made.engine = Repaired(made.engine)
+        made = replace(made, engine=Repaired(made.engine))
         made.judge.can = frozenset({Capability.PREFILL} if repair == "close" else {Capability.REASK})
         return drive(made, stream(iter(collection.requests[1:2])), tmp_path / f"{on_error}.txt", collection.run)
 
@@ -485,7 +485,7 @@ def test_no_prompt_is_written_before_its_turn_comes(collection: Collection, tmp_
     flags["engine"]["concurrency"] = 5
     made = plan(*layers.load("prp", flags))
     assert isinstance(made, SinglePlan)
-    made.engine = Counting(made.engine)
+    made = replace(made, engine=Counting(made.engine))
     alive, most, judge = 0, 0, made.judge.judge
 
     async def counted(ask: Any, prompt: Prompt, shown: Sequence[str]) -> Judgement:
@@ -592,7 +592,8 @@ def test_two_topics_alike_pay_for_their_calls_once_and_each_has_its_trace(
 
     made = plan(*layers.load("reasonrank", oracle(collection)))
     assert isinstance(made, SinglePlan)
-    engine = made.engine = Alike(made.engine)
+    engine = Alike(made.engine)
+    made = replace(made, engine=engine)
     asked = collection.requests[1]
     twins = [replace(asked, query=Query(qid, asked.query.text), number=n) for n, qid in enumerate(("a", "b"))]
     outcome = drive(made, stream(iter(twins)), tmp_path / "run.txt", collection.run)
@@ -775,9 +776,12 @@ def test_a_file_that_is_already_there_is_read_piece_by_piece(tmp_path: Path, mon
     monkeypatch.setattr("pyserini_reasonrank.run.candidates.CHUNK", 100)  # a line may be longer
     read: list[int] = []
     whole = _read_from
-    monkeypatch.setattr(
-        "pyserini_reasonrank.run.candidates._read_from", lambda *of: (data := whole(*of), read.append(len(data)))[0]
-    )
+
+    def noted(data: bytes) -> bytes:
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr("pyserini_reasonrank.run.candidates._read_from", lambda *of: noted(whole(*of)))
     script = f"open(__import__('sys').argv[1], 'w').writelines({LINE!r} % f'q{{i}}' + '\\n' for i in range(30))"
     assert followed(tmp_path, script)[0] == [f"q{i}" for i in range(30)]
     assert max(read) == 100

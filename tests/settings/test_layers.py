@@ -196,7 +196,9 @@ def test_every_shipped_reranker_is_a_plan(name: str) -> None:
 
 def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
     def model(*words: str) -> Model:
-        return plan(settings("reasonrank", *words)).engine.model
+        made: Any = plan(settings("reasonrank", *words))
+        found: Model = made.engine.model
+        return found
 
     assert model("--rerank.engine.name", "oracle", "--rerank.model", "x").source == "oracle"
     assert model("--rerank.engine.name", "openai").source == "auto"
@@ -405,7 +407,7 @@ SAMPLING = {
 def test_sampling_flags_reach_the_engine() -> None:
     assert set(SAMPLING) == set(SamplingSettings.model_fields)
     words = [word for name, value in SAMPLING.items() for word in (f"--rerank.sampling.{name}", str(value))]
-    made = plan(
+    made: Any = plan(
         settings("reasonrank", "--rerank.engine.name", "oracle", *words, "--rerank.sampling.repetition_penalty", "1.1")
     )
     sampling = made.judge.sampling

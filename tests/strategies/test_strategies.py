@@ -20,6 +20,7 @@ from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.strategies.full import full
 from pyserini_reasonrank.strategies.groups import groups
 from pyserini_reasonrank.strategies.pointwise import pointwise
+from pyserini_reasonrank.strategies.protocols import Permute
 from pyserini_reasonrank.strategies.sliding import sliding, windows
 
 
@@ -34,7 +35,7 @@ def published_windows(n: int, window_size: int, stride: int) -> list[tuple[int, 
     return plan
 
 
-def perfect(gains: Sequence[float], asked: list[list[int]]) -> Callable[[Sequence[int]], Awaitable[list[int]]]:
+def perfect(gains: Sequence[float], asked: list[list[int]]) -> Permute:
     async def judge(indices: Sequence[int], label: str = "") -> list[int]:
         asked.append(list(indices))
         return sorted(indices, key=lambda i: -gains[i])
