@@ -26,8 +26,8 @@ from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.run.build import check_capabilities, provide, tokens_for, unheld
 from pyserini_reasonrank.run.compatibility import Demand, check, check_room, least
 from pyserini_reasonrank.run.cost import Cost, Meter, rehearse
-from pyserini_reasonrank.settings.layers import MODELLESS, PREFIX, answering, tag
-from pyserini_reasonrank.settings.schema import Settings
+from pyserini_reasonrank.settings.flags import PREFIX
+from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Settings, answering_engine
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 
 Endpoints = Callable[[Engine[Any]], Endpoint]
@@ -47,7 +47,7 @@ class Plan(ABC):
     @property
     def tag(self) -> str:
         names = dict.fromkeys(part.engine.model.name for part in self.parts.values())
-        return tag(self.settings, *names)
+        return self.settings.run_tag(*names)
 
     @property
     def engines(self) -> list[Engine[Any]]:
@@ -292,7 +292,7 @@ def _single(settings: Settings, warnings: list[str], where: str, engines: dict[s
             f"{where}.judge.shuffle true or a {where}.sampling.temperature make the votes differ"
         )
     engine = _shared(settings, engines)
-    begins = bool(template.render("", [""]).prefill) and answering(settings.engine) not in MODELLESS
+    begins = bool(template.render("", [""]).prefill) and answering_engine(settings.engine) not in ENGINES_WITHOUT_MODEL
     begun = frozenset({Capability.PREFILL} if begins else ())
     check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
     check_capabilities(
