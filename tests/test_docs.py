@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pyserini_reasonrank.cli.cost_table import output_tokens
+from pyserini_reasonrank.cli.explain import output_tokens
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
 
 PAGES = ROOT / "docs" / "rerankers"
 ROW = re.compile(r"^\| a query \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| [\d,]+ \| ([\d,]+) \|", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("name", layers.rerankers())
+@pytest.mark.parametrize("name", rerankers.names())
 def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
     page = PAGES / f"{name}.md"
     assert page.is_file()
@@ -38,7 +38,7 @@ def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
 def test_every_page_is_about_a_reranker_and_listed() -> None:
     index = (ROOT / "docs" / "rerankers.md").read_text(encoding="utf-8")
     for page in PAGES.glob("*.md"):
-        assert page.stem in layers.rerankers()
+        assert page.stem in rerankers.names()
         assert f"(rerankers/{page.name})" in index
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.cli import doctor as doctor_module
-from pyserini_reasonrank.cli.doctor import Check, State, doctor, models_table, render
+from pyserini_reasonrank.cli.doctor import Check, State, doctor, render
+from pyserini_reasonrank.cli.models import models_table
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import memory
 from pyserini_reasonrank.models.catalogue import known_models
@@ -16,6 +17,7 @@ from pyserini_reasonrank.models.describe import ModelConfig
 from pyserini_reasonrank.models.memory import Device, Need, Verdict, held_by, memory_needed, own_memory
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.flags import lift
 
 QWEN_2_5_7B = {
     "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4,
@@ -158,7 +160,7 @@ def test_without_an_accelerator_it_fills_the_machine(monkeypatch: pytest.MonkeyP
 
 def refusal(*words: str, engine: str = "vllm") -> str:
     """What is said of reasonrank with 32 billion parameters; "" if it can be held."""
-    flags = layers.lift(["--rerank.engine.name", engine, "--rerank.model", "reasonrank-32b", *words])[1]
+    flags = lift(["--rerank.engine.name", engine, "--rerank.model", "reasonrank-32b", *words])[1]
     try:
         plan(*layers.load("reasonrank", flags))
     except UsageError as error:

@@ -24,6 +24,7 @@ from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Ranked
 from pyserini_reasonrank.run.candidates import read_requests
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.flags import lift
 
 BM25 = (12.0, 10.0, 9.0, 4.0)
 
@@ -263,5 +264,5 @@ def test_settings_that_can_not_be_are_refused(flags: str, says: str) -> None:
     key, value = flags.split()
     words = ["--rerank.engine.name", "oracle", f"--rerank.fuse.{key}", value]
     with pytest.raises(UsageError) as error:
-        layers.load("reasonrank", layers.lift(words)[1])
+        layers.load("reasonrank", lift(words)[1])
     assert says in str(error.value)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pyserini_reasonrank.cli.help import flags_help
+from pyserini_reasonrank.cli.rerank_help import search_help
 from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.judges.registry import JUDGES
@@ -21,7 +21,8 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import SinglePlan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
+from pyserini_reasonrank.settings.flags import lift
 from pyserini_reasonrank.settings.schema import SamplingSettings, Settings
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 
@@ -29,7 +30,7 @@ ORACLE = {"engine": {"name": "oracle", "qrels": "q"}}
 
 
 def flags(*words: str) -> dict[str, Any]:
-    return layers.lift(words)[1]
+    return lift(words)[1]
 
 
 def settings(name: str, *words: str) -> Settings:
@@ -55,22 +56,22 @@ def settings(name: str, *words: str) -> Settings:
     ],
 )
 def test_lift(argv: str, name: str | None, tree: dict[str, Any], rest: str) -> None:
-    assert layers.lift(argv.split()) == (name, tree, rest.split())
+    assert lift(argv.split()) == (name, tree, rest.split())
 
 
 @pytest.mark.parametrize("argv", ["--index I --rerank --topics T", "--index I --rerank", "--rerank -v"])
 def test_the_bare_switch_of_faiss_is_left_to_it(argv: str) -> None:
-    assert layers.lift(argv.split()) == (None, {}, argv.split())
+    assert lift(argv.split()) == (None, {}, argv.split())
 
 
 def test_ours_and_the_bare_switch_side_by_side() -> None:
     words = ["--rerank", "--rerank", "reasonrank", "--rerank.depth", "5", "--rerank"]
-    assert layers.lift(words) == ("reasonrank", {"depth": 5}, ["--rerank", "--rerank"])
+    assert lift(words) == ("reasonrank", {"depth": 5}, ["--rerank", "--rerank"])
 
 
 def test_quoted_words_stay_whole() -> None:
     words = ["--topics", "my topics.tsv", "--rerank", "a", "--rerank.corpus", "my corpus.jsonl", "--title", "", "x\ny"]
-    assert layers.lift(words) == (
+    assert lift(words) == (
         "a",
         {"corpus": "my corpus.jsonl"},
         ["--topics", "my topics.tsv", "--title", "", "x\ny"],
@@ -87,7 +88,8 @@ def test_quoted_words_stay_whole() -> None:
         ("False", False),
         ("text", "text"),
         ("", ""),
-        ("null", "null"),
+        ("null", None),
+        ("1e-5", 1e-5),
         ("two words", "two words"),
         ("{a: 1, b: [x]}", {"a": 1, "b": ["x"]}),
         ("[</answer>, 1]", ["</answer>", 1]),
@@ -118,7 +120,7 @@ def test_text_that_looks_like_a_number_stays_as_it_was_typed() -> None:
 @pytest.mark.parametrize("argv", ["--rerank.depth", "--rerank a --rerank.depth"])
 def test_a_flag_without_its_value_is_refused(argv: str) -> None:
     with pytest.raises(UsageError, match=r"^--rerank\.depth needs a value$"):
-        layers.lift(argv.split())
+        lift(argv.split())
 
 
 # --- layers
@@ -186,7 +188,7 @@ def test_a_checkpoints_prompt_that_is_not_installed_gives_ours_and_a_warning(mon
     assert "listwise-reasoning" in warnings[0]
 
 
-@pytest.mark.parametrize("name", layers.rerankers())
+@pytest.mark.parametrize("name", rerankers.names())
 def test_every_shipped_reranker_is_a_plan(name: str) -> None:
     made = plan(*layers.load(name, dict(ORACLE)))
     assert all(part.template.contract == part.judge.kind for part in made.parts.values())
@@ -232,7 +234,7 @@ def test_auto_counts_as_many_accelerators_as_the_engine_uses(monkeypatch: pytest
 
 
 CHECKPOINTS = {
-    name: str(own["checkpoint"]) for name in layers.rerankers() if "checkpoint" in (own := layers.reranker(name))
+    name: str(own["checkpoint"]) for name in rerankers.names() if "checkpoint" in (own := rerankers.read(name))
 }
 
 
@@ -240,7 +242,7 @@ CHECKPOINTS = {
 def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     known = known_models()[CHECKPOINTS[name]]
-    assert known.kind in (None, layers.reranker(name)["judge"]["kind"])
+    assert known.kind in (None, rerankers.read(name)["judge"]["kind"])
     monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
     made, warnings = layers.load(name, {})
     assert made.model == CHECKPOINTS[name]
@@ -248,7 +250,7 @@ def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch:
 
 
 def test_every_reranker_with_a_judge_has_a_checkpoint_or_says_that_it_has_none() -> None:
-    without = [name for name in layers.rerankers() if "judge" in layers.reranker(name) and name not in CHECKPOINTS]
+    without = [name for name in rerankers.names() if "judge" in rerankers.read(name) and name not in CHECKPOINTS]
     assert without == ["order-adjuster", "setwise-likelihood"]
 
 
@@ -495,7 +497,7 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
     else:
         judges = {name} if kind == "judge" else STRATEGIES[name].judges
-        reranker = next(n for n in layers.rerankers() if layers.reranker(n).get("judge", {}).get("kind") in judges)
+        reranker = next(n for n in rerankers.names() if rerankers.read(n).get("judge", {}).get("kind") in judges)
         key = "kind" if kind == "judge" else "name"
         made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
         assert isinstance(made, SinglePlan)
@@ -510,13 +512,13 @@ def _typed(value: Any) -> str:
 
 
 def test_help_names_every_flag_there_is() -> None:
-    text = flags_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search")
     names = [name for name, _, _ in GENERAL] + list(SAMPLING)
     names += [field for kind in JUDGES for field in JUDGES[kind].Options.model_fields]
     names += [field for entry in STRATEGIES.values() for field in options_model(entry.function).model_fields]
     names += [field for engine in ENGINES for field in engine_class(engine).options_class.model_fields]
-    assert [name for name in names if not re.search(rf"^  {name}\b", text, re.MULTILINE)] == []
-    for word in (*JUDGES, *STRATEGIES, *ENGINES, *layers.rerankers()):
+    assert [name for name in names if not re.search(rf"^  --rerank\.(\w+\.)*{name} ", text, re.MULTILINE)] == []
+    for word in (*JUDGES, *STRATEGIES, *ENGINES, *rerankers.names()):
         assert word in text
 
 
@@ -604,7 +606,9 @@ def test_an_unknown_model_is_refused(model: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [("[1, 2]", "holds no YAML mapping"), ("a: [", "is not YAML"), ("", "holds no YAML mapping"),
+    ("content", "says"), [("[1, 2]", "mine.yaml does not contain a YAML mapping"),
+                          ("a: [", "mine.yaml, line 1, column 5: invalid YAML"),
+                          ("", "mine.yaml does not contain a YAML mapping"),
                           ("dept: 3", "--rerank.dept is not known"), ("engine: oracle", "--rerank.engine.name oracle")]
 )  # fmt: skip
 def test_a_settings_file_that_is_none(tmp_path: Path, content: str, says: str) -> None:
@@ -648,12 +652,12 @@ def test_nearest_or_all() -> None:
 
 def test_tags_have_no_blanks() -> None:
     made = settings("reasonrank", "--rerank.engine.name", "oracle")
-    assert layers.tag(made, "/models/my model/") == "reasonrank-my_model"
-    assert layers.tag(settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.tag", "mine"), "m") == "mine"
+    assert made.run_tag("/models/my model/") == "reasonrank-my_model"
+    assert settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.tag", "mine").run_tag("m") == "mine"
 
 
 def test_help_names_the_values_of_every_choice() -> None:
-    text = flags_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search")
     for values in (
         "none | min-max | z-score | rrf",
         "true-false | yes-no | 0-10",

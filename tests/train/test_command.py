@@ -13,6 +13,7 @@ from conftest import ROOT
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.resources import yaml_names
+from pyserini_reasonrank.settings.flags import typed
 from pyserini_reasonrank.train import command, recipe
 from pyserini_reasonrank.train.trainers import grpo, sft
 
@@ -49,16 +50,16 @@ def test_flags_go_over_the_file(tmp_path: Path) -> None:
      ("[1, x]", [1, "x"]), ("2024-01-01", "2024-01-01"), ("[half", "[half"), ("1-2", "1-2")],
 )  # fmt: skip
 def test_flag_values(text: str, value: Any) -> None:
-    assert command.scalar(text) == value
+    assert typed(text) == value
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--model", "m"], "needs --data and --output"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml is no file and no recipe"),
+        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file, and conf/train has no nowhere; known: "),
         (["--config"], "--config needs a value"),
-        (["model", "m"], "'model' is no flag"),
+        (["model", "m"], "'model' is not a flag"),
         (["--lora", "x", "--lora.r", "3"], "--lora.r and --lora can't both be given"),
     ],
 )
@@ -75,40 +76,42 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
 
 def test_an_unknown_step_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'grpo'"):
-        command.train(["gpro"])
+        command.main(["gpro"])
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "a: [", ""])
 def test_a_file_that_is_no_mapping(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is not YAML|no YAML mapping"):
-        command.read_yaml(write(tmp_path, text))
+    with pytest.raises(
+        UsageError, match=r"step\.yaml(, line 1, column 5: invalid YAML| does not contain a YAML mapping)"
+    ):
+        command.read_settings(write(tmp_path, text))
 
 
 def test_the_overview_lists_every_step(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.train(["--help"]) == 0
+    assert command.main(["--help"]) == 0
     said = capsys.readouterr().out
     for name in command.STEPS:
         assert f"\n  {name} " in said
-    assert command.train([]) == 2
+    assert command.main([]) == 2
 
 
 @pytest.mark.parametrize("name", command.STEPS)
 def test_every_step_describes_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.train([name, "--help"]) == 0
+    assert command.main([name, "--help"]) == 0
     said = capsys.readouterr().out
     for field in command.step(name).Config.model_fields:
         assert f"\n  --{field}" in said
 
 
 def test_help_shows_settings_below_a_key(capsys: pytest.CaptureFixture[str]) -> None:
-    command.train(["sft", "--help"])
+    command.main(["sft", "--help"])
     said = capsys.readouterr().out
     assert "--lora.prilora.every" in said
     assert "--dev.qrels" in said
     assert "ranknet that of permutation distillation; weighted-ranknet | ranknet" in said  # the values of a choice
 
 
-RECIPES = [name for name in yaml_names("train") if "steps" in command.read_yaml(name)]
+RECIPES = [name for name in yaml_names("train") if "steps" in command.read_settings(name)]
 
 
 def preset(name: str) -> Any:
