@@ -54,7 +54,7 @@ setup(
     packages=[*find_packages(include=["pyserini_reasonrank*"], exclude=["*.conf"]), "pyserini_reasonrank.conf"],
     package_dir={"pyserini_reasonrank.conf": "conf"},
     package_data={
-        "pyserini_reasonrank": ["adapters/*/*"],
+        "pyserini_reasonrank": ["adapters/*/*", "engines/local/README.md"],
         "pyserini_reasonrank.conf": ["**/*.yaml", "**/*.tsv", "**/*.txt", "**/*.md"],
     },
     cmdclass={"build_startup": BuildStartup},
@@ -77,7 +77,7 @@ setup(
     extras_require={
         "cpu": ["faiss-cpu>=1.11"],
         "gpu": ["faiss-gpu>=1.14", "vllm>=0.25"],
-        "transformers": ["accelerate>=1", "gguf>=0.17", "peft>=0.18", "torch>=2.9", "transformers>=5"],
+        "transformers": ["accelerate>=1", "gguf>=0.17", "peft>=0.18", "torch>=2.9", "transformers>=5,<6"],
         "train": ["accelerate>=1", "datasets>=4", "peft>=0.18", "scikit-learn>=1.5", "trl>=1.16"],
         "eval": ["ranx>=0.3.20", "repro-eval>=0.5"],
         "test": [

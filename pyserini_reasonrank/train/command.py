@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from pyserini_reasonrank.cli.help import choices
-from pyserini_reasonrank.engines.local.libraries import before_torch, keep_freed_memory, without_sklearn
+from pyserini_reasonrank.engines.local.library_setup import before_torch, keep_freed_memory, without_sklearn
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.resources import conf, yaml_names
 from pyserini_reasonrank.settings.layers import merge

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.engines.oracle import Options, Oracle
+from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Ranked, Request, Sampling
@@ -38,7 +38,7 @@ def latencies(name: str, folder: Path, grades: Mapping[str, int]) -> tuple[float
     made = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": str(qrels)}}))
 
     async def ranked() -> tuple[float, Ranked]:
-        engine: Engine[Any] = Steady(Model("oracle", "oracle"), Options(qrels=str(qrels)))
+        engine: Engine[Any] = Steady(Model("oracle", "oracle"), OracleOptions(qrels=str(qrels)))
         await engine.start()
         journal = Journal(folder / "journal.sqlite", name)
         ranker = made.ranker(lambda _: Endpoint(engine, journal), lambda: None, made.fitters())
