@@ -1,6 +1,6 @@
-"""What the package is and needs, and the start-up files that it puts into site-packages."""
+"""Package metadata, dependencies, and the start-up files that a build adds to site-packages."""
 
-import runpy
+import re
 from pathlib import Path
 
 from setuptools import Command, find_packages, setup
@@ -10,6 +10,28 @@ STARTUP_FILES = {
     "pyserini_reasonrank.pth": "import pyserini_reasonrank._startup; pyserini_reasonrank._startup.install()\n",
     "pyserini_reasonrank.start": "pyserini_reasonrank._startup:install\n",  # PEP 829, from Python 3.15 on
 }
+
+
+REPOSITORY = "https://github.com/pyserini-reasonrank/pyserini_reasonrank"
+
+
+def version() -> str:
+    """``__version__`` of the package, read without importing it."""
+    text = Path("pyserini_reasonrank/__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    if found is None:
+        raise ValueError("pyserini_reasonrank/__init__.py does not define __version__")
+    return found[1]
+
+
+def readme() -> str:
+    """README.md for a package index, which has no files beside it: links and pictures become absolute URLs."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    raw = REPOSITORY.replace("https://github.com", "https://raw.githubusercontent.com")
+    relative = r"(?!https?:|mailto:|#)"
+    text = re.sub(rf"(!\[[^]]*\]\(){relative}", rf"\1{raw}/v{version()}/", text)
+    text = re.sub(rf"((?:src|srcset)=\"){relative}", rf"\1{raw}/v{version()}/", text)
+    return re.sub(rf"(\]\(|href=\"){relative}", rf"\1{REPOSITORY}/blob/v{version()}/", text)
 
 
 class BuildStartup(Command):
@@ -45,16 +67,47 @@ build.sub_commands = [*build.sub_commands, ("build_startup", None)]
 
 setup(
     name="pyserini-reasonrank",
-    version=runpy.run_path("pyserini_reasonrank/__init__.py")["__version__"],
-    description="Rerank what Pyserini finds with a reasoning LLM",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    version=version(),
+    description="Rerank Pyserini's search results with reasoning LLMs",
+    long_description=readme(),
     long_description_content_type="text/markdown",
+    author="The pyserini_reasonrank authors",
+    url=REPOSITORY,
+    project_urls={
+        "Documentation": f"{REPOSITORY}/tree/main/docs",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+    },
+    keywords=[
+        "information retrieval",
+        "reranking",
+        "reasoning",
+        "large language models",
+        "listwise reranking",
+        "pyserini",
+        "vllm",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Information Analysis",
+        "Topic :: Text Processing :: Indexing",
+        "Typing :: Typed",
+    ],
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.12",
     packages=[*find_packages(include=["pyserini_reasonrank*"], exclude=["*.conf"]), "pyserini_reasonrank.conf"],
     package_dir={"pyserini_reasonrank.conf": "conf"},
     package_data={
-        "pyserini_reasonrank": ["adapters/*/*", "engines/local/README.md"],
+        "pyserini_reasonrank": ["py.typed", "adapters/*/*", "**/README.md"],
         "pyserini_reasonrank.conf": ["**/*.yaml", "**/*.tsv", "**/*.txt", "**/*.md"],
     },
     cmdclass={"build_startup": BuildStartup},
@@ -81,15 +134,17 @@ setup(
         "train": ["accelerate>=1", "datasets>=4", "peft>=0.18", "scikit-learn>=1.5", "trl>=1.16"],
         "eval": ["ranx>=0.3.20", "repro-eval>=0.5"],
         "test": [
+            "build>=1.3",
             "hypothesis>=6",
             "import-linter>=2",
+            "ipykernel>=6",
             "mypy>=2",
+            "nbclient>=0.10",
             "pytest>=9",
             "pytest-httpserver>=1.1",
             "pytest-xdist>=3.6",
             "ruff>=0.15",
             "setuptools>=77",
-            "syrupy>=5",
             "types-PyYAML",
         ],
     },

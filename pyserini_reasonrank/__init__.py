@@ -1,3 +1,37 @@
-"""Rerank what Pyserini finds with a reasoning LLM: ``python -m pyserini.search ... --rerank reasonrank``."""
+"""Rerank what Pyserini finds with a reasoning LLM: ``python -m pyserini.search ... --rerank reasonrank``.
 
-__version__ = "0.1.0"
+In Python: ``Reranker("reasonrank").rank(query, documents)``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyserini_reasonrank.api import Reranker as Reranker
+    from pyserini_reasonrank.errors import Failure as Failure
+    from pyserini_reasonrank.errors import UsageError as UsageError
+    from pyserini_reasonrank.results import RankedDocument as RankedDocument
+    from pyserini_reasonrank.results import RankedDocuments as RankedDocuments
+
+__version__ = "0.2.0"
+
+_LAZY = {
+    "Reranker": "api",
+    "RankedDocument": "results",
+    "RankedDocuments": "results",
+    "Failure": "errors",
+    "UsageError": "errors",
+}
+__all__ = ["Failure", "RankedDocument", "RankedDocuments", "Reranker", "UsageError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

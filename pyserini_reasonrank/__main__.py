@@ -16,11 +16,13 @@ from pyserini_reasonrank.cli.arguments import Parser
 from pyserini_reasonrank.cli.help import flags_help
 from pyserini_reasonrank.cli.summary import guarded, summary
 from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
-from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.run.parts import Plan
+from pyserini_reasonrank.run.pipeline import Task, rerank
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
 PROGRAM = "python -m pyserini_reasonrank"
@@ -87,7 +89,7 @@ def rerank_command(argv: list[str]) -> int:
     return 0
 
 
-async def _rerank(plan: Plan, options: argparse.Namespace, command: Sequence[str]) -> Outcome:
+async def _rerank(plan: Plan, options: argparse.Namespace, command: Sequence[str]) -> RunRecord:
     depth, corpus = plan.settings.depth, options.corpus or plan.settings.corpus
     queries: Sequence[Query] = ()
     requests: AsyncIterator[Request]

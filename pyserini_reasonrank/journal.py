@@ -16,10 +16,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Sampling
+from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Prompt, Ranking, Sampling
 
 _VERSION = 3
 _SCHEMA = f"""
@@ -52,18 +52,56 @@ _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
 
-def call_key(identity: str, prompt: Prompt, sampling: Sampling, sample: int) -> str:
-    """What makes two calls the same: model identity, every word of the prompt, sampling, sample number."""
-    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{sample}".encode())
+def call_key(identity: str, prompt: Prompt, sampling: Sampling, draw: Draw) -> str:
+    """Equal for equal calls: model identity, every word of the prompt, sampling and draw."""
+    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{draw!r}".encode())
     for part in (*(part for m in prompt.messages for part in (m.role, m.content)), prompt.prefill):
         digest.update(b"\0" + part.encode())
     return digest.hexdigest()
 
 
-class Journal:
-    """An open journal of the run named ``run`` (its tag and output). One process writes; any may read meanwhile.
+class CallStore(Protocol):
+    """Where finished calls are kept: the journal, or memory."""
 
-    What an earlier try of the run put on record is begun anew, its calls excepted.
+    def find(self, key: str) -> Completion | None:
+        """The completion of the call with this key, if it is finished."""
+
+    async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
+        """Keep a finished call."""
+
+    def asked(self, key: str, call: Call) -> None:
+        """Note that a question was answered by the call with this key."""
+
+    def judged(self, call: Call, judgement: Judgement) -> None:
+        """Note a judgement."""
+
+    def ranked(self, ranking: Ranking) -> None:
+        """Note the final order of a query."""
+
+
+class MemoryStore:
+    """Finished calls in memory: a call is made once as long as the process lives, and nothing is written."""
+
+    def __init__(self) -> None:
+        self._completions: dict[str, Completion] = {}
+
+    def find(self, key: str) -> Completion | None:
+        return self._completions.get(key)
+
+    async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
+        self._completions[key] = completion
+
+    def asked(self, key: str, call: Call) -> None: ...
+
+    def judged(self, call: Call, judgement: Judgement) -> None: ...
+
+    def ranked(self, ranking: Ranking) -> None: ...
+
+
+class Journal:
+    """The open journal of the run named ``run`` (its tag and output). One process writes; any may read meanwhile.
+
+    Entries of an earlier try of the same run are deleted, except for its calls.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -101,7 +139,7 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Put a finished call on record; returns when it is committed."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.part, call.number, call.sample, json.dumps(call.docids), repr(sampling),
+        row = (key, self.run, call.qid, call.part, call.number, call.draw.seed_offset, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self.asked(key, call)

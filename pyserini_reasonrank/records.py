@@ -1,7 +1,8 @@
-"""The nouns every part speaks: query, candidate, request, prompt, sampling, completion, judgement, ranking."""
+"""Shared data classes: query, candidate, request, prompt, sampling, call, completion, judgement, ranking, counts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +19,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document the first stage returned: id, verbatim, first-stage score and the text the LLM reads."""
+    """A document that the first stage returned: its id (verbatim), first-stage score, and the text the LLM reads."""
 
     docid: str
     score: float
@@ -27,7 +28,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A query with its candidates, in first-stage order. ``number`` is the query's place in the topics (from 0)."""
+    """A query with its candidates in first-stage order. ``number`` is its place in the topics, from 0."""
 
     query: Query
     candidates: tuple[Candidate, ...]
@@ -44,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Chat turns, and the words the assistant's own turn begins with (``prefill``), which the model continues."""
+    """Chat turns, and ``prefill``, the beginning of the assistant's turn, which the model continues."""
 
     messages: tuple[Message, ...]
     prefill: str = ""
@@ -62,12 +63,12 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to decode. Names and meanings are vLLM's; ``top_k`` 0 is off; ``extra`` goes to the engine as it is.
+    """Decoding parameters. Names and meanings are vLLM's; ``top_k`` 0 is off; ``extra`` is passed to the engine.
 
-    With ``choices`` the answer is one of these strings: the engine decodes nothing freely and returns
-    ``Completion.choices``, the log-probability of each as the continuation of the prompt. ``one_token``: each of them has
-    to be one token where it stands, and one whose probability a server does not tell is left out rather than guessed.
-    ``pattern`` is a regular expression that the whole text after the prefill has to match, so nothing else is decoded.
+    With ``choices``, nothing is decoded: the engine returns in ``Completion.choices`` the log-probability of each of
+    these strings as the continuation of the prompt. ``one_token``: each has to be one token in its place; a choice whose
+    probability a server does not report is omitted. ``pattern`` is a regular expression that the text after the prefill
+    has to match; the engine decodes nothing else.
     """
 
     temperature: float = 0.0
@@ -84,13 +85,39 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What one question to the LLM is about, for the journal and for engines that are no model.
+class Draw:
+    """Which of several answers to one question a call requests. The default is the first and usual one.
 
-    ``number`` counts the questions of its query from 0 in the order they are asked, ``part`` names the reranker that
-    asks where several are combined, and ``label`` the strategy's step ("pass 2"). ``sample`` tells a second ask from the
-    first. ``ideal`` writes the well-formed answer for gains given in the order shown, and
-    ``ideal_choices`` the probabilities of ``Sampling.choices`` for them.
+    ``samples`` has the sample number in each enclosing combination, outermost first; ``vote`` numbers the votes of the
+    judge, ``attempt`` the attempts of the repair ladder. Leading zeros of ``samples`` are removed: the first sample of a
+    combination equals the answer without it.
+    """
+
+    samples: tuple[int, ...] = ()
+    vote: int = 0
+    attempt: int = 0
+
+    def __post_init__(self) -> None:
+        first = next((i for i, sample in enumerate(self.samples) if sample), len(self.samples))
+        object.__setattr__(self, "samples", self.samples[first:])
+
+    @property
+    def seed_offset(self) -> int:
+        """What engines add to ``Sampling.seed``: 0 for the default, distinct for numbers below 256."""
+        offset = 0
+        for number in (*self.samples, self.vote, self.attempt):
+            offset = 256 * offset + number
+        return offset
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one LLM call is about, for the journal and for engines without a model.
+
+    ``number`` counts the questions of a query from 0 in the order in which they are asked. ``part`` names the reranker
+    that asks, where several are combined. ``label`` names the step of the strategy ("pass 2"). ``ideal`` writes the
+    well-formed answer for gains given in the order shown; ``ideal_choices`` gives the probabilities of
+    ``Sampling.choices`` for them.
     """
 
     qid: str
@@ -98,17 +125,17 @@ class Call:
     docids: tuple[str, ...]
     ideal: Callable[[Sequence[float]], str]
     ideal_choices: Callable[[Sequence[float], Sequence[str]], Mapping[str, float]]
-    sample: int = 0
+    draw: Draw = Draw()
     part: str = ""
     label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine returned. An error is ``error``, never ``text``.
+    """The answer of an engine. An error is in ``error``, never in ``text``.
 
-    ``text`` excludes the prefill. A server's separate reasoning field arrives as ``<think>...</think>`` in ``text``.
-    ``finish_reason`` is ``stop``, ``length``, ``refusal`` or ``error``. ``choices`` holds natural-log probabilities.
+    ``text`` excludes the prefill. The separate reasoning field of a server arrives as ``<think>...</think>`` in ``text``.
+    ``finish_reason`` is ``stop``, ``length``, ``refusal`` or ``error``. ``choices`` has natural-log probabilities.
     """
 
     text: str = ""
@@ -121,7 +148,7 @@ class Completion:
 
 
 class Status(StrEnum):
-    """How a call ended. ``repaired``: an order was read, but ids were missing, repeated or out of range."""
+    """How a judgement ended. ``repaired``: an order was read, but ids were missing, repeated or out of range."""
 
     OK = "ok"
     REPAIRED = "repaired"
@@ -136,14 +163,56 @@ class Status(StrEnum):
         return self not in (Status.OK, Status.REPAIRED)
 
 
+@dataclass
+class Tally:
+    """Counts of one reranker in a run: judgements by status, LLM calls, tokens, and rankings requested."""
+
+    statuses: Counter[Status] = field(default_factory=Counter)
+    calls: int = 0
+    from_journal: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    rankings: int = 0
+
+    @property
+    def judgements(self) -> int:
+        """Judgements of any status."""
+        return sum(self.statuses.values())
+
+    @property
+    def bad(self) -> int:
+        """Judgements that the model's answer did not decide."""
+        return sum(count for status, count in self.statuses.items() if status.bad)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())) or "no calls"
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.statuses + other.statuses,
+            self.calls + other.calls,
+            self.from_journal + other.from_journal,
+            self.prompt_tokens + other.prompt_tokens,
+            self.output_tokens + other.output_tokens,
+            self.rankings + other.rankings,
+        )
+
+    def add(self, completion: Completion, *, from_journal: bool) -> None:
+        """Count one call and its tokens."""
+        self.calls += not from_journal
+        self.from_journal += from_journal
+        self.prompt_tokens += completion.prompt_tokens
+        self.output_tokens += completion.output_tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A completion, read. ``order`` permutes the positions shown (0-based, best first).
+    """A parsed completion. ``order`` permutes the positions shown (0-based, best first).
 
-    ``filled`` counts the ids at the end of ``order`` that the model did not give. ``score`` is set by judges that
-    score a single document; ``scores``, in the order of ``order``, by judges that grade all they are shown. ``detail``
-    says in words what was repaired or why the answer is bad. ``chosen`` is how many a judge that drops some wants to drop:
-    the last of ``order``.
+    ``filled`` counts the ids at the end of ``order`` that the model did not give. ``score`` is set by judges that score
+    one document; ``scores``, in the order of ``order``, by judges that grade all documents shown. ``detail`` says what was
+    repaired or why the answer is bad. ``chosen``: how many documents a judge that drops some of them drops, the last
+    of ``order``.
     """
 
     order: tuple[int, ...]
@@ -158,11 +227,11 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """What a reranker made of the candidates it was given. ``order`` permutes their positions (0-based, best first).
+    """The result of a reranker for the candidates it was given. ``order`` permutes their positions (0-based, best first).
 
     ``scores`` are by position, higher is better, of candidates that were scored one by one. ``confidence`` is by rank,
-    in [0, 1], where several orders were compared. ``reasoning`` is all that the model thought; ``notes`` say in the
-    trace how the order came about.
+    in [0, 1], where several orders were compared. ``reasoning`` is all reasoning of the model; ``notes`` describe in the
+    trace how the order was made.
     """
 
     order: tuple[int, ...]
@@ -174,15 +243,15 @@ class Ranked:
 
     @property
     def undecided(self) -> bool:
-        """Whether no question had an answer, so that the order is the one that was asked about."""
+        """Whether no judgement has a readable answer, so that the order is the one that was asked about."""
         return bool(self.statuses) and all(status.bad for status in self.statuses)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A request, reranked. ``order`` permutes ``request.candidates`` (indices, best first), tail included.
+    """A reranked request. ``order`` permutes ``request.candidates`` (indices, best first), the tail included.
 
-    ``ranked`` is what the reranker said of its head, before any fusion with the first stage.
+    ``ranked`` is the reranker's result for the head, before any fusion with the first stage.
     """
 
     request: Request

@@ -24,11 +24,13 @@ from pyserini_reasonrank.cli.arguments import Parser
 from pyserini_reasonrank.cli.help import flags_help
 from pyserini_reasonrank.cli.summary import guarded, summary
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.run.candidates import child, follow
-from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.run.parts import Plan
+from pyserini_reasonrank.run.pipeline import Task, rerank
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
 HOST_DEFAULT = "pyserini.search.lucene"
@@ -60,7 +62,7 @@ def _main(argv: list[str], host: str) -> int:
 
 async def _search_and_rerank(
     plan: Plan, ours: argparse.Namespace, theirs: Sequence[str], host: str, command: Sequence[str]
-) -> Outcome:
+) -> RunRecord:
     output, depth = Path(ours.output), plan.settings.depth
     first_run = Path(f"{output}.first-stage.txt")
     with tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-") as folder:

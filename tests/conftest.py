@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.records import Candidate, Query, Request
 from pyserini_reasonrank.run.candidates import stream
-from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -116,7 +117,7 @@ def _write(collection: Collection) -> None:
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-RunReranker = Callable[..., Outcome]
+RunReranker = Callable[..., RunRecord]
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def run_reranker(collection: Collection, tmp_path: Path) -> RunReranker:
         requests: Sequence[Request] = collection.requests,
         output: Path = tmp_path / "run.txt",
         first_run: Path = collection.run,
-    ) -> Outcome:
+    ) -> RunRecord:
         made = plan(*layers.load(name, dict(flags)))
         return asyncio.run(rerank(made, Task(stream(iter(requests)), output, first_run, "topics.tsv", ["rerank"])))
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from pyserini_reasonrank.cli.cost_table import output_tokens
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -28,8 +29,8 @@ def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
         "no line '| a query | calls | longest chain | passages shown | prompt tokens | output tokens |'"
     )
     planned = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": "x"}}))
-    cost = planned.cost(100)
-    asked = {part: cost.parts[part] for part in planned.parts if not cost.parts[part].instead}
+    cost = estimate(planned, 100)
+    asked = {part: cost.parts[part] for part in planned.parts if not cost.parts[part].alternative}
     written = sum(output_tokens(planned.parts[part], found) for part, found in asked.items())
     assert [int(cell.replace(",", "")) for cell in row.groups()] == [cost.calls, cost.chain, cost.shown, written]
 

@@ -23,7 +23,7 @@ from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal, call_key, export, rankings, read_answers
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 
 PROMPT = Prompt((Message("system", "a"), Message("user", "b")), prefill="c")
@@ -32,7 +32,7 @@ FULL = Completion("<think>é🤖</think>\n[1]", "length", 12, 34, 0.5, {"true": 
 
 
 def call(qid: str = "q", number: int = 0, sample: int = 0) -> Call:
-    return Call(qid, number, ("d1", "d 2"), lambda gains: "", lambda gains, choices: {}, sample)
+    return Call(qid, number, ("d1", "d 2"), lambda gains: "", lambda gains, choices: {}, Draw(attempt=sample))
 
 
 @pytest.fixture
@@ -61,21 +61,23 @@ def test_a_call_on_record_is_found_again_now_and_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        call_key("identity 2", PROMPT, SAMPLING, 0),
-        call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, 0),
-        call_key("identity", replace(PROMPT, prefill=""), SAMPLING, 0),
-        call_key("identity", Prompt((Message("system", "a"), Message("assistant", "b")), prefill="c"), SAMPLING, 0),
-        call_key("identity", Prompt((Message("system", "au"), Message("ser", "b")), prefill="c"), SAMPLING, 0),
-        call_key("identity", Prompt((Message("system", "a"),), prefill="c"), SAMPLING, 0),
-        call_key("identity", PROMPT, replace(SAMPLING, temperature=0.0), 0),
-        call_key("identity", PROMPT, replace(SAMPLING, extra={"top_n": 1}), 0),
-        call_key("identity", PROMPT, replace(SAMPLING, choices=("true", "false")), 0),
-        call_key("identity", PROMPT, SAMPLING, 1),
+        call_key("identity 2", PROMPT, SAMPLING, Draw()),
+        call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, Draw()),
+        call_key("identity", replace(PROMPT, prefill=""), SAMPLING, Draw()),
+        call_key(
+            "identity", Prompt((Message("system", "a"), Message("assistant", "b")), prefill="c"), SAMPLING, Draw()
+        ),
+        call_key("identity", Prompt((Message("system", "au"), Message("ser", "b")), prefill="c"), SAMPLING, Draw()),
+        call_key("identity", Prompt((Message("system", "a"),), prefill="c"), SAMPLING, Draw()),
+        call_key("identity", PROMPT, replace(SAMPLING, temperature=0.0), Draw()),
+        call_key("identity", PROMPT, replace(SAMPLING, extra={"top_n": 1}), Draw()),
+        call_key("identity", PROMPT, replace(SAMPLING, choices=("true", "false")), Draw()),
+        call_key("identity", PROMPT, SAMPLING, Draw(attempt=1)),
     ],
 )
 def test_all_that_decides_an_answer_is_in_its_key(other: str) -> None:
-    key = call_key("identity", PROMPT, SAMPLING, 0)
-    assert key == call_key("identity", replace(PROMPT), replace(SAMPLING), 0)
+    key = call_key("identity", PROMPT, SAMPLING, Draw())
+    assert key == call_key("identity", replace(PROMPT), replace(SAMPLING), Draw())
     assert other != key
 
 
@@ -304,7 +306,7 @@ def test_probabilities_that_are_no_numbers_are_an_error(
         return (await endpoint.complete(PROMPT, SAMPLING, call(), 0))[0]
 
     found = asyncio.run(run())
-    assert found.error == (None if fine else "the model's probabilities are not numbers")
+    assert found.error == (None if fine else "the model's log-probabilities are not finite numbers")
     assert found.choices == (choices if fine else {})
     assert engine.calls == (1 if fine else 2)
 

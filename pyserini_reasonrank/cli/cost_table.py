@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pyserini_reasonrank.prompts.fitting import frame_tokens
-from pyserini_reasonrank.run.cost import PartCost
-from pyserini_reasonrank.run.plan import Plan, Single
+from pyserini_reasonrank.run.cost import PartCost, estimate
+from pyserini_reasonrank.run.parts import Plan, SinglePlan
 
 
 def cost_table(plan: Plan, queries: int) -> str:
@@ -13,7 +13,7 @@ def cost_table(plan: Plan, queries: int) -> str:
     Tokens are the most that can be: every passage as long as its limit (or, without one, not told), every answer too.
     """
     depth = plan.settings.depth
-    cost = plan.cost(depth)
+    cost = estimate(plan, depth)
     rows = [
         ("questions", f"{cost.questions:,}", f"{cost.questions * queries:,}"),
         ("calls", f"{cost.calls:,}", f"{cost.calls * queries:,}"),
@@ -24,9 +24,9 @@ def cost_table(plan: Plan, queries: int) -> str:
         for name in plan.parts:
             part_cost = cost.parts.get(name, PartCost())
             calls = part_cost.calls
-            instead = " instead" if part_cost.instead else ""
+            instead = " instead" if part_cost.alternative else ""
             rows.append((f"calls of {name}{instead}", f"{calls:,}", f"{calls * queries:,}"))
-    counted = {name: part for name, part in plan.parts.items() if not cost.parts.get(name, PartCost()).instead}
+    counted = {name: part for name, part in plan.parts.items() if not cost.parts.get(name, PartCost()).alternative}
     read = [prompt_tokens(part, cost.parts.get(name, PartCost())) for name, part in counted.items()]
     if None not in read:
         total = sum(filter(None, read))
@@ -51,7 +51,7 @@ def cost_table(plan: Plan, queries: int) -> str:
     )
 
 
-def prompt_tokens(part: Single, cost: PartCost) -> int | None:
+def prompt_tokens(part: SinglePlan, cost: PartCost) -> int | None:
     """Tokens that a reranker reads for a query at most; None where nothing limits a passage."""
     if part.settings.passage_tokens is None:
         return None
@@ -59,6 +59,6 @@ def prompt_tokens(part: Single, cost: PartCost) -> int | None:
     return cost.calls * frame + cost.shown * part.settings.passage_tokens + cost.questions * part.judge.carried_tokens
 
 
-def output_tokens(part: Single, cost: PartCost) -> int:
+def output_tokens(part: SinglePlan, cost: PartCost) -> int:
     """Tokens that a reranker writes for a query at most, repairs not counted."""
     return cost.questions * part.judge.written_tokens

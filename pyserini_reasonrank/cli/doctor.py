@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
-from pyserini_reasonrank.ir.metadata import installed
+from pyserini_reasonrank.ir.environment import installed
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.memory import ON_A_CPU, OWN, Verdict, accelerators, gb, held_by, own_memory, spread
 from pyserini_reasonrank.tables import table

@@ -36,11 +36,11 @@ def flags_help(command: str) -> str:
     ]
     for kind, judge in JUDGES.items():
         lines += ["", f"--rerank.judge.  (kind {kind})", *_fields(judge.Options)]
-    for name, (strategy, kinds) in STRATEGIES.items():
+    for name, entry in STRATEGIES.items():
         lines += [
             "",
-            f"--rerank.strategy.  (name {name}; judges: {', '.join(sorted(kinds))})",
-            *_fields(options_model(strategy)),
+            f"--rerank.strategy.  (name {name}; judges: {', '.join(sorted(entry.judges))})",
+            *_fields(options_model(entry.function)),
         ]
     for name, combination in COMBINATIONS.items():
         arms = ", ".join([*sorted(combination.needs), *(f"{arm} if wanted" for arm in sorted(combination.may or ()))])

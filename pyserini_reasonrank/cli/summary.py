@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.rerankers.questions import Tally
-from pyserini_reasonrank.run.pipeline import Outcome
+from pyserini_reasonrank.ir.metadata import RunRecord
+from pyserini_reasonrank.records import Tally
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -26,13 +26,13 @@ def guarded(command: Callable[[], int]) -> int:
         return 1
 
 
-def summary(outcome: Outcome) -> str:
+def summary(outcome: RunRecord) -> str:
     """What was done, how every call ended, and where the files are."""
     t = outcome.tally
     lines = [f"warning: {warning}" for warning in outcome.warnings]
     lines += [
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
-        f"calls     {t.questions} questions: {t}; {t.calls} asked, {t.from_journal} from the journal",
+        f"calls     {t.judgements} questions: {t}; {t.calls} asked, {t.from_journal} from the journal",
         *_by_part(outcome),
         f"tokens    {t.prompt_tokens:,} read, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
@@ -44,7 +44,7 @@ def summary(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _by_part(outcome: Outcome) -> list[str]:
+def _by_part(outcome: RunRecord) -> list[str]:
     """Of a combination, how often each reranker ranked, and what it was asked for a query."""
     if len(outcome.tallies) == 1:
         return []
@@ -52,6 +52,6 @@ def _by_part(outcome: Outcome) -> list[str]:
     return [f"  {name:<{width}}{_share(tally, outcome)}" for name, tally in outcome.tallies.items()]
 
 
-def _share(tally: Tally, outcome: Outcome) -> str:
-    ranked = "" if tally.questions and not tally.rankings else f"{tally.rankings} rankings, "  # a critic ranks nothing
-    return f"{ranked}{tally.questions / max(outcome.answered, 1):.1f} questions a query: {tally}"
+def _share(tally: Tally, outcome: RunRecord) -> str:
+    ranked = "" if tally.judgements and not tally.rankings else f"{tally.rankings} rankings, "  # a critic ranks nothing
+    return f"{ranked}{tally.judgements / max(outcome.answered, 1):.1f} questions a query: {tally}"

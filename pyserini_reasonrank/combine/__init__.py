@@ -1,8 +1,8 @@
-"""Combinations of rerankers: which of them rank what, and how their orders make one.
+"""Combinations of rerankers: which of them rank what, and how their orders become one.
 
-Each is a pure coroutine ``combination(request, arms, **options) -> Ranked``. An arm is a reranker bound to the query; it
-takes candidates by index in first-stage order, and gives back the order of what it was given. A combination's
-keyword-only arguments are its settings, as a strategy's are.
+Each is a pure coroutine ``combination(request, arms, **options) -> Ranked``. An arm is a reranker bound to the query: it
+takes candidates by index in first-stage order and returns their new order. The keyword-only arguments of a combination
+are its settings, as those of a strategy are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Combination = Callable[..., Coroutine[Any, Any, Ranked]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A combination and the arms it names: those it needs, and those it may have. ``may=None``: any.
+class CombinationEntry:
+    """A combination with the arms that it needs and those that it may have; ``may`` None allows any.
 
-    ``check(arms, where, **options)`` raises UsageError for settings that do not go with the names of the arms, and
-    returns warnings; ``where`` is the flag above them. ``one_arm``: each query asks but one of the arms. ``repeated``: the
-    arm that ranks the same candidates several times, and should differ.
+    ``check(arms, where, **options)`` raises UsageError for settings that do not fit the names of the arms and returns
+    warnings; ``where`` is the flag prefix. ``one_arm``: each query calls only one arm. ``repeated`` names the arm that
+    ranks the same candidates several times, whose answers therefore have to differ.
     """
 
     function: Combination
@@ -34,10 +34,10 @@ class Kind:
     repeated: str | None = None
 
 
-COMBINATIONS: dict[str, Kind] = {
-    "cascade": Kind(cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check),
-    "aggregate": Kind(aggregate.aggregate, frozenset({"ranker"}), repeated="ranker"),
-    "aor": Kind(aor.aor, frozenset({"ranker", "critic"}), check=aor.check, repeated="ranker"),
-    "route": Kind(route.route, may=None, check=route.check, one_arm=True),
+COMBINATIONS: dict[str, CombinationEntry] = {
+    "cascade": CombinationEntry(cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check),
+    "aggregate": CombinationEntry(aggregate.aggregate, frozenset({"ranker"}), repeated="ranker"),
+    "aor": CombinationEntry(aor.aor, frozenset({"ranker", "critic"}), check=aor.check, repeated="ranker"),
+    "route": CombinationEntry(route.route, may=None, check=route.check, one_arm=True),
 }
 """The combinations by name, ``--rerank.combine.name``."""

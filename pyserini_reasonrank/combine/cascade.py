@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank.combine.arms import Arm, Shown, depth_of
+from pyserini_reasonrank.combine.arms import Arm, depth_of
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Ranked, Request, Status
 
@@ -40,13 +40,14 @@ async def cascade(
     small = await arms["small"](range(len(request.candidates)))
     statuses: Counter[Status] = Counter(small.statuses)
     head = shown = small.order[:keep]
+    prior: Sequence[int] | None = None
     if adjust == "reverse":
-        shown = Shown(head[::-1], head)
+        shown, prior = head[::-1], head
     elif adjust == "model":
         adjusted = await arms["adjuster"](head)
         statuses.update(adjusted.statuses)
-        shown = Shown([head[position] for position in adjusted.order], head)
-    large = await arms["large"](shown)
+        shown, prior = tuple(head[position] for position in adjusted.order), head
+    large = await arms["large"](shown, prior=prior)
     statuses.update(large.statuses)
     if large.undecided:
         return replace(small, statuses=statuses, notes={"top": "small"})

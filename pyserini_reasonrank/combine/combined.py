@@ -1,4 +1,4 @@
-"""A combination of rerankers as a reranker: its arms bound to each query, every call they make told apart."""
+"""A combination of rerankers as a ranker: its arms are bound to each query, and every call of theirs has its own name."""
 
 from __future__ import annotations
 
@@ -8,40 +8,45 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyserini_reasonrank.combine import Combination
-from pyserini_reasonrank.combine.arms import Shown, completed
+from pyserini_reasonrank.combine.arms import completed
 from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Candidate, Ranked, Request
 from pyserini_reasonrank.rerankers.reranker import Ranker
 from pyserini_reasonrank.rerankers.scheduling import together
 
 
-class Combined(Ranker):
-    """Rerankers by name, and what combines them. ``depths``: how many candidates each of them ranks; ``fusions``: with the
-    first stage's scores, of each of them.
+@dataclass(frozen=True, slots=True)
+class ArmRanker:
+    """A ranker as an arm: how many candidates it ranks, and how its order is fused with the first stage's scores."""
 
-    Of an order ``before`` the one it is given it takes no notice: what its arms leave, they leave as it was given.
+    ranker: Ranker
+    depth: int
+    fusion: Fusion
+
+
+class CombinedRanker(Ranker):
+    """Rankers by name, and the combination that calls them.
+
+    It ignores ``prior``: candidates that its arms do not rank keep the order of the request.
     """
 
-    def __init__(
-        self,
-        *,
-        combination: Combination,
-        options: Mapping[str, Any],
-        arms: Mapping[str, Ranker],
-        depths: Mapping[str, int],
-        fusions: Mapping[str, Fusion],
-    ) -> None:
-        self._combination, self._options = combination, options
-        self._arms, self._depths, self._fusions = arms, depths, fusions
-        self.tallies = {joined(name, part): tally for name, arm in arms.items() for part, tally in arm.tallies.items()}
+    def __init__(self, combination: Combination, options: Mapping[str, Any], arms: Mapping[str, ArmRanker]) -> None:
+        self._combination, self._options, self._arms = combination, options, arms
+        self.tallies = {
+            joined(name, part): tally for name, arm in arms.items() for part, tally in arm.ranker.tallies.items()
+        }
 
     async def rank(
-        self, request: Request, *, part: str = "", sample: int = 0, before: Sequence[int] | None = None
+        self,
+        request: Request,
+        *,
+        part: str = "",
+        samples: tuple[int, ...] = (),
+        prior: Sequence[int] | None = None,
     ) -> Ranked:
         async with together() as spawn:
             arms = {
-                name: _Bound(arm, self._depths[name], self._fusions[name], request, joined(part, name), sample, spawn)
-                for name, arm in self._arms.items()
+                name: _BoundArm(arm, request, joined(part, name), samples, spawn) for name, arm in self._arms.items()
             }
             ranked: Ranked = await spawn(self._combination(request, arms, **self._options))
         return ranked
@@ -51,43 +56,45 @@ class Combined(Ranker):
 
 
 @dataclass
-class _Bound:
-    """An arm. Its second call for a query is a part of its own, ``name#2``, so that no two questions look alike."""
+class _BoundArm:
+    """An arm bound to a query. Its second call is a part of its own, ``name#2``, so that no two questions look alike."""
 
-    ranker: Ranker
-    depth: int
-    fusion: Fusion
+    arm: ArmRanker
     request: Request
     part: str
-    sample: int
+    samples: tuple[int, ...]
     spawn: Callable[[Coroutine[Any, Any, Any]], Any]
-    used: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
 
-    async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
+    @property
+    def depth(self) -> int:
+        return self.arm.depth
+
+    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         shown = indices[: self.depth]
-        given = replace(self.request, candidates=tuple(self.request.candidates[i] for i in shown))
-        before = None
-        if isinstance(indices, Shown):
-            place = {candidate: position for position, candidate in enumerate(shown)}
-            before = [place[candidate] for candidate in indices.before if candidate in place]
+        request = replace(self.request, candidates=tuple(self.request.candidates[i] for i in shown))
+        positions = None
+        if prior is not None:
+            position_of = {candidate: position for position, candidate in enumerate(shown)}
+            positions = [position_of[candidate] for candidate in prior if candidate in position_of]
+        samples = (*self.samples, sample)
         ranked: Ranked = await self.spawn(
-            self.ranker.rank(given, part=self._part(), sample=100 * self.sample + sample, before=before)
+            self.arm.ranker.rank(request, part=self._next_part(), samples=samples, prior=positions)
         )
         if shown:
-            order = self.fusion.order(ranked, [c.score for c in given.candidates])
+            order = self.arm.fusion.order(ranked, [c.score for c in request.candidates])
             ranked = replace(ranked, order=order)
         return completed(ranked, len(indices))
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
         items = tuple(Candidate(f"text {i}", 0.0, text) for i, text in enumerate(texts, 1))
-        grades: list[float | None] = await self.spawn(
-            self.ranker.grade(replace(self.request, candidates=items), part=self._part())
-        )
+        request = replace(self.request, candidates=items)
+        grades: list[float | None] = await self.spawn(self.arm.ranker.grade(request, part=self._next_part()))
         return grades
 
-    def _part(self) -> str:
-        self.used[self.part] += 1
-        times = self.used[self.part]
+    def _next_part(self) -> str:
+        self.calls[self.part] += 1
+        times = self.calls[self.part]
         return self.part if times == 1 else f"{self.part}#{times}"
 
 

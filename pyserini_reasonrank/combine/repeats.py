@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank.combine.arms import Arm, Shown, depth_of
+from pyserini_reasonrank.combine.arms import Arm, depth_of
 from pyserini_reasonrank.orders.voting import agreement, support
 from pyserini_reasonrank.records import Ranked, Request, Status
 
@@ -39,8 +39,8 @@ async def draw(arm: Arm, request: Request, numbers: Iterable[int], *, shuffle: i
     depth = depth_of(arm, n)
 
     async def one(number: int) -> Sample:
-        shown = Shown([*_shuffled(depth, request.query.qid, number, shuffle, seed), *range(depth, n)], range(n))
-        ranked = await arm(shown, sample=number)
+        shown = [*_shuffled(depth, request.query.qid, number, shuffle, seed), *range(depth, n)]
+        ranked = await arm(shown, sample=number, prior=range(n))
         return Sample(number, tuple(shown[position] for position in ranked.order), ranked)
 
     return await asyncio.gather(*map(one, numbers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 
@@ -16,13 +17,17 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
+    def submit[T](self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start ``coroutine`` on the loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
     async def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run ``coroutine`` over there and wait for it here. Cancelling this cancels it."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+        return await asyncio.wrap_future(self.submit(coroutine))
 
     def close(self) -> None:
         """Cancel what still runs and end the thread."""
-        asyncio.run_coroutine_threadsafe(self._cancel(), self._loop).result()
+        self.submit(self._cancel()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

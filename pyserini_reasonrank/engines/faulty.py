@@ -61,7 +61,9 @@ class Faulty(Engine[FaultyOptions]):
         return completion if fault is None else spoil(completion, fault, len(call.docids))
 
     def _draw(self, call: Call) -> Fault | None:
-        digest = hashlib.sha256(repr((self.options.seed, call.qid, call.number, call.sample)).encode()).digest()
+        digest = hashlib.sha256(
+            repr((self.options.seed, call.qid, call.number, call.draw.seed_offset)).encode()
+        ).digest()
         point = int.from_bytes(digest[:8]) / 2**64
         for fault, rate in self.options.faults.items():
             if point < rate:

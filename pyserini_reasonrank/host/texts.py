@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.corpus import document_text
+from pyserini_reasonrank.ir.corpus import stored_text
 
 CATALOGUES = (
     "TF_INDEX_INFO",
@@ -50,15 +49,6 @@ class IndexTexts:
 
 
 REMEDY = "index with --storeRaw or --storeContents, or give the texts with --rerank.corpus FILE.jsonl"
-
-
-def stored_text(raw: str | None, contents: str | None) -> str | None:
-    """The text in a document's stored fields: a JSON ``raw`` with a text field, else ``contents``, else ``raw``."""
-    try:
-        record = json.loads(raw or "")
-    except ValueError:
-        return contents or raw
-    return (document_text(record) if isinstance(record, dict) else None) or contents
 
 
 def text_index(index: str) -> str:

@@ -36,6 +36,15 @@ def document_text(record: Mapping[str, Any]) -> str | None:
     return f"{title}{'' if title[-1] in '.?!:' else '.'} {body}".strip()
 
 
+def stored_text(raw: str | None, contents: str | None) -> str | None:
+    """The text in a document's stored fields: a JSON ``raw`` with a text field, else ``contents``, else ``raw``."""
+    try:
+        record = json.loads(raw or "")
+    except ValueError:
+        return contents or raw
+    return (document_text(record) if isinstance(record, dict) else None) or contents
+
+
 def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
     """Each docid and text of a JSON lines file, plain or gzipped, in order.
 

@@ -205,6 +205,25 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def run_lines(qid: str, docids: Sequence[str], tag: str, output_format: RunFormat) -> str:
+    """The lines of one query, ``docids`` best first, with scores n, n-1, ... 1. UsageError for a name with white space."""
+    if output_format is not RunFormat.JSONL:
+        qid, docids = writable(qid, "qid"), [writable(docid, "docid") for docid in docids]
+    return _lines(qid, docids, writable(tag, "tag"), output_format)
+
+
+def _lines(qid: str, names: Sequence[str], tag: str, output_format: RunFormat) -> str:
+    n = len(names)
+    match output_format:
+        case RunFormat.TREC:
+            return "".join(f"{qid} Q0 {name} {i + 1} {n - i:.6f} {tag}\n" for i, name in enumerate(names))
+        case RunFormat.MSMARCO:
+            return "".join(f"{qid}\t{name}\t{i + 1}\n" for i, name in enumerate(names))
+        case RunFormat.JSONL:
+            ranking = [{"docid": name, "rank": i + 1, "score": n - i} for i, name in enumerate(names)]
+            return json.dumps({"qid": qid, "tag": tag, "ranking": ranking}, ensure_ascii=False) + "\n"
+
+
 class RunWriter:
     """Writes a run: each query's lines the moment it ends, in whatever order they end; the run file itself at commit.
 
@@ -254,7 +273,7 @@ class RunWriter:
         names = [self.docid(docid) for docid in docids]
         if twice := repeated(names):
             raise UsageError(f"Query {qid} lists document {twice[0]} twice; a run lists a document once a query.")
-        data = self._lines(qid, names).encode()
+        data = _lines(qid, names, self.tag, self.output_format).encode()
         self._spans[qid] = (self._file.tell(), len(data))
         self._file.write(data)
         self._file.flush()
@@ -266,17 +285,6 @@ class RunWriter:
     def docid(self, docid: str) -> str:
         """``docid`` as it will stand in the run. UsageError if it can't."""
         return docid if docid and self.output_format is RunFormat.JSONL else writable(docid, "docid", self.docid_blanks)
-
-    def _lines(self, qid: str, names: Sequence[str]) -> str:
-        n = len(names)
-        match self.output_format:
-            case RunFormat.TREC:
-                return "".join(f"{qid} Q0 {name} {i + 1} {n - i:.6f} {self.tag}\n" for i, name in enumerate(names))
-            case RunFormat.MSMARCO:
-                return "".join(f"{qid}\t{name}\t{i + 1}\n" for i, name in enumerate(names))
-            case RunFormat.JSONL:
-                ranking = [{"docid": name, "rank": i + 1, "score": n - i} for i, name in enumerate(names)]
-                return json.dumps({"qid": qid, "tag": self.tag, "ranking": ranking}, ensure_ascii=False) + "\n"
 
     def commit(self, qids: Iterable[str]) -> None:
         """Write the run file, queries in the order of ``qids``, the topics; of one without documents at most that."""

@@ -17,9 +17,9 @@ from pyserini_reasonrank.records import Capability, Completion, Judgement, Promp
 
 
 class Ask(Protocol):
-    """Send a prompt. ``sample`` > 0 asks the same prompt anew, past any answer on record."""
+    """Send a prompt. ``attempt`` > 0 requests a new answer to the same prompt."""
 
-    def __call__(self, prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Awaitable[Completion]: ...
+    def __call__(self, prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Awaitable[Completion]: ...
 
 
 class Judge(ABC):

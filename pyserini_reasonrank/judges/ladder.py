@@ -80,7 +80,7 @@ async def climb(
         closed = await _answer(ask, prompt, sampling, read, form, completion.text)
         judgement = _second(closed, "thought closed", judgement)
     if judgement.status in UNREADABLE and Capability.REASK in can:
-        again = await ask(remind(prompt, reminder), first, sample=1)
+        again = await ask(remind(prompt, reminder), first, attempt=1)
         judgement = _second(read(again), "asked twice", judgement)
     return judgement
 

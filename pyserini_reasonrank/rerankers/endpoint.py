@@ -1,4 +1,4 @@
-"""An engine with its lane and the journal: the one way a call goes out and comes back."""
+"""An engine with its concurrency limit and the journal: the only way in which LLM calls are made."""
 
 from __future__ import annotations
 
@@ -8,64 +8,64 @@ from math import inf, isfinite, isnan
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.journal import Journal, call_key
+from pyserini_reasonrank.journal import CallStore, call_key
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
-from pyserini_reasonrank.rerankers.scheduling import Lane, Slot
+from pyserini_reasonrank.rerankers.scheduling import PrioritySemaphore, Slot
 
-_AHEAD = 2  # questions under way for each call in flight: while one is read and put on record, another is asked
+_OPEN_QUESTIONS = 2
+"""Open questions per call in flight: while one is parsed and recorded, another one can call the engine."""
 
 
 class Endpoint:
-    """Rerankers that share an engine share its endpoint, so that its concurrency bounds all of them together."""
+    """One engine for any number of rerankers, which share its concurrency limit."""
 
-    def __init__(self, engine: Engine[Any], journal: Journal) -> None:
+    def __init__(self, engine: Engine[Any], journal: CallStore) -> None:
         self.engine, self.journal = engine, journal
-        self._lane = Lane(engine.options.concurrency)
-        self._questions = Lane(_AHEAD * engine.options.concurrency)
-        self._out: dict[str, asyncio.Future[Completion | None]] = {}
+        self._calls = PrioritySemaphore(engine.options.concurrency)
+        self._questions = PrioritySemaphore(_OPEN_QUESTIONS * engine.options.concurrency)
+        self._in_flight: dict[str, asyncio.Future[Completion | None]] = {}
 
-    def question(self, priority: int) -> Slot:
-        """Room for a question: its prompt is written out, and its calls made, only there."""
+    def question_slot(self, priority: int) -> Slot:
+        """A slot for one question, from writing its prompt to its last call."""
         return self._questions.slot(priority)
 
     async def complete(self, prompt: Prompt, sampling: Sampling, call: Call, priority: int) -> tuple[Completion, bool]:
-        """The completion on record, that of the same call by another question, or a new one; and whether it was found.
+        """The completion, and whether it was there already: in the journal, or from an equal call in flight.
 
-        Errors are not put on record: they are asked again next time.
+        Errors are not recorded, so that the next run asks again.
         """
-        key = call_key(self.engine.identity(call), prompt, sampling, call.sample)
-        while (twin := self._out.get(key)) is not None:
+        key = call_key(self.engine.identity(call), prompt, sampling, call.draw)
+        while (twin := self._in_flight.get(key)) is not None:
             if (shared := await asyncio.shield(twin)) is not None:
-                return self._found(key, call, shared), True
-        if (found := self.journal.find(key)) is not None:
-            return self._found(key, call, found), True
-        self._out[key] = back = asyncio.get_running_loop().create_future()
+                return self._reused(key, call, shared), True
+        if (recorded := self.journal.find(key)) is not None:
+            return self._reused(key, call, recorded), True
+        self._in_flight[key] = future = asyncio.get_running_loop().create_future()
         answer = None
         try:
-            async with self._lane.slot(priority):
-                completion = sound(await self.engine.generate(prompt, sampling, call))
+            async with self._calls.slot(priority):
+                completion = with_valid_logprobs(await self.engine.generate(prompt, sampling, call))
             if completion.error is None:
                 await self.journal.add(key, call, sampling, completion)
             answer = completion
         finally:
-            del self._out[key]
-            back.set_result(answer)  # None where this question was given up: a twin then asks itself
+            del self._in_flight[key]
+            future.set_result(answer)  # None if this call was cancelled: an equal call then asks itself
         return completion, False
 
-    def _found(self, key: str, call: Call, completion: Completion) -> Completion:
+    def _reused(self, key: str, call: Call, completion: Completion) -> Completion:
         if completion.error is None:
             self.journal.asked(key, call)
         return completion
 
 
-def sound(completion: Completion) -> Completion:
-    """``completion``, or an error where what it tells as log-probabilities are no such numbers.
+def with_valid_logprobs(completion: Completion) -> Completion:
+    """``completion``, or an error if its log-probabilities contain NaN or infinity, or none of them is finite.
 
-    A model whose arithmetic has overflowed gives NaN, which sorts anywhere. Some alternatives may be impossible, not all.
+    A model whose arithmetic overflows returns NaN, which sorts anywhere. Single alternatives may be impossible (-inf).
     """
-    told = completion.choices.values()
-    if not told or (any(map(isfinite, told)) and not any(isnan(p) or p == inf for p in told)):
+    logprobs = completion.choices.values()
+    if not logprobs or (any(map(isfinite, logprobs)) and not any(isnan(p) or p == inf for p in logprobs)):
         return completion
-    return replace(
-        completion, text="", finish_reason="error", choices={}, error="the model's probabilities are not numbers"
-    )
+    error = "the model's log-probabilities are not finite numbers"
+    return replace(completion, text="", finish_reason="error", choices={}, error=error)

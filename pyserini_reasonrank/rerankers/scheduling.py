@@ -1,4 +1,4 @@
-"""All queries in flight against one engine: a lane of limited width, earlier queries first, results as they end."""
+"""All queries in flight against one engine: limited concurrency, earlier queries first, results as they end."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from pyserini_reasonrank.records import Ranking, Request
 
-ROOM = 20_000
-"""Questions that may be open at once: some 150 MB."""
+MAX_OPEN_QUESTIONS = 20_000
+"""Questions that may be open at once; they take about 150 MB."""
 
 
-class Lane:
-    """At most ``width`` calls at once. Who waits is served by priority (the query's number), then by arrival.
+class PrioritySemaphore:
+    """A semaphore of ``width`` slots whose waiters are served by priority (the query's number), then by arrival.
 
-    So a run finishes queries one after another instead of all of them at its end.
+    A run therefore finishes its queries one after another instead of all of them at the end.
     """
 
     def __init__(self, width: int) -> None:
@@ -27,11 +27,11 @@ class Lane:
         self._arrivals = 0
 
     def slot(self, priority: int) -> Slot:
-        """Hold one of the slots, in an ``async with``."""
+        """One slot, held for the length of an ``async with`` block."""
         return Slot(self, priority)
 
-    async def take(self, priority: int) -> None:
-        """Wait for one of the slots. Whoever has one has to ``release`` it."""
+    async def acquire(self, priority: int) -> None:
+        """Wait for a slot. The caller has to ``release`` it."""
         if self._free:
             self._free -= 1
             return
@@ -46,6 +46,7 @@ class Lane:
             raise
 
     def release(self) -> None:
+        """Give a slot back, to the first waiter if there is one."""
         while self._waiting:
             *_, turn = heapq.heappop(self._waiting)
             if not turn.done():
@@ -56,54 +57,55 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A slot of a lane, for as long as a block takes."""
+    """A slot of a semaphore, for the length of a block."""
 
-    lane: Lane
+    semaphore: PrioritySemaphore
     priority: int
 
     async def __aenter__(self) -> None:
-        await self.lane.take(self.priority)
+        await self.semaphore.acquire(self.priority)
 
     async def __aexit__(self, *_: object) -> None:
-        self.lane.release()
+        self.semaphore.release()
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What an open query holds: ``questions`` in all, about ``abreast`` of its calls in flight at a time."""
+class QueryLoad:
+    """What an open query needs: ``questions`` in all, and on average ``parallel_calls`` calls in flight."""
 
     questions: int = 0
-    abreast: float = 1.0
+    parallel_calls: float = 1.0
 
 
-class Door:
-    """Lets a query in while fewer than ``width`` are open, with no more than ``ROOM`` questions among them.
+class AdmissionControl:
+    """Admits a query while fewer than ``width`` are open, with at most ``MAX_OPEN_QUESTIONS`` questions among them.
 
-    A question that waits takes memory, and a query may ask thousands at once. Queries whose calls wait for one another
-    are let in beyond that room, as many as it takes to keep ``width`` calls in flight; one is always let in.
+    A waiting question takes memory, and one query may ask thousands at once. Beyond the limit, queries are admitted only
+    as long as the open ones do not keep ``width`` calls in flight. One query is always admitted.
     """
 
     def __init__(self, width: int) -> None:
-        self._width, self._open, self._questions, self._abreast = width, 0, 0, 0.0
+        self._width, self._open, self._questions, self._parallel_calls = width, 0, 0, 0.0
         self._left = asyncio.Event()
 
-    async def enter(self, load: Load) -> None:
-        """Wait until there is room. For one caller at a time."""
+    async def enter(self, load: QueryLoad) -> None:
+        """Wait until the query may start. One caller at a time."""
         while not self._fits(load):
             self._left.clear()
             await self._left.wait()
         self._open += 1
         self._questions += load.questions
-        self._abreast += load.abreast
+        self._parallel_calls += load.parallel_calls
 
-    def leave(self, load: Load) -> None:
+    def leave(self, load: QueryLoad) -> None:
+        """Take a finished query off the count."""
         self._open -= 1
         self._questions -= load.questions
-        self._abreast -= load.abreast
+        self._parallel_calls -= load.parallel_calls
         self._left.set()
 
-    def _fits(self, load: Load) -> bool:
-        room = self._questions + load.questions <= ROOM or self._abreast < self._width
+    def _fits(self, load: QueryLoad) -> bool:
+        room = self._questions + load.questions <= MAX_OPEN_QUESTIONS or self._parallel_calls < self._width
         return not self._open or (self._open < self._width and room)
 
 
@@ -113,30 +115,30 @@ async def rerank_all(
     *,
     width: int,
     done: Callable[[Ranking], None],
-    load: Callable[[Request], Load] = lambda request: Load(),
+    load: Callable[[Request], QueryLoad] = lambda request: QueryLoad(),
 ) -> None:
-    """Rerank every request, as many queries at once as a ``Door`` lets in; ``done`` is called as each ends, in any order.
+    """Rerank every request, as many at once as ``AdmissionControl`` admits; ``done`` is called as each ends, in any order.
 
-    Requests are taken from the stream only as queries end (back-pressure). The first failure cancels the rest and is
-    raised, unwrapped.
+    Requests are taken from the stream only as queries end (back-pressure). The first exception cancels the other queries
+    and is raised, unwrapped.
     """
-    door = Door(width)
+    admission = AdmissionControl(width)
 
     async def one(request: Request) -> None:
         try:
             done(await rerank(request))
         finally:
-            door.leave(load(request))
+            admission.leave(load(request))
 
     async with together() as spawn:
         async for request in requests:
-            await door.enter(load(request))
+            await admission.enter(load(request))
             spawn(one(request))
 
 
 @asynccontextmanager
 async def together() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]]:
-    """A function that starts tasks, all of them ended with the block; the first failure cancels the rest and is raised."""
+    """A function that starts tasks, all awaited at the end of the block. The first exception cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group.create_task
@@ -145,7 +147,7 @@ async def together() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], async
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group, however deep."""
+    """The first exception of a group, at any depth."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

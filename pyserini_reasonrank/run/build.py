@@ -1,4 +1,4 @@
-"""The engine, the model and the tokenizer that settings name, checked against this machine before anything is loaded."""
+"""The engine, model and tokenizer that settings name, checked against this machine before anything is loaded."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from pyserini_reasonrank.settings.schema import Settings
 _SHORTEST = 4096  # tokens of a context worth proposing
 
 
-def provide(settings: Settings) -> Engine[Any]:
-    """The engine of ``settings`` for its model, not started. UsageError if it can't be had here."""
+def build(settings: Settings) -> Engine[Any]:
+    """The engine of ``settings`` for its model, not started. UsageError if it is not available here."""
     given = dict(settings.engine)
     name, answers = given.pop("name", AUTO), answering(settings.engine)
     if name == AUTO:
@@ -71,8 +71,8 @@ def _served(settings: Settings, known: Known | None) -> Model:
     return Model(settings.model, settings.model, context=context, chat_template_args=arguments)
 
 
-def unheld(engine: Engine[Any]) -> str | None:
-    """Why the weights and the cache of one question can't be held here, and what can be done; None if they can."""
+def memory_problem(engine: Engine[Any]) -> str | None:
+    """Why the weights and the cache of one question do not fit this machine, and what to do; None if they fit."""
     if not engine.needs_weights:
         return None
     settings = engine.options.model_dump()
@@ -137,32 +137,32 @@ def check_capabilities(engine: Engine[Any], who: str, needs: frozenset[Capabilit
         )
 
 
-def tokens_for(settings: Settings, model: Model, warnings: list[str]) -> Tokens:
-    """The model's tokenizer, or an estimate and a warning that says so.
+def tokens_for(settings: Settings, model: Model) -> tuple[Tokens, tuple[str, ...]]:
+    """The model's tokenizer; or an estimate, with a warning that says so and why.
 
-    No warning where no model reads the estimate: an engine has none, or a server has yet to say which it serves.
+    There is no warning if no model reads the estimate: the engine has none, or the server has not yet named its model.
     """
     source = settings.tokenizer or _weights(model.source)
     if (own := Path(source, "tokenizer.json")).is_file():
-        return ModelTokens(own)
+        return ModelTokens(own), ()
     of_hub = "/" in source and not Path(source).is_dir()
     if settings.tokenizer and not of_hub:
-        raise UsageError(f"--rerank.tokenizer {source} holds no tokenizer.json")
+        raise UsageError(f"--rerank.tokenizer {source} has no tokenizer.json")
     if model.source == AUTO or answering(settings.engine) in MODELLESS:
-        return EstimatedTokens()
-    file, reason = None, "it has none" if "/" in source else "its name is no hub id"
+        return EstimatedTokens(), ()
+    file, reason = None, "it has none" if "/" in source else "its name is not a hub id"
     if of_hub:
         try:
             file = model_file(source, "tokenizer.json", model.revision if source == model.source else None)
         except Unreachable as error:
             reason = str(error)
     if file is not None:
-        return ModelTokens(file)
-    warning = (f"passages are cut by an estimate of three characters a token: no tokenizer.json of {source} "
-               f"({reason}); name a folder that has one with --rerank.tokenizer")  # fmt: skip
-    if warning not in warnings:
-        warnings.append(warning)
-    return EstimatedTokens()
+        return ModelTokens(file), ()
+    warning = (
+        f"passages are cut by an estimate of three characters a token: no tokenizer.json of {source} ({reason}); name a "
+        "folder that has one with --rerank.tokenizer"
+    )
+    return EstimatedTokens(), (warning,)
 
 
 def _weights(source: str) -> str:

@@ -1,4 +1,4 @@
-"""What a reranker will cost before anything is loaded: its strategy is rehearsed with questions that are only counted."""
+"""What a plan costs per query, before anything is loaded: its strategies run on questions that are only counted."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from pyserini_reasonrank.combine.arms import completed
+from pyserini_reasonrank.combine.combined import joined
+from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
+from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 
 
 @dataclass(slots=True)
 class PartCost:
-    """What one reranker asks about one query: questions, the calls they take, passages shown in all and at most.
+    """What one reranker asks about one query: questions, the calls they take, passages shown in all and at most in one.
 
-    ``instead``: it is asked in place of a dearer one, so it counts in no total.
+    ``alternative``: a more expensive part may be asked instead, so it counts in no total.
     """
 
     questions: int = 0
     calls: int = 0
     shown: int = 0
     widest: int = 0
-    instead: bool = False
+    alternative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one query. ``chain``: the longest chain of dependent calls. ``parts``: by reranker, where several combine.
+    """The cost of one query. ``chain``: the longest chain of dependent calls. ``parts``: by reranker, if several combine.
 
-    Of rerankers one of which is asked, the totals count the dearest.
+    Where only one of several rerankers is asked, the totals count the most expensive one.
     """
 
     chain: int
@@ -35,23 +42,95 @@ class Cost:
 
     @property
     def questions(self) -> int:
-        return sum(part.questions for part in self.parts.values() if not part.instead)
+        return sum(part.questions for part in self._counted)
 
     @property
     def calls(self) -> int:
-        return sum(part.calls for part in self.parts.values() if not part.instead)
+        return sum(part.calls for part in self._counted)
 
     @property
     def shown(self) -> int:
-        return sum(part.shown for part in self.parts.values() if not part.instead)
+        return sum(part.shown for part in self._counted)
 
     @property
     def widest(self) -> int:
         return max((part.widest for part in self.parts.values()), default=0)
 
+    @property
+    def _counted(self) -> list[PartCost]:
+        return [part for part in self.parts.values() if not part.alternative]
+
+
+_known: WeakKeyDictionary[SinglePlan | CombinedPlan, dict[int, Cost]] = WeakKeyDictionary()
+
+
+def estimate(plan: Plan, n: int) -> Cost:
+    """The cost of one query with ``n`` candidates; those below the depth cost nothing.
+
+    Exact for strategies whose questions do not depend on the answers. For the others it is the cost of a first-stage
+    order that the judge confirms. UsageError if a strategy or combination refuses its options.
+    """
+    n = min(n, plan.settings.depth)
+    costs = _known.setdefault(plan, {})
+    if n not in costs:
+        request = Request(Query("", ""), tuple(Candidate(str(i), float(-i), "") for i in range(n)))
+        costs[n] = count(lambda meter: _simulate(plan, request, meter, ""))
+    return costs[n]
+
+
+async def _simulate(plan: Plan, request: Request, meter: Meter, part: str) -> Ranked:
+    """Rank ``request`` with ``meter`` in place of the model."""
+    if isinstance(plan, SinglePlan):
+        return await _simulate_single(plan, request, meter, part)
+
+    def arms(meter: Meter) -> dict[str, _SimulatedArm]:
+        return {name: _SimulatedArm(arm, request, meter, joined(part, name)) for name, arm in plan.arms.items()}
+
+    async def alone(name: str, meter: Meter) -> Ranked:
+        return await arms(meter)[name](range(len(request.candidates)))
+
+    if plan.combination.one_arm:
+        return await meter.most_expensive([partial(alone, name) for name in plan.arms])
+    ranked: Ranked = await plan.combination.function(request, arms(meter), **plan.options)
+    return ranked
+
+
+async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, part: str) -> Ranked:
+    judge = plan.judge
+
+    async def confirm(indices: Sequence[int], label: str = "") -> Any:
+        await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=judge.options.votes)
+        return judge.unmoved(indices)
+
+    strategy = plan.strategy.bound(plan.options, prior=None)
+    return Ranked(tuple(await strategy(len(request.candidates), confirm)))
+
+
+@dataclass(frozen=True, slots=True)
+class _SimulatedArm:
+    """An arm that only counts."""
+
+    plan: Plan
+    request: Request
+    meter: Meter
+    part: str
+
+    @property
+    def depth(self) -> int:
+        return self.plan.settings.depth
+
+    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+        candidates = tuple(self.request.candidates[i] for i in indices[: self.depth])
+        request = replace(self.request, candidates=candidates)
+        return completed(await _simulate(self.plan, request, self.meter, self.part), len(indices))
+
+    async def grade(self, texts: Sequence[str]) -> list[float | None]:
+        await self.meter.question(self.part, len(texts), calls=1)
+        return [0.0] * len(texts)
+
 
 class Meter:
-    """Counts the questions of a rehearsal. All that can be asked at once count as one link of the chain."""
+    """Counts the questions of a simulated ranking. Questions that can be asked at once are one link of the chain."""
 
     def __init__(self) -> None:
         self.parts: dict[str, PartCost] = {}
@@ -59,8 +138,10 @@ class Meter:
         self._waiting: list[tuple[asyncio.Future[None], int]] = []
 
     async def question(self, part: str, shown: int, *, calls: int, chain: int | None = None, votes: int = 1) -> None:
-        """A question about ``shown`` passages, asked ``votes`` times side by side; ``chain`` of its ``calls`` wait for
-        one another, all if not given."""
+        """Count a question about ``shown`` passages, asked ``votes`` times in parallel.
+
+        ``chain`` of its ``calls`` wait for one another; all of them by default.
+        """
         cost = self.parts.setdefault(part, PartCost())
         cost.questions += votes
         cost.calls += votes * calls
@@ -70,17 +151,18 @@ class Meter:
         self._waiting.append((answered, calls if chain is None else chain))
         await answered
 
-    async def dearest[R](self, alternatives: Sequence[Callable[[Meter], Awaitable[R]]]) -> R:
-        """Rehearse what only one of will take place: the one with the most calls. The others are put down as ``instead``."""
-        costs = [rehearse(alternative) for alternative in alternatives]
+    async def most_expensive[R](self, alternatives: Sequence[Callable[[Meter], Awaitable[R]]]) -> R:
+        """Simulate alternatives of which only one runs: the one with the most calls counts, the others are listed."""
+        costs = [count(alternative) for alternative in alternatives]
         chosen = max(range(len(costs)), key=lambda i: costs[i].calls)
         for i, cost in enumerate(costs):
             if i != chosen:
-                self.parts |= {name: replace(part, instead=True) for name, part in cost.parts.items()}
+                self.parts |= {name: replace(part, alternative=True) for name, part in cost.parts.items()}
         return await alternatives[chosen](self)
 
-    async def run(self, rehearsal: Awaitable[Any]) -> Cost:
-        task = asyncio.ensure_future(rehearsal)
+    async def run(self, ranking: Awaitable[Any]) -> Cost:
+        """Run a simulated ranking to its end, releasing its questions link by link."""
+        task = asyncio.ensure_future(ranking)
         while not task.done():
             known = -1
             while known != len(self._waiting) and not task.done():  # until everything that can ask has asked
@@ -95,15 +177,12 @@ class Meter:
         return Cost(self.chain, self.parts)
 
 
-def rehearse(rehearsal: Callable[[Meter], Awaitable[Any]]) -> Cost:
-    """The cost of ``rehearsal``, in which no answer changes an order.
-
-    Exact for strategies whose questions do not depend on the answers, the case of a good first stage for the others.
-    """
+def count(ranking: Callable[[Meter], Awaitable[Any]]) -> Cost:
+    """The cost of a simulated ``ranking``, in which no answer changes an order."""
 
     async def counted() -> Cost:
         meter = Meter()
-        return await meter.run(rehearsal(meter))
+        return await meter.run(ranking(meter))
 
-    with ThreadPoolExecutor(1) as thread:  # a loop of its own: the caller may be on one
+    with ThreadPoolExecutor(1) as thread:  # an event loop of its own: the caller may run in one
         return thread.submit(asyncio.run, counted()).result()

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from pyserini_reasonrank.rerankers.questions import Tally
+from pyserini_reasonrank.records import Tally
 
 
 class Progress:
@@ -27,7 +27,7 @@ class Progress:
         self._bar.set_description(what)
 
     def show(self, tally: Tally) -> None:
-        self._bar.n = tally.questions
+        self._bar.n = tally.judgements
         self._bar.set_postfix_str(
             f"{tally.output_tokens / (time.monotonic() - self._began):.0f} tok/s, {tally.bad} bad", False
         )

@@ -1,16 +1,20 @@
 """Strategies decide which questions to ask a judge, in which order, and which of them are independent.
 
-Each is a pure coroutine ``strategy(n, judge, **options) -> order``: ``n`` candidates, known only by their index in
-first-stage order, in; all ``n`` indices, best first, out. Calls that do not depend on one another are gathered, so
-that an engine that batches continuously sees them at once. A strategy's keyword-only arguments are its settings:
-their names, types and defaults are what ``--rerank.strategy.NAME`` takes. One that breaks ties, or leaves some
-candidates alone, takes an argument ``before``: the order to do it by where first-stage order was shuffled.
+Each is a pure coroutine ``strategy(n, judge, **options) -> order``. Input: ``n`` candidates, known only by their index
+in first-stage order. Output: all ``n`` indices, best first. Independent calls are gathered, so an engine with continuous
+batching receives them at once. The keyword-only arguments of a strategy are its settings: their names, types and
+defaults are what ``--rerank.strategy.NAME`` accepts.
+
+A strategy that breaks ties or leaves candidates unranked has a third positional argument ``prior``: the order to use for
+these where the candidates are shown in another one (shuffled, or worst first). Its ``StrategyEntry`` says so.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -27,25 +31,40 @@ from pyserini_reasonrank.strategies.sliding import sliding
 from pyserini_reasonrank.strategies.tournament import tournament
 
 Strategy = Callable[..., Awaitable[list[int]]]
-"""What a strategy is. Its judge takes indices and returns what a judge of its kind finds: an order, a score, a choice."""
+"""A strategy. Its judge takes indices and returns what a judge of its kind decides: an order, a score or a choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyEntry:
+    """A strategy with the kinds of judge it can call. ``takes_prior``: it has the argument ``prior``."""
+
+    function: Strategy
+    judges: frozenset[str]
+    takes_prior: bool = False
+
+    def bound(self, options: Mapping[str, Any], prior: Sequence[int] | None) -> Strategy:
+        """The strategy as a function of ``n`` and a judge."""
+        return partial(self.function, **({"prior": prior} if self.takes_prior else {}), **options)
+
 
 ORDERS = frozenset({"permutation", "first_token"})
-"""The kinds of judge whose answer is a whole order."""
+"""The kinds of judge whose answer is an order of all candidates shown."""
 _BEST = frozenset({"best", "best_token"})
+_SCORES = frozenset({"score", "bisection", "likelihood"})
 
-STRATEGIES: dict[str, tuple[Strategy, frozenset[str]]] = {
-    "sliding": (sliding, ORDERS),
-    "full": (full, ORDERS),
-    "pivot": (pivot, ORDERS),
-    "tournament": (tournament, ORDERS),
-    "heapsort": (heapsort, _BEST),
-    "bubblesort": (bubblesort, _BEST),
-    "allpairs": (allpairs, _BEST),
-    "elimination": (elimination, frozenset({"worst"})),
-    "pointwise": (pointwise, frozenset({"score", "bisection", "likelihood"})),
-    "groups": (groups, frozenset({"grades"})),
+STRATEGIES: dict[str, StrategyEntry] = {
+    "sliding": StrategyEntry(sliding, ORDERS),
+    "full": StrategyEntry(full, ORDERS),
+    "pivot": StrategyEntry(pivot, ORDERS),
+    "tournament": StrategyEntry(tournament, ORDERS, takes_prior=True),
+    "heapsort": StrategyEntry(heapsort, _BEST, takes_prior=True),
+    "bubblesort": StrategyEntry(bubblesort, _BEST),
+    "allpairs": StrategyEntry(allpairs, _BEST, takes_prior=True),
+    "elimination": StrategyEntry(elimination, frozenset({"worst"})),
+    "pointwise": StrategyEntry(pointwise, _SCORES, takes_prior=True),
+    "groups": StrategyEntry(groups, frozenset({"grades"}), takes_prior=True),
 }
-"""The strategies by name, each with the kinds of judge it asks."""
+"""The strategies by name, ``--rerank.strategy.name``."""
 
 
 def options_model(strategy: Callable[..., Any]) -> type[BaseModel]:

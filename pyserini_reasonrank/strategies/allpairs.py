@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from itertools import permutations
 
-from pyserini_reasonrank.strategies.asking import Choose
+from pyserini_reasonrank.strategies.protocols import Choose
 
 
-async def allpairs(n: int, judge: Choose, before: Sequence[int] | None = None) -> list[int]:
+async def allpairs(n: int, judge: Choose, prior: Sequence[int] | None = None) -> list[int]:
     """Order by wins; ties in first-stage order. n (n - 1) questions, all independent.
 
     Each pair is shown both ways round; a judge that contradicts itself gives each of the two half a win.
@@ -18,4 +18,4 @@ async def allpairs(n: int, judge: Choose, before: Sequence[int] | None = None) -
     wins = [0] * n
     for winner in await asyncio.gather(*map(judge, asked)):
         wins[winner] += 1
-    return sorted(before or range(n), key=lambda i: -wins[i])
+    return sorted(prior or range(n), key=lambda i: -wins[i])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank.strategies.asking import Choose
+from pyserini_reasonrank.strategies.protocols import Choose
 
 
 async def bubblesort(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.strategies.asking import Permute
+from pyserini_reasonrank.strategies.protocols import Permute
 
 
 async def full(n: int, judge: Permute) -> list[int]:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank.strategies.asking import Grade
 from pyserini_reasonrank.strategies.pointwise import by_score
+from pyserini_reasonrank.strategies.protocols import Grade
 
 
 async def groups(
     n: int,
     judge: Grade,
-    before: Sequence[int] | None = None,
+    prior: Sequence[int] | None = None,
     *,
     window_size: Annotated[int, Field(ge=1, description="candidates in a group, at most")] = 20,
 ) -> list[int]:
@@ -31,4 +31,4 @@ async def groups(
     for group, found in zip(members, await asyncio.gather(*asked), strict=True):
         for candidate, grade in zip(group, found, strict=True):
             grades[candidate] = grade
-    return by_score(grades, before)
+    return by_score(grades, prior)

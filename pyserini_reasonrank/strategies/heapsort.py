@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank.strategies.asking import Choose
+from pyserini_reasonrank.strategies.protocols import Choose
 
 
 async def heapsort(
     n: int,
     judge: Choose,
-    before: Sequence[int] | None = None,
+    prior: Sequence[int] | None = None,
     *,
     children: Annotated[int, Field(ge=1, description="children of a node; one more candidate is shown in a call")] = 19,
     k: Annotated[int, Field(ge=1, description="ranks to find; the others keep first-stage order")] = 10,
@@ -42,4 +42,4 @@ async def heapsort(
         heap[0], heap[size] = heap[size], heap[0]
         if len(found) < min(k, n):
             await sift(0, size, f"rank {len(found) + 1}")
-    return [*found, *(i for i in before or range(n) if i not in set(found))]
+    return [*found, *(i for i in prior or range(n) if i not in set(found))]

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.strategies.asking import Permute
+from pyserini_reasonrank.strategies.protocols import Permute
 from pyserini_reasonrank.strategies.sliding import sliding
 
 

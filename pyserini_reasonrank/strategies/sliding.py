@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.strategies.asking import Permute
+from pyserini_reasonrank.strategies.protocols import Permute
 
 
 def windows(n: int, window_size: int, stride: int, first: int = 0) -> Iterator[tuple[int, int]]:

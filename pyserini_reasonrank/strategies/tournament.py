@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.strategies.asking import Permute
+from pyserini_reasonrank.strategies.protocols import Permute
 
 
 def stages(n: int, window_size: int) -> list[tuple[int, int]]:
@@ -41,7 +41,7 @@ def stages(n: int, window_size: int) -> list[tuple[int, int]]:
 async def tournament(
     n: int,
     judge: Permute,
-    before: Sequence[int] | None = None,
+    prior: Sequence[int] | None = None,
     *,
     window_size: Annotated[int, Field(ge=4, description="candidates in a group, at most")] = 20,
     tournaments: Annotated[int, Field(ge=1, description="independent tournaments, their points summed")] = 1,
@@ -72,7 +72,7 @@ async def tournament(
         ]
         for c in (c for survivors in left for c in survivors):
             points[c] += 1
-    return sorted(before or range(n), key=lambda i: -points[i])
+    return sorted(prior or range(n), key=lambda i: -points[i])
 
 
 async def _all(group: Sequence[int]) -> Sequence[int]:

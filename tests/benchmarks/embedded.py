@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def demo() -> Collection:
     return Collection(["--candidates", candidates], home / "bm25.txt", home / "qrels.txt")
 
 
-COLLECTIONS = {
+COLLECTIONS: dict[str, Callable[[], Collection]] = {
     "dl19": lambda: bm25("msmarco-v1-dl19", run="run.bm25.txt"),
     "demo": demo,
     "cacm": lambda: bm25("cacm", corpus="corpus.clean.jsonl", qrels="qrels.anserini-unpadded.txt"),
@@ -107,7 +107,7 @@ def measured(name: str, collection: Collection, model: Sequence[object], home: P
             raise SystemExit(f"{name}: {done.error}")
     report = evaluate(collection.qrels, collection.first, [alone, fused], ["nDCG@10"])
     scores = [evaluated.scores[0] for evaluated in (report.first, *report.runs)]
-    found = {"cpu": first.cpu, "memory": first.memory, "topics": report.queries}
+    found: dict[str, Any] = {"cpu": first.cpu, "memory": first.memory, "topics": report.queries}
     found |= {kind: [s.value, s.p, s.won, s.lost] for kind, s in zip(("first", "alone", "fused"), scores, strict=True)}
     kept.write_text(json.dumps(found))
     return found

@@ -83,7 +83,7 @@ def dumbbells(rows: Sequence[Result]) -> Figure:
 
 def save(figure: Figure, name: str) -> None:
     """The same bytes for the same figures."""
-    settings: dict[str, Any] = {"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif"}
+    settings: Any = {"svg.hashsalt": name, "svg.fonttype": "none", "font.family": "sans-serif"}
     with mpl.rc_context(settings):
         figure.savefig(DOCS / name, format="svg", metadata={"Date": None})
 

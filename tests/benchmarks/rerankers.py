@@ -31,8 +31,10 @@ from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.metadata import sidecar
 from pyserini_reasonrank.models.embedded import ensure_embedded
 from pyserini_reasonrank.run.candidates import read_requests, stream
+from pyserini_reasonrank.run.cost import estimate
+from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
-from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +65,7 @@ def cost(depth: int, topics: int, names: list[str]) -> Iterator[str]:
             ]
             task = Task(stream(requests), Path(folder, "run"), DATA / "run.bm25.txt", "topics.tsv", ["bench"])
             outcome = asyncio.run(rerank(made, task))
-        tally, n, predicted = outcome.tally, outcome.answered, made.cost(depth)
+        tally, n, predicted = outcome.tally, outcome.answered, estimate(made, depth)
         most = _most_tokens(made, depth)
         yield (
             f"| `{name}` | {tally.calls / n:,.1f} | {predicted.calls:,} | {predicted.chain} "
@@ -72,7 +74,7 @@ def cost(depth: int, topics: int, names: list[str]) -> Iterator[str]:
 
 
 def _most_tokens(made: Plan, depth: int) -> str:
-    parts = made.cost(depth).parts
+    parts = estimate(made, depth).parts
     counts = [prompt_tokens(part, parts[name]) for name, part in made.parts.items() if name in parts]
     return "" if None in counts else f"{sum(filter(None, counts)):,}"
 

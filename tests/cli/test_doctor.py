@@ -2,6 +2,8 @@
 
 import json
 import struct
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,13 @@ QWEN_3_30B_A3B = {
 CONFIG = ModelConfig.parse(QWEN_2_5_7B)
 
 
-def test_doctor_looks_at_everything():
+def parameters(config: ModelConfig) -> int:
+    assert config.shape is not None
+    assert config.shape.parameters is not None
+    return config.shape.parameters
+
+
+def test_doctor_looks_at_everything() -> None:
     checks = {check.name: check for check in doctor()}
     assert {"Python", "Java", "Pyserini", "engine vllm", "engine openai", "memory"} <= checks.keys()
     assert checks["Pyserini"].state is State.OK
@@ -36,23 +44,23 @@ def test_doctor_looks_at_everything():
     assert all(check.sentence for check in checks.values())
 
 
-def test_render():
+def test_render() -> None:
     checks = [Check("Java", State.OK, "21"), Check("engine vllm", State.WARN, "not installed")]
     assert render(checks) == "ok    Java         21\nwarn  engine vllm  not installed"
 
 
-def test_models_table():
+def test_models_table() -> None:
     header, _, *rows = models_table().splitlines()
     assert header.split()[:2] == ["model", "parameters"]
     assert any(row.startswith("reasonrank-7b ") and " 32,768 " in row for row in rows)
 
 
 @pytest.mark.parametrize(("config", "published"), [(QWEN_2_5_7B, 7_615_616_512), (QWEN_3_30B_A3B, 30_532_122_624)])
-def test_parameters_from_a_config(config, published):
-    assert ModelConfig.parse(config).shape.parameters == pytest.approx(published, rel=1e-3)
+def test_parameters_from_a_config(config: dict[str, Any], published: int) -> None:
+    assert parameters(ModelConfig.parse(config)) == pytest.approx(published, rel=1e-3)
 
 
-def test_need_from_a_config():
+def test_need_from_a_config() -> None:
     need = memory_needed(CONFIG)
     assert need.weights == pytest.approx(15.2e9, rel=5e-3)
     assert need.cache == 32768 * 2 * 28 * 4 * 128 * 2
@@ -60,9 +68,9 @@ def test_need_from_a_config():
     assert memory_needed(ModelConfig.parse({"text_config": QWEN_2_5_7B})) == need
 
 
-def test_need_from_a_folder(tmp_path):
+def test_need_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(QWEN_2_5_7B))
-    assert memory_needed(tmp_path).weights == 2 * CONFIG.shape.parameters
+    assert memory_needed(tmp_path).weights == 2 * parameters(CONFIG)
     (tmp_path / "model.safetensors.index.json").write_text('{"metadata": {"total_size": 4321}}')
     assert memory_needed(tmp_path).weights == 4321
     for i in (1, 2):
@@ -70,12 +78,12 @@ def test_need_from_a_folder(tmp_path):
     assert memory_needed(tmp_path).weights == 200
 
 
-def test_need_of_a_folder_that_is_no_model(tmp_path):
+def test_need_of_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no readable config.json"):
         memory_needed(tmp_path)
 
 
-def test_verdict():
+def test_verdict() -> None:
     verdict = Verdict(memory_needed(CONFIG, context=10_000), 22_000_000_000, 256)
     assert (verdict.fits, verdict.at_once) == (True, 7)
     assert str(verdict) == "needs 15.2 GB + 4.0 GB (7 x 10,000 tokens in flight), 22.0 GB free: fits"
@@ -85,16 +93,16 @@ def test_verdict():
     assert Verdict(Need(9, 1, 1), 11, 1).at_once == 0  # 10 of 11 bytes would leave no headroom
 
 
-def test_known_models_state_their_own_cache():
+def test_known_models_state_their_own_cache() -> None:
     assert known_models()["reasonrank-7b"].needs().cache == memory_needed(CONFIG).cache
     assert known_models()["reasonrank-7b"].needs(1024).cache == memory_needed(CONFIG, context=1024).cache
 
 
-def quantized(**how):
+def quantized(**how: Any) -> ModelConfig:
     return ModelConfig.parse(QWEN_2_5_7B | {"quantization_config": how})
 
 
-def test_quantization_needs_less():
+def test_quantization_needs_less() -> None:
     whole = memory_needed(CONFIG)
     assert memory_needed(quantized(quant_method="fp8")).weights == whole.weights // 2
     assert memory_needed(quantized(bits=4)).weights == whole.weights // 4
@@ -103,7 +111,7 @@ def test_quantization_needs_less():
     assert memory_needed(CONFIG, arguments={"dtype": "bfloat16"}) == whole
 
 
-def test_another_dtype_needs_more():
+def test_another_dtype_needs_more() -> None:
     whole, known = memory_needed(CONFIG), known_models()["reasonrank-7b"]
     for wide in (
         memory_needed(CONFIG, arguments={"dtype": "float32"}),
@@ -113,7 +121,7 @@ def test_another_dtype_needs_more():
         assert wide.cache == 2 * whole.cache
 
 
-def gpus(monkeypatch, *sizes):
+def gpus(monkeypatch: pytest.MonkeyPatch, *sizes: float) -> None:
     """As many accelerators, of these sizes in GB."""
     found = tuple(Device(f"cuda:{i}", "GPU", int(gb * 1e9), int(gb * 1e9)) for i, gb in enumerate(sizes))
     for module in (memory, doctor_module):
@@ -134,19 +142,21 @@ def gpus(monkeypatch, *sizes):
         ({"args": "nonsense"}, 40),
     ],
 )
-def test_an_engine_fills_one_accelerator_unless_told_otherwise(engine, free, monkeypatch):
+def test_an_engine_fills_one_accelerator_unless_told_otherwise(
+    engine: dict[str, Any], free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpus(monkeypatch, 40, 40, 40, 30)
     assert held_by(engine).free == free * 10**9
 
 
-def test_without_an_accelerator_it_fills_the_machine(monkeypatch):
+def test_without_an_accelerator_it_fills_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
     assert held_by({"args": {"tensor_parallel_size": 2}}).kind == "cpu"
     gpus(monkeypatch, 80)
     assert held_by({"device": "cpu"}).kind == "cpu"
 
 
-def refusal(*words, engine="vllm"):
+def refusal(*words: str, engine: str = "vllm") -> str:
     """What is said of reasonrank with 32 billion parameters; "" if it can be held."""
     flags = layers.lift(["--rerank.engine.name", engine, "--rerank.model", "reasonrank-32b", *words])[1]
     try:
@@ -157,11 +167,13 @@ def refusal(*words, engine="vllm"):
 
 
 @pytest.fixture
-def offline(monkeypatch):
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def test_32_billion_parameters_fit_an_accelerator_of_80_gigabytes(offline, monkeypatch):
+def test_32_billion_parameters_fit_an_accelerator_of_80_gigabytes(
+    offline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpus(monkeypatch, 85)  # as such a one tells it, in units of 10^9 bytes
     assert refusal() == ""
     gpus(monkeypatch, 80)
@@ -174,18 +186,20 @@ def test_32_billion_parameters_fit_an_accelerator_of_80_gigabytes(offline, monke
 
 
 @pytest.mark.parametrize(("engine", "flag"), [("vllm", "tensor_parallel_size 2"), ("transformers", "device_map auto")])
-def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(engine, flag, offline, monkeypatch):
+def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(
+    engine: str, flag: str, offline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpus(monkeypatch, 48, 48)
     said = refusal(engine=engine)
     assert said.endswith(
         f"name a smaller one with --rerank.model, or spread it over 2 of the accelerators here with --rerank.engine.args.{flag}"
     )
     assert "max_model_len" not in said  # the weights alone are too large for one
-    assert refusal(f"--rerank.engine.args.{flag.split()[0]}", flag.split()[1], engine=engine) == ""
+    assert refusal(f"--rerank.engine.args.{flag.split(maxsplit=1)[0]}", flag.split()[1], engine=engine) == ""
     assert refusal("--rerank.engine.args.quantization", "fp8", engine="vllm") == ""
 
 
-def test_transformers_loads_float32_on_a_cpu(offline, monkeypatch):
+def test_transformers_loads_float32_on_a_cpu(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
     monkeypatch.setattr(memory, "own_memory", lambda: Device("cpu", "this machine", int(22e9), int(22e9)))
     smaller = ["--rerank.model", "reasonrank-7b", "--rerank.engine.args.dtype", "bfloat16"]
@@ -193,19 +207,21 @@ def test_transformers_loads_float32_on_a_cpu(offline, monkeypatch):
     assert refusal(*smaller, engine="transformers") == refusal(*smaller[:2], engine="vllm") == ""
 
 
-def test_a_folder_of_another_shape_is_left_to_the_engine(offline, monkeypatch, tmp_path):
+def test_a_folder_of_another_shape_is_left_to_the_engine(
+    offline: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     gpus(monkeypatch, 16)
     (tmp_path / "config.json").write_text(json.dumps({"n_layer": 12, "n_embd": 768}))
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
     assert refusal("--rerank.model", str(tmp_path)) == ""
 
 
-def test_where_nothing_helps_only_a_smaller_model_is_named(offline, monkeypatch):
+def test_where_nothing_helps_only_a_smaller_model_is_named(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 16, 16)
     assert refusal().endswith("does not fit (GPU): name a smaller one with --rerank.model")
 
 
-def test_models_and_doctor_count_accelerators_as_the_engine_does(monkeypatch):
+def test_models_and_doctor_count_accelerators_as_the_engine_does(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 48, 48)
     rows = {line.split()[0]: line for line in models_table().splitlines() if line.strip()}
     assert " yes " in rows["reasonrank-7b"]
@@ -218,6 +234,6 @@ def test_models_and_doctor_count_accelerators_as_the_engine_does(monkeypatch):
     assert " no " in next(line for line in models_table().splitlines() if line.startswith("reasonrank-32b"))
 
 
-def test_own_memory():
+def test_own_memory() -> None:
     own = own_memory()
     assert 0 < own.free <= own.total

@@ -19,6 +19,7 @@ from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import export, rankings
 from pyserini_reasonrank.orders.voting import borda, distance, medoid, rrf
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -36,7 +37,7 @@ class Ranker:
         self.shown: dict[int, list[int]] = {}
         self.most, self._open = 0, 0
 
-    async def __call__(self, indices: Shown, *, sample: int = 0) -> Ranked:
+    async def __call__(self, indices: Shown, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         self.shown[sample] = list(indices)
         self._open += 1
         self.most = max(self.most, self._open)
@@ -237,23 +238,23 @@ def test_the_prediction_holds_for_any_number_of_candidates(
     n: int, flags: dict[str, Any], run_reranker: RunReranker, collection: Collection
 ) -> None:
     flags = oracle(collection, **flags)
-    predicted = plan(*layers.load("self-consistency", flags)).cost(n)
+    predicted = estimate(plan(*layers.load("self-consistency", flags)), n)
     outcome = run_reranker("self-consistency", flags, requests=[request(n)])
-    assert (outcome.tally.questions, outcome.tally.calls) == (predicted.questions, predicted.calls)
+    assert (outcome.tally.judgements, outcome.tally.calls) == (predicted.questions, predicted.calls)
     assert outcome.tally.from_journal == 0
 
 
 def test_it_costs_as_many_rankings_as_samples_side_by_side(collection: Collection) -> None:
-    one = plan(*layers.load("reasonrank", oracle(collection))).cost(100)
+    one = estimate(plan(*layers.load("reasonrank", oracle(collection))), 100)
     for samples in (2, 4, 10):
-        cost = plan(*layers.load("self-consistency", oracle(collection, combine={"samples": samples}))).cost(100)
+        cost = estimate(plan(*layers.load("self-consistency", oracle(collection, combine={"samples": samples}))), 100)
         assert (cost.calls, cost.shown, cost.chain) == (samples * one.calls, samples * one.shown, one.chain)
 
 
 def test_any_reranker_can_be_asked_several_times(run_reranker: RunReranker, collection: Collection) -> None:
     arms = {"ranker": {"reranker": "coranking", "combine": {"keep": 4}}}
     outcome = run_reranker("self-consistency", oracle(collection, arms=arms, combine={"samples": 3}))
-    assert {name: tally.questions for name, tally in outcome.tallies.items()} == {
+    assert {name: tally.judgements for name, tally in outcome.tallies.items()} == {
         "ranker/small": 9, "ranker/large": 6,
     }  # fmt: skip
     [hits] = [hits for qid, hits in read_run(outcome.output).items() if qid == "7"]

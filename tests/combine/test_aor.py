@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import Collection, Command, RunReranker
@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.combine.aor import aor
+from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import export, rankings
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -34,7 +36,7 @@ class Ranker:
         self.orders, self.silent = orders, silent
         self.samples: list[int] = []
 
-    async def __call__(self, indices: Order, *, sample: int = 0) -> Ranked:
+    async def __call__(self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         self.samples.append(sample)
         if sample in self.silent:
             return Ranked(tuple(range(len(indices))), {Status.EMPTY: 1})
@@ -65,7 +67,7 @@ class Critic:
         self.read: Reads = []
         self.texts: list[Sequence[str]] = []
 
-    async def __call__(self, indices: Order, *, sample: int = 0) -> Ranked:
+    async def __call__(self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         raise NotImplementedError
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
@@ -82,7 +84,7 @@ def request(n: int) -> Request:
 
 
 def run(ranker: Ranker, critic: Critic, n: int = 6, **options: Any) -> Ranked:
-    return asyncio.run(aor(request(n), {"ranker": ranker, "critic": critic}, **options))
+    return asyncio.run(aor(request(n), {"ranker": ranker, "critic": cast(Arm, critic)}, **options))
 
 
 def told(ranked: Ranked) -> list[tuple[list[int], list[float | None], float | None]]:
@@ -133,7 +135,7 @@ def test_the_critic_reads_order_and_reasoning_by_the_labels_of_what_was_shown() 
 
 def test_it_is_told_where_no_reasoning_was_written() -> None:
     class Silent(Ranker):
-        async def __call__(self, indices: Order, *, sample: int = 0) -> Ranked:
+        async def __call__(self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
             return Ranked(tuple(range(len(indices)))[::-1], {Status.OK: 1})
 
     class Deaf(Critic):
@@ -313,7 +315,7 @@ def oracle(collection: Collection, **flags: Any) -> dict[str, Any]:
 
 def test_what_it_costs_at_most(collection: Collection) -> None:
     for depth in (20, 100):
-        cost = plan(*layers.load("aor", oracle(collection, depth=depth))).cost(depth)
+        cost = estimate(plan(*layers.load("aor", oracle(collection, depth=depth))), depth)
         assert {name: part.calls for name, part in cost.parts.items()} == {"ranker": 8, "critic": 17}
         assert cost.chain == 9
         assert (cost.parts["ranker"].shown, cost.parts["ranker"].widest) == (8 * depth, depth)
@@ -322,7 +324,7 @@ def test_what_it_costs_at_most(collection: Collection) -> None:
 
 def test_a_run_of_the_oracle_costs_no_more_than_that(run_reranker: RunReranker, collection: Collection) -> None:
     outcome = run_reranker("aor", oracle(collection))
-    cost = plan(*layers.load("aor", oracle(collection))).cost(20)
+    cost = estimate(plan(*layers.load("aor", oracle(collection))), 20)
     for record in rankings(outcome.journal):
         asked = [call["part"].split("#")[0] for call in export(outcome.journal, record["qid"])]
         assert asked.count("ranker") == record["notes"].get("samples", 0) <= cost.parts["ranker"].calls

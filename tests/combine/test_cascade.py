@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.cli.summary import summary
 from pyserini_reasonrank.combine.cascade import Adjust, cascade
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import export, rankings
 from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
 from pyserini_reasonrank.run.candidates import stream
-from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.cost import estimate
+from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.schema import Settings
@@ -40,7 +42,7 @@ class Sorting:
         self.key, self.status = key, status
         self.shown: list[tuple[int, ...]] = []
 
-    async def __call__(self, indices: Sequence[int], *, sample: int = 0) -> Ranked:
+    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
         self.shown.append(tuple(indices))
         positions = range(len(indices))
         order = positions if self.status.bad else sorted(positions, key=lambda i: self.key(indices[i]))
@@ -138,11 +140,11 @@ def oracle(collection: Collection, **flags: Any) -> dict[str, Any]:
     return {"engine": {"name": "oracle", "qrels": str(collection.qrels)}, **flags}
 
 
-def docids(outcome: Outcome) -> dict[str, list[str]]:
+def docids(outcome: RunRecord) -> dict[str, list[str]]:
     return {qid: [hit.docid for hit in hits] for qid, hits in read_run(outcome.output).items()}
 
 
-def shown(outcome: Outcome, qid: str, part: str) -> list[list[str]]:
+def shown(outcome: RunRecord, qid: str, part: str) -> list[list[str]]:
     return [record["docids"] for record in export(outcome.journal, qid) if record["part"] == part]
 
 
@@ -164,7 +166,7 @@ def test_the_oracle_twice_is_the_oracle(run_reranker: RunReranker, collection: C
         grades = collection.grades[asked.query.qid]
         assert docids(outcome)[asked.query.qid][:10] == sorted(names, key=lambda name: -grades[name])[:10]
     # 25 candidates: two windows of 20, then one call over the top 20; 7: one each; a single one: nothing to ask
-    assert {name: tally.questions for name, tally in outcome.tallies.items()} == {"small": 3, "large": 2}
+    assert {name: tally.judgements for name, tally in outcome.tallies.items()} == {"small": 3, "large": 2}
     assert {name: tally.rankings for name, tally in outcome.tallies.items()} == {"small": 3, "large": 3}
     lines = summary(outcome).splitlines()
     assert "  small   3 rankings, 1.0 questions a query: 3 ok" in lines
@@ -232,7 +234,7 @@ def test_arms_may_be_combinations(run_reranker: RunReranker, collection: Collect
     outcome = run_reranker("coranking", oracle(collection, arms={"small": inner}, combine={"keep": 4}))
     grades = collection.gains("7", docids(outcome)["7"])
     assert grades == sorted(grades, reverse=True)
-    assert {name: tally.questions for name, tally in outcome.tallies.items()} == {
+    assert {name: tally.judgements for name, tally in outcome.tallies.items()} == {
         "small/small": 3, "small/large": 2, "large": 2,
     }  # fmt: skip
     assert {record["part"] for record in export(outcome.journal, "7")} == {"small/small", "small/large", "large"}
@@ -258,7 +260,7 @@ def test_an_arm_ranks_down_to_its_own_depth(run_reranker: RunReranker, collectio
     outcome = run_reranker("coranking", oracle(collection, arms={"small": {"depth": 4}}, combine={"keep": 2}))
     head = sorted((f"7-d{i}" for i in range(4)), key=lambda name: -collection.grades["7"][name])
     assert docids(outcome)["7"] == [*head, "7-d4", "7-d5", "7-d6"]
-    assert outcome.tallies["small"].questions == 2
+    assert outcome.tallies["small"].judgements == 2
 
 
 @pytest.mark.parametrize("adjust", ["none", "reverse"])
@@ -279,13 +281,13 @@ def test_a_large_one_that_would_not_rank_all_it_is_shown_is_refused(
     with pytest.raises(UsageError, match=r"large reranker's depth 5 is less than combine\.keep 6"):
         run_reranker("coranking", flags)
     assert not (tmp_path / "run.txt").exists()
-    assert run_reranker("coranking", flags | {"arms": {"large": {"depth": 6}}}).tallies["large"].questions == 2
+    assert run_reranker("coranking", flags | {"arms": {"large": {"depth": 6}}}).tallies["large"].judgements == 2
 
 
 def test_an_arm_is_fused_as_its_checkpoint_says(
     run_reranker: RunReranker, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fuse = {"method": "z-score", "weight": 0.3}
+    fuse: dict[str, Any] = {"method": "z-score", "weight": 0.3}
     small = {"reranker": "upr"}
     plain = docids(run_reranker("coranking", oracle(collection, arms={"small": small}, combine={"keep": 2})))
     alone = run_reranker("upr", oracle(collection, fuse=fuse), output=tmp_path / "alone.txt")
@@ -306,10 +308,10 @@ def test_an_arm_is_fused_as_its_checkpoint_says(
 
 def test_explain_counts_one_call_of_the_large_model_instead_of_nine(command: Command) -> None:
     made = plan(*layers.load("coranking", dict(ORACLE)))
-    cost = made.cost(100)
+    cost = estimate(made, 100)
     assert (cost.calls, cost.chain, cost.shown) == (10, 10, 200)
     assert {name: part.calls for name, part in cost.parts.items()} == {"small": 9, "large": 1}
-    assert plan(*layers.load("reasonrank", dict(ORACLE))).cost(100).calls == 9
+    assert estimate(plan(*layers.load("reasonrank", dict(ORACLE))), 100).calls == 9
     done = command("explain", "--rerank", "coranking", "--queries", 43, "--rerank.engine.name", "oracle")
     rows = {line[:26].strip(): line[26:].split() for line in done.stdout.splitlines()}
     assert rows["calls of small"] == ["9", "387"]
@@ -318,7 +320,7 @@ def test_explain_counts_one_call_of_the_large_model_instead_of_nine(command: Com
 
 def test_the_adjuster_is_one_call_more() -> None:
     arms = {"adjuster": {"reranker": "order-adjuster"}}
-    cost = plan(*layers.load("coranking", {**ORACLE, "combine": {"adjust": "model"}, "arms": arms})).cost(100)
+    cost = estimate(plan(*layers.load("coranking", {**ORACLE, "combine": {"adjust": "model"}, "arms": arms})), 100)
     assert (cost.calls, cost.chain, cost.parts["adjuster"].shown) == (11, 11, 20)
 
 
@@ -328,9 +330,9 @@ def test_the_prediction_holds_for_any_number_of_candidates(
     n: int, keep: int, run_reranker: RunReranker, collection: Collection
 ) -> None:
     flags = oracle(collection, combine={"keep": keep})
-    predicted = plan(*layers.load("coranking", flags)).cost(n)
+    predicted = estimate(plan(*layers.load("coranking", flags)), n)
     outcome = run_reranker("coranking", flags, requests=[request(n)])
-    asked = {name: tally.questions for name, tally in outcome.tallies.items() if tally.questions}
+    asked = {name: tally.judgements for name, tally in outcome.tallies.items() if tally.judgements}
     assert asked == {name: part.questions for name, part in predicted.parts.items()}
     assert sorted(docids(outcome)["q"] if n else []) == sorted(f"d{i}" for i in range(n))
 

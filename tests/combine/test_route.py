@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.combine.features import FEATURES, features
 from pyserini_reasonrank.combine.routing_model import Router, softmax
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import rankings
-from pyserini_reasonrank.run.pipeline import Outcome
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -177,11 +178,11 @@ def flags(collection: Collection, file: Path | None, **more: Any) -> dict[str, A
     return {"engine": {"name": "oracle", "qrels": str(collection.qrels)}, "combine": combine, **more}
 
 
-def docids(outcome: Outcome) -> dict[str, list[str]]:
+def docids(outcome: RunRecord) -> dict[str, list[str]]:
     return {qid: [hit.docid for hit in hits] for qid, hits in read_run(outcome.output).items()}
 
 
-def noted(outcome: Outcome) -> dict[str, dict[str, Any]]:
+def noted(outcome: RunRecord) -> dict[str, dict[str, Any]]:
     return {record["qid"]: record["notes"] for record in rankings(outcome.journal) if record["notes"]}
 
 
@@ -197,7 +198,7 @@ def test_each_query_goes_to_its_arm(
     assert {note["fallback"] for note in notes.values()} == {False}
     assert all(sum(note["probabilities"].values()) == pytest.approx(1, abs=1e-3) for note in notes.values())
     # what each arm was asked stands in the summary, and in the metadata
-    assert {name: (t.rankings, t.questions) for name, t in outcome.tallies.items()} == {
+    assert {name: (t.rankings, t.judgements) for name, t in outcome.tallies.items()} == {
         "top": (1, 1),
         "listwise": (1, 2),
     }
@@ -217,7 +218,7 @@ def test_the_arm_none_leaves_the_first_stage_and_asks_nothing(
     assert docids(outcome) == {
         r.query.qid: [c.docid for c in r.candidates] for r in collection.requests if r.candidates
     }
-    assert outcome.tally.questions == 0
+    assert outcome.tally.judgements == 0
     assert {(note["arm"], note["fallback"]) for note in noted(outcome).values()} == {("none", True)}
 
 
@@ -234,7 +235,7 @@ def test_without_a_router_all_go_to_one_arm_and_that_is_said(run_reranker: RunRe
     assert {note["arm"] for note in noted(outcome).values()} == {"listwise"}
     assert outcome.warnings == ["--rerank.combine.router is not given: every query goes to the arm listwise"]
     first = run_reranker("route", flags(collection, None, combine={"unrouted": "none"}))
-    assert first.tally.questions == 0
+    assert first.tally.judgements == 0
 
 
 def test_a_routed_arm_may_be_a_combination_and_an_arm_of_one(
@@ -243,7 +244,7 @@ def test_a_routed_arm_may_be_a_combination_and_an_arm_of_one(
     arms = {"listwise": {"reranker": "coranking", "combine": {"keep": 5}}}
     outcome = run_reranker("route", flags(collection, file, arms=arms))
     assert noted(outcome)["long"]["of the arm"] == {"top": "large"}
-    assert {name: t.questions for name, t in outcome.tallies.items()} == {
+    assert {name: t.judgements for name, t in outcome.tallies.items()} == {
         "top": 1, "listwise/small": 2, "listwise/large": 1,
     }  # fmt: skip
     small = {"small": {"reranker": "route", "combine": {"router": str(file)}}}
@@ -274,7 +275,7 @@ def test_explain_tells_every_arm_and_counts_the_dearest(command: Command, file: 
 
 def test_within_a_cascade_the_dearest_arm_counts_too(file: Path) -> None:
     small = {"small": {"reranker": "route", "combine": {"router": str(file)}}}
-    cost = plan(*layers.load("coranking", {"engine": {"name": "oracle", "qrels": "q"}, "arms": small})).cost(100)
+    cost = estimate(plan(*layers.load("coranking", {"engine": {"name": "oracle", "qrels": "q"}, "arms": small})), 100)
     assert (cost.calls, cost.chain, cost.questions, cost.shown) == (10, 10, 10, 200)
     assert {name: (part.calls, part.widest) for name, part in cost.parts.items()} == {
         "small/top": (1, 20), "small/listwise": (9, 20), "large": (1, 20),

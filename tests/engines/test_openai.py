@@ -19,11 +19,14 @@ from werkzeug import Request, Response
 
 from pyserini_reasonrank.engines.openai import OpenAI, OpenAIOptions
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.judges.score import Score
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Sampling, Status
-from pyserini_reasonrank.run.plan import Plan, plan
+from pyserini_reasonrank.records import Call, Capability, Completion, Draw, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.run.parts import Plan
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.run.session import Session
 from pyserini_reasonrank.settings import layers
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order [1] to [2]: é 🤖")))
@@ -164,7 +167,7 @@ def test_parameters_beyond_openais_own_are_sent_only_when_set(server: Server) ->
 
 
 def test_a_second_sample_has_another_seed(server: Server) -> None:
-    second = Call("q", 0, CALL.docids, CALL.ideal, CALL.ideal_choices, sample=1)
+    second = Call("q", 0, CALL.docids, CALL.ideal, CALL.ideal_choices, Draw(attempt=1))
     with_engine(lambda engine: engine.generate(PROMPT, Sampling(seed=3), second), server.url)
     assert server.asked[0]["seed"] == 4
 
@@ -638,8 +641,10 @@ def test_a_served_context_without_room_for_a_question_is_refused(server: Server)
     with pytest.raises(
         UsageError, match=r"^model m holds 4096 tokens, and reasonrank needs \d+ for a question and its answer"
     ):
-        made.fitters()
-    assert started(server, sampling={"max_tokens": 1024}).fitters()[""].context == 4096
+        Session(made, MemoryStore())
+    made = started(server, sampling={"max_tokens": 1024})
+    Session(made, MemoryStore())
+    assert made.parts[""].context == 4096
 
 
 def test_a_context_that_is_known_beforehand_is_checked_beforehand() -> None:
@@ -652,13 +657,12 @@ def test_a_known_checkpoint_that_auto_finds_is_to_be_named(server: Server, monke
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     server.models = {"data": [{"id": "liuwenhan/reasonrank-7B"}]}
     made = started(server)
-    assert made.warnings == []
-    made.fitters()
-    estimate, named = made.warnings
+    assert made.warnings == ()
+    estimate, named = Session(made, MemoryStore()).warnings
     assert "no tokenizer.json of liuwenhan/reasonrank-7B (HF_HUB_OFFLINE is set)" in estimate
     assert named == (
-        "the server's model liuwenhan/reasonrank-7B is reasonrank-7b, and auto does not bring what that was trained with: "
-        "say --rerank.model liuwenhan/reasonrank-7B"
+        "the server serves liuwenhan/reasonrank-7B, known as reasonrank-7b; pass --rerank.model liuwenhan/reasonrank-7B to "
+        "use its training prompt and settings"
     )
 
 
@@ -695,7 +699,7 @@ def test_but_then_the_model_must_be_named(server: Server, models: Any) -> None:
 def test_a_server_that_is_down_is_named(url: str) -> None:
     with pytest.raises(UsageError, match=r"no server answers at .*--rerank\.engine\.base_url") as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), url)
-    assert url.split("/")[0] in str(error.value)
+    assert url.split("/", maxsplit=1)[0] in str(error.value)
 
 
 def test_the_second_server_is_greeted_too(server: Server) -> None:

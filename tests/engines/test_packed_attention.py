@@ -1,16 +1,23 @@
 """Attention on a CPU: right, and the same bits however a text is cut, whatever follows it and whatever is beside it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from pyserini_reasonrank.engines.local.packed_attention import PackedBlocks, PackedText
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 HEADS = pytest.mark.parametrize(("heads", "groups"), [(9, 3), (8, 8), (16, 1)])
 WINDOW = pytest.mark.parametrize("window", [None, 50])
 
 
-def attended(q, k, v, window):
+def attended(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
     """Of a text alone: q, k, v are (1, heads, tokens, size), of q the last ones."""
     keys, queries = k.shape[2], q.shape[2]
     return (
@@ -20,7 +27,7 @@ def attended(q, k, v, window):
 
 @WINDOW
 @HEADS
-def test_a_query_s_bits_depend_on_what_it_sees_alone(heads, groups, window):
+def test_a_query_s_bits_depend_on_what_it_sees_alone(heads: int, groups: int, window: int | None) -> None:
     chance = torch.Generator().manual_seed(0)
     for keys in (2, 7, 31, 32, 33, 64, 100, 191, 300, 513):
         q, k, v = (torch.randn(1, n, keys, 16, generator=chance) for n in (heads, groups, groups))
@@ -37,7 +44,7 @@ def test_a_query_s_bits_depend_on_what_it_sees_alone(heads, groups, window):
 
 @WINDOW
 @HEADS
-def test_company_changes_no_bit(heads, groups, window):
+def test_company_changes_no_bit(heads: int, groups: int, window: int | None) -> None:
     """Texts cut off at any length, in any order, their keys anywhere in the row, and queries of none."""
     chance = torch.Generator().manual_seed(1)
     sizes = [
@@ -65,6 +72,6 @@ def test_company_changes_no_bit(heads, groups, window):
     together = PackedBlocks(texts, queries + 3).attend(q, k, v, None, window).transpose(1, 2)
     assert together.shape == q.shape
     for text in texts:
-        own = slice(text.queries[0], text.queries[-1] + 1)
-        alone = attended(q[:, :, own], k[:, :, text.keys], v[:, :, text.keys], window)
-        assert torch.equal(together[:, :, own], alone)
+        rows = slice(text.queries[0], text.queries[-1] + 1)
+        alone = attended(q[:, :, rows], k[:, :, text.keys], v[:, :, text.keys], window)
+        assert torch.equal(together[:, :, rows], alone)

@@ -1,19 +1,27 @@
 """The transformers engine with the embedded model: texts, company, alternatives, adapters, and what goes wrong."""
 
+from __future__ import annotations
+
 import asyncio
 import math
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pyserini_reasonrank.engines import build_engine
+from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.engines.local.packed_attention import using
 from pyserini_reasonrank.engines.local.prompt_trees import PromptTree, log_probabilities, read_at_once
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
-from pyserini_reasonrank.records import Call, Message, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Completion, Draw, Message, Prompt, Sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engines do, before torch is loaded
 
@@ -27,7 +35,7 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Model:
     try:
         return Model("smollm2-135m", str(ensure_embedded(None, progress=False)))
     except UsageError as error:
@@ -35,17 +43,17 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def engine(model):
+def engine(model: Model) -> Iterator[Engine[Any]]:
     made = build_engine("transformers", {}, model)
     asyncio.run(made.start())
     yield made
     asyncio.run(made.close())
 
 
-def ask(engine, *prompts, **sampling):
+def ask(engine: Engine[Any], *prompts: Prompt, **sampling: Any) -> Any:
     """One completion, or those of all prompts at once."""
 
-    async def together():
+    async def together() -> list[Completion]:
         wanted = Sampling(**{"max_tokens": 10, **sampling})
         return await asyncio.gather(*(engine.generate(p, wanted, CALL) for p in prompts))
 
@@ -53,7 +61,7 @@ def ask(engine, *prompts, **sampling):
     return found if len(prompts) > 1 else found[0]
 
 
-def test_answers(engine):
+def test_answers(engine: Engine[Any]) -> None:
     answer = ask(engine, CAPITAL)
     assert (answer.text, answer.finish_reason, answer.error) == ("The capital of France is Paris.", "stop", None)
     assert (answer.prompt_tokens, answer.output_tokens) == (37, 8)
@@ -61,20 +69,20 @@ def test_answers(engine):
     assert engine.max_model_len == 8192
 
 
-def test_company_changes_nothing(engine):
+def test_company_changes_nothing(engine: Engine[Any]) -> None:
     alone = [ask(engine, p) for p in PROMPTS]
     together = ask(engine, *reversed(PROMPTS))
     assert [a.text for a in alone] == [a.text for a in reversed(together)]
     assert len({a.text for a in alone}) == len(PROMPTS)
 
 
-def test_company_changes_no_bit(engine, monkeypatch):
+def test_company_changes_no_bit(engine: Engine[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only the texts: the scores they are chosen by."""
     from pyserini_reasonrank.engines.local.sampler import SeededSampler
 
-    rows = set()
+    rows: set[bytes] = set()
 
-    def note(sampler, input_ids, scores, arguments):
+    def note(sampler: object, input_ids: Tensor, scores: Tensor, arguments: object) -> Tensor:
         rows.update(row.numpy().tobytes() for row in scores)
         return scores
 
@@ -88,7 +96,7 @@ def test_company_changes_no_bit(engine, monkeypatch):
     assert rows <= together
 
 
-def test_length_and_stop(engine):
+def test_length_and_stop(engine: Engine[Any]) -> None:
     cut = ask(engine, CAPITAL, max_tokens=3)
     assert (cut.text, cut.finish_reason, cut.output_tokens) == ("The capital of", "length", 3)
     stopped = ask(engine, CAPITAL, stop=("Rome", "al of"))
@@ -96,22 +104,22 @@ def test_length_and_stop(engine):
     assert stopped.output_tokens < 8
 
 
-def test_prefill_is_continued(engine):
+def test_prefill_is_continued(engine: Engine[Any]) -> None:
     answer = ask(engine, replace(CAPITAL, prefill="The capital of France is"))
     assert (answer.text, answer.prompt_tokens) == (" Paris.", 42)
 
 
-def test_seeded_sampling(engine):
-    hot = {"temperature": 1.0, "top_p": 0.95, "max_tokens": 8}
+def test_seeded_sampling(engine: Engine[Any]) -> None:
+    hot: dict[str, Any] = {"temperature": 1.0, "top_p": 0.95, "max_tokens": 8}
     once = ask(engine, CAPITAL, seed=1, **hot)
     assert ask(engine, *PROMPTS, CAPITAL, seed=1, **hot)[-1].text == once.text
     assert len({ask(engine, CAPITAL, seed=seed, **hot).text for seed in range(4)}) > 1
     assert ask(engine, CAPITAL, temperature=1.0, top_k=1, seed=1).text == "The capital of France is Paris."
-    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, sample=1)))
+    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, draw=Draw(attempt=1))))
     assert again.text != once.text
 
 
-def test_draws_follow_the_probabilities():
+def test_draws_follow_the_probabilities() -> None:
     import torch
 
     from pyserini_reasonrank.engines.local.sampler import sampled
@@ -119,11 +127,12 @@ def test_draws_follow_the_probabilities():
     draws = 20_000
     weights = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03])
 
-    def shares(temperature=1.0, top_p=1.0, top_k=0.0, min_p=0.0):
+    def shares(temperature: float = 1.0, top_p: float = 1.0, top_k: float = 0.0, min_p: float = 0.0) -> list[float]:
         numbers = torch.tensor([[temperature], [top_p], [top_k], [min_p]]).expand(-1, draws).contiguous()
         keys = torch.randint(1, 2**31 - 1, (1, draws), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
         taken = sampled(weights.log().expand(draws, -1), torch.cat([numbers.view(torch.int32), keys])).argmax(-1)
-        return (taken.bincount(minlength=5) / draws).tolist()
+        found: list[float] = (taken.bincount(minlength=5) / draws).tolist()
+        return found
 
     squares = (weights**2 / (weights**2).sum()).tolist()
     assert shares() == pytest.approx(weights.tolist(), abs=0.015)
@@ -133,7 +142,9 @@ def test_draws_follow_the_probabilities():
     assert shares(min_p=0.2) == pytest.approx([0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0, 0], abs=0.015)
 
 
-def plain_choices(model, prompt, choices, adapter=None):
+def plain_choices(
+    model: Model, prompt: Prompt, choices: Sequence[str], adapter: str | Path | None = None
+) -> dict[str, float]:
     """Probabilities by one whole forward pass for each alternative. Digits are single tokens here: 10 begins with 1."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -166,7 +177,9 @@ def plain_choices(model, prompt, choices, adapter=None):
         ("", ("The sea is", "The sky", "Blue")),
     ],
 )
-def test_choices_equal_a_plain_forward_pass(engine, model, prefill, choices):
+def test_choices_equal_a_plain_forward_pass(
+    engine: Engine[Any], model: Model, prefill: str, choices: Sequence[str]
+) -> None:
     prompt = replace(RATING, prefill=prefill)
     answer, other = ask(engine, prompt, CAPITAL, choices=choices)
     expected = plain_choices(model, prompt, choices)
@@ -175,15 +188,15 @@ def test_choices_equal_a_plain_forward_pass(engine, model, prefill, choices):
     assert (answer.text, answer.output_tokens, answer.error) == ("", 0, None)
 
 
-def test_choices_that_have_to_be_one_token(engine):
+def test_choices_that_have_to_be_one_token(engine: Engine[Any]) -> None:
     prompt = replace(CAPITAL, prefill="[")
     assert set(ask(engine, prompt, choices=("A", "B"), one_token=True).choices) == {"A", "B"}
     with pytest.raises(UsageError, match=r"smollm2-135m does not write '10' as one token after .*such as rankgpt"):
         ask(engine, prompt, choices=("1", "10"), one_token=True)
 
 
-def test_choices_and_texts_at_once(engine):
-    async def both():
+def test_choices_and_texts_at_once(engine: Engine[Any]) -> None:
+    async def both() -> list[Completion]:
         return await asyncio.gather(
             *(engine.generate(p, Sampling(max_tokens=8), CALL) for p in PROMPTS),
             *(engine.generate(p, Sampling(choices=("true", "false")), CALL) for p in PROMPTS),
@@ -203,7 +216,7 @@ TREES = [
 
 
 @pytest.mark.parametrize("root", [0, 7, 19, 32, 75])
-def test_several_prompts_read_together_have_the_bits_of_each_alone(engine, root):
+def test_several_prompts_read_together_have_the_bits_of_each_alone(engine: Any, root: int) -> None:
     trees = [PromptTree([*range(2000, 2000 + root), *prompt], spelled) for prompt, spelled in TREES]
     together = engine._scorer._score([trees])
     assert together == [engine._scorer._score([[tree]])[0] for tree in trees]
@@ -211,7 +224,7 @@ def test_several_prompts_read_together_have_the_bits_of_each_alone(engine, root)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is one lane")
-def test_cores_read_side_by_side_with_the_bits_of_one_after_the_other(engine, model):
+def test_cores_read_side_by_side_with_the_bits_of_one_after_the_other(engine: Any, model: Model) -> None:
     import torch
 
     from pyserini_reasonrank.engines.local.threads import Workers
@@ -234,7 +247,7 @@ def test_cores_read_side_by_side_with_the_bits_of_one_after_the_other(engine, mo
         torch.set_num_threads(threads)
 
 
-def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
+def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine: Any) -> None:
     """Which is plain forward passes over the prompt and each alternative."""
     import torch
 
@@ -246,13 +259,13 @@ def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine):
         assert some == pytest.approx(others, abs=1e-3)
 
 
-def test_a_prompt_that_another_goes_on_from_is_read_once(engine):
+def test_a_prompt_that_another_goes_on_from_is_read_once(engine: Any) -> None:
     trees = [PromptTree(list(range(100, 100 + n)), ((33,), (34, 35))) for n in (40, 90, 40, 64)]
     assert read_at_once(trees) == 39 + (1 + 51 + 1 + 25) + 4
     assert engine._scorer._score([trees]) == [engine._scorer._score([[tree]])[0] for tree in trees]
 
 
-def test_gradients_flow_through_a_tree(engine):
+def test_gradients_flow_through_a_tree(engine: Any) -> None:
     import torch
 
     embedded = engine._scorer._model.get_input_embeddings().weight
@@ -264,7 +277,7 @@ def test_gradients_flow_through_a_tree(engine):
     assert gradient[50:57].abs().sum(-1).min() > 0
 
 
-def test_adapter(engine, model, tmp_path):
+def test_adapter(engine: Engine[Any], model: Model, tmp_path: Path) -> None:
     made = build_engine("transformers", {}, replace(model, adapter=str(random_adapter(model, tmp_path))))
     asyncio.run(made.start())
     try:
@@ -276,7 +289,7 @@ def test_adapter(engine, model, tmp_path):
     assert {c: math.exp(p) for c, p in answer.choices.items()} == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
-def random_adapter(model, folder):
+def random_adapter(model: Model, folder: Path) -> Path:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -289,15 +302,15 @@ def random_adapter(model, folder):
     return folder
 
 
-def test_too_long_a_prompt(engine):
+def test_too_long_a_prompt(engine: Engine[Any]) -> None:
     answer = ask(engine, Prompt((Message("user", "word " * 9000),)))
     assert answer.finish_reason == "error"
     assert "the model takes 8192" in answer.error
     assert ask(engine, CAPITAL).error is None
 
 
-def test_cancelled_calls_leave_the_others_alone(engine):
-    async def one_cancelled():
+def test_cancelled_calls_leave_the_others_alone(engine: Engine[Any]) -> None:
+    async def one_cancelled() -> list[Any]:
         calls = [
             asyncio.ensure_future(engine.generate(p, Sampling(max_tokens=16), CALL)) for p in (*PROMPTS[:2], CAPITAL)
         ]
@@ -311,7 +324,7 @@ def test_cancelled_calls_leave_the_others_alone(engine):
     assert ask(engine, CAPITAL).text == capital.text
 
 
-def test_a_call_can_t_be_cancelled_while_it_is_answered(engine):
+def test_a_call_can_t_be_cancelled_while_it_is_answered(engine: Any) -> None:
     """Else the answer finds its future cancelled, and the thread that brings answers dies of it."""
     engine._decoder.start()
     name, found = engine._decoder.submit([1, 2, 3], 2, {}, None)
@@ -320,7 +333,7 @@ def test_a_call_can_t_be_cancelled_while_it_is_answered(engine):
     engine._decoder.cancel(name)
 
 
-def test_unknown_sampling_parameter(engine):
+def test_unknown_sampling_parameter(engine: Engine[Any]) -> None:
     with pytest.raises(UsageError, match="'best_of'"):
         ask(engine, CAPITAL, extra={"best_of": 2})
 
@@ -333,18 +346,20 @@ def test_unknown_sampling_parameter(engine):
         ({}, "empty", "can't be loaded with transformers"),
     ],
 )
-def test_what_can_not_be_loaded(model, tmp_path, settings, source, message):
+def test_what_can_not_be_loaded(
+    model: Model, tmp_path: Path, settings: dict[str, Any], source: str | None, message: str
+) -> None:
     made = build_engine("transformers", settings, replace(model, source=str(tmp_path)) if source else model)
     with pytest.raises(UsageError, match=message):
         asyncio.run(made.start())
     asyncio.run(made.close())
 
 
-def test_a_dead_model_is_a_failure(model):
-    made = build_engine("transformers", {}, model)
+def test_a_dead_model_is_a_failure(model: Model) -> None:
+    made: Any = build_engine("transformers", {}, model)
     asyncio.run(made.start())
 
-    def dies(*args, **kwargs):
+    def dies(*args: object, **kwargs: object) -> NoReturn:
         raise RuntimeError("the lights went out")
 
     made._decoder._manager.model.forward = dies
@@ -357,7 +372,7 @@ def test_a_dead_model_is_a_failure(model):
     asyncio.run(made.close())
 
 
-def test_the_memory_set_aside_bounds_a_request(model):
+def test_the_memory_set_aside_bounds_a_request(model: Model) -> None:
     made = build_engine("transformers", {"batching": {"num_blocks": 3, "page_size": 32}}, model)
     asyncio.run(made.start())
     try:

@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-import pyserini_reasonrank.engines.local as local
+from pyserini_reasonrank.engines import local
 from pyserini_reasonrank.engines.local import packed_attention, prompt_trees
 from pyserini_reasonrank.engines.local.sampler import SeededSampler
 

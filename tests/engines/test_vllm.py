@@ -3,25 +3,27 @@
 import asyncio
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 from test_transformers import CALL, CAPITAL, PROMPTS, RATING, ask, plain_choices, random_adapter
 
-from pyserini_reasonrank.engines import build_engine
+from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.judges.grades import Grades
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
-from pyserini_reasonrank.records import Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Completion, Draw, Message, Prompt, Sampling, Status
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """The embedded model and a random adapter for it."""
     try:
         made = Model("smollm2-135m", str(ensure_embedded(None, progress=False)))
@@ -31,7 +33,7 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def adapted(model):
+def adapted(model: Model) -> Iterator[Engine[Any]]:
     made = build_engine("vllm", {"args": {"dtype": "float32", "max_model_len": 2048}}, model)
     asyncio.run(made.start())
     yield made
@@ -39,20 +41,20 @@ def adapted(model):
 
 
 @pytest.fixture
-def engine(adapted, monkeypatch):
+def engine(adapted: Engine[Any], monkeypatch: pytest.MonkeyPatch) -> Engine[Any]:
     """The engine without its adapter: a second engine process would take another minute."""
     monkeypatch.setattr(adapted, "_lora", None)
     return adapted
 
 
-def test_answers(engine):
+def test_answers(engine: Engine[Any]) -> None:
     answer = ask(engine, CAPITAL)
     assert (answer.text, answer.finish_reason, answer.error) == ("The capital of France is Paris.", "stop", None)
     assert (answer.prompt_tokens, answer.output_tokens) == (37, 8)
     assert engine.max_model_len == 2048
 
 
-def test_length_stop_and_prefill(engine):
+def test_length_stop_and_prefill(engine: Engine[Any]) -> None:
     cut = ask(engine, CAPITAL, max_tokens=3)
     assert (cut.text, cut.finish_reason, cut.output_tokens) == ("The capital of", "length", 3)
     stopped = ask(engine, CAPITAL, stop=("Rome", "al of"))
@@ -61,19 +63,21 @@ def test_length_stop_and_prefill(engine):
     assert (continued.text, continued.prompt_tokens) == (" Paris.", 42)
 
 
-def test_seeded_sampling(engine):
-    hot = {"temperature": 1.0, "max_tokens": 12}
+def test_seeded_sampling(engine: Engine[Any]) -> None:
+    hot: dict[str, Any] = {"temperature": 1.0, "max_tokens": 12}
     once = ask(engine, CAPITAL, seed=1, **hot).text
     assert ask(engine, CAPITAL, seed=1, **hot).text == once
     assert len({ask(engine, CAPITAL, seed=seed, **hot).text for seed in range(4)}) > 1
-    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, sample=1)))
+    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, draw=Draw(attempt=1))))
     assert again.text != once
 
 
 @pytest.mark.parametrize(
     ("prefill", "choices"), [("Rating: ", tuple(map(str, range(11)))), ("", ("The sea is", "The sky", "Blue"))]
 )
-def test_choices_equal_a_plain_forward_pass(engine, model, prefill, choices):
+def test_choices_equal_a_plain_forward_pass(
+    engine: Engine[Any], model: Model, prefill: str, choices: Sequence[str]
+) -> None:
     prompt = replace(RATING, prefill=prefill)
     answer, other = ask(engine, prompt, CAPITAL, choices=choices)
     expected = plain_choices(model, prompt, choices)
@@ -81,25 +85,25 @@ def test_choices_equal_a_plain_forward_pass(engine, model, prefill, choices):
     assert other.choices != answer.choices
 
 
-def test_choices_that_have_to_be_one_token(engine):
+def test_choices_that_have_to_be_one_token(engine: Engine[Any]) -> None:
     prompt = replace(CAPITAL, prefill="[")
     assert set(ask(engine, prompt, choices=("A", "B"), one_token=True).choices) == {"A", "B"}
     with pytest.raises(UsageError, match=r"smollm2-135m does not write '10' as one token"):
         ask(engine, prompt, choices=("1", "10"), one_token=True)
 
 
-def test_constrained_answers(engine):
+def test_constrained_answers(engine: Engine[Any]) -> None:
     """What the model would never write by itself, from the pattern to the judgement, beside a question that is free."""
-    options = {"tags": True, "constrain": True, "thought_tokens": 12}
+    options: dict[str, Any] = {"tags": True, "constrain": True, "thought_tokens": 12}
     judges = [
         made(made.Options(**options), Sampling(max_tokens=64), engine.capabilities, "")
         for made in (Permutation, Grades)
     ]
 
-    async def question(prompt, sampling, *, sample=0):
+    async def question(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
         return await engine.generate(prompt, sampling, CALL)
 
-    async def together():
+    async def together() -> list[Any]:
         asked = [judge.judge(question, CAPITAL, ["Paris", "Rome", "Oslo", "Bern"]) for judge in judges]
         return await asyncio.gather(*asked, engine.generate(CAPITAL, Sampling(max_tokens=10), CALL))
 
@@ -114,7 +118,7 @@ def test_constrained_answers(engine):
     assert re.fullmatch(r"\[[1-4]\](( > |\n)\[[1-4]\]){3}", bare.text) or bare.finish_reason == "length"
 
 
-def test_adapter(adapted, model):
+def test_adapter(adapted: Engine[Any], model: Model) -> None:
     """Texts and probabilities are the adapter's: to 5 %, since vLLM keeps what it adds in less than float32."""
     expected = plain_choices(model, RATING, ("1", "10", "2"), adapter=model.adapter)
     answer = ask(adapted, RATING, choices=("1", "10", "2"))
@@ -122,7 +126,7 @@ def test_adapter(adapted, model):
     assert ask(adapted, CAPITAL).text != "The capital of France is Paris."
 
 
-def test_greedy_texts_are_those_of_transformers(engine, model):
+def test_greedy_texts_are_those_of_transformers(engine: Engine[Any], model: Model) -> None:
     """Sums in another order tip a token where two are as good as equal, so not every text need agree."""
     other = build_engine("transformers", {}, replace(model, adapter=None))
     asyncio.run(other.start())
@@ -134,8 +138,8 @@ def test_greedy_texts_are_those_of_transformers(engine, model):
     assert len(apart) <= 1, apart
 
 
-def test_a_cancelled_call_leaves_the_others_alone(engine):
-    async def one_cancelled():
+def test_a_cancelled_call_leaves_the_others_alone(engine: Engine[Any]) -> None:
+    async def one_cancelled() -> list[Any]:
         calls = [
             asyncio.ensure_future(engine.generate(p, Sampling(max_tokens=64), CALL)) for p in (PROMPTS[0], CAPITAL)
         ]
@@ -148,25 +152,25 @@ def test_a_cancelled_call_leaves_the_others_alone(engine):
     assert capital.text == "The capital of France is Paris."
 
 
-def test_what_vllm_refuses_is_an_error_of_that_call(engine):
+def test_what_vllm_refuses_is_an_error_of_that_call(engine: Engine[Any]) -> None:
     answer = ask(engine, Prompt((Message("user", "word " * 3000),)))
     assert answer.finish_reason == "error"
     assert "2048" in answer.error
     assert "top_p" in ask(engine, CAPITAL, top_p=7.0).error
 
 
-def test_unknown_names(engine, model):
+def test_unknown_names(engine: Engine[Any], model: Model) -> None:
     with pytest.raises(UsageError, match="'repetition_penalty'"):
         ask(engine, CAPITAL, extra={"repetition_penalti": 1.1})
     with pytest.raises(UsageError, match="'tensor_parallel_size'"):
         asyncio.run(build_engine("vllm", {"args": {"tensor_paralel_size": 2}}, model).start())
 
 
-def test_a_dead_engine_process_is_a_failure(engine):
+def test_a_dead_engine_process_is_a_failure(engine: Engine[Any]) -> None:
     """The last test: there is no engine after it."""
     import psutil
 
-    async def killed():
+    async def killed() -> Completion:
         call = asyncio.ensure_future(
             engine.generate(CAPITAL, Sampling(max_tokens=1000, extra={"ignore_eos": True}), CALL)
         )

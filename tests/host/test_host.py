@@ -19,8 +19,8 @@ from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host import bootstrap
 from pyserini_reasonrank.host.candidates import host_qid, read_host_run, write_candidates
 from pyserini_reasonrank.host.first_stage import check_index, run_host
-from pyserini_reasonrank.host.texts import stored_text
 from pyserini_reasonrank.host.topics import readable
+from pyserini_reasonrank.ir.corpus import stored_text
 from pyserini_reasonrank.ir.runs import Hit
 from pyserini_reasonrank.records import Query
 
@@ -231,7 +231,9 @@ def test_errors_are_one_sentence_and_a_status(
 
 def search_process(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"pyserini_reasonrank.host.{module}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **UNREACHABLE})
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **UNREACHABLE}, check=False
+    )
 
 
 def candidates(path: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_rel
@@ -12,30 +13,30 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.evaluate import evaluate, measure_name, parse_measure, read_qrels, t_test
 
 
-def write(path, text):
+def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
 
 
 @pytest.fixture
-def qrels(tmp_path):
+def qrels(tmp_path: Path) -> Path:
     return write(tmp_path / "qrels", "1\t0\ta\t2\n1 0 b 0\n2 0 c 1\n3 0 d 1\n4 0 e 0\n")
 
 
 @pytest.fixture
-def first(tmp_path):
+def first(tmp_path: Path) -> Path:
     return write(tmp_path / "first.txt", "1 Q0 b 1 9 x\n1 Q0 a 2 8 x\n2 Q0 z 1 3 x\n2 Q0 c 2 1 x\n9 Q0 c 1 1 x\n")
 
 
 @pytest.fixture
-def reranked(tmp_path):
+def reranked(tmp_path: Path) -> Path:
     return write(tmp_path / "reranked.txt", "1 Q0 a 1 2 y\n1 Q0 b 2 1 y\n2 Q0 z 1 2 y\n2 Q0 c 2 1 y\n")
 
 
 SECOND = 1 / math.log2(3)
 
 
-def test_means_are_over_all_judged_queries(qrels, first, reranked):
+def test_means_are_over_all_judged_queries(qrels: Path, first: Path, reranked: Path) -> None:
     report = evaluate(qrels, first, [reranked], ["nDCG@10", "AP", "R@100", "MRR@10"])
     (run,) = report.runs
     assert (report.queries, run.answered, run.unjudged, report.first.unjudged) == (4, 2, 0, 1)
@@ -48,12 +49,12 @@ def test_means_are_over_all_judged_queries(qrels, first, reranked):
     assert (recall.change, recall.p, recall.tied) == (0, 1, 4)
 
 
-def test_ties_are_broken_as_trec_eval_does_whatever_computes_the_measure(qrels, tmp_path):
+def test_ties_are_broken_as_trec_eval_does_whatever_computes_the_measure(qrels: Path, tmp_path: Path) -> None:
     tied = write(tmp_path / "tied", "1 Q0 a 1 1.00000001 x\n1 Q0 b 2 1.0 x\n")
     assert [score.value for score in evaluate(qrels, tied, measures=["RR", "RR@10"]).first.scores] == [1 / 8, 1 / 8]
 
 
-def test_graded_thresholds(qrels, first):
+def test_graded_thresholds(qrels: Path, first: Path) -> None:
     scores = evaluate(qrels, first, measures=["AP(rel=2)", "P(rel=2)@1", "AP@1"]).first.scores
     assert [(score.measure, score.value) for score in scores] == [
         ("MAP(rel=2)", 1 / 8),
@@ -62,14 +63,14 @@ def test_graded_thresholds(qrels, first):
     ]
 
 
-def test_t_test_at_its_edges():
+def test_t_test_at_its_edges() -> None:
     assert t_test([0.0, 1e-17, 0.0]) == 1.0
     assert t_test([0.5, 0.5, 0.5]) == 0.0
     assert t_test([0.5]) is None
     assert t_test([0.5, 0.1, -0.2]) == pytest.approx(ttest_rel([0.5, 0.4, 0], [0, 0.3, 0.2]).pvalue)
 
 
-def test_table(qrels, first, reranked):
+def test_table(qrels: Path, first: Path, reranked: Path) -> None:
     assert str(evaluate(qrels, first, [reranked], ["nDCG@10", "AP"])).splitlines()[:6] == [
         "measure  run            score   change       p  won  tied  lost  answered",
         "-------  ------------  ------  -------  ------  ---  ----  ----  --------",
@@ -80,16 +81,16 @@ def test_table(qrels, first, reranked):
     ]
 
 
-def test_table_tells_runs_of_the_same_name_apart(qrels, first):
+def test_table_tells_runs_of_the_same_name_apart(qrels: Path, first: Path) -> None:
     assert str(evaluate(qrels, first, [first])).count(str(first)) >= 6
 
 
-def test_table_of_one_query_has_no_p(tmp_path, reranked, first):
+def test_table_of_one_query_has_no_p(tmp_path: Path, reranked: Path, first: Path) -> None:
     qrels = write(tmp_path / "qrels", "1 0 a 1\n")
     assert " n/a " in str(evaluate(qrels, first, [reranked]))
 
 
-def test_json(qrels, first, reranked):
+def test_json(qrels: Path, first: Path, reranked: Path) -> None:
     report = json.loads(json.dumps(evaluate(qrels, first, [reranked]).as_json()))
     assert report["runs"][0]["scores"][0]["measure"] == "nDCG@10"
     assert report["runs"][0]["scores"][0]["won"] == 1
@@ -103,7 +104,7 @@ def test_json(qrels, first, reranked):
     [("nDCG@10", "nDCG@10"), ("MAP", "MAP"), ("RR@10", "MRR@10"), ("P(rel=2)@5", "P(rel=2)@5"), ("R@100", "R@100"),
      ("nDCG(gains={2: 5})@3", "nDCG(gains={2:5})@3")],
 )  # fmt: skip
-def test_measures_as_written(written, name):
+def test_measures_as_written(written: str, name: str) -> None:
     assert measure_name(parse_measure(written)) == name
 
 
@@ -120,7 +121,7 @@ def test_measures_as_written(written, name):
         ("alpha_nDCG@10", "can't be computed"),
     ],
 )
-def test_measures_that_are_none(written, message):
+def test_measures_that_are_none(written: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_measure(written)
 
@@ -134,17 +135,17 @@ def test_measures_that_are_none(written, message):
         ("1 0 a 1\n1 0 a 2\n", "line 2: document a is judged twice for query 1"),
     ],
 )
-def test_unreadable_qrels(tmp_path, text, message):
+def test_unreadable_qrels(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_qrels(write(tmp_path / "qrels", text))
 
 
-def test_qrels_of_other_topics_are_refused(tmp_path, first):
+def test_qrels_of_other_topics_are_refused(tmp_path: Path, first: Path) -> None:
     with pytest.raises(UsageError, match="has no query that"):
         evaluate(write(tmp_path / "qrels", "77 0 a 1\n"), first)
 
 
-def test_runs_are_read_and_written_without_loading_evaluation_libraries():
+def test_runs_are_read_and_written_without_loading_evaluation_libraries() -> None:
     code = "import sys, pyserini_reasonrank.ir.runs, pyserini_reasonrank.ir.evaluate; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "pyserini_reasonrank.ir.runs" in loaded

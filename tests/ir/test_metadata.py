@@ -2,38 +2,37 @@
 
 import hashlib
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pyserini_reasonrank.ir.environment import environment
+from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
 from pyserini_reasonrank.ir.metadata import (
-    MASK,
-    Part,
-    Provenance,
-    environment,
-    masked,
-    masked_command,
-    secret_name,
+    PartRecord,
+    RunRecord,
     sidecar,
     topics_without_candidates,
     write_metadata,
 )
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Sampling, Status
+from pyserini_reasonrank.records import Sampling, Status, Tally
 
 
 @pytest.fixture
-def provenance(tmp_path):
+def record(tmp_path: Path) -> RunRecord:
     first = tmp_path / "run.first.txt"
     first.write_text("q Q0 d 1 1.0 bm25\n")
-    return Provenance(
+    output = tmp_path / "new" / "run.txt"
+    return RunRecord(
         tag="reasonrank",
         command=["python", "-m", "pyserini.search", "--topics", "my topics.tsv", "--rerank.engine.api_key", "s3cret"],
         reranker="reasonrank",
         settings={"depth": 100},
         parts={
-            "": Part(
+            "": PartRecord(
                 model=Model("m", "org/m", revision="abc", context=32768),
                 prompt="permutation",
                 prompt_sha256="0" * 64,
@@ -42,32 +41,29 @@ def provenance(tmp_path):
                     "strategy": {"name": "sliding", "window_size": 20},
                     "engine": {"name": "openai", "api_key": "s3cret"},
                 },
-                calls=9,
-                prompt_tokens=1000,
-                output_tokens=50,
+                tally=Tally(Counter({Status.OK: 8, Status.TRUNCATED: 1}), 9, 4, 1000, 50),
             )
         },
-        topics="my topics.tsv",
-        topics_total=3,
-        topics_answered=2,
-        topics_without_candidates=["007"],
+        topics_file="my topics.tsv",
+        candidates={"q": 10, "r": 3, "007": 0},
         first_run=first,
-        calls_from_journal=4,
-        statuses={Status.OK: 8, Status.TRUNCATED: 1},
+        output=output,
+        journal=tmp_path / "journal.sqlite",
         seconds={"search": 1.23456},
     )
 
 
-def test_sidecar_of_a_run(tmp_path, provenance):
-    output = tmp_path / "new" / "run.txt"
-    write_metadata(sidecar(output), provenance.fields())
+def test_sidecar_of_a_run(record: RunRecord) -> None:
+    output = record.output
+    write_metadata(record.metadata, record.fields())
+    assert record.metadata == sidecar(output)
     assert [path.name for path in output.parent.iterdir()] == ["run.txt.ir-metadata.yml"]
     text = sidecar(output).read_text(encoding="utf-8")
     assert "s3cret" not in text
     read = yaml.safe_load(text)
     assert list(read)[:2] == ["schema version", "tag"]
     command = shlex.split(read["implementation"]["executable"]["cmd"])
-    assert command == [*provenance.command[:-1], MASK]
+    assert command == [*record.command[:-1], MASK]
     first, reranker = read["method"]["retrieval"]
     assert first["sha256"] == hashlib.sha256(b"q Q0 d 1 1.0 bm25\n").hexdigest()
     assert reranker["reranks"] == first["name"]
@@ -85,11 +81,11 @@ def test_sidecar_of_a_run(tmp_path, provenance):
     assert topics_without_candidates(output) == ["007"]
 
 
-def test_no_sidecar_lists_no_topics(tmp_path):
+def test_no_sidecar_lists_no_topics(tmp_path: Path) -> None:
     assert topics_without_candidates(tmp_path / "run.txt") == []
 
 
-def test_environment_names_versions_without_importing_them():
+def test_environment_names_versions_without_importing_them() -> None:
     platform = environment()
     assert any(library.startswith("ir-measures==") for library in platform["software"]["libraries"]["python"])
     assert platform["hardware"]["cpu"]["number of cores"] >= 1
@@ -99,7 +95,7 @@ def test_environment_names_versions_without_importing_them():
     "name", ["api_key", "--rerank.engine.api_key", "OPENAI_API_KEY", "apiKey", "hf_token", "password", "clientSecret",
              "X-Api-Key", "Authorization", "secret_value"],
 )  # fmt: skip
-def test_secret_names(name):
+def test_secret_names(name: str) -> None:
     assert secret_name(name)
 
 
@@ -107,7 +103,7 @@ def test_secret_names(name):
     "name",
     ["max_tokens", "prompt tokens", "--rerank.tokenizer", "keep", "stop_token_ids", "monkey", "--hits", "20", ""],
 )
-def test_names_of_no_secret(name):
+def test_names_of_no_secret(name: str) -> None:
     assert not secret_name(name)
 
 
@@ -130,11 +126,11 @@ def test_names_of_no_secret(name):
         ),
     ],
 )
-def test_secrets_in_text(text, expected):
+def test_secrets_in_text(text: str, expected: str) -> None:
     assert masked(text) == expected
 
 
-def test_secrets_in_a_command():
+def test_secrets_in_a_command() -> None:
     command = [
         "search",
         "--api_key",
@@ -151,7 +147,7 @@ def test_secrets_in_a_command():
     ]  # fmt: skip
 
 
-def test_values_yaml_has_no_word_for(tmp_path):
+def test_values_yaml_has_no_word_for(tmp_path: Path) -> None:
     write_metadata(
         tmp_path / "x.yml", {"path": Path("a/b"), "status": Status.OK, "set": {1}, "use_key": True, "token": None}
     )

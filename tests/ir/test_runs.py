@@ -2,6 +2,9 @@
 
 import gzip
 import re
+from pathlib import Path
+from random import Random
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -15,13 +18,15 @@ names = st.text(min_size=1).filter(lambda name: not BLANKS.search(name))
 rankings = st.dictionaries(names, st.lists(names, min_size=1, unique=True), min_size=1)
 
 
-def write(path, text):
+def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
 
 
 @given(rankings, st.sampled_from(RunFormat), st.randoms())
-def test_round_trip(tmp_path_factory, rankings, output_format, random):
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, rankings: dict[str, list[str]], output_format: RunFormat, random: Random
+) -> None:
     output = tmp_path_factory.mktemp("runs") / "new" / "folder" / "run.txt"
     ending = list(rankings)
     random.shuffle(ending)
@@ -36,7 +41,7 @@ def test_round_trip(tmp_path_factory, rankings, output_format, random):
     assert [path.name for path in output.parent.iterdir()] == ["run.txt"]
 
 
-def test_trec_lines(tmp_path):
+def test_trec_lines(tmp_path: Path) -> None:
     output = tmp_path / "run.txt"
     with RunWriter(output, tag="reasonrank") as writer:
         writer.write("q2", ["d1"])
@@ -47,7 +52,7 @@ def test_trec_lines(tmp_path):
     )
 
 
-def test_msmarco_lines(tmp_path):
+def test_msmarco_lines(tmp_path: Path) -> None:
     output = tmp_path / "run.txt"
     with RunWriter(output, tag="reasonrank", output_format=RunFormat.MSMARCO) as writer:
         writer.write("q1", ["d3", "d1"])
@@ -55,7 +60,7 @@ def test_msmarco_lines(tmp_path):
     assert output.read_text() == "q1\td3\t1\nq1\td1\t2\n"
 
 
-def test_json_lines(tmp_path):
+def test_json_lines(tmp_path: Path) -> None:
     output = tmp_path / "run.jsonl"
     with RunWriter(output, tag="iranker", output_format=RunFormat.JSONL) as writer:
         writer.write("user 1", ["Toy Story", "Amélie"])
@@ -69,16 +74,16 @@ def test_json_lines(tmp_path):
     assert read_run(output) == {"user 1": [Hit("Toy Story", 2.0), Hit("Amélie", 1.0)]}
 
 
-def test_candidates_are_a_run_in_the_order_of_the_file(tmp_path):
+def test_candidates_are_a_run_in_the_order_of_the_file(tmp_path: Path) -> None:
     candidates = '{"qid": 7, "query": "x", "candidates": [{"docid": "b", "score": 1}, {"docid": "a", "score": 9}]}'
     run = read_run(write(tmp_path / "candidates.jsonl", candidates))
     assert run == {"7": [Hit("b", 1.0), Hit("a", 0.5)]}
 
 
-def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp_path):
+def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp_path: Path) -> None:
     output = tmp_path / "run.txt"
 
-    def die():
+    def die() -> NoReturn:
         with RunWriter(output, tag="t") as writer:
             writer.write("q2", ["a"])
             assert writer.partial.read_text() == "q2 Q0 a 1 1.000000 t\n"
@@ -89,7 +94,7 @@ def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt.partial"]
 
 
-def test_an_earlier_run_stays_until_the_new_one_is_whole(tmp_path):
+def test_an_earlier_run_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     output = write(tmp_path / "run.txt", "the earlier run")
     with RunWriter(output, tag="t") as writer:
         writer.write("q1", ["a"])
@@ -101,8 +106,8 @@ def test_an_earlier_run_stays_until_the_new_one_is_whole(tmp_path):
     assert output.read_text().count("\n") == 2
 
 
-def test_atomic_leaves_nothing_when_interrupted(tmp_path):
-    def interrupted():
+def test_atomic_leaves_nothing_when_interrupted(tmp_path: Path) -> None:
+    def interrupted() -> NoReturn:
         with atomic(tmp_path / "file") as file:
             file.write(b"half")
             raise KeyboardInterrupt
@@ -112,8 +117,8 @@ def test_atomic_leaves_nothing_when_interrupted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_docid_with_a_blank_is_refused_by_name_and_leaves_nothing(tmp_path):
-    def write_both():
+def test_a_docid_with_a_blank_is_refused_by_name_and_leaves_nothing(tmp_path: Path) -> None:
+    def write_both() -> None:
         with RunWriter(tmp_path / "run", tag="t") as writer:
             writer.write("q1", ["c"])
             writer.write("q2", ["a b"])
@@ -123,7 +128,7 @@ def test_a_docid_with_a_blank_is_refused_by_name_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_blanks_in_docids_are_replaced_when_asked(tmp_path):
+def test_blanks_in_docids_are_replaced_when_asked(tmp_path: Path) -> None:
     output = tmp_path / "run"
     with RunWriter(output, tag="t", docid_blanks="_") as writer:
         writer.write("q1", ["a b\tc"])
@@ -144,20 +149,22 @@ def test_blanks_in_docids_are_replaced_when_asked(tmp_path):
         ("t", None, "q", ["a", "b", "a"], "document a twice"),
     ],
 )
-def test_what_a_run_can_not_hold(tmp_path, tag, blanks, qid, docids, message):
+def test_what_a_run_can_not_hold(
+    tmp_path: Path, tag: str, blanks: str | None, qid: str, docids: list[str], message: str
+) -> None:
     with pytest.raises(UsageError, match=message), RunWriter(tmp_path / "run", tag=tag, docid_blanks=blanks) as writer:
         writer.write(qid, docids)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_output_that_can_not_be_written(tmp_path):
+def test_output_that_can_not_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         RunWriter(tmp_path, tag="t")
     with pytest.raises(UsageError, match="can't be written"):
         RunWriter(write(tmp_path / "file", "") / "run", tag="t")
 
 
-def test_order_is_by_score_then_rank_then_place(tmp_path):
+def test_order_is_by_score_then_rank_then_place(tmp_path: Path) -> None:
     path = write(
         tmp_path / "run",
         "q Q0 low 1 -1.5 t\nq\tQ0\tlater\t3\t2e0\tt\nq Q0 sooner 2 2.0 t\n\nq Q0 last 3 2 t\r\nother Q0 x 7 0 t",
@@ -167,12 +174,12 @@ def test_order_is_by_score_then_rank_then_place(tmp_path):
     assert run["other"] == [Hit("x", 0.0)]
 
 
-def test_trec_eval_order_breaks_ties_by_falling_docid_in_single_precision():
+def test_trec_eval_order_breaks_ties_by_falling_docid_in_single_precision() -> None:
     hits = [Hit("a", 1.00000001), Hit("b", 1.0), Hit("c", 0.5), Hit("B", 1.0)]
     assert trec_eval_order(hits) == ["b", "a", "B", "c"]
 
 
-def test_gzipped_and_msmarco(tmp_path):
+def test_gzipped_and_msmarco(tmp_path: Path) -> None:
     path = tmp_path / "run.gz"
     path.write_bytes(gzip.compress(b"q\tb\t2\nq\ta\t1\n"))
     assert read_run(path) == {"q": [Hit("a", 1.0), Hit("b", 0.5)]}
@@ -203,12 +210,12 @@ def test_gzipped_and_msmarco(tmp_path):
         ("q Q0 a 1 2 t\np Q0 a 1 2 t\nq Q0 a 2 1 t\n", "document a stands twice under query q"),
     ],
 )
-def test_unreadable_runs(tmp_path, text, message):
+def test_unreadable_runs(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_run(write(tmp_path / "run", text))
 
 
-def test_runs_that_are_no_text(tmp_path):
+def test_runs_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         read_run(tmp_path / "none")
     packed = gzip.compress(b"q Q0 a 1 1.0 t\n")

@@ -1,6 +1,8 @@
 """Validation: each fault that a run can have is found, named, and nothing else is."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from pyserini_reasonrank.ir.validate import validate
 SOUND = {"q1": ["a", "b", "c"], "q2": ["d"]}
 
 
-def lines(ranking, tag="t"):
+def lines(ranking: Mapping[str, Sequence[str]], tag: str = "t") -> list[str]:
     return [
         f"{qid} Q0 {docid} {i + 1} {len(docids) - i:.6f} {tag}"
         for qid, docids in ranking.items()
@@ -18,33 +20,33 @@ def lines(ranking, tag="t"):
     ]
 
 
-def run(path, text_lines):
+def run(path: Path, text_lines: Iterable[str]) -> Path:
     path.write_text("".join(f"{line}\n" for line in text_lines))
     return path
 
 
 @pytest.fixture
-def first(tmp_path):
+def first(tmp_path: Path) -> Path:
     return run(tmp_path / "first", lines({"q2": ["d"], "q1": ["c", "a", "b"]}, tag="bm25"))
 
 
-def test_a_sound_run(tmp_path, first):
+def test_a_sound_run(tmp_path: Path, first: Path) -> None:
     validation = validate(run(tmp_path / "run", lines(SOUND)), topics=["q1", "q2", "q3"], first=first)
     assert validation.findings == ()
     assert str(validation) == "valid: 2 topics, 4 documents"
 
 
-def test_a_sound_msmarco_run(tmp_path, first):
+def test_a_sound_msmarco_run(tmp_path: Path, first: Path) -> None:
     path = run(tmp_path / "run", ["q1\ta\t1", "q1\tb\t2", "q1\tc\t3", "q2\td\t1"])
     assert validate(path, topics=["q1", "q2"], first=first).findings == ()
 
 
-def json_line(qid, *ranks):
+def json_line(qid: str, *ranks: tuple[str, int]) -> str:
     ranking = [{"docid": docid, "rank": rank, "score": -rank} for docid, rank in ranks]
     return json.dumps({"qid": qid, "tag": "t", "ranking": ranking})
 
 
-def test_a_sound_run_in_json_lines(tmp_path, first):
+def test_a_sound_run_in_json_lines(tmp_path: Path, first: Path) -> None:
     path = run(tmp_path / "run", [json_line("q1", ("c", 1), ("a", 2), ("b", 3)), json_line("q2", ("d", 1))])
     assert str(validate(path, topics=["q1", "q2"], first=first)) == "valid: 2 topics, 4 documents"
 
@@ -60,7 +62,7 @@ def test_a_sound_run_in_json_lines(tmp_path, first):
         ('{"qid": "q1", "ranking": {}', "line 2: expected qid and ranking"),
     ],
 )
-def test_faults_in_json_lines(tmp_path, first, faulty, finding):
+def test_faults_in_json_lines(tmp_path: Path, first: Path, faulty: str, finding: str) -> None:
     validation = validate(run(tmp_path / "run", [json_line("q2", ("d", 1)), faulty]), ["q1", "q2"], first)
     assert any(finding in found for found in validation.findings), validation.findings
 
@@ -80,7 +82,7 @@ def test_faults_in_json_lines(tmp_path, first, faulty, finding):
         (1, "q1 Q0 x 2 2.0 t", "Query q1: 1 document the first stage does not have: x"),
     ],
 )
-def test_each_fault_is_found(tmp_path, first, at, line, finding):
+def test_each_fault_is_found(tmp_path: Path, first: Path, at: int, line: str, finding: str) -> None:
     faulty = lines(SOUND)
     faulty[at] = line
     validation = validate(run(tmp_path / "run", faulty), topics=["q1", "q2"], first=first)
@@ -88,20 +90,20 @@ def test_each_fault_is_found(tmp_path, first, at, line, finding):
     assert str(validation) == "\n".join(validation.findings)
 
 
-def test_a_fault_of_form_alone_brings_one_finding(tmp_path, first):
+def test_a_fault_of_form_alone_brings_one_finding(tmp_path: Path, first: Path) -> None:
     swapped = lines(SOUND)
     swapped[0], swapped[1] = "q1 Q0 a 1 2.0 t", "q1 Q0 b 2 3.0 t"
     assert len(validate(run(tmp_path / "run", swapped), topics=["q1", "q2"], first=first).findings) == 1
 
 
-def test_missing_topics_are_told_from_those_without_candidates(tmp_path, first):
+def test_missing_topics_are_told_from_those_without_candidates(tmp_path: Path, first: Path) -> None:
     path = run(tmp_path / "run", lines({"q1": ["a", "b", "c"]}))
     assert validate(path, topics=["q1", "q2"]).findings == ("1 topic missing from the run: q2.",)
     assert validate(path, first=first).findings == ("1 topic missing from the run: q2.",)
     assert validate(path, topics=["q1", "q2"], without_candidates=["q2"]).findings == ()
 
 
-def test_many_are_counted_not_listed(tmp_path):
+def test_many_are_counted_not_listed(tmp_path: Path) -> None:
     path = run(tmp_path / "run", lines(SOUND))
     assert validate(path, topics=["q1", *"uvwxyz"]).findings == (
         "1 query not among the topics: q2.",
@@ -109,7 +111,7 @@ def test_many_are_counted_not_listed(tmp_path):
     )
 
 
-def test_no_file_to_validate(tmp_path):
+def test_no_file_to_validate(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         validate(tmp_path / "none")
     with pytest.raises(UsageError, match="is empty"):

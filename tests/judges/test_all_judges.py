@@ -20,9 +20,9 @@ from pyserini_reasonrank.strategies import STRATEGIES
 
 PROMPT = Prompt((Message("user", "Which of these?"), Message("assistant", "why is the sky blue")))
 SAMPLING = Sampling(max_tokens=100)
-SCORES = STRATEGIES["pointwise"][1]
-ORDERS = STRATEGIES["sliding"][1]
-BESTS = STRATEGIES["heapsort"][1]
+SCORES = STRATEGIES["pointwise"].judges
+ORDERS = STRATEGIES["sliding"].judges
+BESTS = STRATEGIES["heapsort"].judges
 
 FRAGMENTS = [
     "<think>",
@@ -88,7 +88,7 @@ def judged(judge: Judge, ask: Ask, n: int) -> Judgement:
 def test_any_answer_ends_in_a_judgement(kind: str, data: st.DataObject) -> None:
     judge, n = data.draw(judges(kind)), data.draw(sizes(kind))
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
         told = data.draw(st.sets(st.sampled_from(sampling.choices))) if sampling.choices else set()
         completion = data.draw(completions)
         if told and completion.error is None and data.draw(st.booleans()):
@@ -148,7 +148,7 @@ def assessed(judge: Judge, gains: Sequence[int]) -> tuple[int, Any]:
     """How often a perfect assessor is asked, and what the judge finds. Its answers have the form that is asked for."""
     calls = 0
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
         nonlocal calls
         calls += 1
         if sampling.choices:

@@ -32,8 +32,8 @@ Asked = list[tuple[Prompt, Sampling, int]]
 def first(answer: Completion, n: int = 3) -> tuple[Judgement, Asked]:
     asked: Asked = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-        asked.append((prompt, sampling, sample))
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        asked.append((prompt, sampling, attempt))
         return answer
 
     async def run() -> Judgement:
@@ -180,8 +180,8 @@ def bisect(answers: Mapping[str, float], thought: Completion | None = None) -> t
     judge = Bisection(Bisection.Options(think=thought is not None), SAMPLING, frozenset(Capability), "")
     asked: Asked = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-        asked.append((prompt, sampling, sample))
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        asked.append((prompt, sampling, attempt))
         if not sampling.choices:
             assert thought is not None
             return thought
@@ -252,7 +252,7 @@ def test_all_decisions_go_on_from_one_thought_and_are_asked_at_once() -> None:
     together = most = 0
     judge = Bisection(Bisection.Options(), SAMPLING, frozenset(Capability), "")
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
         nonlocal together, most
         if not sampling.choices:
             return Completion("<think>It says so.</think>")
@@ -290,7 +290,7 @@ def test_a_question_that_fails_ends_the_others() -> None:
     judge = Bisection(Bisection.Options(think=False), SAMPLING, frozenset(Capability), "")
     numbers = itertools.count()
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
         if next(numbers) == 3:
             raise UsageError("the engine has had enough")
         await asyncio.sleep(30)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,8 +30,8 @@ def made(kind: str, can: frozenset[Capability] = ALL, **options: Any) -> Judge:
 def judged(judge: Judge, *answers: Completion, n: int = 3) -> tuple[Judgement, Asked]:
     asked: Asked = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-        asked.append((prompt, sampling, sample))
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        asked.append((prompt, sampling, attempt))
         return answers[len(asked) - 1]
 
     async def run() -> Judgement:
@@ -198,7 +197,7 @@ def test_only_text_is_constrained_and_only_if_asked_for(kind: str, constrain: bo
 def test_patterns_mean_the_same_to_the_library_that_engines_constrain_with(kind: str, n: int) -> None:
     import xgrammar
 
-    vocabulary: Sequence[str] = [chr(c) for c in range(1, 128)]
+    vocabulary = [chr(c) for c in range(1, 128)]
     compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo(vocabulary, stop_token_ids=[0]), max_threads=1)
     gains = [i % 4 for i in range(n)]
     for tags in (True, False):
@@ -213,8 +212,8 @@ def test_patterns_mean_the_same_to_the_library_that_engines_constrain_with(kind:
 def judged_about(judge: Judge, n: int) -> tuple[Judgement, Asked]:
     asked: Asked = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-        asked.append((prompt, sampling, sample))
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        asked.append((prompt, sampling, attempt))
         return Completion(judge.ideal([1.0] * n))
 
     async def run() -> Judgement:

@@ -35,8 +35,8 @@ def script(*answers: Completion) -> tuple[Asked, Callable[..., object]]:
     """An ``ask`` that gives these answers, one after the other, and what it was asked."""
     asked: Asked = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
-        asked.append((prompt, sampling, sample))
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        asked.append((prompt, sampling, attempt))
         return answers[len(asked) - 1]
 
     return asked, ask

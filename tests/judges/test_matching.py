@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.judges.matching import Match, _lcs, likest, match, names
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
-from pyserini_reasonrank.run.plan import Single, plan
+from pyserini_reasonrank.run.parts import SinglePlan
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
 FILMS = [
@@ -290,7 +291,7 @@ def test_whatever_is_written_some_are_dropped_and_one_is_left(text: str, drop: i
 def test_a_prompt_asks_for_as_many_as_are_read(name: str) -> None:
     for drop in (1, 3):
         made = plan(*layers.load(name, {"judge": {"drop": drop}, "engine": {"name": "oracle"}}))
-        assert isinstance(made, Single)
+        assert isinstance(made, SinglePlan)
         for n in (2, 3, 9):
             asked = made.template.render("a query", ["a candidate"] * n).messages[-1].content
             wanted = made.judge.unmoved(range(n))
@@ -308,7 +309,7 @@ def test_votes_are_for_those_named_most_often() -> None:
 def test_a_cut_thought_is_closed_before_the_name(how: str, opened: str) -> None:
     asked: list[Prompt] = []
 
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
         asked.append(prompt)
         rest = "4]" if how == "label" else "Toy Story 2"
         return Completion("So many toys", "length") if len(asked) == 1 else Completion(rest)
@@ -331,7 +332,7 @@ def test_a_cut_thought_is_closed_before_the_name(how: str, opened: str) -> None:
     ],
 )
 def test_a_thought_begun_by_the_prompt_is_part_of_what_is_read(rest: str, status: Status, reasoning: str) -> None:
-    async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
         return Completion(rest)
 
     begun = Prompt(PROMPT.messages, prefill="Let me see.\n<think>")

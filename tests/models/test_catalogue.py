@@ -105,7 +105,7 @@ def test_an_entry_that_is_named_by_its_id_keeps_that_name() -> None:
 def counted(model: str, **flags: Any) -> tuple[bool, list[str]]:
     """Whether a served model's tokens are counted exactly, and the warnings."""
     made = plan(*layers.load("reasonrank", {"engine": {"name": "openai"}, "model": model, **flags}))
-    return made.parts[""].tokens.exact, made.warnings
+    return made.parts[""].tokens.exact, list(made.warnings)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_model_that_the_server_is_yet_to_name_is_not_warned_of() -> None:
 
 def test_no_model_reads_what_the_oracle_answers() -> None:
     made = plan(*layers.load("reasonrank", {"engine": {"name": "oracle", "qrels": "q"}}))
-    assert (made.parts[""].tokens.exact, made.warnings) == (False, [])
+    assert (made.parts[""].tokens.exact, made.warnings) == (False, ())
 
 
 def test_anothers_adapter_over_a_known_base() -> None:

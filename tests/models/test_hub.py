@@ -1,4 +1,4 @@
-"""Single files of a model: from a folder, the hub's cache, a hub (a stand-in on this machine), or no hub at all."""
+"""SinglePlan files of a model: from a folder, the hub's cache, a hub (a stand-in on this machine), or no hub at all."""
 
 from __future__ import annotations
 

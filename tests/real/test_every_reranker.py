@@ -18,6 +18,7 @@ from conftest import Command
 from shortened import shortened
 
 from pyserini_reasonrank.ir.validate import validate
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -64,7 +65,7 @@ def test_its_run_is_valid_and_its_calls_are_accounted_for(name: str, runs: tuple
     assert not validate(run, qids, Path(f"{run}.first-stage.txt")).findings
     metadata = yaml.safe_load(Path(f"{run}.ir-metadata.yml").read_text())
     asked = sum(metadata["outcome"]["statuses of calls"].values())
-    least = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": "x"}, "depth": DEPTH})).cost(DEPTH)
+    least = estimate(plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": "x"}, "depth": DEPTH})), DEPTH)
     assert asked > 0
     assert metadata["resources"]["llm"]["prompt tokens"] > 0
     assert least.questions > 0

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.parsing import identifiers
 from pyserini_reasonrank.records import Request, Status
 from pyserini_reasonrank.run.candidates import read_requests, stream
-from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
+from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -60,7 +61,7 @@ def first_run(data: Path, first_stage: str) -> Path:
     return data / "msmarco-v1-dl19" / f"run.{FIRST_STAGES[first_stage]}.txt"
 
 
-def replay(data: Path, recording: Recording, folder: Path) -> Outcome:
+def replay(data: Path, recording: Recording, folder: Path) -> RunRecord:
     file = folder / "answers.jsonl"
     file.write_text(
         answers(data)[recording["first_stage"], recording["model"], recording["top_k"], recording["timestamp"]]
@@ -104,7 +105,7 @@ def test_every_recording_called_exact_gives_its_stored_run(data: Path, number: i
     theirs = stored(data, recording)
     assert len(theirs) == recording["queries"]
     assert {qid: ours[qid][: len(docids)] for qid, docids in theirs.items()} == theirs
-    assert outcome.tally.questions == recording["responses"]
+    assert outcome.tally.judgements == recording["responses"]
     assert outcome.tally.statuses[Status.OK] >= recording["kinds"].get("ok", 0)
     assert outcome.tally.statuses[Status.REPAIRED] >= recording["kinds"].get("well_formed_but_missing_or_repeated", 0)
 

@@ -1,4 +1,4 @@
-"""Scheduling: width and priority of the lane, back-pressure, cancellation, the first failure ends it all."""
+"""Scheduling: width and priority of the semaphore, back-pressure, cancellation, the first failure ends it all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.records import Query, Ranking, Request
-from pyserini_reasonrank.rerankers.scheduling import ROOM, Lane, Load, rerank_all
+from pyserini_reasonrank.rerankers.scheduling import MAX_OPEN_QUESTIONS, PrioritySemaphore, QueryLoad, rerank_all
 
 
 def request(number: int) -> Request:
@@ -39,9 +39,9 @@ def test_the_width_is_never_exceeded_and_never_left_unused(
     cancelled = data.draw(st.sets(st.integers(0, max(len(priorities) - 1, 0))))
     inside, most, waiting = 0, 0, len(priorities)
 
-    async def worker(lane: Lane, priority: int, steps: int) -> None:
+    async def worker(semaphore: PrioritySemaphore, priority: int, steps: int) -> None:
         nonlocal inside, most
-        async with lane.slot(priority):
+        async with semaphore.slot(priority):
             inside += 1
             most = max(most, inside)
             try:
@@ -50,8 +50,8 @@ def test_the_width_is_never_exceeded_and_never_left_unused(
                 inside -= 1
 
     async def run() -> None:
-        lane = Lane(width)
-        tasks = [asyncio.create_task(worker(lane, p, s)) for p, s in zip(priorities, steps, strict=True)]
+        semaphore = PrioritySemaphore(width)
+        tasks = [asyncio.create_task(worker(semaphore, p, s)) for p, s in zip(priorities, steps, strict=True)]
         for number in cancelled:
             await asyncio.sleep(0)
             if number < len(tasks):
@@ -59,7 +59,7 @@ def test_the_width_is_never_exceeded_and_never_left_unused(
         await asyncio.gather(*tasks, return_exceptions=True)
         async with contextlib.AsyncExitStack() as stack:  # every slot is free again, whoever was cancelled and when
             for _ in range(width):
-                await asyncio.wait_for(stack.enter_async_context(lane.slot(0)), 5)
+                await asyncio.wait_for(stack.enter_async_context(semaphore.slot(0)), 5)
 
     asyncio.run(run())
     assert most <= width
@@ -69,16 +69,16 @@ def test_the_width_is_never_exceeded_and_never_left_unused(
 def test_who_waits_is_served_by_priority_and_then_by_arrival() -> None:
     served: list[str] = []
 
-    async def worker(lane: Lane, name: str, priority: int) -> None:
-        async with lane.slot(priority):
+    async def worker(semaphore: PrioritySemaphore, name: str, priority: int) -> None:
+        async with semaphore.slot(priority):
             served.append(name)
             await asyncio.sleep(0)
 
     async def run() -> None:
-        lane = Lane(1)
-        async with asyncio.TaskGroup() as group, lane.slot(9):
+        semaphore = PrioritySemaphore(1)
+        async with asyncio.TaskGroup() as group, semaphore.slot(9):
             for name, priority in [("c1", 3), ("a1", 1), ("c2", 3), ("b", 2), ("a2", 1)]:
-                group.create_task(worker(lane, name, priority))
+                group.create_task(worker(semaphore, name, priority))
             await idle()
             assert served == []
 
@@ -88,13 +88,13 @@ def test_who_waits_is_served_by_priority_and_then_by_arrival() -> None:
 
 def test_a_turn_that_comes_with_a_cancellation_is_passed_on() -> None:
     async def run() -> None:
-        lane, entered = Lane(1), asyncio.Event()
+        semaphore, entered = PrioritySemaphore(1), asyncio.Event()
 
         async def worker(inside: asyncio.Event) -> None:
-            async with lane.slot(0):
+            async with semaphore.slot(0):
                 inside.set()
 
-        async with lane.slot(0):
+        async with semaphore.slot(0):
             first = asyncio.create_task(worker(asyncio.Event()))
             second = asyncio.create_task(worker(entered))
             await idle()
@@ -112,7 +112,7 @@ def run_all(
     width: int,
     done: Callable[[Ranking], None] = lambda ranking: None,
     taken: list[int] | None = None,
-    load: Callable[[Request], Load] = lambda request: Load(),
+    load: Callable[[Request], QueryLoad] = lambda request: QueryLoad(),
 ) -> None:
     async def run() -> None:
         before = asyncio.all_tasks()
@@ -125,7 +125,7 @@ def run_all(
     asyncio.run(run())
 
 
-def most_open(count: int, width: int, load: Load) -> int:
+def most_open(count: int, width: int, load: QueryLoad) -> int:
     """How many queries of this load are open at once."""
     opened = most = 0
 
@@ -144,15 +144,17 @@ def most_open(count: int, width: int, load: Load) -> int:
 @pytest.mark.parametrize(
     ("load", "queries"),
     [
-        (Load(9, 1.0), 50),  # a sliding window: as many as there are calls
-        (Load(9_900, 9_900.0), 2),  # all pairs of 100: what has room
-        (Load(ROOM + 1, ROOM), 1),
-        (Load(9_900, 10.0), 5),  # what it takes for 50 calls
-        (Load(9_900, 1.0), 50),
-        (Load(0, 0.0), 50),
+        (QueryLoad(9, 1.0), 50),  # a sliding window: as many as there are calls
+        (QueryLoad(9_900, 9_900.0), 2),  # all pairs of 100: what has room
+        (QueryLoad(MAX_OPEN_QUESTIONS + 1, MAX_OPEN_QUESTIONS), 1),
+        (QueryLoad(9_900, 10.0), 5),  # what it takes for 50 calls
+        (QueryLoad(9_900, 1.0), 50),
+        (QueryLoad(0, 0.0), 50),
     ],
 )
-def test_no_more_queries_are_open_than_their_questions_have_room_or_the_calls_need(load: Load, queries: int) -> None:
+def test_no_more_queries_are_open_than_their_questions_have_room_or_the_calls_need(
+    load: QueryLoad, queries: int
+) -> None:
     assert most_open(60, 50, load) == queries
 
 

@@ -15,8 +15,8 @@ from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Ranked, Request, Sampling
-from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.run.session import Session
 from pyserini_reasonrank.settings import layers
 
 LATENCY = 0.25
@@ -35,15 +35,15 @@ def latencies(name: str, folder: Path, grades: Mapping[str, int]) -> tuple[float
     """How many latencies one query of 100 candidates takes."""
     qrels = folder / "qrels.txt"
     qrels.write_text("".join(f"q 0 {docid} {grade}\n" for docid, grade in grades.items()))
-    made = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": str(qrels)}}))
+    engine: Engine[Any] = Steady(Model("oracle", "oracle"), OracleOptions(qrels=str(qrels)))
+    made = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": str(qrels)}}), engine=engine)
 
     async def ranked() -> tuple[float, Ranked]:
-        engine: Engine[Any] = Steady(Model("oracle", "oracle"), OracleOptions(qrels=str(qrels)))
         await engine.start()
         journal = Journal(folder / "journal.sqlite", name)
-        ranker = made.ranker(lambda _: Endpoint(engine, journal), lambda: None, made.fitters())
+        session = Session(made, journal)
         began = time.monotonic()
-        found = await ranker.rank(REQUEST)
+        found = (await session.rerank(REQUEST)).ranked
         taken = time.monotonic() - began
         journal.close()
         return taken / LATENCY, found

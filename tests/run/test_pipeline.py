@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from pyserini_reasonrank import search
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
 from pyserini_reasonrank.journal import export
 from pyserini_reasonrank.records import (
@@ -41,8 +42,10 @@ from pyserini_reasonrank.records import (
     Status,
 )
 from pyserini_reasonrank.run.candidates import HostFailed, _read_from, child, follow, parse_request, stream
-from pyserini_reasonrank.run.pipeline import Outcome, Task, rerank
-from pyserini_reasonrank.run.plan import Plan, Single, plan
+from pyserini_reasonrank.run.cost import estimate
+from pyserini_reasonrank.run.parts import Plan, SinglePlan
+from pyserini_reasonrank.run.pipeline import Task, rerank
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
 SMALL = {"window_size": 6, "stride": 3}
@@ -56,7 +59,7 @@ def faulty(collection: Collection, engine: dict[str, Any], **flags: Any) -> dict
     return {"engine": {"name": "faulty", "inner": {"qrels": str(collection.qrels)}, **engine}, **flags}
 
 
-def docids(outcome: Outcome) -> dict[str, list[str]]:
+def docids(outcome: RunRecord) -> dict[str, list[str]]:
     return {qid: [hit.docid for hit in hits] for qid, hits in read_run(outcome.output).items()}
 
 
@@ -66,7 +69,7 @@ def ideal(collection: Collection, request: Request) -> list[str]:
     return sorted(names, key=lambda name: -collection.grades[request.query.qid][name])
 
 
-def drive(made: Plan, requests: AsyncIterator[Request], output: Path, first_run: Path, **more: Any) -> Outcome:
+def drive(made: Plan, requests: AsyncIterator[Request], output: Path, first_run: Path, **more: Any) -> RunRecord:
     return asyncio.run(rerank(made, Task(requests, output, first_run, "topics.tsv", ["rerank"], **more)))
 
 
@@ -80,7 +83,7 @@ def test_a_run_with_the_perfect_assessor(
     assert docids(outcome) == {r.query.qid: ideal(collection, r) for r in collection.requests if r.candidates}
     assert (outcome.topics, outcome.answered) == (4, 3)
     tally = outcome.tally
-    assert (tally.statuses, tally.questions, tally.bad) == ({Status.OK: 2}, 2, 0)
+    assert (tally.statuses, tally.judgements, tally.bad) == ({Status.OK: 2}, 2, 0)
     assert (tally.calls, tally.from_journal) == (2, 0)
     assert capfd.readouterr() == ("", "")  # quiet in a pipe
 
@@ -116,7 +119,7 @@ def test_every_reranker_with_the_perfect_assessor(name: str, run_reranker: RunRe
 def test_scores_order_all_candidates_and_ties_stay(run_reranker: RunReranker, collection: Collection) -> None:
     outcome = run_reranker("rank1", oracle(collection))
     assert docids(outcome) == {r.query.qid: ideal(collection, r) for r in collection.requests if r.candidates}
-    assert outcome.tally.questions == 33
+    assert outcome.tally.judgements == 33
     assert outcome.tally.calls == 66  # a thought and an answer each
 
 
@@ -135,7 +138,7 @@ def test_what_lies_below_the_depth_stays_below_as_it_was(
 def test_a_single_candidate_and_none_cost_nothing(run_reranker: RunReranker, collection: Collection) -> None:
     outcome = run_reranker("reasonrank", oracle(collection), requests=collection.requests[2:])
     assert docids(outcome) == {"single": ["single-d0"]}
-    assert (outcome.topics, outcome.answered, outcome.tally.questions) == (2, 1, 0)
+    assert (outcome.topics, outcome.answered, outcome.tally.judgements) == (2, 1, 0)
 
 
 def test_only_topics_without_candidates(run_reranker: RunReranker, collection: Collection) -> None:
@@ -170,12 +173,12 @@ def test_every_status_is_counted(fault: str, status: Status, run_reranker: RunRe
     inner = {"name": "recorded", "path": _answers(collection)}
     flags = faulty(collection, {"inner": inner, "faults": {fault: 1.0}}, on_error="keep")
     outcome = run_reranker("reasonrank", flags | {"strategy": SMALL})
-    assert outcome.tally.statuses == {status: outcome.tally.questions}
-    assert outcome.tally.bad == (outcome.tally.questions if status.bad else 0)
+    assert outcome.tally.statuses == {status: outcome.tally.judgements}
+    assert outcome.tally.bad == (outcome.tally.judgements if status.bad else 0)
     first = {r.query.qid: [c.docid for c in r.candidates] for r in collection.requests if r.candidates}
     assert (docids(outcome) == first) == status.bad
     said = yaml.safe_load(outcome.metadata.read_text())["outcome"]["statuses of calls"]
-    assert said == {s: outcome.tally.questions * (s is status) for s in Status}
+    assert said == {s: outcome.tally.judgements * (s is status) for s in Status}
 
 
 def _answers(collection: Collection) -> str:
@@ -246,7 +249,7 @@ def test_whatever_the_engine_does_every_candidate_is_there_once_and_every_questi
         "pivot",
         "aor",
     ):  # in these an answer decides whether another is asked for
-        assert outcome.tally.questions == sum(made.cost(size).questions for size in sizes)
+        assert outcome.tally.judgements == sum(estimate(made, size).questions for size in sizes)
     with closing(sqlite3.connect(outcome.journal)) as journal:
         counted = dict(journal.execute("SELECT status, COUNT(*) FROM judgements GROUP BY status"))
     assert counted == outcome.tally.statuses
@@ -280,7 +283,7 @@ def test_a_run_with_too_many_bad_calls_fails(
 def test_few_enough_bad_calls_pass(run_reranker: RunReranker, collection: Collection) -> None:
     flags = faulty(collection, {"faults": {"refused": 0.3}, "seed": 1}, max_bad=0.6, strategy=SMALL)
     outcome = run_reranker("reasonrank", flags)
-    assert 0 < outcome.tally.bad <= 0.6 * outcome.tally.questions
+    assert 0 < outcome.tally.bad <= 0.6 * outcome.tally.judgements
 
 
 class Gone(Engine[EngineOptions]):
@@ -310,8 +313,9 @@ def test_when_the_engine_dies_nothing_goes_on_asking(
     name: str, collection: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = plan(*layers.load(name, oracle(collection, strategy={} if name == "rank1" else SMALL)))
-    assert isinstance(made, Single)
-    engine = made.engine = Gone(made.engine)
+    assert isinstance(made, SinglePlan)
+    engine = Gone(made.engine)
+    made = replace(made, engine=engine)
 
     async def run() -> None:
         task = Task(stream(iter(collection.requests)), tmp_path / "run.txt", collection.run, "topics.tsv", ["rerank"])
@@ -362,9 +366,8 @@ def test_an_engine_that_fails_while_the_search_runs_says_why(
 
     def refusing(*arguments: Any) -> Plan:
         made = plan(*arguments)
-        assert isinstance(made, Single)
-        made.engine = Refusing(made.engine)
-        return made
+        assert isinstance(made, SinglePlan)
+        return replace(made, engine=Refusing(made.engine))
 
     monkeypatch.setattr(search, "plan", refusing)
     words = ["--output", str(tmp_path / "run.txt"), "--rerank", "reasonrank", "--rerank.engine.name", "oracle"]
@@ -388,15 +391,15 @@ def test_a_repair_that_fails_ends_the_run_like_any_call(
 
         async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
             self.calls += 1
-            second = bool(prompt.prefill) or call.sample
+            second = bool(prompt.prefill) or bool(call.draw.attempt)
             return Completion(finish_reason="error", error="503") if second else Completion("<think>Well", "length")
 
-    def run(on_error: str) -> Outcome:
+    def run(on_error: str) -> RunRecord:
         flags = oracle(collection, judge={"repair": repair}, on_error=on_error, strategy={"name": "full"})
         settings, warnings = layers.load("reasonrank", flags)
         made = plan(settings, warnings)
-        assert isinstance(made, Single)
-        made.engine = Repaired(made.engine)
+        assert isinstance(made, SinglePlan)
+        made = replace(made, engine=Repaired(made.engine))
         made.judge.can = frozenset({Capability.PREFILL} if repair == "close" else {Capability.REASK})
         return drive(made, stream(iter(collection.requests[1:2])), tmp_path / f"{on_error}.txt", collection.run)
 
@@ -481,8 +484,8 @@ def test_no_prompt_is_written_before_its_turn_comes(collection: Collection, tmp_
     flags = oracle(collection)
     flags["engine"]["concurrency"] = 5
     made = plan(*layers.load("prp", flags))
-    assert isinstance(made, Single)
-    made.engine = Counting(made.engine)
+    assert isinstance(made, SinglePlan)
+    made = replace(made, engine=Counting(made.engine))
     alive, most, judge = 0, 0, made.judge.judge
 
     async def counted(ask: Any, prompt: Prompt, shown: Sequence[str]) -> Judgement:
@@ -496,7 +499,7 @@ def test_no_prompt_is_written_before_its_turn_comes(collection: Collection, tmp_
 
     made.judge.judge = counted  # type: ignore[method-assign]
     outcome = drive(made, stream(iter(collection.requests[:1])), tmp_path / "run.txt", collection.run)
-    assert outcome.tally.questions == 600
+    assert outcome.tally.judgements == 600
     assert 5 <= most <= 10
 
 
@@ -588,8 +591,9 @@ def test_two_topics_alike_pay_for_their_calls_once_and_each_has_its_trace(
             return Completion("<think>x</think><answer>[2] > [1] > [3] > [4] > [5] > [6] > [7]</answer>")
 
     made = plan(*layers.load("reasonrank", oracle(collection)))
-    assert isinstance(made, Single)
-    engine = made.engine = Alike(made.engine)
+    assert isinstance(made, SinglePlan)
+    engine = Alike(made.engine)
+    made = replace(made, engine=engine)
     asked = collection.requests[1]
     twins = [replace(asked, query=Query(qid, asked.query.text), number=n) for n, qid in enumerate(("a", "b"))]
     outcome = drive(made, stream(iter(twins)), tmp_path / "run.txt", collection.run)
@@ -772,9 +776,12 @@ def test_a_file_that_is_already_there_is_read_piece_by_piece(tmp_path: Path, mon
     monkeypatch.setattr("pyserini_reasonrank.run.candidates.CHUNK", 100)  # a line may be longer
     read: list[int] = []
     whole = _read_from
-    monkeypatch.setattr(
-        "pyserini_reasonrank.run.candidates._read_from", lambda *of: (data := whole(*of), read.append(len(data)))[0]
-    )
+
+    def noted(data: bytes) -> bytes:
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr("pyserini_reasonrank.run.candidates._read_from", lambda *of: noted(whole(*of)))
     script = f"open(__import__('sys').argv[1], 'w').writelines({LINE!r} % f'q{{i}}' + '\\n' for i in range(30))"
     assert followed(tmp_path, script)[0] == [f"q{i}" for i in range(30)]
     assert max(read) == 100

@@ -18,7 +18,9 @@ from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models import memory
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
-from pyserini_reasonrank.run.plan import Single, plan
+from pyserini_reasonrank.run.cost import estimate
+from pyserini_reasonrank.run.parts import SinglePlan
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.schema import SamplingSettings, Settings
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
@@ -189,12 +191,14 @@ def test_every_shipped_reranker_is_a_plan(name: str) -> None:
     made = plan(*layers.load(name, dict(ORACLE)))
     assert all(part.template.contract == part.judge.kind for part in made.parts.values())
     assert made.tag == f"{name}-oracle"
-    assert made.cost(100).calls >= 1
+    assert estimate(made, 100).calls >= 1
 
 
 def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
     def model(*words: str) -> Model:
-        return plan(settings("reasonrank", *words)).engine.model
+        made: Any = plan(settings("reasonrank", *words))
+        found: Model = made.engine.model
+        return found
 
     assert model("--rerank.engine.name", "oracle", "--rerank.model", "x").source == "oracle"
     assert model("--rerank.engine.name", "openai").source == "auto"
@@ -317,9 +321,9 @@ def test_an_adapter_is_known_with_its_base_or_alone(
 # --- a server's model
 
 
-def openai(name: str, *words: str) -> Single:
+def openai(name: str, *words: str) -> SinglePlan:
     made = plan(*layers.load(name, flags("--rerank.engine.name", "openai", *words)))
-    assert isinstance(made, Single)
+    assert isinstance(made, SinglePlan)
     return made
 
 
@@ -403,7 +407,7 @@ SAMPLING = {
 def test_sampling_flags_reach_the_engine() -> None:
     assert set(SAMPLING) == set(SamplingSettings.model_fields)
     words = [word for name, value in SAMPLING.items() for word in (f"--rerank.sampling.{name}", str(value))]
-    made = plan(
+    made: Any = plan(
         settings("reasonrank", "--rerank.engine.name", "oracle", *words, "--rerank.sampling.repetition_penalty", "1.1")
     )
     sampling = made.judge.sampling
@@ -469,7 +473,7 @@ def declared(what: str) -> dict[str, Any]:
     if kind == "judge":
         model = JUDGES[name].Options
     elif kind == "strategy":
-        model = options_model(STRATEGIES[name][0])
+        model = options_model(STRATEGIES[name].function)
     else:
         model = engine_class(name).options_class
     return {field: info.get_default(call_default_factory=True) for field, info in model.model_fields.items()}
@@ -490,11 +494,11 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
     if kind == "engine":
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
     else:
-        judges = {name} if kind == "judge" else STRATEGIES[name][1]
+        judges = {name} if kind == "judge" else STRATEGIES[name].judges
         reranker = next(n for n in layers.rerankers() if layers.reranker(n).get("judge", {}).get("kind") in judges)
         key = "kind" if kind == "judge" else "name"
         made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
-        assert isinstance(made, Single)
+        assert isinstance(made, SinglePlan)
         arrived = made.judge.options.model_dump() if kind == "judge" else made.options
     assert arrived == given
 
@@ -509,7 +513,7 @@ def test_help_names_every_flag_there_is() -> None:
     text = flags_help("python -m pyserini.search")
     names = [name for name, _, _ in GENERAL] + list(SAMPLING)
     names += [field for kind in JUDGES for field in JUDGES[kind].Options.model_fields]
-    names += [field for strategy, _ in STRATEGIES.values() for field in options_model(strategy).model_fields]
+    names += [field for entry in STRATEGIES.values() for field in options_model(entry.function).model_fields]
     names += [field for engine in ENGINES for field in engine_class(engine).options_class.model_fields]
     assert [name for name in names if not re.search(rf"^  {name}\b", text, re.MULTILINE)] == []
     for word in (*JUDGES, *STRATEGIES, *ENGINES, *layers.rerankers()):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.records import Completion, Sampling
-from pyserini_reasonrank.strategies.asking import Drop
 from pyserini_reasonrank.strategies.elimination import elimination
+from pyserini_reasonrank.strategies.protocols import Drop
 
 
 def worst(drop: int) -> Worst:

@@ -15,11 +15,12 @@ from pyserini_reasonrank.errors import UsageError, validated
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.records import Sampling
-from pyserini_reasonrank.run.cost import Cost, Meter, rehearse
+from pyserini_reasonrank.run.cost import Cost, Meter, count
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
 from pyserini_reasonrank.strategies.full import full
 from pyserini_reasonrank.strategies.groups import groups
 from pyserini_reasonrank.strategies.pointwise import pointwise
+from pyserini_reasonrank.strategies.protocols import Permute
 from pyserini_reasonrank.strategies.sliding import sliding, windows
 
 
@@ -34,7 +35,7 @@ def published_windows(n: int, window_size: int, stride: int) -> list[tuple[int, 
     return plan
 
 
-def perfect(gains: Sequence[float], asked: list[list[int]]) -> Callable[[Sequence[int]], Awaitable[list[int]]]:
+def perfect(gains: Sequence[float], asked: list[list[int]]) -> Permute:
     async def judge(indices: Sequence[int], label: str = "") -> list[int]:
         asked.append(list(indices))
         return sorted(indices, key=lambda i: -gains[i])
@@ -149,7 +150,7 @@ def test_ties_and_what_is_left_alone_go_by_the_order_before(n: int, k: int, data
     gains = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     by_gain = sorted(before, key=lambda i: -gains[i])
     for name, options in (("pointwise", {}), ("groups", {}), ("allpairs", {}), ("heapsort", {"k": k})):
-        strategy, kinds = STRATEGIES[name]
+        strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
         judge = assessor(max(kinds), lambda i: -gains[i], [])
         order = finished(strategy(n, judge, before, **options))
         if name != "heapsort":
@@ -161,7 +162,7 @@ def test_ties_and_what_is_left_alone_go_by_the_order_before(n: int, k: int, data
 
 @pytest.mark.parametrize("n", [2, 3, 20, 21, 60])
 def test_who_survives_equally_long_goes_by_the_order_before(n: int) -> None:
-    tournament, judge = STRATEGIES["tournament"][0], perfect([0] * n, [])
+    tournament, judge = STRATEGIES["tournament"].function, perfect([0] * n, [])
 
     async def lowest(indices: Sequence[int], label: str = "") -> list[int]:
         return sorted(await judge(indices))
@@ -177,7 +178,7 @@ def test_who_survives_equally_long_goes_by_the_order_before(n: int) -> None:
 @pytest.mark.parametrize(("gains", "order"), [([1, 2], [1, 0]), ([2, 1], [0, 1])])
 def test_a_tournament_of_two_compares_them(gains: list[int], order: list[int]) -> None:
     asked: list[list[int]] = []
-    assert finished(STRATEGIES["tournament"][0](2, perfect(gains, asked), tournaments=3)) == order
+    assert finished(STRATEGIES["tournament"].function(2, perfect(gains, asked), tournaments=3)) == order
     assert len(asked) == 3
 
 
@@ -199,14 +200,14 @@ def test_pointwise_asks_all_at_once() -> None:
 def predict(strategy: Strategy, judge: type[Judge], n: int, options: dict[str, Any]) -> Cost:
     made = judge(judge.Options(), Sampling(), frozenset(), "")
 
-    async def rehearsal(meter: Meter) -> None:
+    async def ranking(meter: Meter) -> None:
         async def unmoved(indices: Sequence[int], label: str = "") -> Any:
             await meter.question("", len(indices), calls=1)
             return made.unmoved(indices)
 
         await strategy(n, unmoved, **options)
 
-    return rehearse(rehearsal)
+    return count(ranking)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def predict(strategy: Strategy, judge: type[Judge], n: int, options: dict[str, A
     ],
 )
 def test_predicted_cost(name: str, kind: str, n: int, options: dict[str, Any], cost: tuple[int, int, int, int]) -> None:
-    strategy, kinds = STRATEGIES[name]
+    strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     assert kind in kinds
     found = predict(strategy, JUDGES[kind], n, options)
     assert (found.calls, found.chain, found.shown, found.widest) == cost
@@ -291,7 +292,7 @@ def test_every_strategy_is_held_to_something() -> None:
 @pytest.mark.parametrize("name", [name for name in EXACT if name != "tournament"])
 @given(n=st.integers(0, 70), seed=st.integers(0, 1000))
 def test_a_consistent_judge_gets_the_best_to_the_top(name: str, n: int, seed: int) -> None:
-    strategy, kinds = STRATEGIES[name]
+    strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
     n = min(n, 25) if name == "allpairs" else n
     rank = list(range(n))
@@ -305,7 +306,7 @@ def test_a_consistent_judge_gets_the_best_to_the_top(name: str, n: int, seed: in
 @pytest.mark.parametrize("name", list(STRATEGIES))
 @given(n=st.integers(0, 60), seed=st.integers(0, 1000), data=st.data())
 def test_a_judge_without_a_clue_loses_nobody(name: str, n: int, seed: int, data: st.DataObject) -> None:
-    strategy, kinds = STRATEGIES[name]
+    strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
     options = data.draw(OPTIONS.get(name, st.just({})))
     n = (
@@ -344,7 +345,7 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 @given(seed=st.integers(0, 100))
 @settings(max_examples=10)
 def test_how_long_answers_take_changes_no_question(name: str, seed: int) -> None:
-    strategy, kinds = STRATEGIES[name]
+    strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
     options = {"tournaments": 3} if name == "tournament" else {}
 
@@ -379,7 +380,7 @@ def test_how_long_answers_take_changes_no_question(name: str, seed: int) -> None
     ],
 )
 def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[int], chain: Sequence[int]) -> None:
-    strategy, kinds = STRATEGIES[name]
+    strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
     found = predict(strategy, JUDGES[kind], 100, options)
     assert found.calls in calls
@@ -394,6 +395,6 @@ def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[i
     ],
 )
 def test_settings_that_cannot_work_are_refused(name: str, n: int, options: dict[str, Any], says: str) -> None:
-    strategy, _ = STRATEGIES[name]
+    strategy = STRATEGIES[name].function
     with pytest.raises(UsageError, match=says):
         finished(strategy(n, assessor("permutation", int, []), **options))

@@ -90,7 +90,7 @@ def test_what_is_exported_serves(
     settings, _ = layers.load("setwise", flags)
     assert (settings.depth, settings.sampling.max_tokens) == (3, 4)
     outcome = run_reranker("setwise", flags, requests=collection.requests[1:2])
-    assert outcome.tally.questions > 0
+    assert outcome.tally.judgements > 0
     assert outcome.answered == 1
 
 

@@ -20,7 +20,9 @@ from pyserini_reasonrank.models.catalogue import resolve
 from pyserini_reasonrank.models.describe import read_config
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.run.session import fitter_for
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.layers import PREFIX
 from pyserini_reasonrank.settings.schema import Tree
@@ -85,8 +87,11 @@ class Asking:
             raise UsageError(f"there are no training rows for a judge of kind {made.judge.kind}")
         if isinstance(made.judge, Worst):
             _check_one_label(reranker, made.judge)
-        served = made.cost(settings.depth).widest
-        self.judge, self.fitter = made.judge, made.fitter(served if made.judge.kind == "score" else max(served, widest))
+        served = estimate(made, settings.depth).widest
+        self.judge, self.fitter = (
+            made.judge,
+            fitter_for(made, served if made.judge.kind == "score" else max(served, widest)),
+        )
         self.kind, self.warnings = cast(Kind, made.judge.kind), made.warnings
         self._top_gain = top_gain
 

@@ -16,8 +16,7 @@ from pyserini_reasonrank.ir.corpus import corpus_texts
 from pyserini_reasonrank.ir.evaluate import Qrels, read_qrels
 from pyserini_reasonrank.ir.runs import Hit, Run, read_lines, read_run
 from pyserini_reasonrank.ir.topics import read_topics
-from pyserini_reasonrank.records import Candidate, Query, Request, Status
-from pyserini_reasonrank.rerankers.questions import Tally
+from pyserini_reasonrank.records import Candidate, Query, Request, Status, Tally
 from pyserini_reasonrank.rerankers.reranker import Ranker
 from pyserini_reasonrank.train.data.builder import Listed
 from pyserini_reasonrank.train.data.useful import Selector

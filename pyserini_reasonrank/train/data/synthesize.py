@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,12 +18,13 @@ from pathlib import Path
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import atomic
 from pyserini_reasonrank.journal import Journal
-from pyserini_reasonrank.records import Query
-from pyserini_reasonrank.rerankers.endpoint import Endpoint
-from pyserini_reasonrank.rerankers.questions import Tally
+from pyserini_reasonrank.records import Query, Tally
 from pyserini_reasonrank.rerankers.scheduling import together
-from pyserini_reasonrank.run.plan import Single, plan
+from pyserini_reasonrank.run.cost import estimate
+from pyserini_reasonrank.run.parts import SinglePlan
+from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.progress import Progress
+from pyserini_reasonrank.run.session import Session
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.tables import table
 from pyserini_reasonrank.train.data.builder import Asking
@@ -61,7 +61,7 @@ def run(config: Config) -> None:
     )
 
 
-def cost_of(config: Config, teacher: Single, work: Work) -> str:
+def cost_of(config: Config, teacher: SinglePlan, work: Work) -> str:
     """What the teacher will be asked, at most; what a journal already holds is not reckoned with, nor are repairs."""
     picking, ordering, shown = _asked_for(config, teacher, work)
     passage, written = teacher.settings.passage_tokens, teacher.settings.sampling.max_tokens
@@ -76,16 +76,16 @@ def cost_of(config: Config, teacher: Single, work: Work) -> str:
     return table((name, "at most"), rows)
 
 
-def _asked_for(config: Config, teacher: Single, work: Work) -> tuple[int, int, int]:
+def _asked_for(config: Config, teacher: SinglePlan, work: Work) -> tuple[int, int, int]:
     """Calls that pick, calls that order, passages shown."""
     runs = [*([] if config.qrels else [work.hits]), *([work.negatives] if config.negatives else [])]
     pools = [len(run.get(query.qid, ())) for run in runs for query in work.queries]
-    ordered, per_list = sum(bool(work.hits.get(q.qid)) for q in work.queries), teacher.cost(config.size)
+    ordered, per_list = sum(bool(work.hits.get(q.qid)) for q in work.queries), estimate(teacher, config.size)
     picking = sum(math.ceil(n / config.window) for n in pools)
     return picking, per_list.calls * ordered, sum(pools) + per_list.shown * ordered
 
 
-async def _label(config: Config, teacher: Single, work: Work) -> tuple[list[Labelled], Mapping[str, Tally]]:
+async def _label(config: Config, teacher: SinglePlan, work: Work) -> tuple[list[Labelled], Mapping[str, Tally]]:
     """Every query's list, in the order of the topics."""
     labelled: dict[int, Labelled] = {}
     async with _asked(config, teacher) as (labeller, progress):
@@ -103,7 +103,7 @@ async def _label(config: Config, teacher: Single, work: Work) -> tuple[list[Labe
 
 
 @asynccontextmanager
-async def _asked(config: Config, teacher: Single) -> AsyncIterator[tuple[Labeller, Progress]]:
+async def _asked(config: Config, teacher: SinglePlan) -> AsyncIterator[tuple[Labeller, Progress]]:
     """The labeller, its teacher loaded and its journal open."""
     path = Path(teacher.settings.journal or f"{config.output}.journal.sqlite")
     try:
@@ -112,15 +112,14 @@ async def _asked(config: Config, teacher: Single) -> AsyncIterator[tuple[Labelle
             await teacher.engine.start()
             progress.say("labelling")
             with contextlib.closing(Journal(path, f"synthesize-{teacher.tag}")) as journal:
-                endpoints = functools.cache(lambda engine: Endpoint(engine, journal))
                 watch: Callable[[], None] = lambda: progress.show(sum(labeller.tallies.values(), Tally()))  # noqa: E731
-                ranker = teacher.ranker(endpoints, watch, {"": teacher.fitter(teacher.cost(config.size).widest)})
+                session = Session(teacher, journal, watch, candidates=config.size)
                 wanted = ["useful"] * (config.qrels is None) + ["misleading"] * (config.negatives is not None)
                 selectors = {
-                    purpose: Selector(purpose, teacher, endpoints(teacher.engine), config.window, watch)
+                    purpose: Selector(purpose, teacher, session.endpoint(teacher.engine), config.window, watch)
                     for purpose in wanted
                 }
-                labeller = Labeller(config, ranker, selectors)
+                labeller = Labeller(config, session.ranker, selectors)
                 yield labeller, progress
     finally:
         await teacher.engine.close()

@@ -12,12 +12,11 @@ from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import identifiers, parts_of, unanswered
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.prompts.template import Template
-from pyserini_reasonrank.records import Completion, Judgement, Request, Status
+from pyserini_reasonrank.records import Completion, Judgement, Request, Status, Tally
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
-from pyserini_reasonrank.rerankers.questions import Asker, Questions, Tally
+from pyserini_reasonrank.rerankers.judging import LLMJudge, QueryJudge
 from pyserini_reasonrank.resources import conf
-from pyserini_reasonrank.run.build import tokens_for
-from pyserini_reasonrank.run.plan import Single
+from pyserini_reasonrank.run.parts import SinglePlan
 
 NONE = "None"
 
@@ -88,31 +87,30 @@ class Selector:
     PURPOSES: dict[str, type[Useful]] = {"useful": Useful, "misleading": Misleading}
 
     def __init__(
-        self, purpose: str, teacher: Single, endpoint: Endpoint, window: int, watch: Callable[[], None]
+        self, purpose: str, teacher: SinglePlan, endpoint: Endpoint, window: int, watch: Callable[[], None]
     ) -> None:
         settings, engine, judge_class = teacher.settings, teacher.engine, self.PURPOSES[purpose]
         template = template_of(purpose)
         judge = judge_class(judge_class.Options(), settings.sampling.sampling(), engine.capabilities, template.reminder)
-        context = engine.max_model_len
         fitter = Fitter(
             template,
-            tokens_for(settings, engine.model, teacher.warnings),
-            context=context if settings.max_model_len is None else min(settings.max_model_len, context or 1 << 30),
+            teacher.tokens,
+            context=teacher.context,
             output_tokens=settings.sampling.max_tokens + judge.answer_tokens(window),
             passage_tokens=settings.passage_tokens,
             query_tokens=None,
             mend=settings.mend,
         )
         self.purpose, self.window, self.tally, self._fitter = purpose, window, Tally(), fitter
-        self._asker = Asker(judge, fitter, endpoint, settings.on_error, self.tally, watch)
+        self._llm = LLMJudge(judge, fitter, endpoint, self.tally, settings.on_error, watch)
 
     async def select(self, request: Request) -> list[int] | None:
         """The candidates picked, by index; None where an answer could not be read."""
         prepared = await asyncio.to_thread(self._fitter.prepare, request)
-        questions = Questions(self._asker, request, prepared, self.purpose, 0)
+        judge = QueryJudge(self._llm, request, prepared, self.purpose)
         picked: list[int] = []
         for window in batched(range(len(request.candidates)), self.window):
-            found: list[int] | None = await questions.ask(window)
+            found: list[int] | None = await judge.ask(window)
             if found is None:
                 return None
             picked += found

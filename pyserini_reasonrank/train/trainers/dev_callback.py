@@ -73,11 +73,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         accelerator.wait_for_everyone()
 
     def _measure(self, model: Any, step: int) -> float:
-        made = plan(self._settings, self._warnings)
         batch = self._trainer.args.per_device_eval_batch_size
         engine = InTraining(model, self._chat, self._trainer.processing_class, self._model, step, batch)
-        for part in made.parts.values():
-            part.engine = engine
+        made = plan(self._settings, self._warnings, engine=engine)
         output = self._home / f"step-{step}.txt"
         output.with_name(f"{output.name}.journal.sqlite").unlink(missing_ok=True)
         task = Task(

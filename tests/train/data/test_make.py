@@ -173,7 +173,9 @@ def test_every_reranker_s_rows_can_be_trained_on_and_imitated(reranker: str, mod
     for row in rows:
         text = row.prefill + row.demonstration
         assert text.count("<think>") == text.count("</think>") <= 1
-        columns = {name: [value] for name, value in row.as_json().items() if name not in ("prompt", "completion")}
+        columns: dict[str, Any] = {
+            name: [value] for name, value in row.as_json().items() if name not in ("prompt", "completion")
+        }
         completions = [[{"role": "assistant", "content": row.demonstration}]]
         if reward is not None:
             [earned] = reward([row.prompt], completions, **columns)
@@ -235,7 +237,9 @@ def test_graded_pays_for_the_word_that_a_row_asks_for(model: str) -> None:
         listing(Query("q", "what"), candidates, [1.0, 0.0])
     )
     for row, right, wrong in ((positive, "true", "false"), (negative, "false", "true")):
-        columns = {name: [value] * 2 for name, value in row.as_json().items() if name not in ("prompt", "completion")}
+        columns: dict[str, Any] = {
+            name: [value] * 2 for name, value in row.as_json().items() if name not in ("prompt", "completion")
+        }
         answers = [f"<think>so</think>\n<answer>{word}</answer>" for word in (right, wrong)]
         assert rewards.graded([], answers, **columns) == [1.0, 0.0]
 
@@ -249,7 +253,9 @@ def test_a_score_row_says_whether_it_asks_for_tags(judge: dict[str, Any], tags: 
         listing(Query("q", "x"), [Candidate("a", 0, "a")], [1])
     )
     assert row.tags == tags
-    columns = {name: [value] for name, value in row.as_json().items() if name not in ("prompt", "completion")}
+    columns: dict[str, Any] = {
+        name: [value] for name, value in row.as_json().items() if name not in ("prompt", "completion")
+    }
     assert rewards.graded([], [row.demonstration], **columns) == [1.0]
 
 

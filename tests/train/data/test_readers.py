@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def read(name: str, path: Path, **where: Any) -> tuple[list[Listed], Audit]:
 
 # --- ReasonRank ------------------------------------------------------------------------------------------------------
 
-RECORD = {
+RECORD: dict[str, Any] = {
     "dataset": "biology",
     "qid": "b1",
     "initial_list": ["x", "y", "z"],
@@ -80,7 +79,7 @@ def test_reasonrank_s_records(tmp_path: Path, maps: dict[str, Path]) -> None:
     ],
 )
 def test_records_that_can_t_be_used_are_named(
-    changes: Mapping[str, Any], fault: str, tmp_path: Path, maps: dict[str, Path]
+    changes: dict[str, Any], fault: str, tmp_path: Path, maps: dict[str, Path]
 ) -> None:
     path = maps["corpus"] / "biology.json"
     path.write_text(json.dumps({"x": "one", "y": "two", "z": "three", "x2": " one\n"}), encoding="utf-8")
@@ -163,7 +162,7 @@ def test_tfrank_s_answers(answer: str, n: int, task: Task, gains: tuple[float, .
         {"answer": 1},
     ],
 )
-def test_rows_of_other_types_are_no_rows_of_tfrank_s(changes: Mapping[str, Any], tmp_path: Path) -> None:
+def test_rows_of_other_types_are_no_rows_of_tfrank_s(changes: dict[str, Any], tmp_path: Path) -> None:
     row = {"task": "pointwise", "query": "q", "passages": ["a"], "answer": "yes"}
     [listed], audit = read("tfrank", lines(tmp_path / "rows.jsonl", [row | changes, row]), task="pointwise")
     assert [candidate.text for candidate in listed.candidates] == ["a"]
@@ -320,8 +319,14 @@ def test_lists_with_scores_and_docids(tmp_path: Path) -> None:
         ({"pos_scores": [True]}, "scores that are not a number for each passage"),
     ],
 )
-def test_lists_of_other_types_are_faults(changes: Mapping[str, Any], fault: str, tmp_path: Path) -> None:
-    whole = {"query": "q", "pos": ["good"], "neg": ["bad", "worse"], "pos_scores": [0.9], "neg_scores": [0.2, 0.1]}
+def test_lists_of_other_types_are_faults(changes: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    whole: dict[str, Any] = {
+        "query": "q",
+        "pos": ["good"],
+        "neg": ["bad", "worse"],
+        "pos_scores": [0.9],
+        "neg_scores": [0.2, 0.1],
+    }
     [listed], audit = read("triples", lines(tmp_path / "lists.jsonl", [whole | changes, whole | {"query": "r"}]))
     assert listed.query.text == "r"
     assert (audit.read, audit.kept) == (2, 1)
@@ -332,8 +337,14 @@ def test_lists_of_other_types_are_faults(changes: Mapping[str, Any], fault: str,
     "changes",
     [{"pos_scores": None, "neg_scores": None}, {"neg_scores": None}, {"neg": None, "neg_scores": None}],
 )
-def test_lists_may_lack_scores_or_a_side(changes: Mapping[str, Any], tmp_path: Path) -> None:
-    whole = {"query": "q", "pos": ["good"], "neg": ["bad", "worse"], "pos_scores": [0.9], "neg_scores": [0.2, 0.1]}
+def test_lists_may_lack_scores_or_a_side(changes: dict[str, Any], tmp_path: Path) -> None:
+    whole: dict[str, Any] = {
+        "query": "q",
+        "pos": ["good"],
+        "neg": ["bad", "worse"],
+        "pos_scores": [0.9],
+        "neg_scores": [0.2, 0.1],
+    }
     [listed], _ = read("triples", lines(tmp_path / "lists.jsonl", [whole | changes]))
     assert (listed.teacher is None) == ("neg" not in changes)
 

@@ -15,8 +15,9 @@ from pyserini_reasonrank.parsing import OPEN_ANSWER
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling, Status
 from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.data import make as data_step
+from pyserini_reasonrank.train.data.labelling import Config, Teacher
 from pyserini_reasonrank.train.data.rows import Row, read_rows
-from pyserini_reasonrank.train.data.synthesize import Config, run
+from pyserini_reasonrank.train.data.synthesize import run
 from pyserini_reasonrank.train.data.useful import Misleading, Useful, template_of
 from pyserini_reasonrank.train.rewards.listwise import multiview
 from pyserini_reasonrank.train.rewards.rollouts import Rollout
@@ -340,7 +341,7 @@ def real(data: Path, tmp_path: Path, teacher: dict[str, Any], queries: int) -> C
     """CACM, its BM25 run and judged queries."""
     folder = data / "cacm"
     return Config(
-        teacher={"settings": teacher},
+        teacher=Teacher.model_validate({"settings": teacher}),
         reranker="reasonrank",
         model="smollm2-135m",
         topics=folder / "topics.tsv",

@@ -87,7 +87,7 @@ async def served(model: Path, block: Block) -> list[list[float]]:
         prompt = fitter.render(fitter.prepare(Request(Query("q", query), candidates)), [place])
         call = Call("q", place, (f"d{place}",), judge.ideal, judge.ideal_choices)
 
-        async def ask(prompt: Prompt, sampling: Sampling, *, sample: int = 0) -> Completion:
+        async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
             return await engine.generate(prompt, sampling, call)
 
         judgement: Judgement = await judge.judge(ask, prompt, [f"d{place}"])

@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("curriculum")
     tiny_model(made / "tiny")
     for name, answer in {"first": "[1]", "last": "[3]"}.items():
-        answered = {"completion": (Message("assistant", answer),), "source": name}
+        answered: dict[str, Any] = {"completion": (Message("assistant", answer),), "source": name}
         write_rows(made / f"{name}.jsonl", best_rows(40, **answered))
     return made
 

@@ -504,7 +504,7 @@ def test_words_that_lead_in_to_the_thought_do_not_spoil_the_form() -> None:
 
 
 def test_a_gold_order_is_by_docid() -> None:
-    one = {"docids": [["a", "b", "c"]], "gains": [[1.0, 0.0, 0.0]]}
+    one: dict[str, Any] = {"docids": [["a", "b", "c"]], "gains": [[1.0, 0.0, 0.0]]}
     [right] = rewards.multiview([], [said("[1] > [3] > [2]")], gold=[["a", "c", "b"]], **one)
     [wrong] = rewards.multiview([], [said("[1] > [2] > [3]")], gold=[["a", "c", "b"]], **one)
     assert right == pytest.approx(1.3)

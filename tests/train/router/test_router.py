@@ -131,7 +131,7 @@ def test_the_router_says_what_scikit_learn_would_say(k: int) -> None:
     router = train(examples, range(40), FIT)
     raw = np.array([features(t, s) for t, s in zip(examples.texts, examples.scores, strict=True)])
     scales = np.where(raw.std(axis=0) == 0, 1, raw.std(axis=0))
-    x = np.array([standardised(row, raw.mean(axis=0), scales) for row in raw])
+    x = np.array([standardised(row, raw.mean(axis=0).tolist(), scales.tolist()) for row in raw])
     model = LogisticRegression(C=1.0, max_iter=1000)
     weights = [softmax([r / 0.2 for r in row]) for row in examples.rewards.tolist()]
     model.fit(np.vstack([x] * k), np.repeat(range(k), 40), sample_weight=np.array(weights).T.ravel())

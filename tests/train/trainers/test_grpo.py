@@ -321,7 +321,7 @@ def test_the_kl_term_pulls_towards_the_reference(model: Path, tmp_path: Path) ->
     batch["ref_per_token_logps"] = logprobs().detach()
     with torch.no_grad():
         for parameter in made.model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     now = logprobs().detach()
     ratio = batch["ref_per_token_logps"] - now
     k3 = (ratio.exp() - ratio - 1).mean().item()
@@ -331,7 +331,7 @@ def test_the_kl_term_pulls_towards_the_reference(model: Path, tmp_path: Path) ->
     loss.backward()
     with torch.no_grad():
         for parameter in made.model.parameters():
-            parameter -= 0.05 * parameter.grad
+            parameter.sub_(0.05 * parameter.grad)
     assert made._compute_loss(made.model, batch).item() < 0.9 * loss.item()
 
 
@@ -468,7 +468,8 @@ def test_a_wrong_answer_to_a_row(changes: dict[str, Any], expected: str | None) 
 def test_a_flat_group_gets_one_answer_that_differs(model: Path, tmp_path: Path) -> None:
     loaded = policy.load(PolicySettings(model=str(model)))
     end = end_of_turn(loaded)
-    made = trainer(model, tmp_path, Grouping(mutations=Mutations(0.5, 0.8, end)))
+    mutations = Mutations(0.5, 0.8, end)
+    made = trainer(model, tmp_path, Grouping(mutations=mutations))
     made.reward_funcs = [grpo.function(grpo.Reward(path="exact_label"))]
     made.state.max_steps = 10
     row = best_rows(1)[0].model_dump()
@@ -476,7 +477,7 @@ def test_a_flat_group_gets_one_answer_that_differs(model: Path, tmp_path: Path) 
     rows = [{**row, "prompt": "p"}] * 8
     texts = ["gem"] * 4 + [right, "gem", "gem", "gem"]
     ids = [[5, end] for _ in texts]
-    found = made.grouping.mutations.applied(made, rows, ([], ids, None, list(texts), None, {}, None, None))
+    found = mutations.applied(made, rows, ([], ids, None, list(texts), None, {}, None, None))
     changed = [i for i, (old, new) in enumerate(zip(texts, found[3], strict=True)) if old != new]
     assert len(changed) == 1  # the second group has contrast
     assert changed[0] < 4
@@ -484,7 +485,7 @@ def test_a_flat_group_gets_one_answer_that_differs(model: Path, tmp_path: Path) 
     assert loaded.tokenizer.decode(found[1][changed[0]]) == f"{right}<|im_end|>"
     assert made._metrics["train"]["groups/mutated"] == [0.5]
     made.state.global_step = 8
-    late = made.grouping.mutations.applied(made, rows, ([], ids, None, list(texts), None, {}, None, None))
+    late = mutations.applied(made, rows, ([], ids, None, list(texts), None, {}, None, None))
     assert late[3] == texts
 
 
@@ -492,7 +493,8 @@ def test_a_thought_gives_way_to_the_answer_that_a_mutation_puts_behind_it(model:
     """What is rewarded is what is learnt from, and as long as a completion may be."""
     loaded = policy.load(PolicySettings(model=str(model)))
     end = end_of_turn(loaded)
-    made = trainer(model, tmp_path, Grouping(mutations=Mutations(0.5, 0.8, end)), max_completion_length=30)
+    mutations = Mutations(0.5, 0.8, end)
+    made = trainer(model, tmp_path, Grouping(mutations=mutations), max_completion_length=30)
     made.reward_funcs = [grpo.function(grpo.Reward(path="multiview"))]
     made.state.max_steps = 10
     [row] = thoughtful_rows(1)
@@ -501,7 +503,7 @@ def test_a_thought_gives_way_to_the_answer_that_a_mutation_puts_behind_it(model:
     ids = loaded.tokenizer(endless, add_special_tokens=False)["input_ids"][:30]
 
     def applied() -> tuple[list[str], list[list[int]]]:
-        generated = (
+        generated: Any = (
             [],
             [list(ids) for _ in rows],
             None,
@@ -511,7 +513,7 @@ def test_a_thought_gives_way_to_the_answer_that_a_mutation_puts_behind_it(model:
             None,
             None,
         )
-        found = made.grouping.mutations.applied(made, rows, generated)
+        found = mutations.applied(made, rows, generated)
         return found[3], found[1]
 
     texts, spelled = applied()
@@ -561,7 +563,7 @@ def test_the_self_reward_is_the_likelihood_of_the_right_answer(model: Path, tmp_
         said = encode("[1] > [2] > [3]", add_special_tokens=False)["input_ids"]
         logits = made.model(input_ids=torch.tensor([head + said])).logits[0, len(head) - 1 : -1]
         chosen = logits.log_softmax(-1)[range(len(said)), said]
-        return chosen.mean().item()
+        return float(chosen.mean())
 
     expected = [by_hand("gem"), by_hand("cloud drum")]
     assert found[0] == pytest.approx(expected[0], rel=1e-4)
@@ -583,7 +585,12 @@ def test_the_self_reward_of_a_score_is_that_of_its_grade(model: Path, tmp_path: 
     own.trainer = trainer(model, tmp_path, Grouping())
     asked: list[Sequence[str]] = []
     inner = own._logprobs
-    own._logprobs = lambda head, answers: asked.append(answers) or inner(head, answers)  # type: ignore[method-assign]
+
+    def noted(head: Any, answers: Any) -> Any:
+        asked.append(answers)
+        return inner(head, answers)
+
+    own._logprobs = noted  # type: ignore[method-assign]
     own(
         ["p"] * 2,
         ["gem</think>"] * 2,

@@ -1,0 +1,299 @@
+"""The Python API: rerank documents in a script, a notebook or a server, with all that the command line can set."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import weakref
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines.background_loop import BackgroundLoop
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.corpus import document_docid, document_text, stored_text
+from pyserini_reasonrank.journal import Journal, MemoryStore
+from pyserini_reasonrank.records import Candidate, Query, Ranking, Request
+from pyserini_reasonrank.results import RankedDocuments
+from pyserini_reasonrank.run.cost import Cost, estimate
+from pyserini_reasonrank.run.parts import Plan
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.run.session import Session, close, start
+from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.schema import Tree
+
+Documents = Sequence[Any]
+"""Strings, mappings with the fields of a corpus line, ``Candidate``s, or hits of a Pyserini searcher."""
+
+_NAME_KEYS = {"engine": "name", "judge": "kind", "strategy": "name", "combine": "name", "fuse": "method"}
+"""The key that a plain string sets: ``engine="vllm"`` is ``engine={"name": "vllm"}``."""
+
+
+class Reranker:
+    """A reranker by name, with any setting of the command line as a keyword argument.
+
+    Args:
+        reranker: a name that ``--rerank`` accepts, such as ``reasonrank``, ``rank-r1`` or ``upr``.
+        journal: a file for finished calls, so that a second process does not pay for them again; in memory by default.
+        settings: ``model="..."``, ``depth=50``, ``engine="vllm"``, ``strategy={"window_size": 10}``,
+            ``fuse="min-max"``, ``config="settings.yaml"``, ...: a mapping or a string for what the command line writes
+            with dots. ``engine`` may also be an ``engines.Engine``.
+
+    Raises:
+        UsageError: the settings can't be used as given; one sentence says why and what to do.
+
+    The settings are checked at once. The model is loaded at the first ranking, by ``load()`` or at the beginning of a
+    ``with`` block, once for the life of the object, on an event loop of its own: the same object serves scripts,
+    notebooks, threads and coroutines. Nothing is printed; see ``warnings``.
+
+    Example:
+        >>> from pyserini_reasonrank import Reranker
+        >>> with Reranker("upr") as reranker:  # doctest: +SKIP
+        ...     ranked = reranker.rank("how do moths navigate", ["Lamps are ...", "Moths fly by ..."])
+        >>> ranked[0].document  # doctest: +SKIP
+        'Moths fly by ...'
+    """
+
+    def __init__(self, reranker: str = "reasonrank", *, journal: str | Path | None = None, **settings: Any) -> None:
+        engine = settings.get("engine")
+        given = engine if isinstance(engine, Engine) else None
+        tree = _tree(settings)
+        if given is not None:
+            tree = {"model": given.model.name, **tree, "engine": {"name": given.name}}
+        self._plan: Plan = plan(*layers.load(reranker, tree), engine=given)
+        self._journal = None if journal is None else Path(journal)
+        self._numbers = count()
+        self._loading = Lock()
+        self._live: _Live | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """The name of the reranker."""
+        return self._plan.settings.name
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know: an estimated tokenizer, a missing prompt, prompts that were cut, ..."""
+        return tuple(self._live.session.warnings if self._live else self._plan.warnings)
+
+    def cost(self, n: int) -> Cost:
+        """What a query with ``n`` candidates costs: calls, the longest chain of calls, passages shown. Loads nothing."""
+        return estimate(self._plan, n)
+
+    def rank(
+        self, query: str, documents: Documents, *, scores: Sequence[float] | None = None, qid: str | None = None
+    ) -> RankedDocuments:
+        """Rank ``documents``, given in first-stage order, for ``query``.
+
+        ``scores`` are their first-stage scores, if the documents do not carry them. Without scores there is no first
+        stage to fuse with. ``qid`` names the query in results; by default it is a number.
+
+        UsageError for documents without text or docid; Failure if the engine fails (see ``on_error``).
+        """
+        live = self._loaded()
+        item = self._item(query, documents, scores, qid)
+        return item.result(live.call(live.session.rerank(item.request)), self._plan.tag)
+
+    async def rank_async(
+        self, query: str, documents: Documents, *, scores: Sequence[float] | None = None, qid: str | None = None
+    ) -> RankedDocuments:
+        """As ``rank``, without blocking the event loop that runs; cancelling it cancels the calls."""
+        live = await asyncio.to_thread(self._loaded)
+        item = self._item(query, documents, scores, qid)
+        return item.result(await live.loop.run(live.session.rerank(item.request)), self._plan.tag)
+
+    def rank_many(self, requests: Iterable[tuple[str, Documents] | Mapping[str, Any]]) -> Iterator[RankedDocuments]:
+        """Rank many queries at once and yield each result as soon as it is complete, in any order.
+
+        A request is ``(query, documents)`` or a mapping with ``query``, ``documents`` and, as wished, ``scores`` and
+        ``qid``; without a qid, ``result.qid`` is the number of the request, from 0. Requests are taken only as others
+        end, so they may be a generator over a large collection. The first exception ends the iteration and the calls.
+        """
+        live = self._loaded()
+        items: dict[int, _Item] = {}
+        results: queue.SimpleQueue[Ranking | None] = queue.SimpleQueue()
+        numbered = enumerate(requests)
+
+        def following() -> _Item | None:
+            found = next(numbered, None)
+            return None if found is None else self._request_item(*found)
+
+        async def stream() -> AsyncIterator[Request]:
+            while (item := await asyncio.to_thread(following)) is not None:
+                items[item.request.number] = item
+                yield item.request
+
+        future = live.submit(live.session.rerank_all(stream(), results.put))
+        future.add_done_callback(lambda _: results.put(None))
+        try:
+            while (ranking := results.get()) is not None:
+                yield items.pop(ranking.request.number).result(ranking, self._plan.tag)
+            future.result()
+        finally:
+            future.cancel()
+
+    def load(self) -> Self:
+        """Load the model now, if it is not loaded yet. UsageError or Failure if that fails."""
+        self._loaded()
+        return self
+
+    def close(self) -> None:
+        """Free the model, connections and the journal. The object can't be used afterwards."""
+        with self._loading:
+            self._closed = True
+            if self._live is not None:
+                self._live.finalizer()
+
+    def __enter__(self) -> Self:
+        return self.load()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        models = ", ".join(dict.fromkeys(part.engine.model.name for part in self._plan.parts.values()))
+        return f"Reranker({self.name!r}, model={models!r})"
+
+    def _loaded(self) -> _Live:
+        with self._loading:
+            if self._closed:
+                raise UsageError("the reranker is closed: make another one")
+            if self._live is None:
+                self._live = _Live(self, self._plan, self._journal)
+            return self._live
+
+    def _request_item(self, number: int, request: tuple[str, Documents] | Mapping[str, Any]) -> _Item:
+        if isinstance(request, Mapping):
+            unknown = request.keys() - {"query", "documents", "scores", "qid"}
+            if unknown or not {"query", "documents"} <= request.keys():
+                raise UsageError(
+                    f"request {number} has the keys {', '.join(map(str, request))}; query and documents are required, "
+                    "scores and qid optional"
+                )
+            fields = dict(request)
+        else:
+            query, documents = request
+            fields = {"query": query, "documents": documents}
+        qid = fields.get("qid")
+        return self._item(
+            fields["query"], fields["documents"], fields.get("scores"), str(number if qid is None else qid)
+        )
+
+    def _item(self, query: str, documents: Documents, scores: Sequence[float] | None, qid: str | None) -> _Item:
+        number = next(self._numbers)
+        if not isinstance(query, str):
+            raise UsageError(f"the query is a {type(query).__name__}; it has to be a string")
+        if isinstance(documents, str | bytes | Mapping):
+            raise UsageError("documents have to be a list: strings, mappings with fields, or hits of a searcher")
+        documents = list(documents)
+        if scores is not None and len(scores) != len(documents):
+            raise UsageError(f"there are {len(scores)} scores for {len(documents)} documents")
+        found = [_candidate(document, place) for place, document in enumerate(documents)]
+        if scores is not None:
+            found = [(docid, float(score), text) for (docid, _, text), score in zip(found, scores, strict=True)]
+        missing = [docid for docid, score, _ in found if score is None]
+        if 0 < len(missing) < len(found):
+            raise UsageError(f"document {missing[0]!r} has no score, but other documents have one")
+        candidates = tuple(Candidate(docid, 0.0 if score is None else score, text) for docid, score, text in found)
+        if len({c.docid for c in candidates}) < len(candidates):
+            docids = [c.docid for c in candidates]
+            twice = next(docid for i, docid in enumerate(docids) if docid in docids[:i])
+            raise UsageError(f"document {twice!r} is there twice")
+        name = str(number) if qid is None else str(qid)
+        return _Item(Request(Query(name, query), candidates, number), documents, not missing and bool(found))
+
+
+class _Item:
+    """One request with the documents as they were passed in."""
+
+    def __init__(self, request: Request, documents: Sequence[Any], scored: bool) -> None:
+        self.request, self._documents, self._scored = request, documents, scored
+
+    def result(self, ranking: Ranking, tag: str) -> RankedDocuments:
+        return RankedDocuments.of(ranking, self._documents, scored=self._scored, tag=tag)
+
+
+class _Live:
+    """The loaded model with its session, on an event loop of its own. ``finalizer`` frees them, at exit if not before."""
+
+    def __init__(self, owner: Reranker, plan: Plan, journal: Path | None) -> None:
+        self.loop = BackgroundLoop("reranker")
+        store: Journal | MemoryStore | None = None
+        try:
+            self.call(start(plan.engines))
+            store = MemoryStore() if journal is None else Journal(journal, f"{plan.tag} api")
+            self.session = Session(plan, store)
+        except BaseException:
+            _free(self.loop, plan, store)
+            raise
+        self.finalizer = weakref.finalize(owner, _free, self.loop, plan, store)
+
+    def submit(self, coroutine: Any) -> Future[Any]:
+        """Start a coroutine on the loop."""
+        return self.loop.submit(coroutine)
+
+    def call(self, coroutine: Any) -> Any:
+        """Run a coroutine on the loop and wait for it here; an interrupt cancels it."""
+        future = self.loop.submit(coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+def _free(loop: BackgroundLoop, plan: Plan, store: Journal | MemoryStore | None) -> None:
+    try:
+        loop.submit(close(plan.engines)).result()
+    finally:
+        loop.close()
+        if isinstance(store, Journal):
+            store.close()
+
+
+def _tree(settings: Mapping[str, Any]) -> Tree:
+    """Keyword arguments as a tree of settings."""
+    tree = Tree()
+    for key, value in settings.items():
+        if isinstance(value, Engine):
+            continue
+        tree[key] = {_NAME_KEYS[key]: value} if key in _NAME_KEYS and isinstance(value, str) else value
+    return tree
+
+
+def _candidate(document: Any, place: int) -> tuple[str, float | None, str]:
+    """Docid, score and text of a document. UsageError if it has no docid or text."""
+    if isinstance(document, str):
+        return str(place), None, document
+    if isinstance(document, Candidate):
+        return document.docid, document.score, document.text
+    if isinstance(document, Mapping):
+        docid = document_docid(document)
+        return _checked(str(place) if docid is None else docid, document.get("score"), document_text(document), place)
+    docid = getattr(document, "docid", None)
+    if docid is None:
+        raise UsageError(
+            f"document {place} is a {type(document).__name__}: pass a string, a mapping with a text, or a searcher's hit"
+        )
+    return _checked(str(docid), getattr(document, "score", None), _hit_text(document), place)
+
+
+def _checked(docid: str, score: Any, text: str | None, place: int) -> tuple[str, float | None, str]:
+    if text is None:
+        raise UsageError(f"document {place} ({docid}) has no text: give it a field 'text' or 'contents'")
+    return docid, None if score is None else float(score), text
+
+
+def _hit_text(hit: Any) -> str | None:
+    """The stored text of a hit of a Pyserini searcher; None for one that carries no document."""
+    document = getattr(hit, "lucene_document", None)
+    if document is not None:
+        return stored_text(document.get("raw"), document.get("contents"))
+    fields = (getattr(hit, name, None) for name in ("raw", "contents", "text"))
+    raw, contents, text = (field if isinstance(field, str) else None for field in fields)
+    return stored_text(raw, contents or text)

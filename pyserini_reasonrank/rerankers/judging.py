@@ -1,0 +1,125 @@
+"""A judge that asks an LLM: questions of one query are numbered, shown in a seeded order, voted on and counted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from typing import Any, Literal
+
+from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.prompts.fitting import Fitter, Prepared
+from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Prompt, Request, Sampling, Status, Tally
+from pyserini_reasonrank.rerankers.endpoint import Endpoint
+from pyserini_reasonrank.rerankers.scheduling import together
+
+
+@dataclass(frozen=True, slots=True)
+class LLMJudge:
+    """A judge with the engine that answers it, for all queries of a run.
+
+    ``on_error`` "fail" raises Failure for a call that fails; "keep" ends it in the status error. ``on_judgement`` is
+    called after each judgement.
+    """
+
+    judge: Judge
+    fitter: Fitter
+    endpoint: Endpoint
+    tally: Tally
+    on_error: Literal["fail", "keep"] = "fail"
+    on_judgement: Callable[[], None] = lambda: None
+
+    async def judgement(self, request: Request, prepared: Prepared, shown: Sequence[int], call: Call) -> Judgement:
+        """Show the candidates ``shown``, in this order, and read the answer. ``call`` describes the first LLM call.
+
+        The prompt is written only once the endpoint has a free slot, since prompts are long. Failure as above.
+        """
+        async with self.endpoint.question_slot(request.number):
+            texts = [prepared.passages[i].text for i in shown]
+            prompt = self.fitter.render(prepared, shown)
+            judgement = await self.judge.judge(partial(self._complete, request, call), prompt, texts)
+        self.endpoint.journal.judged(call, judgement)
+        self.tally.statuses[judgement.status] += 1
+        self.on_judgement()
+        return judgement
+
+    async def _complete(
+        self, request: Request, call: Call, prompt: Prompt, sampling: Sampling, *, attempt: int = 0
+    ) -> Completion:
+        asked = replace(call, draw=replace(call.draw, attempt=attempt))
+        completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
+        self.tally.add(completion, from_journal=from_journal)
+        if completion.error is not None and self.on_error == "fail":
+            raise Failure(f"query {call.qid}, call {call.number}: {completion.error}")
+        return completion
+
+
+class QueryJudge:
+    """An LLM judge bound to one query: what a strategy calls.
+
+    ``part`` and ``samples`` distinguish several rankings of one query (see ``records.Call`` and ``Draw``). ``scores``
+    collects the scores of candidates that were judged alone, by position; ``statuses`` counts the judgements.
+    """
+
+    def __init__(
+        self, llm: LLMJudge, request: Request, prepared: Prepared, part: str = "", samples: tuple[int, ...] = ()
+    ) -> None:
+        self._llm, self._request, self._prepared = llm, request, prepared
+        self._part, self._samples = part, samples
+        self._numbers = count()
+        self.scores: dict[int, float] = {}
+        self.statuses: Counter[Status] = Counter()
+        self._reasonings: dict[int, str] = {}
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning of all answers, in the order of the questions."""
+        return "\n\n".join(text for _, text in sorted(self._reasonings.items()) if text)
+
+    async def ask(self, indices: Sequence[int], label: str = "") -> Any:
+        """What the judge decides about the candidates ``indices``: an order, a score or a choice.
+
+        If a vote fails, the other votes are cancelled. A vote without a readable answer holds only the order shown, so
+        it counts only if no vote is readable.
+        """
+        judge = self._llm.judge
+        if judge.options.votes == 1:
+            outcome = judge.outcome(await self._vote(indices, next(self._numbers), 0, label), indices)
+        else:
+            numbers = [next(self._numbers) for _ in range(judge.options.votes)]
+            async with together() as spawn:
+                tasks = [spawn(self._vote(indices, number, vote, label)) for vote, number in enumerate(numbers)]
+            judgements = [task.result() for task in tasks]
+            readable = [judgement for judgement in judgements if not judgement.status.bad]
+            votes = [judge.outcome(judgement, indices) for judgement in readable or judgements]
+            outcome = judge.agreed(votes, indices)
+        if len(indices) == 1 and isinstance(outcome, float):
+            self.scores[indices[0]] = outcome
+        return outcome
+
+    async def _vote(self, indices: Sequence[int], number: int, vote: int, label: str) -> Judgement:
+        """One judgement. Its order permutes the positions of ``indices``, whatever order they were shown in."""
+        judge = self._llm.judge
+        positions = self._shown_positions(number, len(indices))
+        shown = [indices[position] for position in positions]
+        docids = tuple(self._request.candidates[i].docid for i in shown)
+        draw = Draw(self._samples, vote)
+        call = Call(self._request.query.qid, number, docids, judge.ideal, judge.ideal_choices, draw, self._part, label)
+        judgement = await self._llm.judgement(self._request, self._prepared, shown, call)
+        self.statuses[judgement.status] += 1
+        self._reasonings[number] = judgement.reasoning
+        # without a readable answer the order is the one that was asked about, not the shuffled one
+        order = range(len(shown)) if judgement.status.bad else [positions[position] for position in judgement.order]
+        return replace(judgement, order=tuple(order))
+
+    def _shown_positions(self, number: int, n: int) -> list[int]:
+        """For each place in the prompt, the position in the question of the passage shown there."""
+        positions, options = list(range(n)), self._llm.judge.options
+        if options.shuffle:
+            seed = " ".join(filter(None, (str(options.seed), self._request.query.qid, self._part, str(number))))
+            random.Random(seed).shuffle(positions)
+        return positions

@@ -1,0 +1,99 @@
+"""The results of the Python API: a ranked list of documents, as objects, a DataFrame or lines of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+from pyserini_reasonrank.ir.runs import RunFormat, run_lines
+from pyserini_reasonrank.records import Ranking, Status
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class RankedDocument:
+    """A document in its place. ``document`` is the object that was passed in.
+
+    ``score`` falls strictly with the rank, as in a run. ``llm_score`` is the score that the LLM gave this document alone,
+    None where it compared several. ``first_stage_score`` is None if the document had none. ``confidence`` is set by
+    combinations that compare several orders.
+    """
+
+    document: Any
+    docid: str
+    rank: int
+    score: float
+    first_stage_score: float | None = None
+    llm_score: float | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class RankedDocuments(Sequence[RankedDocument]):
+    """The documents of one query, best first. Index it, iterate over it, or take its ``top``.
+
+    ``statuses`` counts the judgements by status; ``reasoning`` is all reasoning of the model; ``notes`` say how a
+    combination made the order; ``seconds`` is the wall time.
+    """
+
+    qid: str
+    query: str
+    documents: tuple[RankedDocument, ...]
+    statuses: Mapping[Status, int] = field(default_factory=dict)
+    reasoning: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    tag: str = "pyserini_reasonrank"
+
+    @classmethod
+    def of(cls, ranking: Ranking, documents: Sequence[Any], *, scored: bool, tag: str) -> RankedDocuments:
+        """The result for ``documents`` in the order in which they were given; ``scored``: they had first-stage scores."""
+        ranked, n = ranking.ranked, len(documents)
+        confidence = dict(enumerate(ranked.confidence))
+        candidates = ranking.request.candidates
+        placed = tuple(
+            RankedDocument(
+                documents[i],
+                candidates[i].docid,
+                rank,
+                float(n + 1 - rank),
+                candidates[i].score if scored else None,
+                ranked.scores.get(i),
+                confidence.get(rank - 1),
+            )
+            for rank, i in enumerate(ranking.order, 1)
+        )
+        query = ranking.request.query
+        return cls(query.qid, query.text, placed, ranked.statuses, ranked.reasoning, ranked.notes, ranking.seconds, tag)
+
+    @overload
+    def __getitem__(self, index: int) -> RankedDocument: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RankedDocument, ...]: ...
+    def __getitem__(self, index: int | slice) -> RankedDocument | tuple[RankedDocument, ...]:
+        return self.documents[index]
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def top(self, k: int) -> list[RankedDocument]:
+        """The first ``k`` documents."""
+        return list(self.documents[:k])
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row a document: qid, query, docid, rank, score, first_stage_score, llm_score."""
+        import pandas
+
+        columns = ["qid", "query", "docid", "rank", "score", "first_stage_score", "llm_score"]
+        rows = [
+            (self.qid, self.query, d.docid, d.rank, d.score, d.first_stage_score, d.llm_score) for d in self.documents
+        ]
+        return pandas.DataFrame(rows, columns=columns)
+
+    def to_run(self, qid: str | None = None, tag: str | None = None) -> str:
+        """The lines of a TREC run. UsageError if a name has white space, which such a run can't hold."""
+        docids = [document.docid for document in self.documents]
+        return run_lines(self.qid if qid is None else qid, docids, tag or self.tag, RunFormat.TREC)

@@ -1,0 +1,153 @@
+"""A plan at work: engines that have started, and the reranking of requests until they are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pyserini_reasonrank.combine.combined import ArmRanker, CombinedRanker, joined
+from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.journal import CallStore
+from pyserini_reasonrank.prompts.fitting import Fitter
+from pyserini_reasonrank.records import Query, Ranked, Ranking, Request, Tally
+from pyserini_reasonrank.rerankers.endpoint import Endpoint
+from pyserini_reasonrank.rerankers.judging import LLMJudge
+from pyserini_reasonrank.rerankers.reranker import Ranker, SingleRanker
+from pyserini_reasonrank.rerankers.scheduling import QueryLoad, rerank_all
+from pyserini_reasonrank.run.cost import Cost, estimate
+from pyserini_reasonrank.run.parts import Plan, SinglePlan
+from pyserini_reasonrank.run.plan import check_context, preset_warnings
+
+
+async def start(engines: Sequence[Engine[Any]]) -> None:
+    """Load the models or reach the servers, one after the other: each engine measures the memory that is left."""
+    for engine in engines:
+        await engine.start()
+
+
+async def close(engines: Sequence[Engine[Any]]) -> None:
+    """Free what the engines hold."""
+    await asyncio.gather(*(engine.close() for engine in engines))
+
+
+class Session:
+    """Reranks requests by ``plan``, whose engines have started.
+
+    ``on_judgement`` is called after each judgement. ``candidates`` is the most that a query has, the depth by default.
+    UsageError if the context that an engine reports is too small.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        journal: CallStore,
+        on_judgement: Callable[[], None] = lambda: None,
+        *,
+        candidates: int | None = None,
+    ) -> None:
+        self.plan, self.journal = plan, journal
+        costs = estimate(plan, candidates or plan.settings.depth).parts
+        self._fitters = {
+            name: fitter_for(part, costs[name].widest if name in costs else 0) for name, part in plan.parts.items()
+        }
+        self.endpoint = functools.cache(lambda engine: Endpoint(engine, journal))
+        self._on_judgement = on_judgement
+        self.ranker = self._build(plan, "")
+        self._presets = [warning for part in plan.parts.values() for warning in preset_warnings(part)]
+
+    @property
+    def tallies(self) -> Mapping[str, Tally]:
+        """What each part has spent so far."""
+        return self.ranker.tallies
+
+    @property
+    def tally(self) -> Tally:
+        """What all parts have spent so far."""
+        return self.ranker.tally
+
+    @property
+    def width(self) -> int:
+        """Calls that may be in flight at once."""
+        widths: list[int] = [engine.options.concurrency for engine in self.plan.engines]
+        return max(widths)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of the plan, of the engines once started, and of prompts that were cut so far."""
+        tokens = [warning for part in self.plan.parts.values() for warning in part.token_warnings]
+        return list(dict.fromkeys([*self.plan.warnings, *tokens, *self._presets, *self._cuts()]))
+
+    def cost(self, request: Request) -> Cost:
+        """The cost of a request."""
+        return estimate(self.plan, len(request.candidates))
+
+    def check(self, query: Query) -> None:
+        """UsageError if ``query`` does not fit a prompt."""
+        for fitter in self._fitters.values():
+            fitter.check(query)
+
+    async def rerank(self, request: Request) -> Ranking:
+        """The top ``depth`` candidates in the LLM's order, fused with the first stage if set; the others follow in order."""
+        began = time.monotonic()
+        settings = self.plan.settings
+        n = min(settings.depth, len(request.candidates))
+        head = replace(request, candidates=request.candidates[:n])
+        ranked = await self.ranker.rank(head) if n else Ranked(())
+        if sorted(ranked.order) != list(range(n)):
+            raise Failure(f"query {request.query.qid}: the reranker returned {list(ranked.order)}, not a permutation")
+        order = settings.fuse.order(ranked, [c.score for c in head.candidates]) if n else ()
+        ranking = Ranking(request, (*order, *range(n, len(request.candidates))), ranked, time.monotonic() - began)
+        self.journal.ranked(ranking)
+        return ranking
+
+    async def rerank_all(self, requests: AsyncIterator[Request], done: Callable[[Ranking], None]) -> None:
+        """Rerank a stream of requests, many at once; ``done`` is called as each ends, in any order."""
+        await rerank_all(requests, self.rerank, width=self.width, done=done, load=self._load)
+
+    def _load(self, request: Request) -> QueryLoad:
+        cost = self.cost(request)
+        return QueryLoad(cost.questions, cost.calls / max(cost.chain, 1))
+
+    def _build(self, plan: Plan, path: str) -> Ranker:
+        """The ranker of a plan. ``path`` names the plan among the parts of the whole."""
+        if isinstance(plan, SinglePlan):
+            on_error = plan.settings.on_error
+            llm = LLMJudge(
+                plan.judge, self._fitters[path], self.endpoint(plan.engine), Tally(), on_error, self._on_judgement
+            )
+            return SingleRanker(llm, plan.strategy, plan.options)
+        arms = {
+            name: ArmRanker(self._build(arm, joined(path, name)), arm.settings.depth, arm.settings.fuse)
+            for name, arm in plan.arms.items()
+        }
+        return CombinedRanker(plan.combination.function, plan.options, arms)
+
+    def _cuts(self) -> list[str]:
+        """Warnings about prompts that were cut to fit the context."""
+        cuts = {name: str(fitter.cuts) for name, fitter in self._fitters.items()}
+        return [
+            f"{f'{name}: ' if name else ''}to fit a context of {self._fitters[name].context:,} tokens: {cut}"
+            for name, cut in cuts.items()
+            if cut
+        ]
+
+
+def fitter_for(part: SinglePlan, widest: int) -> Fitter:
+    """Fits prompts to the context of an engine that has started. UsageError if a question does not fit."""
+    if widest:
+        check_context(part, widest)
+    settings = part.settings
+    return Fitter(
+        part.template,
+        part.tokens,
+        context=part.context,
+        output_tokens=part.output_tokens(widest),
+        passage_tokens=settings.passage_tokens,
+        query_tokens=settings.query_tokens,
+        mend=settings.mend,
+    )
