@@ -20,7 +20,7 @@ from werkzeug import Request, Response
 from pyserini_reasonrank.engines.openai import OpenAI, OpenAIOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import MemoryStore
-from pyserini_reasonrank.judges.score import Score
+from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Call, Capability, Completion, Draw, Message, Prompt, Sampling, Status
@@ -528,7 +528,7 @@ def test_1_is_told_from_10_by_the_token_that_follows(server: Server) -> None:
     assert exp(found.choices["10"]) == pytest.approx(0.6 * 0.75)
     assert exp(found.choices["8"]) == pytest.approx(0.2)
     assert [m["content"] for m in (sent["messages"][-1] for sent in server.asked)] == [PROMPT.messages[-1].content, "1"]
-    judge = Score(Score.Options(scale="0-10"), Sampling(), frozenset(), "")
+    judge = RelevanceScore(RelevanceScore.Options(scale="0-10"), Sampling(), frozenset(), "")
     assert judge.value(found.choices) == pytest.approx(10 * 0.45 / sum(exp(p) for p in found.choices.values()))
 
 
