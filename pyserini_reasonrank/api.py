@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Self
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.engines.loop import BackgroundLoop
+from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import document_docid, document_text, stored_text
 from pyserini_reasonrank.journal import Journal, MemoryStore

@@ -16,7 +16,7 @@ from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 
-class Options(BaseModel):
+class EngineOptions(BaseModel):
     """The settings of an engine, ``--rerank.engine.NAME``. Each engine declares its own on top of these."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,7 +24,7 @@ class Options(BaseModel):
     concurrency: Annotated[int, Field(ge=1, description="calls in flight at once, at most")] = 256
 
 
-class Engine[O: Options](ABC):
+class Engine[O: EngineOptions](ABC):
     """An engine for one model. Made cheap; ``start`` loads, ``close`` lets go. Safe for hundreds of calls at once.
 
     ``generate`` is called from one asyncio loop, but which loop may change between runs: an engine that owns
@@ -34,7 +34,7 @@ class Engine[O: Options](ABC):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = False
-    options_class: ClassVar[type[Options]] = Options
+    options_class: ClassVar[type[EngineOptions]] = EngineOptions
 
     def __init__(self, model: Model, options: O) -> None:
         self.model = model

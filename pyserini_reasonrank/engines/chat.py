@@ -10,7 +10,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Prompt
 
-Tokens = tuple[int, ...]
+TokenIds = tuple[int, ...]
 _LEAST = 1e-300  # no share is so small that its logarithm can't be taken
 
 
@@ -34,7 +34,7 @@ class Chat:
 
     def alternatives(
         self, prompt: Prompt, choices: Sequence[str], *, one_token: bool = False
-    ) -> tuple[list[int], tuple[Tokens, ...]]:
+    ) -> tuple[list[int], tuple[TokenIds, ...]]:
         """Token ids of the prompt, and of each choice where it continues the prompt.
 
         Where a choice would melt into the prompt's last token, it is spelled on its own. With ``one_token`` that is a
@@ -63,7 +63,7 @@ class Chat:
         return ids
 
 
-def prefixes(spelled: Sequence[Tokens]) -> list[Tokens]:
+def prefixes(spelled: Sequence[TokenIds]) -> list[TokenIds]:
     """What has to be read before the later tokens of the alternatives can be scored, longest readings only.
 
     ``[(1,), (1, 0), (2,)]`` gives ``[(1,)]``: after 1, how likely is 0.
@@ -72,12 +72,12 @@ def prefixes(spelled: Sequence[Tokens]) -> list[Tokens]:
     return sorted(h for h in heads if not any(h != other and other[: len(h)] == h for other in heads))
 
 
-def disjoint(choices: Sequence[str], spelled: Sequence[Tokens], logprobs: Sequence[float]) -> Mapping[str, float]:
+def disjoint(choices: Sequence[str], spelled: Sequence[TokenIds], logprobs: Sequence[float]) -> Mapping[str, float]:
     """Log-probability of each choice as the whole answer, among the choices.
 
     The probability of the tokens of "1" holds that of "10" where that is spelled 1, 0: it is taken out again.
     """
-    own: dict[Tokens, float] = {}
+    own: dict[TokenIds, float] = {}
     for tokens, logprob in sorted(zip(spelled, logprobs, strict=True), key=lambda pair: -len(pair[0])):
         taken = sum(
             exp(p - logprob) for other, p in own.items() if len(other) > len(tokens) and other[: len(tokens)] == tokens

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine, build_engine
+from pyserini_reasonrank.engines import Engine, EngineOptions, build_engine
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
@@ -17,7 +16,7 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 Fault = Literal["error", "empty", "truncated", "refused", "prose", "duplicates", "out_of_range", "dies"]
 
 
-class Options(engines.Options):
+class FaultyOptions(EngineOptions):
     """Settings of the fault injection."""
 
     inner: Annotated[dict[str, Any], Field(description="the engine inside, with its settings: {name: oracle, ...}")] = {
@@ -28,13 +27,13 @@ class Options(engines.Options):
     dies_after: Annotated[int | None, Field(description="the engine is gone after this many calls")] = None
 
 
-class Faulty(Engine[Options]):
+class Faulty(Engine[FaultyOptions]):
     """Hands each call to ``inner`` and spoils a fraction of the answers, chosen by a hash of the call."""
 
     name = "faulty"
-    options_class = Options
+    options_class = FaultyOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: FaultyOptions) -> None:
         super().__init__(model, options)
         inner = {"name": "oracle", "concurrency": options.concurrency, **options.inner}
         self.inner = build_engine(inner.pop("name"), inner, model)

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
@@ -37,7 +36,7 @@ _PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
 _OFF = {"top_k": 0, "min_p": 0.0}  # in our own settings
 
 
-class Options(engines.Options):
+class OpenAIOptions(EngineOptions):
     """Settings of the HTTP client."""
 
     base_url: Annotated[str, Field(description="endpoint(s), comma-separated; else OPENAI_BASE_URL")] = ""
@@ -59,13 +58,13 @@ class Options(engines.Options):
     ] = 20
 
 
-class OpenAI(Engine[Options]):
+class OpenAI(Engine[OpenAIOptions]):
     """Chat completions over HTTP, spread over one or more servers of the same model."""
 
     name = "openai"
-    options_class = Options
+    options_class = OpenAIOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: OpenAIOptions) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.REASK})
         if options.continue_final_message:

@@ -12,15 +12,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts.tokens import ModelTokens, Tokens
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 
-class Options(engines.Options):
+class OracleOptions(EngineOptions):
     """Settings of the oracle."""
 
     qrels: Annotated[str, Field(description="TREC qrels")] = ""
@@ -29,13 +28,13 @@ class Options(engines.Options):
     ] = None
 
 
-class Oracle(Engine[Options]):
+class Oracle(Engine[OracleOptions]):
     """Gains are the grades of ``--rerank.engine.qrels``; an unjudged document gains 0."""
 
     name = "oracle"
-    options_class = Options
+    options_class = OracleOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: OracleOptions) -> None:
         super().__init__(model, options)
         can = {Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.PATTERN}
         self.capabilities = frozenset(can)

@@ -16,8 +16,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import read_answers
 from pyserini_reasonrank.models.catalogue import Model
@@ -26,19 +25,19 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 _SQLITE = b"SQLite format 3"
 
 
-class Options(engines.Options):
+class RecordedOptions(EngineOptions):
     """Settings of the recorded engine."""
 
     path: Annotated[str, Field(description="JSON lines of qid, call, response; or a journal")] = ""
 
 
-class Recorded(Engine[Options]):
+class Recorded(Engine[RecordedOptions]):
     """Answers by query and call number, whatever the prompt says. A call without a record is an error."""
 
     name = "recorded"
-    options_class = Options
+    options_class = RecordedOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: RecordedOptions) -> None:
         super().__init__(model, options)
         self._answers: dict[tuple[str, str, int], Completion] = {}
         self._sha256 = ""

@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat, disjoint
-from pyserini_reasonrank.engines.local.libraries import before_torch, without_sklearn
+from pyserini_reasonrank.engines.local.library_setup import before_torch, without_sklearn
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.describe import ModelConfig
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 if TYPE_CHECKING:
-    from pyserini_reasonrank.engines.local.decoder import Decoder
-    from pyserini_reasonrank.engines.local.scorer import Scorer
+    from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
+    from pyserini_reasonrank.engines.local.continuous_batching import Decoder
 
 
-class Options(engines.Options):
+class TransformersOptions(EngineOptions):
     """Settings of the transformers engine."""
 
     device: Annotated[
@@ -39,7 +38,7 @@ class Options(engines.Options):
     batching: Annotated[dict[str, Any], Field(description="passed to ContinuousBatchingConfig: num_blocks, ...")] = {}
 
 
-class Transformers(Engine[Options]):
+class Transformers(Engine[TransformersOptions]):
     """One model, float32 on a CPU and in its own type on an accelerator.
 
     On a CPU a request's text and probabilities don't depend on the other requests in flight; see ``_packed``.
@@ -47,12 +46,12 @@ class Transformers(Engine[Options]):
 
     name = "transformers"
     needs_weights = True
-    options_class = Options
+    options_class = TransformersOptions
     _decoder: Decoder
-    _scorer: Scorer
+    _scorer: AlternativeScorer
     _chat: Chat
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: TransformersOptions) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
         self._context = model.context or 0
@@ -81,12 +80,12 @@ class Transformers(Engine[Options]):
         self._context = min(self._context or positions, positions)
         self._eos = _ids(model.generation_config.eos_token_id) | _ids(tokenizer.eos_token_id)
 
-        from pyserini_reasonrank.engines.local.decoder import Decoder
-        from pyserini_reasonrank.engines.local.scorer import Scorer
+        from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
+        from pyserini_reasonrank.engines.local.continuous_batching import Decoder
 
         attention = model.config._attn_implementation
         self._decoder = Decoder(model, self.options.batching, sorted(self._eos))
-        self._scorer = Scorer(model, attention, self._decoder.pause)
+        self._scorer = AlternativeScorer(model, attention, self._decoder.pause)
         self._context = min(self._context, self._decoder.room)
 
     @property
@@ -111,7 +110,7 @@ class Transformers(Engine[Options]):
         tokens = await loop.run_in_executor(self._encoding, self._to_go_on_from, prompt)
         self._check(len(tokens), 1)
         limit = min(sampling.max_tokens, self._context - len(tokens))
-        watch = Watch(self._chat, sampling.stop) if sampling.stop else None
+        watch = StopStrings(self._chat, sampling.stop) if sampling.stop else None
         name, future = self._decoder.submit(tokens, limit, _noise(sampling, call.draw.seed_offset), watch)
         try:
             written = await asyncio.wrap_future(future)
@@ -151,7 +150,7 @@ class Transformers(Engine[Options]):
             del self._scorer, self._decoder
 
 
-class Watch:
+class StopStrings:
     """Whether a text, a token longer each time, has come to one of the strings it stops at."""
 
     def __init__(self, chat: Chat, stop: Iterable[str]) -> None:
@@ -180,7 +179,7 @@ def _ids(tokens: int | list[int] | None) -> set[int]:
     return set() if tokens is None else {tokens} if isinstance(tokens, int) else set(tokens)
 
 
-def _loaded(model: Model, options: Options) -> tuple[Any, Any]:
+def _loaded(model: Model, options: TransformersOptions) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -19,11 +19,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.engines.chat import Chat, Tokens, disjoint
-from pyserini_reasonrank.engines.local.libraries import before_torch
-from pyserini_reasonrank.engines.loop import BackgroundLoop
+from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines.background_loop import BackgroundLoop
+from pyserini_reasonrank.engines.chat import Chat, TokenIds, disjoint
+from pyserini_reasonrank.engines.local.library_setup import before_torch
 from pyserini_reasonrank.errors import Failure, UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.describe import read_adapter_config
@@ -39,21 +38,21 @@ _ENVIRONMENT = {
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
 
 
-class Options(engines.Options):
+class VLLMOptions(EngineOptions):
     """Settings of the vllm engine."""
 
     args: Annotated[dict[str, Any], Field(description="vLLM's EngineArgs: tensor_parallel_size, dtype, ...")] = {}
 
 
-class VLLM(Engine[Options]):
+class VLLM(Engine[VLLMOptions]):
     """vLLM batches continuously by itself: every call goes in as it comes. VLLM_LOGGING_LEVEL=INFO makes it talk."""
 
     name = "vllm"
     needs_weights = True
-    options_class = Options
+    options_class = VLLMOptions
     _chat: Chat
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: VLLMOptions) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset(Capability)
         self._context = model.context
@@ -178,14 +177,14 @@ class VLLM(Engine[Options]):
         logprobs = [sum(after[s[:i]][s[i]] for i in range(len(s))) for s in spelled]
         return len(tokens), len(heads), {"choices": disjoint(sampling.choices, spelled, logprobs)}
 
-    async def _likelihood(self, tokens: list[int], said: Tokens) -> float:
+    async def _likelihood(self, tokens: list[int], said: TokenIds) -> float:
         """Log-probability of ``said`` after the prompt."""
         wanted = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
         output = await self._run([*tokens, *said], wanted)
         found = output.prompt_logprobs[len(tokens) :]
         return float(sum(at[token].logprob for at, token in zip(found, said, strict=True)))
 
-    async def _next(self, tokens: list[int], head: Tokens, spelled: tuple[Tokens, ...]) -> dict[int, float]:
+    async def _next(self, tokens: list[int], head: TokenIds, spelled: tuple[TokenIds, ...]) -> dict[int, float]:
         """Log-probabilities, after the prompt and ``head``, of the tokens that the alternatives go on with."""
         onward = sorted({s[len(head)] for s in spelled if len(s) > len(head) and s[: len(head)] == head})
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": onward, "detokenize": False}

@@ -22,7 +22,7 @@ from pyserini_reasonrank.engines import Engine, build_engine, engine_class
 from pyserini_reasonrank.engines.faulty import Fault, spoil
 from pyserini_reasonrank.engines.identity import PIECE, WHOLE
 from pyserini_reasonrank.engines.oracle import Oracle
-from pyserini_reasonrank.engines.transformers import Options as Loading
+from pyserini_reasonrank.engines.transformers import TransformersOptions as Loading
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges.permutation import Permutation

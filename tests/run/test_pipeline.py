@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank import search
-from pyserini_reasonrank.engines import Engine, Options
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
@@ -286,7 +286,7 @@ def test_few_enough_bad_calls_pass(run_reranker: RunReranker, collection: Collec
     assert 0 < outcome.tally.bad <= 0.6 * outcome.tally.judgements
 
 
-class Gone(Engine[Options]):
+class Gone(Engine[EngineOptions]):
     """Fails for good at its third call; the others are slow."""
 
     name = "gone"
