@@ -6,6 +6,7 @@ import struct
 import pytest
 
 from pyserini_reasonrank.cli import doctor as doctor_module
+from pyserini_reasonrank.cli import models as models_module
 from pyserini_reasonrank.cli.doctor import Check, State, doctor, render
 from pyserini_reasonrank.cli.models import models_table
 from pyserini_reasonrank.errors import UsageError
@@ -112,7 +113,7 @@ def test_another_dtype_needs_more():
 def gpus(monkeypatch, *sizes):
     """As many accelerators, of these sizes in GB."""
     found = tuple(Device(f"cuda:{i}", "GPU", int(gb * 1e9), int(gb * 1e9)) for i, gb in enumerate(sizes))
-    for module in (memory, doctor_module):
+    for module in (memory, doctor_module, models_module):
         monkeypatch.setattr(module, "accelerators", lambda: found)
 
 
