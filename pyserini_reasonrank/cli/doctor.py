@@ -125,7 +125,7 @@ def _memory() -> Iterator[Check]:
     device = held_by({})
     for name, known in known_models().items():
         verdict = Verdict(known.needs(arguments=ON_A_CPU if device.kind == OWN else None), device.free)
-        several = "" if verdict.fits or (n := spread(verdict.need)) is None else f"; fits on {n} accelerators together"
+        several = "" if verdict.fits or (n := spread(verdict.need)) is None else f"; {n} accelerators hold it together"
         yield Check(f"model {name}", State.OK if verdict.fits or several else State.WARN, f"{verdict}{several}")
 
 

@@ -27,4 +27,4 @@ def models_table() -> str:
         rows.append((name, f"{known.parameters:g}B", context, gb(need.weights + need.cache), answer, known.about))
     header = ("model", "parameters", "context", "memory", "fits here", "what it is")
     here = f"{device.name}, {gb(device.free)} free" + (f"; {len(found)} of them" if len(found) > 1 else "")
-    return f"{table(header, rows, left=(0, 5))}\n\nthis machine: {here}"
+    return f"{table(header, rows, left=(0, 5))}\n\nhere: {here}"

@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.memory import OWN, Need, Verdict, arguments_of, held_by, memory_needed
-from pyserini_reasonrank.resources import conf
+from pyserini_reasonrank.resources import conf, parse_yaml
 
 AUTO = "auto"
 EMBEDDED = "smollm2-135m"
@@ -74,7 +73,7 @@ class Known(BaseModel):
 @cache
 def known_models() -> Mapping[str, Known]:
     """The checkpoints of conf/models.yaml, by name."""
-    data = yaml.safe_load(conf("models.yaml").read_text(encoding="utf-8"))
+    data = parse_yaml(conf("models.yaml").read_text(encoding="utf-8"), "conf/models.yaml")
     return {name: Known.model_validate(entry) for name, entry in data.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.cli import doctor as doctor_module
+from pyserini_reasonrank.cli import models as models_module
 from pyserini_reasonrank.cli.doctor import Check, State, doctor, render
 from pyserini_reasonrank.cli.models import models_table
 from pyserini_reasonrank.errors import UsageError
@@ -126,7 +127,7 @@ def test_another_dtype_needs_more() -> None:
 def gpus(monkeypatch: pytest.MonkeyPatch, *sizes: float) -> None:
     """As many accelerators, of these sizes in GB."""
     found = tuple(Device(f"cuda:{i}", "GPU", int(gb * 1e9), int(gb * 1e9)) for i, gb in enumerate(sizes))
-    for module in (memory, doctor_module):
+    for module in (memory, doctor_module, models_module):
         monkeypatch.setattr(module, "accelerators", lambda: found)
 
 
