@@ -25,6 +25,7 @@ ROW = re.compile(r"^\| a query \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| [\d,]+ \| 
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 ANCHOR = re.compile(r"\]\((?!https?:)([^)#]*)#([^)]+)\)")
 WIDTH = 100
+STARTUP_FILES = (".pth", ".start")
 
 # Phrases of a private dialect, each with the plain form to write instead.
 PRIVATE = {
@@ -137,6 +138,28 @@ def test_commands_and_rerankers_named_in_the_pages_exist() -> None:
     commands = set(re.findall(r"-m pyserini_reasonrank ([a-z]+)", text))
     assert len(commands) > 8
     assert commands <= set(re.findall(r"^ +([a-z]+)", overview, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=str)
+def test_files_and_names_of_the_package_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:tests|conf|docs|pyserini_reasonrank)/[\w./-]*)`", text):
+        assert (ROOT / path.replace("NAME", "upr")).exists(), path
+    for name in re.findall(r"\bpyserini_reasonrank((?:\.\w+)+)", text):
+        assert name in STARTUP_FILES or _is_defined(name[1:].split(".")), name
+
+
+def _is_defined(parts: list[str]) -> bool:
+    """Whether a dotted name below the package is a folder, a module, or a name in the text of one."""
+    place = PACKAGE
+    for index, part in enumerate(parts):
+        if (place / part).is_dir():
+            place /= part
+            continue
+        module = place / f"{part}.py"
+        source, names = (module, parts[index + 1 :]) if module.is_file() else (place / "__init__.py", parts[index:])
+        return all(re.search(rf"\b{name}\b", source.read_text(encoding="utf-8")) for name in names)
+    return True
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=str)
