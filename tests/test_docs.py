@@ -133,7 +133,7 @@ def test_commands_and_rerankers_named_in_the_pages_exist() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in EVERY_PAGE)
     names = set(re.findall(r"--rerank ([a-z][\w-]*)", text))
     assert len(names) > 15
-    assert names <= {*layers.rerankers()}
+    assert names <= {*rerankers.names()}
     command = [sys.executable, "-m", "pyserini_reasonrank", "--help"]
     overview = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     commands = set(re.findall(r"-m pyserini_reasonrank ([a-z]+)", text))
