@@ -85,15 +85,15 @@ def test_the_newer_names_of_the_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("prompt_user = 'no documents for {query}'", "it has no {docs}"),
+        ("prompt_user = 'no documents for {query}'", "without {docs}, so it does not show"),
         (
             "prompt_user = '{query} {docs} {model}'",
             "uses the unknown field {model}; known: query, num, docs",
         ),
         ("prompt_user = '{query} {docs} {'", "can't be read as a format string"),
         ("prompt_user = '{docs}'", "it does not show the query"),
-        ("user = '{query} {docs}'\nlabels = ['A', 'B']", "calls its documents A, ...; only [1], [2]"),
-        ("prompt_user = '{query} {docs}'\ndoc_prefix = '{letter} '", "asks for {letter}"),
+        ("user = '{query} {docs}'\nlabels = ['A', 'B']", "labels its documents A, ...; only [1], [2], ... is supported"),
+        ("prompt_user = '{query} {docs}'\ndoc_prefix = '{letter} '", "uses the unknown field {letter}"),
         ("prompt_user = ", "is not TOML: Invalid value (at "),
         ("title = 'nothing of a prompt'", "about: field required"),
     ],
