@@ -17,7 +17,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
 from pyserini_reasonrank.ir.environment import installed
 from pyserini_reasonrank.models.catalogue import known_models
-from pyserini_reasonrank.models.memory import ON_A_CPU, OWN, Verdict, accelerators, gb, held_by, own_memory, spread
+from pyserini_reasonrank.models.memory import CPU, ON_A_CPU, Verdict, accelerators, device_of, gb, own_memory, spread
 from pyserini_reasonrank.tables import table
 
 HOST_AT_LEAST = (2, 2)
@@ -61,10 +61,10 @@ def render(checks: Sequence[Check]) -> str:
 
 def models_table() -> str:
     """The checkpoints of conf/models.yaml: size, context, and whether one fits an accelerator, or the machine, here."""
-    device, found = held_by({}), accelerators()
+    device, found = device_of({}), accelerators()
     rows = []
     for name, known in known_models().items():
-        need = known.needs(arguments=ON_A_CPU if device.kind == OWN else None)
+        need = known.needs(arguments=ON_A_CPU if device.kind == CPU else None)
         answer = "yes" if Verdict(need, device.free).fits else f"on {n}" if (n := spread(need)) else "no"
         context = f"{known.context:,}" if known.context else "?"
         rows.append((name, f"{known.parameters:g}B", context, gb(need.weights + need.cache), answer, known.about))
@@ -127,9 +127,9 @@ def _memory() -> Iterator[Check]:
     if not found:
         sentence = "none that torch can use; take a small model, or a server's with --rerank.engine.name openai"
         yield Check("accelerator", State.WARN, sentence)
-    device = held_by({})
+    device = device_of({})
     for name, known in known_models().items():
-        verdict = Verdict(known.needs(arguments=ON_A_CPU if device.kind == OWN else None), device.free)
+        verdict = Verdict(known.needs(arguments=ON_A_CPU if device.kind == CPU else None), device.free)
         several = "" if verdict.fits or (n := spread(verdict.need)) is None else f"; {n} accelerators hold it together"
         yield Check(f"model {name}", State.OK if verdict.fits or several else State.WARN, f"{verdict}{several}")
 

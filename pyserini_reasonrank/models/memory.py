@@ -1,6 +1,6 @@
-"""The memory a model needs against the memory there, known before anything is loaded.
+"""The memory that a model needs and the memory of this machine, compared before anything is loaded.
 
-torch must load to see an accelerator, so it is asked in a process of its own.
+PyTorch must be loaded to see an accelerator, so a process of its own does that.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.describe import ModelConfig, quantization_method, read_config
 
 HEADROOM = 0.9
-"""The share of free memory that weights and cache may take; activations and the runtime need the rest."""
+"""The share of free memory for weights and cache; activations and the runtime need the rest."""
 
 ON_A_CPU = {"dtype": "float32"}
-"""As the transformers engine loads a model there, unless it is told otherwise."""
+"""How the transformers engine loads a model on a CPU unless its arguments say otherwise."""
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 SPREADS = (2, 4, 8)
-"""Over how many accelerators a model is spread: numbers that divide its attention heads."""
+"""The numbers of accelerators over which a model may be spread: they divide its attention heads."""
 
 
 def gb(size: float) -> str:
-    """Bytes as they are talked about: ``15.2 GB``."""
+    """Format bytes: ``15.2 GB``."""
     return f"{size / 1e9:.1f} GB"
 
 
-# There --------------------------------------------------------------------------------------------------------------
+# Available --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a model can be held: ``kind`` is ``cuda:0``, ``mps``, ``cpu``, ...; ``free`` and ``total`` in bytes."""
+    """Memory for a model: ``kind`` is ``cuda:0``, ``mps``, ``cpu``, ...; ``free`` and ``total`` are in bytes."""
 
     kind: str
     name: str
@@ -50,8 +50,8 @@ class Device:
     total: int
 
 
-OWN = "cpu"
-"""The kind of the machine's own memory."""
+CPU = "cpu"
+"""The kind of main memory."""
 
 _ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under Windows' Linux
 _PROBE = """
@@ -69,9 +69,9 @@ print(json.dumps(found))
 
 @cache
 def accelerators() -> tuple[Device, ...]:
-    """The accelerators torch can use, in its order, as they were when first asked.
+    """Return the accelerators that PyTorch can use, in its order, with their memory at the first call.
 
-    That takes seconds where the machine has one, and no time where it has none.
+    The first call takes seconds on a machine with an accelerator, and no time without one.
     """
     possible = sys.platform == "darwin" or any(map(os.path.exists, _ACCELERATOR_FILES))
     if not possible or not find_spec("torch"):
@@ -83,24 +83,24 @@ def accelerators() -> tuple[Device, ...]:
 
 
 def own_memory() -> Device:
-    """What this process may use: the machine's available memory, or what its control group leaves of it."""
+    """Return the main memory that this process may use, limited by its control group."""
     total = free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError):
         lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
         free = next(int(columns[1]) * 1024 for columns in lines if columns[0] == "MemAvailable:")
     group = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError):  # no control group, or one without a limit ("max")
+    with suppress(OSError, ValueError):  # no control group, or no limit ("max")
         limit = int((group / "memory.max").read_text())
         total = min(total, limit)
         free = min(free, limit - int((group / "memory.current").read_text()))
-    return Device(OWN, "this machine", free, total)
+    return Device(CPU, "this machine", free, total)
 
 
-def held_by(engine: Mapping[str, Any]) -> Device:
-    """What an engine of these settings (``--rerank.engine``) fills: one accelerator, unless its arguments spread the model
-    over several, or the machine's own memory. Several are as large together as the smallest of them times their number."""
+def device_of(engine: Mapping[str, Any]) -> Device:
+    """Return the memory that an engine with these settings (``--rerank.engine``) uses: one accelerator, several if its arguments
+    spread the model, or main memory. Several count as their number times the smallest of them."""
     found, wanted, arguments = accelerators(), engine.get("device"), arguments_of(engine)
-    if not found or wanted == OWN:
+    if not found or wanted == CPU:
         return own_memory()
     if "device_map" in arguments:
         return _together(found)
@@ -110,7 +110,7 @@ def held_by(engine: Mapping[str, Any]) -> Device:
 
 
 def arguments_of(engine: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an engine of these settings, which nobody may have checked yet, is given for its library."""
+    """Return the arguments for the engine's library from its settings, which may not have been validated yet."""
     given = engine.get("args")
     return given if isinstance(given, Mapping) else {}
 
@@ -130,7 +130,7 @@ class UnknownShape(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes for a model's weights, and for the key-value cache of one question of ``context`` tokens."""
+    """Bytes of a model's weights, and of the key-value cache of one question of ``context`` tokens."""
 
     weights: int
     cache: int
@@ -139,7 +139,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A model's need against ``free`` bytes, with ``concurrency`` questions wanted in flight."""
+    """A model's need compared with ``free`` bytes, for ``concurrency`` questions in flight."""
 
     need: Need
     free: int
@@ -147,17 +147,17 @@ class Verdict:
 
     @property
     def at_once(self) -> int:
-        """How many questions of full context there is room for beside the weights."""
+        """The number of questions of full context that fit beside the weights."""
         return self._room // self.need.cache
 
     @property
     def longest(self) -> int:
-        """The longest context for which there is room beside the weights."""
+        """The longest context, in tokens, that fits beside the weights."""
         return self._room * self.need.context // self.need.cache
 
     @property
     def fits(self) -> bool:
-        """Whether the weights and one question fit. With room for fewer than ``concurrency`` an engine queues them."""
+        """Whether the weights and one question fit. Engines queue questions beyond ``at_once``."""
         return self.at_once >= 1
 
     @property
@@ -173,7 +173,7 @@ class Verdict:
 
 
 def spread(need: Need) -> int | None:
-    """The fewest accelerators here, more than one, that hold ``need`` together; None if they don't."""
+    """Return the smallest number of accelerators (at least 2) on which ``need`` fits; None if it does not fit."""
     found = accelerators()
     return next((n for n in SPREADS if n <= len(found) and Verdict(need, _together(found[:n]).free).fits), None)
 

@@ -13,13 +13,13 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED_SOURCE, Known, Model, entry, known_models, resolve
 from pyserini_reasonrank.models.hub import Unreachable, model_file
 from pyserini_reasonrank.models.memory import (
+    CPU,
     ON_A_CPU,
-    OWN,
     Need,
     UnknownShape,
     Verdict,
     arguments_of,
-    held_by,
+    device_of,
     memory_needed,
     spread,
 )
@@ -76,8 +76,8 @@ def memory_problem(engine: Engine[Any]) -> str | None:
     if not engine.needs_weights:
         return None
     settings = engine.options.model_dump()
-    device, arguments = held_by(settings), arguments_of(settings)
-    if engine.name == "transformers" and device.kind == OWN:
+    device, arguments = device_of(settings), arguments_of(settings)
+    if engine.name == "transformers" and device.kind == CPU:
         arguments = {**ON_A_CPU, **arguments}
     if (need := _need(engine.model, arguments)) is None:
         return None
@@ -105,7 +105,7 @@ def _need(model: Model, arguments: Mapping[str, Any]) -> Need | None:
 def _best_engine() -> str:
     from importlib.util import find_spec
 
-    if find_spec("vllm") and held_by({}).kind != OWN:
+    if find_spec("vllm") and device_of({}).kind != CPU:
         return "vllm"
     if find_spec("transformers") and find_spec("torch"):
         return "transformers"

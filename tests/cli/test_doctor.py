@@ -13,7 +13,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import memory
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.describe import ModelConfig
-from pyserini_reasonrank.models.memory import Device, Need, Verdict, held_by, memory_needed, own_memory
+from pyserini_reasonrank.models.memory import Device, Need, Verdict, device_of, memory_needed, own_memory
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -146,14 +146,14 @@ def test_an_engine_fills_one_accelerator_unless_told_otherwise(
     engine: dict[str, Any], free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus(monkeypatch, 40, 40, 40, 30)
-    assert held_by(engine).free == free * 10**9
+    assert device_of(engine).free == free * 10**9
 
 
 def test_without_an_accelerator_it_fills_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
-    assert held_by({"args": {"tensor_parallel_size": 2}}).kind == "cpu"
+    assert device_of({"args": {"tensor_parallel_size": 2}}).kind == "cpu"
     gpus(monkeypatch, 80)
-    assert held_by({"device": "cpu"}).kind == "cpu"
+    assert device_of({"device": "cpu"}).kind == "cpu"
 
 
 def refusal(*words: str, engine: str = "vllm") -> str:

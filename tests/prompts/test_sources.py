@@ -92,7 +92,10 @@ def test_the_newer_names_of_the_keys(tmp_path: Path) -> None:
         ),
         ("prompt_user = '{query} {docs} {'", "can't be read as a format string"),
         ("prompt_user = '{docs}'", "it does not show the query"),
-        ("user = '{query} {docs}'\nlabels = ['A', 'B']", "labels its documents A, ...; only [1], [2], ... is supported"),
+        (
+            "user = '{query} {docs}'\nlabels = ['A', 'B']",
+            "labels its documents A, ...; only [1], [2], ... is supported",
+        ),
         ("prompt_user = '{query} {docs}'\ndoc_prefix = '{letter} '", "uses the unknown field {letter}"),
         ("prompt_user = ", "is not TOML: Invalid value (at "),
         ("title = 'nothing of a prompt'", "about: field required"),

@@ -594,8 +594,8 @@ def test_what_is_wrong_is_said_in_one_sentence(argv: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("smollm2", "there is no model 'smollm2': no folder, no hub id; did you mean 'smollm2-135m'?"),
-        ("./no/folder", "there is no model './no/folder': no folder, no hub id; known: "),
+        ("smollm2", "there is no model 'smollm2': it is neither a folder nor a hub id; did you mean 'smollm2-135m'?"),
+        ("./no/folder", "there is no model './no/folder': it is neither a folder nor a hub id; known: "),
     ],
 )
 def test_an_unknown_model_is_refused(model: str, says: str) -> None:
