@@ -17,7 +17,8 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
 from pyserini_reasonrank.ir.environment import installed
 from pyserini_reasonrank.models.catalogue import known_models
-from pyserini_reasonrank.models.memory import CPU, ON_A_CPU, Verdict, accelerators, device_of, gb, own_memory, spread
+from pyserini_reasonrank.models.devices import CPU, accelerators, device_of, own_memory
+from pyserini_reasonrank.models.memory import ON_A_CPU, Verdict, gb, spread
 from pyserini_reasonrank.tables import table
 
 HOST_AT_LEAST = (2, 2)

@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.models.memory import CPU, Need, Verdict, arguments_of, device_of, memory_needed
+from pyserini_reasonrank.models.devices import CPU, arguments_of, device_of
+from pyserini_reasonrank.models.memory import Need, Verdict, memory_needed
 from pyserini_reasonrank.resources import conf
 
 AUTO = "auto"

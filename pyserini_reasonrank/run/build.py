@@ -11,18 +11,9 @@ from typing import Any
 from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED_SOURCE, Known, Model, entry, known_models, resolve
+from pyserini_reasonrank.models.devices import CPU, arguments_of, device_of
 from pyserini_reasonrank.models.hub import Unreachable, model_file
-from pyserini_reasonrank.models.memory import (
-    CPU,
-    ON_A_CPU,
-    Need,
-    UnknownShape,
-    Verdict,
-    arguments_of,
-    device_of,
-    memory_needed,
-    spread,
-)
+from pyserini_reasonrank.models.memory import ON_A_CPU, Need, UnknownShape, Verdict, memory_needed, spread
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.settings.layers import MODELLESS, answering

@@ -10,10 +10,11 @@ import pytest
 from pyserini_reasonrank.cli import doctor as doctor_module
 from pyserini_reasonrank.cli.doctor import Check, State, doctor, models_table, render
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.models import memory
+from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.describe import ModelConfig
-from pyserini_reasonrank.models.memory import Device, Need, Verdict, device_of, memory_needed, own_memory
+from pyserini_reasonrank.models.devices import Device, device_of, own_memory
+from pyserini_reasonrank.models.memory import Need, Verdict, memory_needed
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 
@@ -124,7 +125,7 @@ def test_another_dtype_needs_more() -> None:
 def gpus(monkeypatch: pytest.MonkeyPatch, *sizes: float) -> None:
     """As many accelerators, of these sizes in GB."""
     found = tuple(Device(f"cuda:{i}", "GPU", int(gb * 1e9), int(gb * 1e9)) for i, gb in enumerate(sizes))
-    for module in (memory, doctor_module):
+    for module in (devices, doctor_module):
         monkeypatch.setattr(module, "accelerators", lambda: found)
 
 
@@ -201,7 +202,7 @@ def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(
 
 def test_transformers_loads_float32_on_a_cpu(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
-    monkeypatch.setattr(memory, "own_memory", lambda: Device("cpu", "this machine", int(22e9), int(22e9)))
+    monkeypatch.setattr(devices, "own_memory", lambda: Device("cpu", "this machine", int(22e9), int(22e9)))
     smaller = ["--rerank.model", "reasonrank-7b", "--rerank.engine.args.dtype", "bfloat16"]
     assert "needs 30.4 GB + 3.8 GB" in refusal(*smaller[:2], engine="transformers")
     assert refusal(*smaller, engine="transformers") == refusal(*smaller[:2], engine="vllm") == ""
