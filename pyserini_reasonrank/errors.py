@@ -1,44 +1,67 @@
-"""The two exceptions of the package, and the end of an error's sentence: the nearest known name."""
+"""The package's two exceptions, and the validation that reports a fault in settings as one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
 class UsageError(Exception):
-    """The input or the settings can't be used as given. One clear sentence; the command exits with 2."""
+    """The input or the settings can't be used as given. The message is one sentence; the command exits with 2."""
 
     exit_code = 2
 
 
 class Failure(Exception):
-    """The run could not be finished (an engine died, too many bad calls). One clear sentence; exits with 1."""
+    """The run could not be finished (an engine died, too many bad calls). The message is one sentence; exits with 1."""
 
     exit_code = 1
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` or, where nothing is near, ``; known: ...``: the end of an error's sentence."""
+    """The end of an error's sentence: ``; did you mean X?`` or, if no name is close, ``; known: ...``."""
     known = list(known)
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
 def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str) -> M:
-    """``values`` as a ``model``. UsageError with one sentence on the first fault; ``flag`` is the dotted prefix."""
+    """``values`` as a ``model``. UsageError with one sentence on the first fault; ``flag`` is the dotted prefix.
+
+    A null resets its key: to None where the key accepts that, else to its declared default.
+    """
     from pydantic import ValidationError
 
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(_without_resets(model, values))
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             raise UsageError(f"{flag}.{where} is not known{nearest(where, model.model_fields)}") from None
+        if fault["type"] == "missing":
+            raise UsageError(f"{flag}.{where} is required") from None
         message = fault["msg"][0].lower() + fault["msg"][1:]
         raise UsageError(f"{flag}.{where} {fault['input']!r}: {message}") from None
+
+
+def _without_resets(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` without the nulls of keys that do not accept None, so that these keep their defaults."""
+    kept = {}
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            if value is not None or model.model_config.get("extra") != "allow":
+                kept[key] = value
+            continue
+        kinds = (field.annotation, *get_args(field.annotation))
+        nested = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+        if isinstance(value, Mapping) and nested is not None:
+            kept[key] = _without_resets(nested, value)
+        elif value is not None or Any in kinds[:1] or type(None) in kinds:
+            kept[key] = value
+    return kept

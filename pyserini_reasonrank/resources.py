@@ -1,13 +1,87 @@
-"""The YAML that ships with the package: the top-level folder ``conf/`` of the repository."""
+"""YAML: the one loader of its syntax, and the files that ship with the package (the repository's ``conf/``)."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Hashable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
+
+import yaml
+
+from pyserini_reasonrank.errors import UsageError
+
+SCALARS = {
+    "null": re.compile(r"(?:~|null|Null|NULL|)\Z"),
+    "bool": re.compile(r"(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)\Z"),
+    "int": re.compile(r"(?:0|-?[1-9][0-9]{0,999})\Z"),
+    "float": re.compile(
+        r"(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+    ),
+}
+"""The plain scalars that are not text, a pattern for each of YAML's types."""
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with the types of ``SCALARS`` and no others, whose mappings give each key once.
+
+    It differs from YAML 1.1 where that surprises: ``1e-5`` is a number; ``0123``, ``1_000``, ``12:30`` and
+    ``2024-01-31`` are text. A whole number is one only if Python writes it the same way.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set[Any]()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise DuplicateKey(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes YAML that YAML 1.1 and ``Loader`` both read back as it was: text that either takes for a number is quoted."""
+
+
+class DuplicateKey(yaml.constructor.ConstructorError):
+    """A mapping gives a key twice."""
+
+
+for _type, _pattern in {**SCALARS, "merge": re.compile(r"<<\Z")}.items():
+    for _class in (Loader, Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", _pattern, None)
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """The YAML mapping in ``text``. UsageError with ``source``, line and column if it is anything else."""
+    try:
+        tree = yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UsageError(f"{source}{place}: invalid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source}: invalid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UsageError(f"{source} does not contain a YAML mapping (lines of KEY: VALUE)")
+    return tree
+
+
+def dump_yaml(tree: Mapping[str, Any]) -> str:
+    """``tree`` as YAML, its keys in their order."""
+    text: str = yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def conf(*parts: str) -> Traversable:
-    """``conf/`` or what lies in it."""
+    """``conf/``, or a file or folder in it."""
     return files("pyserini_reasonrank.conf").joinpath(*parts)
 
 

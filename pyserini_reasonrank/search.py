@@ -1,15 +1,14 @@
-"""``--rerank`` on the host's command line: the untouched host searches, a reasoning LLM reranks what it finds.
+"""``--rerank`` on Pyserini's command line: Pyserini searches, unchanged, and a reasoning LLM reranks the run.
 
     python -m pyserini.search.lucene --index I --topics T --bm25 --output RUN --rerank reasonrank
     python -m pyserini_reasonrank.search  (the same flags, without the start-up file)
 
-Two processes: the host's, with its JVM and its GPU memory, writes the first-stage run and the candidates; this one
-loads the engine meanwhile and never holds a JVM.
+There are two processes. Pyserini's, with its JVM and its GPU memory, writes the first-stage run and the candidates.
+This one loads the engine meanwhile and never starts a JVM.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import shutil
 import subprocess
@@ -20,10 +19,10 @@ from contextlib import aclosing
 from pathlib import Path
 
 from pyserini_reasonrank import _startup
-from pyserini_reasonrank.cli.arguments import Parser
-from pyserini_reasonrank.cli.help import flags_help
-from pyserini_reasonrank.cli.summary import guarded, summary
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.cli.exit import SUCCESS, guarded
+from pyserini_reasonrank.cli.rerank_help import search_help
+from pyserini_reasonrank.cli.summary import summary
+from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Request
@@ -31,71 +30,72 @@ from pyserini_reasonrank.run.candidates import child, follow
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings.host_flags import HostFlags, read_host_flags
 
 HOST_DEFAULT = "pyserini.search.lucene"
 FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
 
 
 def main(argv: Sequence[str], host: str) -> int:
-    """Search with ``host`` and rerank. Returns the exit status: 0; 1 a failure; 2 unusable input; else the host's."""
+    """Search with Pyserini's module ``host`` and rerank.
+
+    Returns the exit status: 0 success, 1 a failure, 2 unusable input, or Pyserini's own if its search fails.
+    """
     return guarded(lambda: _main(list(argv), host))
 
 
 def _main(argv: list[str], host: str) -> int:
-    name, flags, rest = layers.lift(argv)
-    if {"-h", "--help"} & set(rest):
-        print(flags_help(f"python -m {host}"), flush=True)
+    name, tree, rest = flags.lift(argv)
+    found = read_host_flags(rest)
+    if found.help:
+        print(search_help(f"python -m {host}"), flush=True)
         paths = ["--run", "-", "--candidates", "-"]
         return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
-    if name is None:
-        raise UsageError(f"--rerank needs the name of a reranker: {', '.join(layers.rerankers())}")
-    ours, theirs = _output_flags(host).parse_known_args(rest)
+    data = [name for name in (found.topics, found.index) if name]
+    output, output_format = _output(found, host)
+    made = plan(*layers.load(name, tree, data))
     command = ["python", "-m", host, *argv]
-    print(
-        summary(
-            asyncio.run(_search_and_rerank(plan(*layers.load(name, flags, _data(theirs))), ours, theirs, host, command))
+    run = _search_and_rerank(made, output, output_format, found.topics or "", rest, host, command)
+    print(summary(asyncio.run(run)))
+    return SUCCESS
+
+
+def _output(found: HostFlags, host: str) -> tuple[Path, RunFormat]:
+    """The run to write and its format: Pyserini's flags, which apply to the reranked run."""
+    formats = [known.value for known in RunFormat]
+    if found.output is None:
+        raise UsageError(f"--output is required: the run file to write; see python -m {host} --help")
+    if found.output_format not in formats:
+        raise UsageError(
+            f"--output-format {found.output_format} is not supported{nearest(found.output_format, formats)}"
         )
-    )
-    return 0
+    return Path(found.output), RunFormat(found.output_format)
 
 
 async def _search_and_rerank(
-    plan: Plan, ours: argparse.Namespace, theirs: Sequence[str], host: str, command: Sequence[str]
+    plan: Plan,
+    output: Path,
+    output_format: RunFormat,
+    topics: str,
+    host_argv: Sequence[str],
+    host: str,
+    command: Sequence[str],
 ) -> RunRecord:
-    output, depth = Path(ours.output), plan.settings.depth
-    first_run = Path(f"{output}.first-stage.txt")
+    depth, first_run = plan.settings.depth, Path(f"{output}.first-stage.txt")
     with tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-") as folder:
         found, candidates = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl")
         wanted = ["--module", host, "--run", str(found), "--candidates", str(candidates), "--depth", str(depth)]
         texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
 
         async def requests() -> AsyncGenerator[Request]:
-            async with child(FIRST_STAGE, *wanted, *texts, "--", *theirs) as search:
+            async with child(FIRST_STAGE, *wanted, *texts, "--", *host_argv) as search:
                 async for request in follow(candidates, search, depth):
                     yield request
             shutil.copyfile(found, first_run)
 
         async with aclosing(requests()) as stream:
-            topics, output_format = _data(theirs)[0], RunFormat(ours.output_format)
             return await rerank(plan, Task(stream, output, first_run, topics, command, output_format))
-
-
-def _output_flags(host: str) -> argparse.ArgumentParser:
-    """The flags of the host that are ours to honour, since the run is ours to write."""
-    parser = Parser(prog=f"python -m {host}", allow_abbrev=False, add_help=False)
-    parser.add_argument("--output", required=True, metavar="path", help="run file to write")
-    parser.add_argument("--output-format", default="trec", choices=[f.value for f in RunFormat])
-    return parser
-
-
-def _data(flags: Sequence[str]) -> list[str]:
-    """Topics and index, as the host's flags name them; "" where they don't."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--topics", default="")
-    parser.add_argument("--index", default="")
-    found = parser.parse_known_args(flags)[0]
-    return [found.topics, found.index]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""argparse with errors of one sentence."""
+"""The argparse base of the commands: help with examples, and errors of one sentence."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
+from pyserini_reasonrank.cli.commands import COMMANDS, PROGRAM
 from pyserini_reasonrank.errors import UsageError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one sentence, with the nearest flag for one it does not know."""
+    """argparse that raises UsageError with one sentence, and proposes the nearest flag for an unknown one."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; {self.prog} --help says more")
+        raise UsageError(f"{message}; see {self.prog} --help")
 
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
         known = [flag for flag in self._option_string_actions if flag.startswith("--")]
@@ -21,3 +22,16 @@ class Parser(argparse.ArgumentParser):
             if flag not in known:
                 raise UsageError(f"{self.prog} has no flag {flag}{nearest(flag, known)}")
         return super().parse_args(words)
+
+
+def command_parser(name: str, *examples: str, usage: str | None = None) -> Parser:
+    """The parser of the command ``name``; ``examples`` are its arguments, to show below the flags."""
+    lines = ["examples:", *(f"  {PROGRAM} {name} {example}".rstrip() for example in examples)]
+    return Parser(
+        prog=f"{PROGRAM} {name}",
+        usage=usage and f"{PROGRAM} {name} {usage}",
+        description=f"{COMMANDS[name].purpose}.",
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

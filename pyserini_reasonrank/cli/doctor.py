@@ -1,4 +1,4 @@
-"""Will it run here? Python, Java, Pyserini, engines, accelerators, and the known models against the memory there.
+"""``doctor``: check Python, Java, Pyserini, engines and accelerators, and which known models fit the memory.
 
 Nothing heavy is imported: packages are looked up, not loaded.
 """
@@ -13,13 +13,14 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
+from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.exit import FAILURE, SUCCESS
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
 from pyserini_reasonrank.ir.environment import installed
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.devices import CPU, accelerators, device_of, own_memory
 from pyserini_reasonrank.models.memory import ON_A_CPU, Verdict, gb, spread
-from pyserini_reasonrank.tables import table
 
 HOST_AT_LEAST = (2, 2)
 VLLM_AT_LEAST = (0, 25)
@@ -29,11 +30,11 @@ ENGINES = {
     "transformers": (("transformers",), "pip install transformers torch, to run models in this process"),
     "openai": (("openai",), "pip install openai, to use a server's models"),
 }
-"""For each engine that is a library: the distributions that bring it, and the remedy where none is installed."""
+"""For each engine that needs a library: the distributions that provide it, and how to install one."""
 
 
 class State(StrEnum):
-    """``warn``: works, but for something not everyone needs; ``fail``: the main job can't run."""
+    """``warn``: something is missing that not everyone needs; ``fail``: searching and reranking can't run."""
 
     OK = "ok"
     WARN = "warn"
@@ -42,36 +43,30 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at, how it is, and a sentence with what was found or the remedy."""
+    """One check: its name, its result, and a sentence with what was found or how to fix it."""
 
     name: str
     state: State
     sentence: str
 
 
+def main(argv: list[str]) -> int:
+    """Print all checks. Returns the exit status: 1 if one fails."""
+    command_parser("doctor", "").parse_args(argv)
+    checks = doctor()
+    print(render(checks))
+    return FAILURE if any(check.state is State.FAIL for check in checks) else SUCCESS
+
+
 def doctor() -> list[Check]:
-    """Look at everything. Takes seconds on a machine with an accelerator, which torch is asked about."""
+    """Run all checks. Takes seconds on a machine with an accelerator, since torch is imported to find it."""
     return [*_python(), *_java(), *_host(), *_start_up_file(), *_engines(), *_memory()]
 
 
 def render(checks: Sequence[Check]) -> str:
-    """The checks as plain text, a line each."""
+    """The checks as plain text, one line each."""
     width = max(len(check.name) for check in checks)
     return "\n".join(f"{check.state:<4}  {check.name:<{width}}  {check.sentence}" for check in checks)
-
-
-def models_table() -> str:
-    """The checkpoints of conf/models.yaml: size, context, and whether one fits an accelerator, or the machine, here."""
-    device, found = device_of({}), accelerators()
-    rows = []
-    for name, known in known_models().items():
-        need = known.needs(arguments=ON_A_CPU if device.kind == CPU else None)
-        answer = "yes" if Verdict(need, device.free).fits else f"on {n}" if (n := spread(need)) else "no"
-        context = f"{known.context:,}" if known.context else "?"
-        rows.append((name, f"{known.parameters:g}B", context, gb(need.weights + need.cache), answer, known.about))
-    header = ("model", "parameters", "context", "memory", "fits here", "what it is")
-    here = f"{device.name}, {gb(device.free)} free" + (f"; {len(found)} of them" if len(found) > 1 else "")
-    return f"{table(header, rows, left=(0, 5))}\n\nhere: {here}"
 
 
 def _python() -> Iterator[Check]:
@@ -92,16 +87,16 @@ def _host() -> Iterator[Check]:
     if found is None:
         yield Check("Pyserini", State.FAIL, "not installed; pip install pyserini")
     elif _older(found, HOST_AT_LEAST):
-        yield Check("Pyserini", State.WARN, f"{found} is older than any tested with this; pip install -U pyserini")
+        yield Check("Pyserini", State.WARN, f"{found} is older than any tested version; pip install -U pyserini")
     else:
         yield Check("Pyserini", State.OK, found)
 
 
 def _start_up_file() -> Iterator[Check]:
     if any(Path(folder, "pyserini_reasonrank.pth").is_file() for folder in sys.path):
-        yield Check("start-up file", State.OK, "python -m pyserini.search ... --rerank NAME works here")
+        yield Check("start-up file", State.OK, "python -m pyserini.search ... --rerank NAME works in this environment")
     else:
-        sentence = "not in this environment; python -m pyserini_reasonrank.search takes the same flags without it"
+        sentence = "not in this environment; use python -m pyserini_reasonrank.search with the same flags"
         yield Check("start-up file", State.WARN, sentence)
 
 
@@ -126,7 +121,7 @@ def _memory() -> Iterator[Check]:
             f"accelerator {device.kind}", State.OK, f"{device.name}, {gb(device.free)} of {gb(device.total)} free"
         )
     if not found:
-        sentence = "none that torch can use; take a small model, or a server's with --rerank.engine.name openai"
+        sentence = "none that torch can use; choose a small model, or use a server with --rerank.engine.name openai"
         yield Check("accelerator", State.WARN, sentence)
     device = device_of({})
     for name, known in known_models().items():

@@ -1,33 +1,13 @@
-"""The end of a command: a run's summary, or one sentence and an exit status."""
+"""The summary that a rerank command prints at its end."""
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable
-
-from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.records import Tally
 
 
-def guarded(command: Callable[[], int]) -> int:
-    """Run a command; an error the user can act on becomes one sentence on stderr and its exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    try:
-        return command()
-    except (UsageError, Failure) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on from the journal", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        return 1
-
-
 def summary(outcome: RunRecord) -> str:
-    """What was done, how every call ended, and where the files are."""
+    """What was reranked, how the calls ended, what they cost, and where the files are."""
     t = outcome.tally
     lines = [f"warning: {warning}" for warning in outcome.warnings]
     lines += [
@@ -45,7 +25,7 @@ def summary(outcome: RunRecord) -> str:
 
 
 def _by_part(outcome: RunRecord) -> list[str]:
-    """Of a combination, how often each reranker ranked, and what it was asked for a query."""
+    """For a combination: how often each reranker ranked, and how many questions it answered for a query."""
     if len(outcome.tallies) == 1:
         return []
     width = max(8, *(len(name) + 1 for name in outcome.tallies))

@@ -1,6 +1,7 @@
-"""The main job on real text, end to end: collection, index, search, rerank, evaluation. Every command is shown.
+"""``demo``: an end-to-end run on real text: collection, index, search, rerank, evaluation.
 
-It uses what any user has: the literal ``python -m pyserini.search ... --rerank`` and the commands of the package.
+It prints and runs the commands that a user would type: ``python -m pyserini.search ... --rerank`` and those of this
+package.
 """
 
 from __future__ import annotations
@@ -12,18 +13,37 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.demo.collection import write_corpus
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.resources import conf
+from pyserini_reasonrank.settings import flags
 
 DEPTH = 20
 OURS = ["python", "-m", "pyserini_reasonrank"]
 
 
-def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
-    """Run the demonstration in ``folder``: the first ``topics`` test topics, BM25, their top 20 reranked.
+def main(argv: list[str]) -> int:
+    """Run the demo. Returns the exit status."""
+    parser = command_parser(
+        "demo",
+        "",
+        "--queries 20 --rerank setwise --rerank.model smollm2-135m",
+        usage="[--folder path] [--queries num] [--rerank NAME] [--rerank.KEY VALUE ...]",
+    )
+    parser.add_argument("--folder", type=Path, default=Path("demo"), metavar="path", help="folder to work in [demo]")
+    parser.add_argument("--queries", type=int, default=10, metavar="num", help="topics to search [10]")
+    ours, rest = flags.split(argv)
+    options = parser.parse_args(rest)
+    demo(options.folder, options.queries, [f"{flag}={value}" for flag, value in ours])
+    return SUCCESS
 
-    ``rerank`` are further ``--rerank`` flags. What is already there and complete is used again.
+
+def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
+    """Search the first ``topics`` test topics with BM25 and rerank their top 20, in ``folder``.
+
+    ``rerank`` are further ``--rerank`` flags. A collection and an index that are complete are used again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     corpus, index, run = folder / "corpus.jsonl", folder / "index", folder / "run.txt"
@@ -48,7 +68,7 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
 
 
 def _write_subset(folder: Path, topics: int) -> None:
-    """The first test topics, and the judgments of these alone: a smaller test collection, not a trimmed evaluation."""
+    """Write the first test topics and their judgments: a smaller test collection, not a trimmed evaluation."""
     lines = conf("demo", "topics.tsv").read_text(encoding="utf-8").splitlines()[:topics]
     qids = {line.split("\t")[0] for line in lines}
     judgments = conf("demo", "qrels.txt").read_text(encoding="utf-8").splitlines()
@@ -58,7 +78,7 @@ def _write_subset(folder: Path, topics: int) -> None:
 
 
 def _show(command: Sequence[str], log: Path | None) -> None:
-    """Print a command and run it, its output to ``log`` if given. Failure if it ends with an error."""
+    """Print a command and run it; its output goes to ``log`` if that is given. Failure if it exits with an error."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     argv = [sys.executable, *command[1:]]
     if log is None:
@@ -67,4 +87,4 @@ def _show(command: Sequence[str], log: Path | None) -> None:
         with log.open("wb") as file:
             status = subprocess.call(argv, stdout=file, stderr=subprocess.STDOUT)
     if status:
-        raise Failure(f"the command ended with status {status}{f'; see {log}' if log else ''}")
+        raise Failure(f"the command above failed (exit status {status}){f'; see {log}' if log else ''}")

@@ -1,10 +1,10 @@
-"""The search process: run the untouched host with the user's own flags, then write the candidates of its run.
+"""The search process: run Pyserini, the host, unchanged and with the user's own flags; then write the candidates of its run.
 
     python -m pyserini_reasonrank.host.first_stage --module pyserini.search.lucene --run FIRST
         --candidates FILE --depth 100 [--texts INDEX | --corpus F.jsonl] -- --index I --topics T --bm25 ...
 
 The host writes the first-stage run to FIRST in TREC format, whatever its own --output and --output-format say. Its
-exit status is ours; a host that ends well without a run has failed all the same.
+exit status is ours; a host that exits with 0 but writes no run has failed too.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from pyserini_reasonrank.host.candidates import read_host_run, write_candidates
 from pyserini_reasonrank.host.texts import IndexTexts
 from pyserini_reasonrank.host.topics import host_topics, readable
 from pyserini_reasonrank.ir.corpus import corpus_texts
+from pyserini_reasonrank.settings.host_flags import read_host_flags
 
 MODULES = {
-    "pyserini.search": "pyserini.search.lucene",  # the host's own redirection loses quotes and exit status
+    "pyserini.search": "pyserini.search.lucene",  # its own redirection loses quotes and the exit status
     "pyserini.search.lucene": "pyserini.search.lucene",
     "pyserini.search.faiss": "pyserini.search.faiss",
 }
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the search process. Returns the exit status; errors are one sentence on stderr."""
+    """Run the search process. Returns the exit status; an error is printed as one sentence on stderr."""
     cut = argv.index("--") if "--" in argv else len(argv)
     options = _parser().parse_args(argv[:cut], argparse.Namespace(flags=argv[cut + 1 :]))
     return reported(lambda: search(options))
 
 
 def search(options: argparse.Namespace) -> None:
-    """Check what the host would stumble over, run it, and write the candidates of its run."""
+    """Check the host's input, run the host, and write the candidates of its run."""
     prepare(encoders=MODULES[options.module] == "pyserini.search.faiss")
-    host = _host_options(options.flags)
+    host = read_host_flags(options.flags)
     if host.help or host.index is None or host.topics is None:
-        return run_host(options.module, options.flags)  # which has its own words for it
+        return run_host(options.module, options.flags)  # prints its help or its own error
     partial = options.run.with_name(f"{options.run.name}.partial")
     with readable(host.topics) as topics:
         queries = host_topics(topics, host.topics_format)
@@ -65,30 +66,20 @@ def search(options: argparse.Namespace) -> None:
 
 
 def check_index(module: str, index: str) -> None:
-    """UsageError if ``index`` is a folder without an index of the kind the host's ``module`` searches."""
+    """UsageError if ``index`` is a folder without an index of the kind that the host's ``module`` searches."""
     kind, files = ("Faiss", "index") if module.endswith("faiss") else ("Lucene", "segments_*")
     if os.path.exists(index) and not glob.glob(os.path.join(glob.escape(index), files)):
         raise UsageError(f"{index} holds no {kind} index.")
 
 
 def run_host(module: str, flags: Sequence[str]) -> None:
-    """Run the host's ``__main__`` as ``python -m`` would. SystemExit if it ends with an error status."""
+    """Run the host's ``__main__`` as ``python -m`` does. SystemExit if it ends with an error status."""
     sys.argv = [module, *flags]
     try:
         runpy.run_module(MODULES[module], run_name="__main__", alter_sys=True)
     except SystemExit as ending:
         if ending.code not in (None, 0):
             raise
-
-
-def _host_options(flags: Sequence[str]) -> argparse.Namespace:
-    """Those of the host's own options that we need, read as it reads them."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--index")
-    parser.add_argument("--topics")
-    parser.add_argument("--topics-format", default="default")
-    return parser.parse_known_args(flags)[0]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.devices import CPU, arguments_of, device_of
 from pyserini_reasonrank.models.memory import Need, Verdict, memory_needed
-from pyserini_reasonrank.resources import conf
+from pyserini_reasonrank.resources import conf, parse_yaml
 
 AUTO = "auto"
 EMBEDDED = "smollm2-135m"
@@ -75,7 +74,7 @@ class Known(BaseModel):
 @cache
 def known_models() -> Mapping[str, Known]:
     """Return the checkpoints of conf/models.yaml by name."""
-    data = yaml.safe_load(conf("models.yaml").read_text(encoding="utf-8"))
+    data = parse_yaml(conf("models.yaml").read_text(encoding="utf-8"), "conf/models.yaml")
     return {name: Known.model_validate(entry) for name, entry in data.items()}
 
 

@@ -13,14 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.prompts.formats import convert
 from pyserini_reasonrank.prompts.pinned import PinnedFile, is_url
 from pyserini_reasonrank.prompts.template import Template
-from pyserini_reasonrank.resources import conf, yaml_names
+from pyserini_reasonrank.resources import conf, parse_yaml, yaml_names
 
 RANK_LLM = "rank_llm:"
 _FILES = (".yaml", ".yml", ".toml")
@@ -44,7 +43,7 @@ def names() -> list[str]:
 @cache
 def published() -> Mapping[str, PublishedPrompt]:
     """Return the published prompts that have a short name."""
-    data = yaml.safe_load(conf("published-prompts.yaml").read_text(encoding="utf-8"))
+    data = parse_yaml(conf("published-prompts.yaml").read_text(encoding="utf-8"), "conf/published-prompts.yaml")
     return {name: PublishedPrompt.model_validate(entry) for name, entry in data.items()}
 
 
@@ -82,15 +81,15 @@ def _read(source: str) -> dict[str, Any]:
         return _parse(Path(source), source)
     if source not in names():
         raise UsageError(f"there is no prompt {source!r}{nearest(source, [*names(), *published()])}")
-    return _yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source)
+    return parse_yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source)
 
 
 def _parse(path: Path, source: str) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{source} is not UTF-8 text: {error.reason}") from error
-    return _toml(text, source) if path.suffix == ".toml" else _yaml(text, source)
+    return _toml(text, source) if path.suffix == ".toml" else parse_yaml(text, source)
 
 
 def _toml(text: str, source: str) -> dict[str, Any]:
@@ -98,16 +97,6 @@ def _toml(text: str, source: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source} is not TOML: {error}") from error
-
-
-def _yaml(text: str, source: str) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{source} is not a YAML mapping")
-    return data
 
 
 def _rank_llm(name: str) -> dict[str, Any]:
@@ -121,4 +110,4 @@ def _rank_llm(name: str) -> dict[str, Any]:
         raise UsageError(f"rank-llm has no prompt template {name!r}{nearest(name, found)}")
     # Some of these files write a regex as r"...", which is not YAML; the regexes are not used here.
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return _yaml("".join(line for line in lines if not line.startswith("output_")), path.name)
+    return parse_yaml("".join(line for line in lines if not line.startswith("output_")), path.name)

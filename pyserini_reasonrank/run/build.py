@@ -16,8 +16,7 @@ from pyserini_reasonrank.models.hub import Unreachable, model_file
 from pyserini_reasonrank.models.memory import ON_A_CPU, Need, UnknownShape, Verdict, memory_needed, spread
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Capability
-from pyserini_reasonrank.settings.layers import MODELLESS, answering
-from pyserini_reasonrank.settings.schema import Settings
+from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Settings, answering_engine
 
 _SHORTEST = 4096  # tokens of a context worth proposing
 
@@ -25,14 +24,14 @@ _SHORTEST = 4096  # tokens of a context worth proposing
 def build(settings: Settings) -> Engine[Any]:
     """The engine of ``settings`` for its model, not started. UsageError if it is not available here."""
     given = dict(settings.engine)
-    name, answers = given.pop("name", AUTO), answering(settings.engine)
+    name, answers = given.pop("name", AUTO), answering_engine(settings.engine)
     if name == AUTO:
         name = answers = _best_engine()
     return build_engine(name, given, _model(settings, answers))
 
 
 def _model(settings: Settings, answers: str) -> Model:
-    if answers in MODELLESS:
+    if answers in ENGINES_WITHOUT_MODEL:
         return Model(settings.model, settings.model, context=settings.max_model_len)
     named = entry(settings.model, settings.adapter)  # its context and template are its own, whatever it is asked
     if answers == "openai":
@@ -124,7 +123,7 @@ def check_capabilities(engine: Engine[Any], who: str, needs: frozenset[Capabilit
         remedies = dict.fromkeys(_REMEDIES[m] for m in missing if m in _REMEDIES)
         raise UsageError(
             f"{who} needs {' and '.join(_NEEDED.get(m, m) for m in missing)}, which the {engine.name} engine does not give"
-            + "".join(f"; {remedy}" for remedy in remedies if answering(settings.engine) == "openai")
+            + "".join(f"; {remedy}" for remedy in remedies if answering_engine(settings.engine) == "openai")
         )
 
 
@@ -139,7 +138,7 @@ def tokens_for(settings: Settings, model: Model) -> tuple[Tokens, tuple[str, ...
     of_hub = "/" in source and not Path(source).is_dir()
     if settings.tokenizer and not of_hub:
         raise UsageError(f"--rerank.tokenizer {source} has no tokenizer.json")
-    if model.source == AUTO or answering(settings.engine) in MODELLESS:
+    if model.source == AUTO or answering_engine(settings.engine) in ENGINES_WITHOUT_MODEL:
         return EstimatedTokens(), ()
     file, reason = None, "it has none" if "/" in source else "its name is not a hub id"
     if of_hub:

@@ -26,16 +26,6 @@ from pyserini_reasonrank.records import Message
 
 _NOT_GENERATIVE = re.compile(r"For(\w*Classification|MaskedLM|QuestionAnswering|MultipleChoice)\Z")
 _QUANTIZED = re.compile(r"-(unsloth-)?(bnb-\dbit|awq|gptq.*|fp8|int[48]|gguf)\Z")
-_ASKS = {
-    "permutation": "order passages",
-    "first_token": "order passages by its first token",
-    "best": "pick the best of a set",
-    "best_token": "pick the best of a set by its first token",
-    "worst": "drop the worst of a set",
-    "score": "judge one passage",
-    "likelihood": "tell how likely a query is",
-    "preference": "choose between two passages",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +35,6 @@ class Demand:
     reranker: str
     tokens: int
     messages: Sequence[Message]
-
-
-def check_kind(name: str, kind: str, reranker: str) -> None:
-    """UsageError if the known checkpoint ``name`` was trained for other questions than those of ``kind``."""
-    known = known_models().get(name)
-    if known is not None and known.kind not in (None, kind):
-        trained, asked = (_ASKS.get(str(k), str(k)) for k in (known.kind, kind))
-        bare = known.source if known.base is None else f"{known.base} --rerank.adapter {known.source}"
-        raise UsageError(
-            f"model {name} was trained to {trained}, and {reranker} asks it to {asked}: take --rerank {known.reranker} or "
-            f"another model, or ask it all the same with --rerank.model {bare}"
-        )
 
 
 def check(model: Model, demand: Demand) -> list[str]:

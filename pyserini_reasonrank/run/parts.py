@@ -14,7 +14,6 @@ from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.run.build import tokens_for
-from pyserini_reasonrank.settings.layers import tag
 from pyserini_reasonrank.settings.schema import Settings
 from pyserini_reasonrank.strategies import StrategyEntry
 
@@ -33,7 +32,7 @@ class _Common:
     @property
     def tag(self) -> str:
         """The run tag."""
-        return tag(self.settings, *dict.fromkeys(part.engine.model.name for part in self.parts.values()))
+        return self.settings.run_tag(*dict.fromkeys(part.engine.model.name for part in self.parts.values()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,8 @@ from pyserini_reasonrank.run.build import build, check_capabilities, memory_prob
 from pyserini_reasonrank.run.compatibility import Demand, check, check_room
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
-from pyserini_reasonrank.settings.layers import MODELLESS, PREFIX, answering
-from pyserini_reasonrank.settings.schema import Settings
+from pyserini_reasonrank.settings.flags import PREFIX
+from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Settings, answering_engine
 from pyserini_reasonrank.strategies import STRATEGIES, StrategyEntry, options_model
 
 
@@ -174,7 +174,7 @@ def _check_votes(settings: Settings, judge_options: Any, where: str) -> None:
 
 def _check_prefill(engine: Engine[Any], template: Template, settings: Settings, where: str) -> None:
     """UsageError if the prompt starts the answer and the engine can't continue it."""
-    if answering(settings.engine) in MODELLESS or not template.render("", [""]).prefill:
+    if answering_engine(settings.engine) in ENGINES_WITHOUT_MODEL or not template.render("", [""]).prefill:
         return
     same = template.name.replace("-prefilled", "-reasoning")
     other = same if same in yaml_names("prompts") and same != template.name else "NAME"

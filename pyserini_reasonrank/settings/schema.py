@@ -1,7 +1,9 @@
-"""The declared settings of a reranker: one model for YAML keys and dotted flags, with defaults, errors and help."""
+"""The declared settings of a reranker: YAML keys and dotted flags, with their types, defaults and help."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,10 +13,14 @@ from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Sampling
 
 Tree = dict[str, Any]
+"""Settings before validation: nested mappings, as in YAML."""
+
+ENGINES_WITHOUT_MODEL = ("recorded", "oracle")
+"""Engines that answer without a model; the engine's name takes the place of the model's."""
 
 
 class SamplingSettings(BaseModel):
-    """vLLM's names. Others of its SamplingParams are taken too and handed to the engine."""
+    """Sampling under vLLM's names. Other SamplingParams of vLLM are accepted and passed to the engine."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -22,7 +28,7 @@ class SamplingSettings(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, description="0 is off")] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    max_tokens: Annotated[int, Field(ge=1, description="tokens of thought and answer")] = 3172
+    max_tokens: Annotated[int, Field(ge=1, description="tokens of reasoning and answer")] = 3172
     seed: int | None = None
     stop: tuple[str, ...] = ()
 
@@ -31,7 +37,7 @@ class SamplingSettings(BaseModel):
 
 
 class Settings(BaseModel):
-    """All that ``--rerank.*`` sets."""
+    """Everything that ``--rerank.*`` sets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
@@ -45,41 +51,60 @@ class Settings(BaseModel):
         str, Field(description="a name (`prompts list`), a YAML or TOML file, rank_llm:NAME, or URL#sha256=HEX")
     ] = ""
     model: Annotated[str, Field(description="auto, a name (`models`), a folder or a hub id")] = AUTO
-    checkpoint: Annotated[str | None, Field(description="what auto means where an accelerator can hold it")] = None
+    checkpoint: Annotated[str | None, Field(description="the model that auto means if it fits the accelerator")] = None
     revision: Annotated[str | None, Field(description="hub revision of the model")] = None
     adapter: Annotated[str | None, Field(description="LoRA adapter: a folder or a hub id")] = None
     tokenizer: Annotated[str | None, Field(description="folder or hub id whose tokenizer.json counts tokens")] = None
-    max_model_len: Annotated[int | None, Field(ge=1, description="context in tokens, if not the model's own")] = None
+    max_model_len: Annotated[int | None, Field(ge=1, description="context in tokens [the model's own]")] = None
     engine: Annotated[Tree, Field(description="name (auto, vllm, transformers, openai, ...) and its settings")] = {
         "name": "auto"
     }
     sampling: SamplingSettings = SamplingSettings()
-    chat_template_args: Annotated[Tree, Field(description="for the model's chat template: enable_thinking, ...")] = {}
+    chat_template_args: Annotated[
+        Tree, Field(description="arguments of the model's chat template: enable_thinking, ...")
+    ] = {}
     combine: Annotated[
-        Tree, Field(description="name (cascade, ...) and its settings: combines the rerankers in arms")
+        Tree, Field(description="name (cascade, ...) of a combination of the rerankers in arms, and its settings")
     ] = {}
     arms: Annotated[
         dict[str, Settings],
         Field(
-            description="arms.NAME.reranker names a reranker, arms.NAME.KEY sets it; other keys set all arms; "
-            "arms.NAME none drops it"
+            description="arms.NAME.reranker is a reranker, arms.NAME.KEY one of its settings; other keys apply to all "
+            "arms; arms.NAME none removes an arm"
         ),
     ] = {}
-    fuse: Annotated[Fusion, Field(description="of the reranked head with the first stage's scores")] = Fusion()
-    depth: Annotated[int, Field(ge=1, description="candidates to rerank; the others stay below")] = 100
-    passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of a passage the model sees")] = None
-    query_tokens: Annotated[int | None, Field(ge=1, description="tokens of a query the model sees")] = None
-    mend: Annotated[bool, Field(description="mend passages that were decoded wrongly (â€™, &amp;), as ftfy does")] = (
-        False
+    fuse: Annotated[Fusion, Field(description="fusion of the reranked order with the first stage's scores")] = Fusion()
+    depth: Annotated[int, Field(ge=1, description="candidates to rerank; those below keep their order")] = 100
+    passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of each passage to show [all that fit]")] = (
+        None
     )
-    tag: Annotated[str | None, Field(description="run tag, if not reranker and model")] = None
+    query_tokens: Annotated[int | None, Field(ge=1, description="tokens of the query to show [all that fit]")] = None
+    mend: Annotated[bool, Field(description="repair wrongly decoded passages (â€™, &amp;) with ftfy")] = False
+    tag: Annotated[str | None, Field(description="run tag [reranker and model]")] = None
     on_error: Annotated[
-        Literal["fail", "keep"], Field(description="a failed call ends the run, or keeps its order")
+        Literal["fail", "keep"],
+        Field(description="what a failed call does: ends the run, or keeps its candidates' order"),
     ] = "fail"
     max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad calls above which the run fails")] = 1.0
     collection: Annotated[
-        str | None, Field(description="whose published limits apply, if the names of index and topics don't tell")
+        str | None,
+        Field(description="collection whose published limits apply [found in the names of index and topics]"),
     ] = None
-    docid_blanks: Annotated[str | None, Field(description="what replaces white space in docids")] = None
-    corpus: Annotated[str | None, Field(description="JSON lines with the texts, if the index has none")] = None
-    journal: Annotated[str | None, Field(description="journal to use, if not OUTPUT.journal.sqlite")] = None
+    docid_blanks: Annotated[
+        str | None, Field(description="replacement for white space in docids [white space is an error]")
+    ] = None
+    corpus: Annotated[str | None, Field(description="JSON lines file with the texts, if the index stores none")] = None
+    journal: Annotated[str | None, Field(description="journal file [OUTPUT.journal.sqlite]")] = None
+
+    def run_tag(self, *model_names: str) -> str:
+        """The run tag: ``tag``, or reranker and models, without blanks."""
+        models = "+".join(os.path.basename(name.rstrip("/")) for name in model_names)
+        return self.tag or f"{self.name}-{models}".replace(" ", "_")
+
+
+def answering_engine(engine: Mapping[str, Any]) -> str:
+    """The name of the engine that produces the answers; for ``faulty``, the wrapped engine."""
+    inner = engine.get("inner", {})
+    if engine.get("name") == "faulty" and isinstance(inner, Mapping):
+        return answering_engine({"name": "oracle", **inner})
+    return str(engine.get("name", AUTO))

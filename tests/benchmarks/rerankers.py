@@ -26,7 +26,7 @@ import yaml
 from commands import must, run
 from shortened import shortened
 
-from pyserini_reasonrank.cli.cost_table import prompt_tokens
+from pyserini_reasonrank.cli.explain import prompt_tokens
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.metadata import sidecar
 from pyserini_reasonrank.models.embedded import ensure_embedded
@@ -35,7 +35,7 @@ from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("REASONRANK_DATA") or ROOT.parent / "shared" / "data", "msmarco-v1-dl19")
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--topics", type=int, metavar="num", help="the first of the 43 [cost: 5, model: 43]")
     parser.add_argument("--only", nargs="+", metavar="name")
     options = parser.parse_args()
-    names = options.only or [name for name in layers.rerankers() if passages(name)]
+    names = options.only or [name for name in rerankers.names() if passages(name)]
     for depth in options.depth or ([20, 100] if options.what == "cost" else [20]):
         lines = (
             cost(depth, options.topics or 5, names)

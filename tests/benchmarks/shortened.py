@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import rerankers
 
 
 def shortened(name: str, *, passage_tokens: int, output_tokens: int) -> dict[str, Any]:
     """Settings over those of the reranker ``name``. A bisection, which asks seven times, asks without a thought."""
-    given = layers.reranker(name)
+    given = rerankers.read(name)
     most = min(output_tokens, given.get("sampling", {}).get("max_tokens", output_tokens))
     short: dict[str, Any] = {"passage_tokens": passage_tokens, "sampling": {"max_tokens": most}}
     once: dict[str, Any] = {"judge": {"repair": "none"}}

@@ -18,7 +18,8 @@ from conftest import Collection, Command
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from pyserini_reasonrank.__main__ import COMMANDS, main
+from pyserini_reasonrank.__main__ import main
+from pyserini_reasonrank.cli.commands import COMMANDS
 from pyserini_reasonrank.models import devices
 
 FLAGS = {
@@ -26,7 +27,7 @@ FLAGS = {
     "index": ["--corpus", "--index"],
     "evaluate": ["--qrels", "--measures", "--json"],
     "validate": ["--topics", "--first"],
-    "explain": ["--queries"],
+    "explain": ["--queries", "--rerank NAME", "--rerank.depth", "window_size", "reasonrank"],
     "trace": ["export", "--qid"],
     "models": [],
     "prompts": ["show", "list"],
@@ -437,7 +438,7 @@ def test_interrupted_it_says_so_and_the_same_command_goes_on(collection: Collect
             process.send_signal(signal.SIGINT)
             printed, said = process.communicate(timeout=30)
         assert (process.returncode, printed) == (1, "")
-        assert said == "error: interrupted; the same command goes on from the journal\n"
+        assert said == "error: interrupted; run the same command again to continue from the journal\n"
         assert not (tmp_path / "run.txt").exists()
         before = len(asked)
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.cli import doctor as doctor_module
-from pyserini_reasonrank.cli.doctor import Check, State, doctor, models_table, render
+from pyserini_reasonrank.cli import models as models_module
+from pyserini_reasonrank.cli.doctor import Check, State, doctor, render
+from pyserini_reasonrank.cli.models import models_table
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.models.catalogue import known_models
@@ -17,6 +19,7 @@ from pyserini_reasonrank.models.devices import Device, device_of, own_memory
 from pyserini_reasonrank.models.memory import Need, Verdict, memory_needed
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.flags import lift
 
 QWEN_2_5_7B = {
     "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4,
@@ -125,7 +128,7 @@ def test_another_dtype_needs_more() -> None:
 def gpus(monkeypatch: pytest.MonkeyPatch, *sizes: float) -> None:
     """As many accelerators, of these sizes in GB."""
     found = tuple(Device(f"cuda:{i}", "GPU", int(gb * 1e9), int(gb * 1e9)) for i, gb in enumerate(sizes))
-    for module in (devices, doctor_module):
+    for module in (devices, doctor_module, models_module):
         monkeypatch.setattr(module, "accelerators", lambda: found)
 
 
@@ -159,7 +162,7 @@ def test_without_an_accelerator_it_fills_the_machine(monkeypatch: pytest.MonkeyP
 
 def refusal(*words: str, engine: str = "vllm") -> str:
     """What is said of reasonrank with 32 billion parameters; "" if it can be held."""
-    flags = layers.lift(["--rerank.engine.name", engine, "--rerank.model", "reasonrank-32b", *words])[1]
+    flags = lift(["--rerank.engine.name", engine, "--rerank.model", "reasonrank-32b", *words])[1]
     try:
         plan(*layers.load("reasonrank", flags))
     except UsageError as error:

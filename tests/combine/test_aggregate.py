@@ -22,6 +22,7 @@ from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Statu
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.flags import lift
 
 Shown = Sequence[int]
 
@@ -309,7 +310,7 @@ def test_a_finished_run_is_not_paid_for_again(
 def test_errors_name_the_flag(flags: str, says: str) -> None:
     words = ["--rerank.engine.name", "oracle", *f"--rerank.{flags}".split(" ")]
     with pytest.raises(UsageError) as error:
-        plan(*layers.load("self-consistency", layers.lift(words)[1]))
+        plan(*layers.load("self-consistency", lift(words)[1]))
     assert says in str(error.value)
 
 

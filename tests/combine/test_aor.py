@@ -23,6 +23,7 @@ from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Statu
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.flags import lift
 
 Order = Sequence[int]
 
@@ -382,7 +383,7 @@ def test_the_critics_grades_decide(run_reranker: RunReranker, collection: Collec
 def test_errors_name_the_flag(flags: str, says: str) -> None:
     words = ["--rerank.engine.name", "oracle", *f"--rerank.{flags}".split(" ")]
     with pytest.raises(UsageError) as error:
-        plan(*layers.load("aor", layers.lift(words)[1]))
+        plan(*layers.load("aor", lift(words)[1]))
     assert says in str(error.value)
 
 

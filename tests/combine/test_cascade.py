@@ -27,7 +27,8 @@ from pyserini_reasonrank.run.candidates import stream
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
+from pyserini_reasonrank.settings.flags import lift
 from pyserini_reasonrank.settings.schema import Settings
 
 ORACLE = {"engine": {"name": "oracle", "qrels": "q"}}
@@ -341,7 +342,7 @@ def test_the_prediction_holds_for_any_number_of_candidates(
 
 
 def arms(*words: str) -> dict[str, Settings]:
-    return dict(layers.load("coranking", layers.lift(words)[1])[0].arms)
+    return dict(layers.load("coranking", lift(words)[1])[0].arms)
 
 
 def test_flags_of_all_arms_and_of_one() -> None:
@@ -365,7 +366,7 @@ def test_an_arm_reaches_as_deep_as_the_whole_unless_told() -> None:
 
 def test_an_arm_can_be_dropped() -> None:
     words = ["--rerank.engine.name", "oracle", "--rerank.arms.top", "none"]
-    assert list(layers.load("route", layers.lift(words)[1])[0].arms) == ["listwise"]
+    assert list(layers.load("route", lift(words)[1])[0].arms) == ["listwise"]
     with pytest.raises(UsageError, match="the cascade combination needs an arm small"):
         plan(*layers.load("coranking", {**ORACLE, "arms": {"small": "none"}}))
 
@@ -373,7 +374,7 @@ def test_an_arm_can_be_dropped() -> None:
 def test_another_reranker_for_an_arm_brings_its_own_settings() -> None:
     made = arms("--rerank.arms.large.reranker", "rank1", "--rerank.arms.large.passage_tokens", "77")["large"]
     assert made.strategy == {"name": "pointwise"}
-    assert (made.checkpoint, made.passage_tokens) == (layers.reranker("rank1").get("checkpoint"), 77)
+    assert (made.checkpoint, made.passage_tokens) == (rerankers.read("rank1").get("checkpoint"), 77)
     same = arms("--rerank.arms.large.reranker", "reasonrank")["large"]
     assert same.strategy == {"name": "full"}
 
@@ -408,7 +409,7 @@ def test_another_reranker_for_an_arm_brings_its_own_settings() -> None:
 def test_errors_name_the_flag(flags: str, says: str) -> None:
     words = ["--rerank.engine.name", "oracle", *f"--rerank.{flags}".split(" ")]
     with pytest.raises(UsageError) as error:
-        plan(*layers.load("coranking", layers.lift(words)[1]))
+        plan(*layers.load("coranking", lift(words)[1]))
     assert says in str(error.value)
 
 

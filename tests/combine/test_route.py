@@ -22,6 +22,7 @@ from pyserini_reasonrank.journal import rankings
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.flags import lift
 
 CANDIDATES = FEATURES.index("candidates")
 
@@ -299,9 +300,7 @@ def test_within_a_cascade_the_dearest_arm_counts_too(file: Path) -> None:
 def test_options_that_can_not_be_are_refused(words: str, says: str) -> None:
     key, value = words.split()
     with pytest.raises(UsageError) as error:
-        plan(
-            *layers.load("route", layers.lift(["--rerank.engine.name", "oracle", f"--rerank.combine.{key}", value])[1])
-        )
+        plan(*layers.load("route", lift(["--rerank.engine.name", "oracle", f"--rerank.combine.{key}", value])[1]))
     assert says in str(error.value)
 
 

@@ -36,6 +36,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.jvm
 def test_a_lucene_search_starts_without_the_encoders_and_has_them_when_it_needs_them() -> None:
     out = python("""
 import sys
@@ -55,6 +56,7 @@ print("torch" in sys.modules)
     assert out == "True"
 
 
+@pytest.mark.jvm
 def test_a_submodule_brings_its_package() -> None:
     out = python("""
 import sys
@@ -264,6 +266,7 @@ def first_stage(folder: Path, *flags: str, ours: tuple[str, ...] = ()) -> subpro
     return search_process("first_stage", *files, *ours, "--", *flags, cwd=folder)
 
 
+@pytest.mark.jvm
 def test_search_and_its_candidates(collection: Path) -> None:
     flags = ["--index", "index", "--topics", "topics.tsv", "--bm25", "--output", "no.txt", "--output-format", "msmarco"]
     done = first_stage(collection, *flags, ours=("--module", "pyserini.search", "--depth", "1"))
@@ -278,6 +281,7 @@ def test_search_and_its_candidates(collection: Path) -> None:
     assert eleven == {"qid": "11", "query": "zzz", "candidates": []}
 
 
+@pytest.mark.jvm
 def test_candidates_of_a_run_that_is_there(collection: Path) -> None:
     (collection / "run.txt").write_text("009 Q0 d2 1 1.0 mine\n")
     flags = ["--run", "run.txt", "--topics", "topics.tsv", "--texts", "index", "--candidates", "of-run.jsonl"]
@@ -301,6 +305,7 @@ def test_candidates_of_a_run_that_is_there(collection: Path) -> None:
         (["--topics", "topics.tsv"], 2, "required: --index"),
     ],
 )
+@pytest.mark.jvm
 def test_bad_input_ends_the_search_and_leaves_no_file(
     collection: Path, flags: list[str], status: int, says: str
 ) -> None:
@@ -318,6 +323,7 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.jvm
 def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
     (collection / "many.tsv").write_text("".join(f"{n}\tred apple and pear {n}\n" for n in range(20_000)))
     files = ["--run", "cut.txt", "--candidates", "cut.jsonl"]
@@ -340,6 +346,7 @@ def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
     assert not list(collection.glob("cut.*"))
 
 
+@pytest.mark.jvm
 def test_an_index_without_texts(collection: Path) -> None:
     flags = ["-collection", "JsonCollection", "-input", "bare", "-index", "textless", "-threads", "1"]
     indexer = (
@@ -355,6 +362,7 @@ def test_an_index_without_texts(collection: Path) -> None:
     assert "stores no text of document 'd1'; index with --storeRaw or --storeContents" in done.stderr
 
 
+@pytest.mark.jvm
 def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None:
     faiss = pytest.importorskip("faiss")
     import numpy
@@ -401,6 +409,7 @@ def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None
         ("blank.jsonl", "new/index", "holds no document with text"),
     ],
 )
+@pytest.mark.jvm
 def test_a_corpus_or_folder_that_can_not_be_indexed(collection: Path, corpus: str, index: str, says: str) -> None:
     (collection / "twice.jsonl").write_text('{"id": "d", "text": "x"}\n' * 2)
     (collection / "blank.jsonl").write_text('{"id": "d", "text": " "}\n')

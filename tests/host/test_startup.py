@@ -16,7 +16,7 @@ import pytest
 from pyserini_reasonrank import _startup
 
 ROOT = Path(__file__).parents[2]
-HOSTS = Path(__file__).parent / "hosts"
+HOSTS = ROOT / "tests" / "host" / "hosts"
 TOPICS = "topics of mine.tsv"
 
 

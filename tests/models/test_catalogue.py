@@ -14,11 +14,11 @@ from pyserini_reasonrank.models.catalogue import Known, entry, known_models, res
 from pyserini_reasonrank.models.collections import for_collection
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
 from pyserini_reasonrank.settings.schema import Settings
 
 KNOWN = known_models()
-PUBLISHED = [name for name, known in KNOWN.items() if known.reranker in layers.rerankers()]
+PUBLISHED = [name for name, known in KNOWN.items() if known.reranker in rerankers.names()]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_checkpoints_settings_suit_the_reranker_it_was_published_with(name: str) -> None:
     known = KNOWN[name]
-    own = layers.reranker(str(known.reranker))
+    own = rerankers.read(str(known.reranker))
     made = validated(Settings, layers.merge(own, known.brings(own)), "--rerank")
     assert made.judge["kind"] == known.kind
     judge = {key: value for key, value in made.judge.items() if key != "kind"}
@@ -197,4 +197,4 @@ def test_the_collection_is_a_word_of_the_names(names: list[str], collection: str
 def test_reasonrank_shows_more_of_brights_passages() -> None:
     known = KNOWN["reasonrank-7b"]
     assert for_collection(known.collections, ["bright-aops"]) == ("bright", {"passage_tokens": 512})
-    assert layers.reranker("reasonrank")["passage_tokens"] == 100
+    assert rerankers.read("reasonrank")["passage_tokens"] == 100

@@ -24,6 +24,7 @@ from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Ranked
 from pyserini_reasonrank.run.candidates import read_requests
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.flags import lift
 
 BM25 = (12.0, 10.0, 9.0, 4.0)
 
@@ -176,6 +177,7 @@ fused.save_to_txt(output, tag="host")
 """
 
 
+@pytest.mark.jvm
 @pytest.mark.parametrize(("method", "weight"), [("min-max", 0.9), ("min-max", 0.35), ("rrf", 0.5)])
 def test_the_hosts_fusion_of_the_same_two_runs(method: Any, weight: float, tmp_path: Path) -> None:
     orders = {f"q{i}": sorted(range(40), key=[(37 * d + i) % 41 for d in range(40)].__getitem__) for i in range(3)}
@@ -263,5 +265,5 @@ def test_settings_that_can_not_be_are_refused(flags: str, says: str) -> None:
     key, value = flags.split()
     words = ["--rerank.engine.name", "oracle", f"--rerank.fuse.{key}", value]
     with pytest.raises(UsageError) as error:
-        layers.load("reasonrank", layers.lift(words)[1])
+        layers.load("reasonrank", lift(words)[1])
     assert says in str(error.value)

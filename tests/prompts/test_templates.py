@@ -195,7 +195,7 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
             "__class__",
         ),
         ("- a list", "mapping"),
-        ("{unclosed: [", "not YAML"),
+        ("{unclosed: [", "mine.yaml, line 1, column 13: invalid YAML"),
         (yaml.safe_dump({"method": "pointwise", "prefix": "x"}), "pointwise"),
         (yaml.safe_dump({"method": "singleturn_listwise", "prefix": "x"}), "body"),
     ],

@@ -20,9 +20,9 @@ from shortened import shortened
 from pyserini_reasonrank.ir.validate import validate
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
 
-NAMES = [name for name in layers.rerankers() if not name.endswith(("-recommendation", "-routing"))]
+NAMES = [name for name in rerankers.names() if not name.endswith(("-recommendation", "-routing"))]
 TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "5")), int(os.environ.get("REASONRANK_DEPTH", "10"))
 
 Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path]]

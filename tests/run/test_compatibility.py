@@ -16,7 +16,7 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import Fitter, least_tokens
 from pyserini_reasonrank.prompts.tokens import ModelTokens
 from pyserini_reasonrank.records import Candidate, Message, Query, Request
-from pyserini_reasonrank.run.compatibility import Demand, check, check_kind, check_room
+from pyserini_reasonrank.run.compatibility import Demand, check, check_room
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -268,21 +268,3 @@ def test_a_file_that_is_broken_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'config.json'} is not JSON" in refused(model(tmp_path))
     (tmp_path / "config.json").write_text("[]")
     assert f"{tmp_path / 'config.json'} is not a JSON object" in refused(model(tmp_path))
-
-
-# --- what a checkpoint was trained for
-
-
-def test_a_checkpoint_trained_for_other_questions_is_refused_with_its_own_reranker() -> None:
-    with pytest.raises(UsageError) as error:
-        check_kind("rank-r1-7b", "permutation", "reasonrank")
-    assert str(error.value) == (
-        "model rank-r1-7b was trained to pick the best of a set, and reasonrank asks it to order passages: take --rerank "
-        "rank-r1 or another model, or ask it all the same with --rerank.model Qwen/Qwen2.5-7B-Instruct --rerank.adapter "
-        "ielabgroup/Rank-R1-7B-v0.1"
-    )
-
-
-@pytest.mark.parametrize(("name", "kind"), [("rank-r1-7b", "best"), ("smollm2-135m", "worst"), ("any/model", "score")])
-def test_other_models_answer_what_they_are_asked(name: str, kind: str) -> None:
-    check_kind(name, kind, "any")

@@ -46,7 +46,7 @@ from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
 
 SMALL = {"window_size": 6, "stride": 3}
 
@@ -103,9 +103,9 @@ def test_a_run_with_the_perfect_assessor(
     assert said["resources"]["llm"]["calls"] == 2
 
 
-@pytest.mark.parametrize("name", layers.rerankers())
+@pytest.mark.parametrize("name", rerankers.names())
 def test_every_reranker_with_the_perfect_assessor(name: str, run_reranker: RunReranker, collection: Collection) -> None:
-    outcome, depth = run_reranker(name, oracle(collection)), layers.reranker(name).get("depth", 100)
+    outcome, depth = run_reranker(name, oracle(collection)), rerankers.read(name).get("depth", 100)
     assert outcome.tally.bad == 0
     for request in collection.requests:
         if request.candidates:
@@ -202,7 +202,7 @@ faults = st.dictionaries(
 @given(
     faults=faults,
     seed=st.integers(0, 9),
-    name=st.sampled_from(layers.rerankers()),
+    name=st.sampled_from(rerankers.names()),
     shuffle=st.booleans(),
     full=st.booleans(),
     depth=st.integers(1, 30),
@@ -225,7 +225,7 @@ def test_whatever_the_engine_does_every_candidate_is_there_once_and_every_questi
 ) -> None:
     engine = {"faults": faults, "seed": seed, "concurrency": concurrency}
     flags = faulty(collection, engine, depth=depth, on_error="keep")
-    if "combine" not in layers.reranker(name):  # its arms have judges, it has none
+    if "combine" not in rerankers.read(name):  # its arms have judges, it has none
         flags |= {"judge": {"shuffle": shuffle}}
     if name in ("reasonrank", "rankgpt"):
         strategy = {"name": "full"} if full else SMALL

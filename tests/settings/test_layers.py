@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pyserini_reasonrank.cli.help import flags_help
+from pyserini_reasonrank.cli.rerank_help import search_help
 from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.judges.registry import JUDGES
@@ -21,7 +21,8 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import SinglePlan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings import layers, rerankers
+from pyserini_reasonrank.settings.flags import lift
 from pyserini_reasonrank.settings.schema import SamplingSettings, Settings
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 
@@ -29,99 +30,19 @@ ORACLE = {"engine": {"name": "oracle", "qrels": "q"}}
 
 
 def flags(*words: str) -> dict[str, Any]:
-    return layers.lift(words)[1]
+    return lift(words)[1]
 
 
 def settings(name: str, *words: str) -> Settings:
     return layers.load(name, flags(*words))[0]
 
 
-# --- lifting our flags out of the host's
-
-
-@pytest.mark.parametrize(
-    ("argv", "name", "tree", "rest"),
-    [
-        ("--index I --rerank reasonrank --topics T", "reasonrank", {}, "--index I --topics T"),
-        ("--rerank=reasonrank --bm25", "reasonrank", {}, "--bm25"),
-        ("--rerank a --rerank b", "b", {}, ""),
-        ("--rerank a --rerank.depth 20 --hits 5", "a", {"depth": 20}, "--hits 5"),
-        ("--rerank.depth=20 --rerank a", "a", {"depth": 20}, ""),
-        ("--rerank.tag a=b --rerank a", "a", {"tag": "a=b"}, ""),
-        ("--rerank.tag=a=b --rerank a", "a", {"tag": "a=b"}, ""),
-        ("--rerank.sampling.seed -1", None, {"sampling": {"seed": -1}}, ""),
-        ("--fields a=1 b=2 --rerank a", "a", {}, "--fields a=1 b=2"),
-        ("--rerankers x --output run", None, {}, "--rerankers x --output run"),
-    ],
-)
-def test_lift(argv: str, name: str | None, tree: dict[str, Any], rest: str) -> None:
-    assert layers.lift(argv.split()) == (name, tree, rest.split())
-
-
-@pytest.mark.parametrize("argv", ["--index I --rerank --topics T", "--index I --rerank", "--rerank -v"])
-def test_the_bare_switch_of_faiss_is_left_to_it(argv: str) -> None:
-    assert layers.lift(argv.split()) == (None, {}, argv.split())
-
-
-def test_ours_and_the_bare_switch_side_by_side() -> None:
-    words = ["--rerank", "--rerank", "reasonrank", "--rerank.depth", "5", "--rerank"]
-    assert layers.lift(words) == ("reasonrank", {"depth": 5}, ["--rerank", "--rerank"])
-
-
-def test_quoted_words_stay_whole() -> None:
-    words = ["--topics", "my topics.tsv", "--rerank", "a", "--rerank.corpus", "my corpus.jsonl", "--title", "", "x\ny"]
-    assert layers.lift(words) == (
-        "a",
-        {"corpus": "my corpus.jsonl"},
-        ["--topics", "my topics.tsv", "--title", "", "x\ny"],
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("20", 20),
-        ("-1", -1),
-        ("0.5", 0.5),
-        ("true", True),
-        ("False", False),
-        ("text", "text"),
-        ("", ""),
-        ("null", "null"),
-        ("two words", "two words"),
-        ("{a: 1, b: [x]}", {"a": 1, "b": ["x"]}),
-        ("[</answer>, 1]", ["</answer>", 1]),
-        ("{broken", "{broken"),
-        ("- x", "- x"),
-        ("key: value", "key: value"),
-        ("2024-01-31", "2024-01-31"),
-        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
-        ("C:\\run", "C:\\run"),
-        ("_", "_"),
-        ("0123456", "0123456"),  # a revision, and no octal number
-        ("12:30", "12:30"),
-        ("1_000", "1_000"),
-        ("@x", "@x"),
-    ],
-)
-def test_values_are_read_as_yaml_reads_a_scalar(text: str, value: Any) -> None:
-    tree = flags("--rerank.x.y", text)
-    assert tree == {"x": {"y": value}}
-    assert type(tree["x"]["y"]) is type(value)
+# --- layers
 
 
 def test_text_that_looks_like_a_number_stays_as_it_was_typed() -> None:
     made = settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.revision", "0123456", "--rerank.tag", "7")
     assert (made.revision, made.tag) == ("0123456", "7")
-
-
-@pytest.mark.parametrize("argv", ["--rerank.depth", "--rerank a --rerank.depth"])
-def test_a_flag_without_its_value_is_refused(argv: str) -> None:
-    with pytest.raises(UsageError, match=r"^--rerank\.depth needs a value$"):
-        layers.lift(argv.split())
-
-
-# --- layers
 
 
 def test_flags_go_over_the_file_goes_over_the_checkpoint_goes_over_the_reranker(tmp_path: Path) -> None:
@@ -186,7 +107,7 @@ def test_a_checkpoints_prompt_that_is_not_installed_gives_ours_and_a_warning(mon
     assert "listwise-reasoning" in warnings[0]
 
 
-@pytest.mark.parametrize("name", layers.rerankers())
+@pytest.mark.parametrize("name", rerankers.names())
 def test_every_shipped_reranker_is_a_plan(name: str) -> None:
     made = plan(*layers.load(name, dict(ORACLE)))
     assert all(part.template.contract == part.judge.kind for part in made.parts.values())
@@ -232,7 +153,7 @@ def test_auto_counts_as_many_accelerators_as_the_engine_uses(monkeypatch: pytest
 
 
 CHECKPOINTS = {
-    name: str(own["checkpoint"]) for name in layers.rerankers() if "checkpoint" in (own := layers.reranker(name))
+    name: str(own["checkpoint"]) for name in rerankers.names() if "checkpoint" in (own := rerankers.read(name))
 }
 
 
@@ -240,7 +161,7 @@ CHECKPOINTS = {
 def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     known = known_models()[CHECKPOINTS[name]]
-    assert known.kind in (None, layers.reranker(name)["judge"]["kind"])
+    assert known.kind in (None, rerankers.read(name)["judge"]["kind"])
     monkeypatch.setattr(devices, "accelerators", lambda: [devices.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
     made, warnings = layers.load(name, {})
     assert made.model == CHECKPOINTS[name]
@@ -248,7 +169,7 @@ def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch:
 
 
 def test_every_reranker_with_a_judge_has_a_checkpoint_or_says_that_it_has_none() -> None:
-    without = [name for name in layers.rerankers() if "judge" in layers.reranker(name) and name not in CHECKPOINTS]
+    without = [name for name in rerankers.names() if "judge" in rerankers.read(name) and name not in CHECKPOINTS]
     assert without == ["order-adjuster", "setwise-likelihood"]
 
 
@@ -275,6 +196,83 @@ def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
     monkeypatch.setattr(devices, "accelerators", tuple)
     warnings = layers.load(name, flags(*words.split()))[1]
     assert warnings == ([AT_CHANCE] if warned else [])
+
+
+# --- null
+
+
+@pytest.mark.parametrize(
+    ("key", "kept", "reset"),
+    [
+        ("depth", "7", 100),
+        ("passage_tokens", "7", None),
+        ("sampling.temperature", "0.7", 0.0),
+        ("sampling.repetition_penalty", "1.1", None),
+        ("sampling", "{seed: 3, max_tokens: 5}", SamplingSettings()),
+        ("strategy.window_size", "7", None),
+        ("strategy.name", "full", "sliding"),
+        ("strategy", "{name: full}", {"name": "sliding"}),
+        ("judge.kind", "score", "permutation"),
+        ("judge", "{kind: score}", {"kind": "permutation"}),
+        ("engine", "{name: oracle}", {"name": "auto"}),
+        ("engine.name", "oracle", "auto"),
+        ("model", "org/model", "smollm2-135m"),
+        ("tag", "mine", None),
+        ("fuse.method", "rrf", "none"),
+        ("chat_template_args.enable_thinking", "false", None),
+    ],
+)
+def test_null_resets_a_key_to_its_default(
+    key: str, kept: str, reset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "accelerators", tuple)
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(flags(f"--rerank.{key}", kept)))
+    words = ["--rerank.config", str(file)]
+    assert _at(settings("reasonrank", *words), key) != reset
+    assert _at(settings("reasonrank", *words, f"--rerank.{key}", "null"), key) == reset
+    file.write_text(yaml.safe_dump(flags(f"--rerank.{key}", "null")))
+    assert _at(settings("reasonrank", *words), key) == reset
+
+
+def _at(made: Any, key: str) -> Any:
+    for name in key.split("."):
+        made = made.get(name) if isinstance(made, dict) else getattr(made, name, None)
+    return made
+
+
+def test_null_resets_options_of_judge_strategy_and_engine() -> None:
+    words = ["--rerank.engine.name", "openai", "--rerank.engine.concurrency", "null"]
+    words += [
+        "--rerank.strategy.window_size",
+        "null",
+        "--rerank.strategy.stride",
+        "null",
+        "--rerank.judge.tags",
+        "null",
+    ]
+    made = plan(settings("reasonrank", *words))
+    assert isinstance(made, SinglePlan)
+    assert (made.options["window_size"], made.options["stride"]) == (20, 10)
+    assert made.judge.options.model_dump()["tags"] is True
+    assert made.engine.options.concurrency == 256
+
+
+def test_null_among_the_arguments_of_an_engine_is_passed_on() -> None:
+    words = ["--rerank.engine.name", "vllm", "--rerank.engine.args.quantization", "null"]
+    made = settings("reasonrank", "--rerank.model", "smollm2-135m", *words)
+    assert made.engine == {"name": "vllm", "args": {"quantization": None}}
+    built = build_engine("vllm", {"args": {"quantization": None}}, Model("m", "m"))
+    assert built.options.model_dump()["args"] == {"quantization": None}
+
+
+@pytest.mark.parametrize("value", ["null", "none"])
+def test_null_removes_an_arm(value: str) -> None:
+    own = ["--rerank.arms.adjuster.reranker", "order-adjuster", "--rerank.engine.name", "oracle"]
+    assert set(settings("coranking", *own).arms) == {"small", "large", "adjuster"}
+    file = flags(*own)
+    file["arms"]["adjuster"] = flags("--rerank.x", value)["x"]
+    assert set(layers.load("coranking", file)[0].arms) == {"small", "large"}
 
 
 # --- a known checkpoint under its hub id
@@ -495,7 +493,7 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
     else:
         judges = {name} if kind == "judge" else STRATEGIES[name].judges
-        reranker = next(n for n in layers.rerankers() if layers.reranker(n).get("judge", {}).get("kind") in judges)
+        reranker = next(n for n in rerankers.names() if rerankers.read(n).get("judge", {}).get("kind") in judges)
         key = "kind" if kind == "judge" else "name"
         made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
         assert isinstance(made, SinglePlan)
@@ -510,13 +508,13 @@ def _typed(value: Any) -> str:
 
 
 def test_help_names_every_flag_there_is() -> None:
-    text = flags_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search")
     names = [name for name, _, _ in GENERAL] + list(SAMPLING)
     names += [field for kind in JUDGES for field in JUDGES[kind].Options.model_fields]
     names += [field for entry in STRATEGIES.values() for field in options_model(entry.function).model_fields]
     names += [field for engine in ENGINES for field in engine_class(engine).options_class.model_fields]
-    assert [name for name in names if not re.search(rf"^  {name}\b", text, re.MULTILINE)] == []
-    for word in (*JUDGES, *STRATEGIES, *ENGINES, *layers.rerankers()):
+    assert [name for name in names if not re.search(rf"^  --rerank\.(\w+\.)*{name} ", text, re.MULTILINE)] == []
+    for word in (*JUDGES, *STRATEGIES, *ENGINES, *rerankers.names()):
         assert word in text
 
 
@@ -604,9 +602,15 @@ def test_an_unknown_model_is_refused(model: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [("[1, 2]", "holds no YAML mapping"), ("a: [", "is not YAML"), ("", "holds no YAML mapping"),
-                          ("dept: 3", "--rerank.dept is not known"), ("engine: oracle", "--rerank.engine.name oracle")]
-)  # fmt: skip
+    ("content", "says"),
+    [
+        ("[1, 2]", "mine.yaml does not contain a YAML mapping"),
+        ("a: [", "mine.yaml, line 1, column 5: invalid YAML"),
+        ("", "mine.yaml does not contain a YAML mapping"),
+        ("dept: 3", "--rerank.dept is not known"),
+        ("engine: oracle", "--rerank.engine.name oracle"),
+    ],
+)
 def test_a_settings_file_that_is_none(tmp_path: Path, content: str, says: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(content)
@@ -648,12 +652,12 @@ def test_nearest_or_all() -> None:
 
 def test_tags_have_no_blanks() -> None:
     made = settings("reasonrank", "--rerank.engine.name", "oracle")
-    assert layers.tag(made, "/models/my model/") == "reasonrank-my_model"
-    assert layers.tag(settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.tag", "mine"), "m") == "mine"
+    assert made.run_tag("/models/my model/") == "reasonrank-my_model"
+    assert settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.tag", "mine").run_tag("m") == "mine"
 
 
 def test_help_names_the_values_of_every_choice() -> None:
-    text = flags_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search")
     for values in (
         "none | min-max | z-score | rrf",
         "true-false | yes-no | 0-10",

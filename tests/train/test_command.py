@@ -13,6 +13,7 @@ from conftest import ROOT
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.resources import yaml_names
+from pyserini_reasonrank.settings.flags import typed
 from pyserini_reasonrank.train import command, recipe
 from pyserini_reasonrank.train.trainers import grpo, sft
 
@@ -49,22 +50,52 @@ def test_flags_go_over_the_file(tmp_path: Path) -> None:
      ("[1, x]", [1, "x"]), ("2024-01-01", "2024-01-01"), ("[half", "[half"), ("1-2", "1-2")],
 )  # fmt: skip
 def test_flag_values(text: str, value: Any) -> None:
-    assert command.scalar(text) == value
+    assert typed(text) == value
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--model", "m"], "needs --data and --output"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml is no file and no recipe"),
+        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file, and conf/train has no nowhere; known: "),
         (["--config"], "--config needs a value"),
-        (["model", "m"], "'model' is no flag"),
+        (["--config", "--model", "m"], "--config needs a value"),
+        (
+            ["--model", "m", "--data", "[r]", "--output", "o", "--lora.r", "x"],
+            "sft.lora.r 'x': input should be a valid integer",
+        ),
+        (["model", "m"], "'model' is not a flag"),
         (["--lora", "x", "--lora.r", "3"], "--lora.r and --lora can't both be given"),
     ],
 )
 def test_faults_of_the_command_line(words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         command.load("sft", sft.Config, words)
+
+
+def test_null_resets_a_key_of_the_file(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "model: m\ndata: [r]\noutput: o\nrevision: abc\nlora: {r: 4, dropout: 0.5, targets: [q_proj]}\n"
+        "model_args: {dtype: float16}\nargs: {seed: 7, max_steps: 3}",
+    )
+
+    def load(*words: str) -> sft.Config:
+        return command.load("sft", sft.Config, ["--config", file, *words])
+
+    def lora(*words: str) -> Any:
+        return load(*words).lora
+
+    assert (lora().r, lora().dropout, load().revision) == (4, 0.5, "abc")
+    assert lora("--lora", "null") is None
+    assert (lora("--lora.r", "null").r, lora("--lora.dropout=null").dropout) == (16, 0.0)
+    assert lora("--lora.targets", "null").targets is None  # a value of its own: PEFT's choice
+    assert load("--revision", "null").revision is None
+    assert load("--model_args", "null").model_args == {}
+    assert load("--args", "null").args == {}
+    assert load("--args.seed", "null").args == {"seed": None, "max_steps": 3}  # TRL's keys know their own null
+    with pytest.raises(UsageError, match="train sft needs --model"):
+        load("--model", "null")
 
 
 def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
@@ -75,40 +106,42 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
 
 def test_an_unknown_step_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'grpo'"):
-        command.train(["gpro"])
+        command.main(["gpro"])
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "a: [", ""])
 def test_a_file_that_is_no_mapping(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is not YAML|no YAML mapping"):
-        command.read_yaml(write(tmp_path, text))
+    with pytest.raises(
+        UsageError, match=r"step\.yaml(, line 1, column 5: invalid YAML| does not contain a YAML mapping)"
+    ):
+        command.read_settings(write(tmp_path, text))
 
 
 def test_the_overview_lists_every_step(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.train(["--help"]) == 0
+    assert command.main(["--help"]) == 0
     said = capsys.readouterr().out
     for name in command.STEPS:
         assert f"\n  {name} " in said
-    assert command.train([]) == 2
+    assert command.main([]) == 2
 
 
 @pytest.mark.parametrize("name", command.STEPS)
 def test_every_step_describes_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.train([name, "--help"]) == 0
+    assert command.main([name, "--help"]) == 0
     said = capsys.readouterr().out
     for field in command.step(name).Config.model_fields:
         assert f"\n  --{field}" in said
 
 
 def test_help_shows_settings_below_a_key(capsys: pytest.CaptureFixture[str]) -> None:
-    command.train(["sft", "--help"])
+    command.main(["sft", "--help"])
     said = capsys.readouterr().out
     assert "--lora.prilora.every" in said
     assert "--dev.qrels" in said
     assert "ranknet that of permutation distillation; weighted-ranknet | ranknet" in said  # the values of a choice
 
 
-RECIPES = [name for name in yaml_names("train") if "steps" in command.read_yaml(name)]
+RECIPES = [name for name in yaml_names("train") if "steps" in command.read_settings(name)]
 
 
 def preset(name: str) -> Any:

@@ -24,7 +24,7 @@ from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import fitter_for
 from pyserini_reasonrank.settings import layers
-from pyserini_reasonrank.settings.layers import PREFIX
+from pyserini_reasonrank.settings.flags import PREFIX
 from pyserini_reasonrank.settings.schema import Tree
 from pyserini_reasonrank.strategies import ORDERS
 from pyserini_reasonrank.train.data.rows import Audit, Fault, Kind, Row, audited

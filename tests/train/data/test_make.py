@@ -22,7 +22,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import Hit
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Sampling
 from pyserini_reasonrank.resources import yaml_names
-from pyserini_reasonrank.settings.layers import rerankers
+from pyserini_reasonrank.settings.rerankers import names
 from pyserini_reasonrank.train import rewards
 from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.data import make as step
@@ -153,7 +153,7 @@ def test_a_grade_is_on_the_judge_s_scale(gain: float, top: float, grade: float, 
     assert row.demonstration.endswith(f"<answer>{grade:g}</answer>")
 
 
-@pytest.mark.parametrize("reranker", rerankers())
+@pytest.mark.parametrize("reranker", names())
 def test_every_reranker_s_rows_can_be_trained_on_and_imitated(reranker: str, model: str) -> None:
     """Whatever the prompt begins the assistant's turn with, the answer goes on from there and earns what an ideal one
     does; a reranker there are no rows for says so."""

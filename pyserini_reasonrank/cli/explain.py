@@ -1,16 +1,41 @@
-"""The table behind ``explain``: what a plan will ask, computed by the strategy itself."""
+"""``explain``: what a reranker will ask, computed by its strategy without a model."""
 
 from __future__ import annotations
 
+from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.exit import SUCCESS
+from pyserini_reasonrank.cli.rerank_help import flags_help
 from pyserini_reasonrank.prompts.fitting import frame_tokens
 from pyserini_reasonrank.run.cost import PartCost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import flags, layers
+
+
+def main(argv: list[str]) -> int:
+    """Print the cost table. Returns the exit status."""
+    name, tree, rest = flags.lift(argv)
+    parser = command_parser(
+        "explain",
+        "--rerank reasonrank --queries 43",
+        "--rerank rank-r1 --rerank.depth 50 --rerank.model rank-r1-7b",
+        usage="--rerank NAME [--rerank.KEY VALUE ...] [--queries num]",
+    )
+    parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run [1]")
+    if {"-h", "--help"} & set(rest):
+        parser.print_help()
+        print(f"\n{flags_help()}")
+        return SUCCESS
+    options = parser.parse_args(rest)
+    print(cost_table(plan(*layers.load(name, tree), here=False), options.queries))
+    return SUCCESS
 
 
 def cost_table(plan: Plan, queries: int) -> str:
     """Calls and tokens, for one query of ``depth`` candidates and for ``queries`` of them.
 
-    Tokens are the most that can be: every passage as long as its limit (or, without one, not told), every answer too.
+    Tokens are upper bounds: every passage and every answer is as long as its limit. Without a limit on passages there
+    is no row for prompt tokens.
     """
     depth = plan.settings.depth
     cost = estimate(plan, depth)
@@ -41,18 +66,18 @@ def cost_table(plan: Plan, queries: int) -> str:
             f"{plan.settings.name} with {on}, depth {depth}",
             *(f"{a:<26}{b:>14}{c:>16}" for a, b, c in [head, *rows]),
             *(
-                ["a query asks one of the arms; the totals are of the one with the most calls"]
+                ["a query uses one of the arms; the totals are for the arm with the most calls"]
                 if len(counted) < len(plan.parts)
                 else []
             ),
-            f"tokens: {'exact' if exact else 'estimated at three characters a token'}; queries and repairs not counted",
+            f"tokens: {'exact' if exact else 'estimated at three characters a token'}; without queries and repairs",
             *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
         ]
     )
 
 
 def prompt_tokens(part: SinglePlan, cost: PartCost) -> int | None:
-    """Tokens that a reranker reads for a query at most; None where nothing limits a passage."""
+    """Upper bound on the tokens a reranker reads for a query; None if passages have no limit."""
     if part.settings.passage_tokens is None:
         return None
     frame = frame_tokens(part.template, part.tokens, cost.shown // max(cost.calls, 1), reserve=False)
@@ -60,5 +85,5 @@ def prompt_tokens(part: SinglePlan, cost: PartCost) -> int | None:
 
 
 def output_tokens(part: SinglePlan, cost: PartCost) -> int:
-    """Tokens that a reranker writes for a query at most, repairs not counted."""
+    """Upper bound on the tokens a reranker writes for a query, without repairs."""
     return cost.questions * part.judge.written_tokens

@@ -1,0 +1,99 @@
+"""``rerank``: rerank a run that is already there."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from pyserini_reasonrank.cli.arguments import Parser, command_parser
+from pyserini_reasonrank.cli.exit import SUCCESS
+from pyserini_reasonrank.cli.rerank_help import flags_help
+from pyserini_reasonrank.cli.summary import summary
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.metadata import RunRecord
+from pyserini_reasonrank.ir.runs import RunFormat
+from pyserini_reasonrank.records import Query, Request
+from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
+from pyserini_reasonrank.run.parts import Plan
+from pyserini_reasonrank.run.pipeline import Task, rerank
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import flags, layers
+
+TEXTS = "pyserini_reasonrank.host.candidates"
+"""The module that reads topics and texts with Pyserini, in a process of its own."""
+
+_USAGE = """--output RUN --rerank NAME [--rerank.KEY VALUE ...]
+           (--run RUN --topics TOPICS (--index INDEX | --corpus FILE) | --candidates FILE)"""
+_FILES = "--run bm25.txt --topics topics.tsv --corpus corpus.jsonl --output run.txt"
+
+
+def main(argv: list[str]) -> int:
+    """Rerank a run. Returns the exit status."""
+    name, tree, rest = flags.lift(argv)
+    parser = _parser()
+    if {"-h", "--help"} & set(rest):
+        parser.print_help()
+        print(f"\n{flags_help()}")
+        return SUCCESS
+    options = parser.parse_args(rest)
+    data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
+    made = plan(*layers.load(name, tree, data))
+    command = ["python", "-m", "pyserini_reasonrank", "rerank", *argv]
+    print(summary(asyncio.run(_rerank(made, options, command))))
+    return SUCCESS
+
+
+def _parser() -> Parser:
+    parser = command_parser(
+        "rerank",
+        f"{_FILES} --rerank reasonrank",
+        f"{_FILES} --rerank rank1 --rerank.model rank1-7b --rerank.depth 50",
+        "--candidates candidates.jsonl --output run.txt --rerank reasonrank",
+        usage=_USAGE,
+    )
+    inputs = parser.add_argument_group("input")
+    inputs.add_argument("--run", type=Path, metavar="path", help="first-stage run, in TREC or MS MARCO format")
+    inputs.add_argument(
+        "--topics", metavar="path", help="topics: TSV or JSON lines; with --index any topics that Pyserini reads"
+    )
+    inputs.add_argument("--index", metavar="path", help="Lucene index that stores the texts")
+    inputs.add_argument("--corpus", type=Path, metavar="path", help="JSON lines file with the texts")
+    inputs.add_argument(
+        "--candidates", type=Path, metavar="path", help="JSON lines of qid, query and candidates, in place of all these"
+    )
+    outputs = parser.add_argument_group("output")
+    outputs.add_argument("--output", type=Path, required=True, metavar="path", help="run file to write")
+    outputs.add_argument(
+        "--output-format", default="trec", choices=[f.value for f in RunFormat], help="its format [trec]"
+    )
+    return parser
+
+
+async def _rerank(plan: Plan, options: argparse.Namespace, command: Sequence[str]) -> RunRecord:
+    depth, corpus = plan.settings.depth, options.corpus or plan.settings.corpus
+    queries: Sequence[Query] = ()
+    requests: AsyncIterator[Request]
+    async with AsyncExitStack() as stack:
+        if options.candidates:
+            requests = from_file(options.candidates, depth)
+        elif not options.run or not options.topics or not (options.index or corpus):
+            raise UsageError("rerank needs --run, --topics and the texts (--index or --corpus), or else --candidates")
+        elif corpus:
+            known = list(read_requests(options.run, Path(options.topics), Path(corpus), depth))
+            queries, requests = [request.query for request in known], stream(known)
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-"))
+            candidates = Path(folder, "candidates.jsonl")
+            wanted = ["--run", options.run, "--topics", options.topics, "--texts", options.index, "--depth", depth]
+            texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), "--candidates", str(candidates)))
+            requests = follow(candidates, texts, depth)
+        first = options.run or options.candidates
+        if options.output.resolve() == first.resolve():
+            raise UsageError(f"--output {options.output} would overwrite the first-stage run; name another file")
+        task = Task(requests, options.output, first, str(options.topics or first), command,
+                    RunFormat(options.output_format), queries)  # fmt: skip
+        return await rerank(plan, task)

@@ -1,0 +1,24 @@
+"""``validate``: check a run against its topics and its first stage."""
+
+from __future__ import annotations
+
+from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.exit import FAILURE, SUCCESS
+from pyserini_reasonrank.ir.metadata import topics_without_candidates
+from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.ir.validate import validate
+
+
+def main(argv: list[str]) -> int:
+    """Print what is wrong with a run. Returns the exit status: 1 if anything is."""
+    parser = command_parser("validate", "run.txt --topics topics.tsv --first run.txt.first-stage.txt")
+    parser.add_argument("run", metavar="RUN", help="the run to check")
+    parser.add_argument("--topics", metavar="path", help="topics, TSV or JSON lines: each must be in the run")
+    parser.add_argument(
+        "--first", metavar="path", help="first-stage run: the run must hold its candidates, each exactly once"
+    )
+    options = parser.parse_args(argv)
+    topics = [query.qid for query in read_topics(options.topics)] if options.topics else None
+    found = validate(options.run, topics, options.first, topics_without_candidates(options.run))
+    print(found)
+    return FAILURE if found.findings else SUCCESS
