@@ -1,4 +1,4 @@
-"""Fault injection around any engine: what a bad day looks like, on demand and reproducibly."""
+"""Reproducible fault injection around any engine."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Fault = Literal["error", "empty", "truncated", "refused", "prose", "duplicates",
 class FaultyOptions(EngineOptions):
     """Settings of the fault injection."""
 
-    inner: Annotated[dict[str, Any], Field(description="the engine inside, with its settings: {name: oracle, ...}")] = {
+    inner: Annotated[dict[str, Any], Field(description="the wrapped engine with its settings: {name: oracle, ...}")] = {
         "name": "oracle"
     }
-    faults: Annotated[dict[Fault, float], Field(description="fraction of the calls that meet each fault")] = {}
+    faults: Annotated[dict[Fault, float], Field(description="fraction of the calls with each fault")] = {}
     seed: int = 0
-    dies_after: Annotated[int | None, Field(description="the engine is gone after this many calls")] = None
+    dies_after: Annotated[int | None, Field(description="the engine raises Failure after this many calls")] = None
 
 
 class Faulty(Engine[FaultyOptions]):
-    """Hands each call to ``inner`` and spoils a fraction of the answers, chosen by a hash of the call."""
+    """Passes each call to ``inner`` and spoils a fraction of the answers, chosen by a hash of the call."""
 
     name = "faulty"
     options_class = FaultyOptions
@@ -42,7 +42,7 @@ class Faulty(Engine[FaultyOptions]):
 
     async def start(self) -> None:
         await self.inner.start()
-        self.model = self.inner.model  # a server may have told which
+        self.model = self.inner.model  # a server may report its model on start
 
     def identity(self, call: Call) -> str:
         o = self.options
@@ -76,7 +76,7 @@ class Faulty(Engine[FaultyOptions]):
 
 
 def spoil(completion: Completion, fault: Fault, n: int) -> Completion:
-    """The same completion, as it would be with the fault."""
+    """Return the completion with the fault. Failure for ``dies``."""
     text = completion.text
     match fault:
         case "error":

@@ -1,7 +1,7 @@
-"""The perfect assessor: writes the ideal answer for the documents of each prompt, from qrels.
+"""An oracle that writes the ideal answer for the documents of each prompt, from qrels.
 
-Through prompt, parser and strategy, so a run of it is the upper bound that a first stage allows, and a test of the
-whole path without a model.
+Its answers pass through prompt, parser and strategy, so its run is the upper bound for a first stage, and it tests the whole
+pipeline without a model.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class OracleOptions(EngineOptions):
 
     qrels: Annotated[str, Field(description="TREC qrels")] = ""
     tokenizer: Annotated[
-        str | None, Field(description="a tokenizer.json that counts what a model would read and write")
+        str | None, Field(description="a tokenizer.json to count the tokens that a model would read and write")
     ] = None
 
 
 class Oracle(Engine[OracleOptions]):
-    """Gains are the grades of ``--rerank.engine.qrels``; an unjudged document gains 0."""
+    """Answers by the grades in ``--rerank.engine.qrels``; the gain of an unjudged document is 0."""
 
     name = "oracle"
     options_class = OracleOptions

@@ -1,8 +1,7 @@
-"""Recorded answers instead of a model: to replay published outputs, to test, to teach.
+"""Recorded answers instead of a model, to replay published outputs and for tests.
 
-``--rerank.engine.path`` is JSON lines ``{"qid", "call", "response"}`` (gzip or not), ``call`` the 0-based order in
-which the question is asked for that query, with a ``part`` where several rerankers are combined; or a journal of an
-earlier run.
+``--rerank.engine.path`` is a file of JSON lines ``{"qid", "call", "response"}`` (gzip or not), or the journal of an earlier
+run. ``call`` is the number of the question for its query, from 0; combined rerankers also have a ``part``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class RecordedOptions(EngineOptions):
 
 
 class Recorded(Engine[RecordedOptions]):
-    """Answers by query and call number, whatever the prompt says. A call without a record is an error."""
+    """Answers by query and call number, regardless of the prompt. A call without a recorded answer is an error."""
 
     name = "recorded"
     options_class = RecordedOptions
@@ -46,13 +45,13 @@ class Recorded(Engine[RecordedOptions]):
         path = Path(self.options.path)
         if not self.options.path or not path.is_file():
             raise UsageError(
-                f"the recorded engine needs --rerank.engine.path, a file of answers; there is none at {str(path)!r}"
+                f"the recorded engine needs --rerank.engine.path, a file of answers; {str(path)!r} does not exist"
             )
         data = path.read_bytes()
         self._sha256 = hashlib.sha256(data).hexdigest()
         self._answers = read_answers(path) if data.startswith(_SQLITE) else dict(_lines(path, data))
         if not self._answers:
-            raise UsageError(f"{path} holds no answers")
+            raise UsageError(f"{path} contains no answers")
 
     def identity(self, call: Call) -> str:
         return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.part}\n{call.number}"
@@ -73,7 +72,7 @@ def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, str, int], Completi
             continue
         try:
             row = json.loads(line)
-            response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair is no text
+            response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair can't be encoded
             answers.append(((str(row["qid"]), str(row.get("part", "")), int(row["call"])), Completion(response)))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(

@@ -31,17 +31,15 @@ if TYPE_CHECKING:
 class TransformersOptions(EngineOptions):
     """Settings of the transformers engine."""
 
-    device: Annotated[
-        str, Field(description="cpu, cuda, cuda:1, mps; auto takes an accelerator where there is one")
-    ] = "auto"
+    device: Annotated[str, Field(description="cpu, cuda, cuda:1, mps; auto: an accelerator if there is one")] = "auto"
     args: Annotated[dict[str, Any], Field(description="passed to from_pretrained: dtype, device_map, ...")] = {}
     batching: Annotated[dict[str, Any], Field(description="passed to ContinuousBatchingConfig: num_blocks, ...")] = {}
 
 
 class Transformers(Engine[TransformersOptions]):
-    """One model, float32 on a CPU and in its own type on an accelerator.
+    """One model, float32 on a CPU and in the dtype of its weights on an accelerator.
 
-    On a CPU a request's text and probabilities don't depend on the other requests in flight; see ``_packed``.
+    On a CPU a request's text and probabilities do not depend on the other requests in flight; see engines/local/README.md.
     """
 
     name = "transformers"
@@ -55,7 +53,7 @@ class Transformers(Engine[TransformersOptions]):
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
         self._context = model.context or 0
-        self._encoding = ThreadPoolExecutor(1, "encoding")  # a tokenizer is for one thread at a time
+        self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
 
     async def start(self) -> None:
         await asyncio.to_thread(self._load)
@@ -72,9 +70,7 @@ class Transformers(Engine[TransformersOptions]):
                 raise UsageError(f"--rerank.engine.batching.{name} is not known{nearest(name, known)}")
         model, tokenizer = _loaded(self.model, self.options)
         if tokenizer.chat_template is None:
-            raise UsageError(
-                f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model"
-            )
+            raise UsageError(f"the tokenizer of {self.model.name} has no chat template: use an instruction-tuned model")
         self._chat = Chat(tokenizer, self.model)
         positions = ModelConfig.of_loaded(model.config).positions or self._context
         self._context = min(self._context or positions, positions)
@@ -94,7 +90,9 @@ class Transformers(Engine[TransformersOptions]):
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.extra:
-            raise UsageError(f"the transformers engine has no sampling parameter {min(sampling.extra)!r}: vllm may")
+            raise UsageError(
+                f"the transformers engine has no sampling parameter {min(sampling.extra)!r}; vllm may have it"
+            )
         began = time.monotonic()
         answer = self._choose(prompt, sampling) if sampling.choices else self._write(prompt, sampling, call)
         try:
@@ -107,7 +105,7 @@ class Transformers(Engine[TransformersOptions]):
 
     async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
         loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(self._encoding, self._to_go_on_from, prompt)
+        tokens = await loop.run_in_executor(self._encoding, self._prompt_tokens, prompt)
         self._check(len(tokens), 1)
         limit = min(sampling.max_tokens, self._context - len(tokens))
         watch = StopStrings(self._chat, sampling.stop) if sampling.stop else None
@@ -122,7 +120,7 @@ class Transformers(Engine[TransformersOptions]):
         ended = stopped or written[-1] in self._eos
         return len(tokens), len(written), {"text": text, "finish_reason": "stop" if ended else "length"}
 
-    def _to_go_on_from(self, prompt: Prompt) -> list[int]:
+    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
         self._decoder.start()
         return self._chat.tokens(prompt)
 
@@ -136,7 +134,7 @@ class Transformers(Engine[TransformersOptions]):
     def _check(self, prompt_tokens: int, room: int) -> None:
         if prompt_tokens + room > self._context:
             raise RuntimeError(
-                f"the prompt has {prompt_tokens} tokens, the model takes {self._context} with its answer"
+                f"the prompt has {prompt_tokens} tokens, the model takes {self._context} including the answer"
             )
 
     async def close(self) -> None:
@@ -151,7 +149,7 @@ class Transformers(Engine[TransformersOptions]):
 
 
 class StopStrings:
-    """Whether a text, a token longer each time, has come to one of the strings it stops at."""
+    """Tests whether a text that grows by one token a call contains one of its stop strings."""
 
     def __init__(self, chat: Chat, stop: Iterable[str]) -> None:
         self._chat = chat
@@ -163,7 +161,7 @@ class StopStrings:
 
 
 def _cut(text: str, stop: Iterable[str]) -> tuple[str, bool]:
-    """``text`` up to the first of the strings, and whether there was one."""
+    """Return ``text`` up to the first of the strings, and whether it has one."""
     places = [place for s in stop if (place := text.find(s)) >= 0]
     return (text[: min(places)], True) if places else (text, False)
 
@@ -197,7 +195,7 @@ def _loaded(model: Model, options: TransformersOptions) -> tuple[Any, Any]:
             loaded = PeftModel.from_pretrained(loaded, model.adapter).merge_and_unload()
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"{model.name} does not fit into the memory of {device}: take a smaller model or dtype"
+            f"{model.name} does not fit into the memory of {device}: use a smaller model or dtype"
         ) from error
     except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         line = " ".join(str(error).split())[:300]

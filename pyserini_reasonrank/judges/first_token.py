@@ -47,12 +47,12 @@ class FirstToken(Ordering):
         letters = tuple(ascii_uppercase[:n])
         answer = await ask(prompt, replace(self.sampling, max_tokens=1, choices=letters, one_token=True))
         bad = unanswered(answer)
-        told = {i: answer.choices[letter] for i, letter in enumerate(letters) if letter in answer.choices}
-        if bad or not told:
+        known = {i: answer.choices[letter] for i, letter in enumerate(letters) if letter in answer.choices}
+        if bad or not known:
             return Judgement(tuple(range(n)), bad or Status.EMPTY, filled=n, detail=answer.error or "no probabilities")
-        missing = [i for i in range(n) if i not in told]
+        missing = [i for i in range(n) if i not in known]
         return Judgement(
-            (*sorted(told, key=lambda i: -told[i]), *missing),
+            (*sorted(known, key=lambda i: -known[i]), *missing),
             Status.REPAIRED if missing else Status.OK,
             filled=len(missing),
             detail=f"{len(missing)} not among the likeliest tokens" if missing else "",

@@ -21,7 +21,7 @@ from werkzeug import Request, Response
 
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.cli.commands import COMMANDS
-from pyserini_reasonrank.models import memory
+from pyserini_reasonrank.models import devices
 
 FLAGS = {
     "rerank": ["--run", "--candidates", "--output", "depth", "window_size", "base_url", "temperature", "reasonrank"],
@@ -152,8 +152,8 @@ def test_explain_plans_for_a_machine_that_this_one_is_not(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(memory, "accelerators", tuple)
-    monkeypatch.setattr(memory, "own_memory", lambda: memory.Device("cpu", "this machine", 8 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(devices, "accelerators", tuple)
+    monkeypatch.setattr(devices, "own_memory", lambda: devices.Device("cpu", "this machine", 8 * 10**9, 8 * 10**9))
     words = ["--rerank", "reasonrank", "--rerank.engine.name", "vllm", "--rerank.model", "reasonrank-7b"]
     assert main(["explain", *words]) == 0
     printed, said = capsys.readouterr()

@@ -250,7 +250,7 @@ def test_the_kind_of_server_is_told_in_options_and_identity(server: Server) -> N
 def test_servers_of_several_kinds_are_refused_unless_the_kind_is_named(server: Server, second: Server) -> None:
     server.models, second.models = owned_by("vllm"), owned_by("litellm")
     both = f"{server.url},{second.url}"
-    with pytest.raises(UsageError, match=r"not of one kind: .*\(vllm\), .*\(other\); .*--rerank\.engine\.server"):
+    with pytest.raises(UsageError, match=r"of different types: .*\(vllm\), .*\(other\); .*--rerank\.engine\.server"):
         with_engine(plainly, both)
     with_engine(plainly, both, server="vllm")
     assert NEUTRAL["vllm"].items() <= server.asked[0].items()
@@ -709,12 +709,12 @@ def test_the_second_server_is_greeted_too(server: Server) -> None:
 
 def test_a_refused_key_is_said(server: Server) -> None:
     server.models = 401
-    with pytest.raises(UsageError, match="refuses the key: set OPENAI_API_KEY"):
+    with pytest.raises(UsageError, match="rejects the API key: set OPENAI_API_KEY"):
         ask(server)
 
 
 def test_no_endpoint_and_no_key_is_said() -> None:
-    with pytest.raises(UsageError, match="the openai engine has no endpoint and no key") as error:
+    with pytest.raises(UsageError, match="the openai engine has neither an endpoint nor a key") as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), "")
     assert "--rerank.engine.base_url" in str(error.value)
 

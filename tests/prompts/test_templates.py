@@ -447,7 +447,7 @@ def test_a_prompt_does_not_depend_on_those_before_it(tokens: ModelTokens, tokeni
 def test_a_query_longer_than_the_context_is_refused_before_anything_is_asked(tokens: ModelTokens) -> None:
     fit = fitter(sources.load("listwise"), tokens, context=1000, output_tokens=500)
     fit.check(Query("ok", "why is the sky blue"))
-    with pytest.raises(UsageError, match=r"^query 42 takes \d+ tokens"):
+    with pytest.raises(UsageError, match=r"^query 42 has \d+ tokens"):
         fit.check(Query("42", "why " * 500))
 
 

@@ -673,7 +673,7 @@ def test_a_query_longer_than_the_context_is_refused(
     run_reranker: RunReranker, collection: Collection, tmp_path: Path
 ) -> None:
     requests = [*collection.requests, Request(Query("endless", "why " * 5000), candidates("a", "b"))]
-    with pytest.raises(UsageError, match="query endless takes"):
+    with pytest.raises(UsageError, match="query endless has"):
         run_reranker("reasonrank", oracle(collection, max_model_len=6000), requests=requests)
     assert not (tmp_path / "run.txt").exists()
 

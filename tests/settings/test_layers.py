@@ -15,7 +15,7 @@ from pyserini_reasonrank.cli.rerank_help import search_help
 from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.models import memory
+from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.cost import estimate
@@ -133,14 +133,14 @@ def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("free", "chosen"), [(0, "smollm2-135m"), (10, "smollm2-135m"), (80, "reasonrank-7b")])
 def test_auto_is_the_checkpoint_where_it_can_be_held(free: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = [memory.Device("cuda:0", "GPU", free * 10**9, 80 * 10**9)] if free else []
-    monkeypatch.setattr(memory, "accelerators", lambda: devices)
+    found = [devices.Device("cuda:0", "GPU", free * 10**9, 80 * 10**9)] if free else []
+    monkeypatch.setattr(devices, "accelerators", lambda: found)
     assert settings("reasonrank").model == chosen
     assert settings("reasonrank").checkpoint == "reasonrank-7b"
 
 
 def test_auto_counts_as_many_accelerators_as_the_engine_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 12 * 10**9, 12 * 10**9)] * 2)
+    monkeypatch.setattr(devices, "accelerators", lambda: [devices.Device("cuda:0", "GPU", 12 * 10**9, 12 * 10**9)] * 2)
     arguments = "--rerank.engine.args"
     assert settings("reasonrank").model == "smollm2-135m"
     assert settings("reasonrank", f"{arguments}.tensor_parallel_size", "2").model == "reasonrank-7b"
@@ -162,7 +162,7 @@ def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     known = known_models()[CHECKPOINTS[name]]
     assert known.kind in (None, rerankers.read(name)["judge"]["kind"])
-    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
+    monkeypatch.setattr(devices, "accelerators", lambda: [devices.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
     made, warnings = layers.load(name, {})
     assert made.model == CHECKPOINTS[name]
     assert not any("no better than chance" in warning for warning in warnings)
@@ -193,7 +193,7 @@ AT_CHANCE = "the embedded SmolLM2-135M writes rankings no better than chance; na
 def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
     name: str, words: str, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "accelerators", tuple)
+    monkeypatch.setattr(devices, "accelerators", tuple)
     warnings = layers.load(name, flags(*words.split()))[1]
     assert warnings == ([AT_CHANCE] if warned else [])
 
@@ -225,7 +225,7 @@ def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
 def test_null_resets_a_key_to_its_default(
     key: str, kept: str, reset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "accelerators", tuple)
+    monkeypatch.setattr(devices, "accelerators", tuple)
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(flags(f"--rerank.{key}", kept)))
     words = ["--rerank.config", str(file)]
@@ -592,8 +592,8 @@ def test_what_is_wrong_is_said_in_one_sentence(argv: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("smollm2", "there is no model 'smollm2': no folder, no hub id; did you mean 'smollm2-135m'?"),
-        ("./no/folder", "there is no model './no/folder': no folder, no hub id; known: "),
+        ("smollm2", "there is no model 'smollm2': it is neither a folder nor a hub id; did you mean 'smollm2-135m'?"),
+        ("./no/folder", "there is no model './no/folder': it is neither a folder nor a hub id; known: "),
     ],
 )
 def test_an_unknown_model_is_refused(model: str, says: str) -> None:
