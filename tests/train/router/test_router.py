@@ -21,8 +21,8 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Candidate, Query, Request
 from pyserini_reasonrank.train.command import load
-from pyserini_reasonrank.train.router import evaluate_router as route
-from pyserini_reasonrank.train.router.fit_router import Examples, Fit, held_out, targets, train
+from pyserini_reasonrank.train.router import train_router as route
+from pyserini_reasonrank.train.router.classifier import Examples, Fit, held_out, targets, train
 
 FIT = Fit(temperature=0.2, beta=0.3, C=1.0, depth=100, threshold=0.4, fallback=None)
 

@@ -24,7 +24,8 @@ from transformers import AutoTokenizer
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.records import Candidate, Message, Query
 from pyserini_reasonrank.train import export
-from pyserini_reasonrank.train.data.builder import Asking, Listed
+from pyserini_reasonrank.train.data.lists import LabelledList
+from pyserini_reasonrank.train.data.row_builder import RowBuilder
 from pyserini_reasonrank.train.data.rows import Audit, check_written, fault_of, write_rows
 from pyserini_reasonrank.train.folder import read_record
 from pyserini_reasonrank.train.settings import PolicySettings, Prilora
@@ -332,8 +333,8 @@ def test_first_ranks_by_the_letters_that_serving_reads(tmp_path: Path) -> None:
     policy = load(PolicySettings(model=str(model)))
     candidates = tuple(Candidate(f"d{i}", 0.0, f"passage {i}") for i in range(20))
     gains = tuple(float(i == 11) + 2.0 * (i == 16) for i in range(20))
-    listed = Listed(Query("q", "what"), candidates, gains, tuple(range(1, 21)), "made-up")
-    [row] = Asking("first", str(model), {"max_model_len": 8192}, widest=20).rows(listed)
+    listed = LabelledList(Query("q", "what"), candidates, gains, tuple(range(1, 21)), "made-up")
+    [row] = RowBuilder("first", str(model), {"max_model_len": 8192}, widest=20).rows(listed)
     assert (row.kind, row.prefill, row.demonstration[:11]) == ("first_token", "[", "Q] > [L] > ")
     assert fault_of(row) is None
     assert fault_of(

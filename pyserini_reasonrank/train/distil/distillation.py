@@ -15,10 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.ir.topics import read_topics
-from pyserini_reasonrank.train.data.decontaminate import THRESHOLD, matches
-from pyserini_reasonrank.train.distil.blocks import Block, Kind, blocks
-from pyserini_reasonrank.train.distil.log import Log
+from pyserini_reasonrank.train.data.decontaminate import THRESHOLD, evaluation_topics, near_duplicates
+from pyserini_reasonrank.train.distil.blocks import Block, SourceKind, blocks
+from pyserini_reasonrank.train.distil.csv_log import CsvLog
 
 
 class Source(BaseModel):
@@ -26,7 +25,7 @@ class Source(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Annotated[Kind, Field(description="how the files are read")]
+    kind: Annotated[SourceKind, Field(description="how the files are read")]
     path: Annotated[Path, Field(description="under `data`: the corpus of titles; the other kinds know their files")] = (
         Path()
     )
@@ -99,10 +98,9 @@ def _clean(config: Config, chosen: Sequence[Block]) -> list[Block]:
     """The blocks without a query that evaluation asks, or nearly; how many there were is printed."""
     queries = list(dict.fromkeys(query for block in chosen for query in block.queries))
     paths = [config.data / path for path in config.evaluation]
-    asked = [(str(path), topic.qid, topic.text) for path in paths for topic in read_topics(path)]
-    found = matches(queries, asked, THRESHOLD)
+    found = near_duplicates(queries, evaluation_topics(paths), THRESHOLD)
     for topics, count in Counter(match.topics for match in found.values()).items():
-        print(f"{count} of {len(queries):,} queries are, or nearly are, among {topics}: left out", flush=True)
+        print(f"{count} of {len(queries):,} queries equal or nearly equal a topic of {topics}: left out", flush=True)
     return [block for block in chosen if not found.keys() & set(block.queries)]
 
 
@@ -178,7 +176,7 @@ class Training:
 
         checkpoint = self.config.output / "checkpoint.pt"
         done = self._resume(checkpoint)
-        log = Log(self.config.output, done)
+        log = CsvLog(self.config.output, done)
         began = saved = time.monotonic()
         for step in range(done, self.steps):
             if self.config.dev_steps and step % self.config.dev_steps == 0:

@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pyserini_reasonrank.train.page import write_page
+from pyserini_reasonrank.train.curves import write_page
 
 BLOCKS = ("step", "source", "kl", "nDCG@10", "tokens", "seconds")
 HELD = ("step", "source", "blocks", "kl", "nDCG@10")
 
 
-class Log:
+class CsvLog:
     """The files of a run in ``folder``. Rows of steps from ``done`` on, written before a run broke off, are dropped: those
     steps are taken again."""
 

@@ -21,7 +21,7 @@ from pyserini_reasonrank.ir.metadata import sha256, sidecar
 from pyserini_reasonrank.ir.runs import Run, read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.tables import table
-from pyserini_reasonrank.train.router.fit_router import Array, Examples, Fit, check, held_out, train
+from pyserini_reasonrank.train.router.classifier import Array, Examples, Fit, check, held_out, train
 
 Unit = Literal["calls", "tokens", "seconds"]
 
