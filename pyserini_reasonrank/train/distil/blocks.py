@@ -74,7 +74,10 @@ def _tfrank(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> lis
     graded, own = dict[str, dict[str, float]](), defaultdict[str, set[str]](set)
     for row in sorted(rows, key=lambda row: TASKS.index(row.task)):
         own[row.query].update(row.passages)
-        graded.setdefault(row.query, dict(zip(row.passages, row.levels, strict=True)))
+        if row.query not in graded:
+            grades = graded[row.query] = dict.fromkeys(row.passages, 0.0)
+            for passage, level in zip(row.passages, row.levels, strict=True):
+                grades[passage] = max(grades[passage], level)  # a list can repeat a passage
     near = Neighbours({passage: passage for passage in sorted(set().union(*own.values()))})
     made = []
     for query, grades in graded.items():

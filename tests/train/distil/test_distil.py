@@ -24,8 +24,10 @@ from pyserini_reasonrank.records import Call, Candidate, Completion, Judgement, 
 from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.data.tfrank import tfrank_labels
 from pyserini_reasonrank.train.distil.blocks import Block, blocks, held_back
-from pyserini_reasonrank.train.distil.distillation import Config, Training, gather, listwise_loss, ndcg, run, targets
+from pyserini_reasonrank.train.distil.distillation import Config, gather, run
 from pyserini_reasonrank.train.distil.neighbours import Neighbours
+from pyserini_reasonrank.train.distil.objective import block_ndcg, listwise_loss, targets
+from pyserini_reasonrank.train.distil.optimisation import Training, pack
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
@@ -64,7 +66,6 @@ def config(model: Path, corpus: Path, output: Path, **changes: Any) -> Config:
 def test_what_is_trained_is_what_is_served(model: Path) -> None:
     """Packed, with the queries behind one reading of the passage: the judge's own scores through an engine."""
     from pyserini_reasonrank.engines.local.trees import log_probabilities
-    from pyserini_reasonrank.train.distil.packing import pack
 
     training = Training(config(model, Path(), Path()), [BLOCK])
     with torch.no_grad():
@@ -118,8 +119,8 @@ def test_the_loss_is_nothing_where_the_softmax_is_right_and_allows_for_the_lengt
 
 
 def test_ndcg_within_a_block() -> None:
-    assert ndcg([[1.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [0.0, 1.0]]) == 1.0
-    assert ndcg([[1.0, 0.0]], [[1.0, 2.0]]) == pytest.approx(0.6309, abs=1e-4)
+    assert block_ndcg([[1.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [0.0, 1.0]]) == 1.0
+    assert block_ndcg([[1.0, 0.0]], [[1.0, 2.0]]) == pytest.approx(0.6309, abs=1e-4)
 
 
 def test_neighbours_are_by_rare_words_and_length() -> None:

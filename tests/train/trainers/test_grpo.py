@@ -193,7 +193,7 @@ def test_prompts_that_do_not_fit_are_left_out_and_named(model: Path) -> None:
     audit = Audit()
     assert grpo.prompts(rows, loaded, 500, 100, audit)["qid"] == ["q0", "q2"]
     assert "1 left out, a prompt longer than max_prompt_length, or than the context leaves: tiny q1" in str(audit)
-    with pytest.raises(UsageError, match="no prompt fits into 10 tokens"):
+    with pytest.raises(UsageError, match="no prompt has at most 10 tokens"):
         grpo.prompts(rows, loaded, 10, None, Audit())
 
 
@@ -204,18 +204,18 @@ def test_prompts_that_do_not_fit_are_left_out_and_named(model: Path) -> None:
     ("changes", "said"),
     [
         ({"rewards": []}, "grpo needs --rewards"),
-        ({"rewards": [{"path": "multivew"}]}, "no reward function .*multivew; did you mean 'multiview'"),
-        ({"rewards": [{"path": "no.such.module.reward"}]}, "no reward function no.such.module.reward"),
+        ({"rewards": [{"path": "multivew"}]}, "unknown reward function .*multivew; did you mean 'multiview'"),
+        ({"rewards": [{"path": "no.such.module.reward"}]}, "unknown reward function no.such.module.reward"),
         ({"rewards": [{"path": "multiview", "args": {"phy": 1}}]}, "the reward multiview has no argument phy"),
-        ({"train": {"steps_per_generation": 2, "save_steps": 3}}, "save_steps 3 lies between two generations"),
+        ({"train": {"steps_per_generation": 2, "save_steps": 3}}, "save_steps 3 is between two generations"),
         (
             {"train": {"num_generations": 8, "per_device_train_batch_size": 1, "steps_per_generation": 4}},
-            "does not take",
+            "rejects these args",
         ),
         ({"train": {"per_device_train_batch_size": 64}}, "too few prompts for one batch of 16"),
-        ({"per_query": 3}, "do not hold whole groups of 12"),
-        ({"per_query": 2}, "12 queries having fewer than 2"),
-        ({"max_prompt_length": 5}, "no prompt fits into 5 tokens"),
+        ({"per_query": 3}, "not a multiple of the group size 12"),
+        ({"per_query": 2}, "12 queries have fewer than 2"),
+        ({"max_prompt_length": 5}, "no prompt has at most 5 tokens"),
     ],
 )
 def test_faults_are_said_in_a_sentence(
