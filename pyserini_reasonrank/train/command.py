@@ -22,16 +22,16 @@ from pyserini_reasonrank.settings.schema import Tree
 from pyserini_reasonrank.train.settings import TrainerSettings
 
 STEPS: dict[str, str] = {
-    "data": "data.make",
+    "data": "data.prepare",
     "synthesize": "data.synthesize",
     "decontaminate": "data.decontaminate",
     "sft": "trainers.sft",
     "grpo": "trainers.grpo",
     "pairs": "trainers.pairs",
     "dpo": "trainers.dpo",
-    "distil": "distil.run",
+    "distil": "distil.distillation",
     "curriculum": "experimental.curriculum",
-    "route": "router.evaluate_router",
+    "route": "router.train_router",
     "export": "export",
     "recipe": "recipe",
 }
