@@ -124,7 +124,7 @@ def overview() -> str:
         f"shipped settings (--config NAME): {', '.join(yaml_names(FOLDER))}",
         "",
         "examples:",
-        f"  {PROGRAM} train recipe --config student --data DATA --output student",
+        f"  {PROGRAM} train recipe --config student --output student",
         f"  {PROGRAM} train sft --config sft-rank-r1 --data '[rows.jsonl]' --output trained --args.learning_rate 2e-5",
     ])  # fmt: skip
 
