@@ -135,9 +135,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused_with_one_that_would_do(tmp_pat
 
 def test_more_passages_than_letters_are_refused() -> None:
     judge().check(26, EstimatedTokens(), "[")
-    with pytest.raises(
-        UsageError, match=r"26 identifiers of one letter, too few for the 27 passages .*such as rankgpt"
-    ):
+    with pytest.raises(UsageError, match=r"26 one-letter identifiers, too few for the 27 passages .*such as rankgpt"):
         judge().check(27, EstimatedTokens(), "[")
 
 

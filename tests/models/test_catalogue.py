@@ -111,7 +111,7 @@ def counted(model: str, **flags: Any) -> tuple[bool, list[str]]:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("gpt-4o", "no tokenizer.json of gpt-4o (its name is no hub id)"),
+        ("gpt-4o", "no tokenizer.json of gpt-4o (its name is not a hub id)"),
         ("org/model", "no tokenizer.json of org/model (HF_HUB_OFFLINE is set)"),
         ("reasonrank-7b", "no tokenizer.json of liuwenhan/reasonrank-7B (HF_HUB_OFFLINE is set)"),
     ],
