@@ -147,6 +147,7 @@ def test_an_estimate_of_tokens_refuses_nothing() -> None:
 def test_the_engine_refuses_an_identifier_that_is_no_token_where_it_stands(
     tmp_path: Path, merges: list[tuple[str, str]], choice: str
 ) -> None:
+    pytest.importorskip("transformers")
     from transformers import PreTrainedTokenizerFast
 
     path = tokenizer_file(tmp_path, [*LETTERS, "[", "x"], merges)

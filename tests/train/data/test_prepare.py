@@ -97,6 +97,7 @@ def tight(reranker: str, model: str, collection: Collection) -> dict[str, Any]:
     raise AssertionError("no context is long enough")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reranker", RERANKERS)
 def test_training_reads_the_bytes_that_serving_sends(
     reranker: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -319,7 +320,11 @@ def test_the_recipe(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"teacher": {"reranker": "coranking"}}, "name a single reranker as the teacher"),
+        pytest.param(
+            {"teacher": {"reranker": "coranking"}},
+            "name a single reranker as the teacher",
+            marks=pytest.mark.skipif(find_spec("transformers") is None, reason="no engine is installed"),
+        ),
         ({"answers": "nowhere.jsonl"}, "does not exist"),
     ],
 )
