@@ -57,8 +57,8 @@ def tfrank(release: Release, audit: Audit) -> Iterator[LabelledList]:
 def tfrank_rows(path: Path, tasks: Sequence[TfrankTask], audit: Audit) -> Iterator[TfrankRow]:
     """The rows of ``tasks`` whose answer can be read. ``audit`` counts all rows."""
     for where, record in read_records(path, audit):
-        task = record.get("task")
-        if task not in tasks:
+        task = next((known for known in tasks if known == record.get("task")), None)
+        if task is None:
             audit.note(f"of another task than {' or '.join(tasks)}", where)
             continue
         query, passages, answer = (record.get(name) for name in ("query", "passages", "answer"))
@@ -103,7 +103,7 @@ def _labelled(row: TfrankRow, source: str) -> LabelledList:
         row.grades or row.levels,
         tuple(range(1, len(row.passages) + 1)),
         source,
-        relevant=row.grades and tuple(grade >= _LOWEST_YES for grade in row.grades),
+        relevant=tuple(grade >= _LOWEST_YES for grade in row.grades) if row.grades else None,
     )
 
 
