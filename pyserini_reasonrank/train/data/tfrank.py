@@ -57,7 +57,7 @@ def tfrank(release: Release, audit: Audit) -> Iterator[LabelledList]:
 def tfrank_rows(path: Path, tasks: Sequence[TfrankTask], audit: Audit) -> Iterator[TfrankRow]:
     """The rows of ``tasks`` whose answer can be read. ``audit`` counts all rows."""
     for where, record in read_records(path, audit):
-        task = next((task for task in tasks if task == record.get("task")), None)
+        task = next((known for known in tasks if known == record.get("task")), None)
         if task is None:
             audit.note(f"of another task than {' or '.join(tasks)}", where)
             continue
@@ -103,7 +103,7 @@ def _labelled(row: TfrankRow, source: str) -> LabelledList:
         row.grades or row.levels,
         tuple(range(1, len(row.passages) + 1)),
         source,
-        relevant=None if row.grades is None else tuple(grade >= _LOWEST_YES for grade in row.grades),
+        relevant=tuple(grade >= _LOWEST_YES for grade in row.grades) if row.grades else None,
     )
 
 

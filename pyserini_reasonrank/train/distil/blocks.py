@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import as_file
 from pathlib import Path
 from typing import Literal
 
@@ -130,9 +131,10 @@ def _demo(folder: Path, size: int, rng: random.Random, wanted: _Wanted) -> list[
     """Blocks of the demo collection's training topics: relevant and other judged documents."""
     from pyserini_reasonrank.demo.collection import documents
 
-    texts, qrels = dict(documents()), read_qrels(str(conf("demo", "qrels.txt")))
-    made = []
-    for query in read_topics(str(conf("demo", "train-topics.tsv"))):
+    texts, made = dict(documents()), []
+    with as_file(conf("demo")) as demo:
+        qrels, topics = read_qrels(demo / "qrels.txt"), read_topics(demo / "train-topics.tsv")
+    for query in topics:
         if wanted(query.text):
             judged = {texts[docid]: float(gain) for docid, gain in qrels[query.qid].items() if docid in texts}
             best = sorted(judged, key=lambda text: -judged[text])

@@ -93,7 +93,7 @@ def pack(block: Block, fitter: Fitter, chat: Chat) -> list[PromptTree]:
             prompt, words = asked_and_said(fitter.render(prepared, [j]))
             prompts[j], [spelled] = chat.alternatives(prompt, [words])
             queries[j].append(spelled)
-    return [PromptTree(prompt, tuple(said)) for prompt, said in zip(prompts, queries, strict=True)]
+    return [PromptTree(prompt, tuple(words)) for prompt, words in zip(prompts, queries, strict=True)]
 
 
 class Training:

@@ -95,7 +95,7 @@ def train(examples: Examples, rows: Sequence[int], fit: Fit, trained: Mapping[st
     )
 
 
-def held_out(examples: Examples, fit: Fit, folds: int, seed: int) -> list[Choice]:
+def cross_validated(examples: Examples, fit: Fit, folds: int, seed: int) -> list[Choice]:
     """The choice for each query of a router trained without this query and without queries of the same words."""
     parts = _folds(examples.texts, folds, seed)
     choices: dict[int, Choice] = {}

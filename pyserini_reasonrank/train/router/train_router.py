@@ -11,7 +11,7 @@ from typing import Any
 
 from pyserini_reasonrank.ir.metadata import sha256
 from pyserini_reasonrank.train.router.arm_rewards import Config, check_arms, read
-from pyserini_reasonrank.train.router.classifier import Examples, Fit, check, held_out, train
+from pyserini_reasonrank.train.router.classifier import Examples, Fit, check, cross_validated, train
 from pyserini_reasonrank.train.router.comparison import ArmComparison
 
 
@@ -21,7 +21,7 @@ def run(config: Config) -> None:
     examples, left_out = read(config)
     check(examples, str(config.run), config.depth)
     fit = Fit(config.temperature, config.beta, config.C, config.depth, config.threshold, config.fallback)
-    choices = held_out(examples, fit, config.folds, config.seed)
+    choices = cross_validated(examples, fit, config.folds, config.seed)
     chosen = [examples.arms.index(choice.arm) for choice in choices]
     rows = list(range(len(examples)))
     report = ArmComparison(config, examples, chosen)

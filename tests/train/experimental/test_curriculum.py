@@ -78,7 +78,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model(made / "tiny")
     for name, answer in {"first": "[1]", "last": "[3]"}.items():
         answered: dict[str, Any] = {"completion": (Message("assistant", answer),), "source": name}
-        write_rows(made / f"{name}.jsonl", best_rows(40, **answered))
+        rows = [row.model_copy(update={"query": f"query {row.qid}"}) for row in best_rows(40, **answered)]
+        write_rows(made / f"{name}.jsonl", rows)
     return made
 
 

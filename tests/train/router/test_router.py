@@ -23,7 +23,7 @@ from pyserini_reasonrank.records import Candidate, Query, Request
 from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.router import arm_rewards
 from pyserini_reasonrank.train.router import train_router as route
-from pyserini_reasonrank.train.router.classifier import Examples, Fit, held_out, targets, train
+from pyserini_reasonrank.train.router.classifier import Examples, Fit, cross_validated, targets, train
 
 FIT = Fit(temperature=0.2, beta=0.3, C=1.0, depth=100, threshold=0.4, fallback=None)
 
@@ -157,9 +157,9 @@ def test_the_fallback_is_the_best_arm_of_the_training_queries_unless_named() -> 
 def test_no_choice_depends_on_what_its_query_taught() -> None:
     chance = np.random.default_rng(5)
     rewards = chance.random((30, 3))
-    before = held_out(example(rewards.tolist()), FIT, 5, 929)
+    before = cross_validated(example(rewards.tolist()), FIT, 5, 929)
     rewards[11] = rewards[11][::-1] * 5
-    after = held_out(example(rewards.tolist()), FIT, 5, 929)
+    after = cross_validated(example(rewards.tolist()), FIT, 5, 929)
     assert after[11] == before[11]
     assert after != before
 
@@ -169,9 +169,9 @@ def test_nor_on_what_another_of_the_same_words_taught() -> None:
     rewards = chance.random((30, 3))
     texts = [f"query {i}" for i in range(30)]
     texts[17] = " QUERY  11"
-    before = held_out(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
+    before = cross_validated(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
     rewards[17] = rewards[17][::-1] * 5
-    after = held_out(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
+    after = cross_validated(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
     assert after[11].probabilities == before[11].probabilities
 
 

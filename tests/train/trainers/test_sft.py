@@ -144,10 +144,10 @@ def test_other_settings_do_not_go_on_in_the_same_folder(model: Path, data: Path,
     [
         (
             {"args": {"lerning_rate": 1}},
-            "args.lerning_rate is no setting of TRL's SFTConfig; did you mean 'learning_rate'",
+            "args.lerning_rate is not a setting of TRL's SFTConfig; did you mean 'learning_rate'",
         ),
         ({"args": {"output_dir": "x"}}, "args.output_dir is set by the step itself"),
-        ({"args": {"eval_strategy": "never"}}, "SFTConfig does not take these args"),
+        ({"args": {"eval_strategy": "never"}}, "SFTConfig rejects these args"),
         ({"model": "/nowhere"}, "there is no model '/nowhere'"),
         ({"data": ["/nowhere.jsonl"]}, "/nowhere.jsonl does not exist"),
         ({"max_length": 5}, "no row with an answer to imitate"),
