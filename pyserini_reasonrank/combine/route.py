@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from pyserini_reasonrank.combine.arms import Arm
-from pyserini_reasonrank.combine.routing_model import NONE, Choice, Router
+from pyserini_reasonrank.combine.query_classifier import NONE, Choice, Router
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.records import Ranked, Request
 

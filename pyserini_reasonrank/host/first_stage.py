@@ -19,9 +19,9 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
-from pyserini_reasonrank.host.candidates import read_host_run, write_candidates
+from pyserini_reasonrank.host.candidates_writer import read_host_run, write_candidates
+from pyserini_reasonrank.host.pyserini_topics import host_topics, readable
 from pyserini_reasonrank.host.texts import IndexTexts
-from pyserini_reasonrank.host.topics import host_topics, readable
 from pyserini_reasonrank.ir.corpus import corpus_texts
 from pyserini_reasonrank.settings.host_flags import read_host_flags
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.combine.features import FEATURES, features
-from pyserini_reasonrank.combine.routing_model import Router, softmax
+from pyserini_reasonrank.combine.query_classifier import Router, softmax
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run

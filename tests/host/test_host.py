@@ -17,9 +17,9 @@ import pytest
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host import bootstrap
-from pyserini_reasonrank.host.candidates import host_qid, read_host_run, write_candidates
+from pyserini_reasonrank.host.candidates_writer import host_qid, read_host_run, write_candidates
 from pyserini_reasonrank.host.first_stage import check_index, run_host
-from pyserini_reasonrank.host.topics import readable
+from pyserini_reasonrank.host.pyserini_topics import readable
 from pyserini_reasonrank.ir.corpus import stored_text
 from pyserini_reasonrank.ir.runs import Hit
 from pyserini_reasonrank.records import Query

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.evaluate import read_qrels
-from pyserini_reasonrank.ir.runs import atomic, read_run
+from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.qrels import read_qrels
+from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.train.data import readers

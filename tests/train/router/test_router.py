@@ -16,7 +16,7 @@ import yaml
 from conftest import Command, RunReranker
 
 from pyserini_reasonrank.combine.features import features
-from pyserini_reasonrank.combine.routing_model import Router, softmax, standardised
+from pyserini_reasonrank.combine.query_classifier import Router, softmax, standardised
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Candidate, Query, Request

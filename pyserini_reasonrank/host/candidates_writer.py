@@ -1,6 +1,6 @@
 """The file between the two processes: a JSON line for each query, with its candidates and their texts.
 
-    python -m pyserini_reasonrank.host.candidates --run RUN --topics T --texts INDEX --depth 100 --candidates FILE
+    python -m pyserini_reasonrank.host.candidates_writer --run RUN --topics T --texts INDEX --depth 100 --candidates FILE
 
 writes it for a run that is already there, with the texts of an index.
 """
@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
+from pyserini_reasonrank.host.pyserini_topics import host_topics, readable
 from pyserini_reasonrank.host.texts import IndexTexts
-from pyserini_reasonrank.host.topics import host_topics, readable
 from pyserini_reasonrank.ir.runs import Hit, read_run
 from pyserini_reasonrank.records import Query
 
@@ -33,7 +33,7 @@ class Texts(Protocol):
 
 def main(argv: Sequence[str]) -> int:
     """Write the candidates of a run. Returns the exit status; errors are one sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.host.candidates", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.host.candidates_writer", allow_abbrev=False)
     parser.add_argument("--run", required=True, metavar="path", help="Run, TREC or MS MARCO format.")
     parser.add_argument("--topics", required=True, metavar="topic_name", help="Topics file, or a name the host knows.")
     parser.add_argument("--topics-format", default="default", metavar="format", help="Format of topics.")
