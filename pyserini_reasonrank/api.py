@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from threading import Lock
 from typing import Any, Self
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.engines.loop import BackgroundLoop
+from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import document_docid, document_text, stored_text
 from pyserini_reasonrank.journal import Journal, MemoryStore
@@ -59,6 +60,8 @@ class Reranker:
     """
 
     def __init__(self, reranker: str = "reasonrank", *, journal: str | Path | None = None, **settings: Any) -> None:
+        # libraries import tqdm's notebook bars, which warn where Jupyter has no widgets; no bar is shown here
+        warnings.filterwarnings("ignore", message="IProgress not found")
         engine = settings.get("engine")
         given = engine if isinstance(engine, Engine) else None
         tree = _tree(settings)

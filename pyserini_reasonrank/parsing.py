@@ -1,8 +1,8 @@
-"""Completion text -> reasoning, answer, ids, status. The only parser: serving, statistics and rewards all use it.
+"""The parser of completions: from text to reasoning, answer, identifiers and status. Serving and rewards both use it.
 
-Grammar of an answer: an optional ``<think>...</think>``, then the answer, in ``<answer>...</answer>`` where the prompt
-asks for tags (ReasonRank, arXiv 2508.07050, Fig. 12), bare otherwise (RankGPT). An answer is a list of identifiers,
-``[2] > [1]``; one of them, ``[2]``; or lines of an identifier and a grade, ``[2] 7``.
+A completion is an optional ``<think>...</think>`` and the answer, in ``<answer>...</answer>`` if the prompt asks for tags
+(ReasonRank, arXiv 2508.07050, Fig. 12), otherwise bare (RankGPT). An answer is a list of identifiers, ``[2] > [1]``; a single
+one, ``[2]``; or lines of an identifier and a grade, ``[2] 7``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
 OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
-# An identifier stands in brackets, one of which may have been lost at a cut, or beside a ">".
+# An identifier is in brackets, one of which a cut may have removed, or beside a ">".
 _IDENTIFIER = re.compile(r"\[\s*(\d+)|(?<!\d)(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b(?!\s*[.):]+\s*\[)")
 _ONLY_A_LIST = re.compile(r"[\s\d>\[\]().,;:=|-]*\Z")
 _BRACKETED = re.compile(r"\[\s*\d+\s*\]")
@@ -42,7 +42,7 @@ Untagged = Literal["identity", "mention_order"]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A completion, taken apart. ``answer`` is None where the thought never ended: nothing was answered."""
+    """The parts of a completion. ``answer`` is None if the thought never ended."""
 
     reasoning: str
     answer: str | None
@@ -50,10 +50,10 @@ class Parts:
 
 
 def split(text: str, *, cut: bool = False) -> Parts:
-    """Separate reasoning from answer. ``cut``: the model stopped at its token limit.
+    """Separate reasoning from answer. ``cut``: the token limit ended the thought.
 
-    The last answer tag counts, closed or not. Without one, what follows the last closed thought is the answer; an
-    open thought has none.
+    The last answer tag counts, closed or not. Without one, the text after the last closed thought is the answer; an open
+    thought has no answer.
     """
     tags = [(match.group().lower(), match) for match in _TAG.finditer(text)]
     opened = next((match for tag, match in reversed(tags) if tag == OPEN_ANSWER), None)
@@ -69,10 +69,10 @@ def split(text: str, *, cut: bool = False) -> Parts:
 
 
 def was_cut(completion: Completion, *, tags: bool) -> bool:
-    """Whether a text without any tag is a thought that was cut, not an answer.
+    """Whether a text without any tag is a cut thought rather than an answer.
 
-    Without ``tags`` in the prompt it may be either: a chat template may have opened the thought. An answer begins with
-    what was asked for, after a word or two at most.
+    Without ``tags`` in the prompt it can be either, since a chat template may have opened the thought: it is an answer if it
+    begins with a list, after at most a few words.
     """
     if completion.finish_reason != "length":
         return False
@@ -80,12 +80,12 @@ def was_cut(completion: Completion, *, tags: bool) -> bool:
 
 
 def parts_of(completion: Completion, *, tags: bool) -> Parts:
-    """A completion, taken apart; ``tags``: the prompt asks for an answer tag."""
+    """Split a completion into its parts. ``tags``: the prompt asks for an answer tag."""
     return split(completion.text, cut=was_cut(completion, tags=tags))
 
 
 def resumed(prefill: str, completion: Completion) -> Completion:
-    """A completion as its model went on with ``prefill``: from the tag that this opened. Words before it are not the model's."""
+    """Prepend the tag that ``prefill`` opened, with the text after it, to the completion that continues it."""
     begun = _TAG.search(prefill)
     if begun is None or not completion.text.strip():
         return completion
@@ -93,12 +93,11 @@ def resumed(prefill: str, completion: Completion) -> Completion:
 
 
 def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
-    """The identifiers an answer names, in order, as written (from 1, repeats and strays included).
+    """Return the identifiers in an answer, in order, as written (from 1, with repeats and numbers out of range).
 
-    ``brackets`` takes numbers in brackets or beside ``>``: "the top 10 of 20" names none, and "1. [3]" but one. Where
-    the answer is nothing but a list without brackets it takes any, the numbers of its lines (1, 2, 3) excepted.
-    ``digits`` takes every run of digits, as the published rerankers do; a digit that is no decimal (a superscript) voids
-    the answer, as it does there.
+    ``brackets`` reads numbers in brackets or beside ``>``: none in "the top 10 of 20", one in "1. [3]". If the answer is only
+    a list without brackets, it reads all numbers except those of the lines (1, 2, 3). ``digits`` reads every run of digits,
+    as the published rerankers do; as there, a digit that is not decimal (a superscript) invalidates the answer.
     """
     if how == "digits":
         runs = "".join(c if c.isdigit() else " " for c in answer).split()
@@ -109,10 +108,10 @@ def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
 
 
 def order_of(answer: str, how: Identifiers = "brackets") -> list[int]:
-    """The identifiers of the order that an answer comes to; as ``identifiers``, but where prose goes with it.
+    """Return the identifiers of the order in an answer: like ``identifiers``, but for answers that contain prose.
 
-    There a chain, ``[2] > [1]``, says the order, and what is mentioned beside it does not. Of chains that contradict one
-    another the longest counts, of equals the last.
+    In prose, chains such as ``[2] > [1]`` give the order, and other mentions are ignored. If chains contradict one another,
+    the longest counts; ties: the last.
     """
     named = identifiers(answer, how)
     if how == "digits" or _ONLY_A_LIST.match(answer):
@@ -125,14 +124,14 @@ def order_of(answer: str, how: Identifiers = "brackets") -> list[int]:
 
 
 def letters(answer: str) -> list[int]:
-    """The identifiers an answer names where passages have letters, in order, as numbers from 1: ``[B] > [A]`` is 2, 1."""
+    """Return the letter identifiers in an answer, in order, as numbers from 1: 2, 1 for ``[B] > [A]``."""
     return [ord(letter) - ord("A") + 1 for letter in _LETTER.findall(answer)]
 
 
 def permutation(ids: Sequence[int], n: int) -> tuple[tuple[int, ...], int, str]:
-    """Make ``ids`` (from 1) a permutation of ``n`` positions (from 0): drop strays and repeats, append the missing.
+    """Turn ``ids`` (from 1) into a permutation of ``n`` positions (from 0): drop ids out of range and repeats, append the rest.
 
-    Returns the order, how many positions were appended, and what was wrong, in words.
+    Returns the order, the number of appended positions, and a description of the faults.
     """
     inside = [i - 1 for i in ids if 1 <= i <= n]
     given = list(dict.fromkeys(inside))
@@ -149,10 +148,10 @@ def read_permutation(
     how: Identifiers = "brackets",
     untagged: Untagged = "identity",
 ) -> Judgement:
-    """The order an LLM gave to ``n`` passages; the order shown, with a bad status, where it gave none.
+    """Read the order of ``n`` passages from a completion; the order shown, with a bad status, if there is none.
 
-    ``tags``: the prompt asks for an answer tag. ``untagged`` says what a thought that never ended is worth: nothing
-    (``identity``), or the order in which it mentions numbers (``mention_order``, ReasonRank's published code).
+    ``tags``: the prompt asks for an answer tag. ``untagged`` says how to read a thought that never ended: not at all
+    (``identity``), or as the order in which it mentions numbers (``mention_order``, ReasonRank's published code).
     """
     kept = tuple(range(n))
     if bad := unanswered(completion):
@@ -174,10 +173,10 @@ def read_permutation(
 
 
 def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[int | None, Judgement]:
-    """The one passage an LLM named among ``n`` (its position, from 0), and the judgement that puts nothing in order yet.
+    """Read the single label among ``n`` passages: its position (from 0) or None, and a judgement with the order shown.
 
-    The published rule takes nothing but ``[3]`` in the answer (Rank-R1, section 3.1). Here an answer that names one
-    shown passage in another form counts too, as repaired; one that names several is no answer.
+    The published rule accepts only ``[3]`` as the answer (Rank-R1, section 3.1). Here an answer that names one shown passage
+    in another form counts as repaired; an answer that names several is unreadable.
     """
     kept = tuple(range(n))
     if bad := unanswered(completion):
@@ -196,9 +195,9 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
 
 
 def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgement:
-    """The grades from 0 to 10 an LLM gave to ``n`` texts, one a line (``[2] 7``), and the order they make.
+    """Read grades from 0 to 10 for ``n`` texts, one per line (``[2] 7``), and order the texts by them.
 
-    A text keeps the first grade it was given; one that has none follows those that have, as filled in.
+    The first grade of a text counts. Texts without a grade come last, as filled in.
     """
     kept = tuple(range(n))
     if bad := unanswered(completion):
@@ -231,7 +230,7 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
 
 
 def unanswered(completion: Completion) -> Status | None:
-    """The status of a completion that holds no answer whatever the judge; None where there is text to read."""
+    """Return the status of a completion that no judge can read; None if there is text to read."""
     if completion.error is not None:
         return Status.ERROR
     if completion.finish_reason == "refusal":
@@ -242,7 +241,7 @@ def unanswered(completion: Completion) -> Status | None:
 
 
 def _number(digits: str) -> int:
-    # A model stuck on a digit writes thousands of them; int() refuses those, and no passage has that number.
+    # A model may repeat a digit thousands of times, which int() rejects; no passage has such a number.
     return int(digits) if len(digits) < 10 else 0
 
 
@@ -251,7 +250,7 @@ def _named(match: re.Match[str]) -> int:
 
 
 def _chains(answer: str) -> list[list[int]]:
-    """The identifiers of an answer, those together that arrows join."""
+    """Return the identifiers of an answer as chains, each joined by arrows."""
     chains, end = list[list[int]](), 0
     for match in _IDENTIFIER.finditer(answer):
         if not chains or not _ARROW.fullmatch(answer, end, match.start()):
@@ -262,7 +261,7 @@ def _chains(answer: str) -> list[list[int]]:
 
 
 def _unnumbered(listed: str) -> str:
-    """A list without the numbers of its lines, where they are numbered from 1."""
+    """Remove the line numbers of a list whose lines are numbered from 1."""
     lines = [line for line in listed.splitlines() if line.strip()]
     marks = [_NUMBERED.match(line) for line in lines]
     if len(lines) < 2 or [mark and _number(mark[1]) for mark in marks] != list(range(1, len(lines) + 1)):

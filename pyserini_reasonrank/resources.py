@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -46,12 +46,17 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class Dumper(yaml.SafeDumper):
+    """Writes YAML that YAML 1.1 and ``Loader`` both read back as it was: text that either takes for a number is quoted."""
+
+
 class DuplicateKey(yaml.constructor.ConstructorError):
     """A mapping gives a key twice."""
 
 
 for _type, _pattern in {**SCALARS, "merge": re.compile(r"<<\Z")}.items():
-    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", _pattern, None)
+    for _class in (Loader, Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", _pattern, None)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -67,6 +72,12 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UsageError(f"{source} does not contain a YAML mapping (lines of KEY: VALUE)")
     return tree
+
+
+def dump_yaml(tree: Mapping[str, Any]) -> str:
+    """``tree`` as YAML, its keys in their order."""
+    text: str = yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def conf(*parts: str) -> Traversable:

@@ -1,10 +1,11 @@
-"""What tests share: a small collection made up on the spot, a tokenizer, whole runs in process, the real collections."""
+"""What tests share: markers, a small collection, a tokenizer, whole runs in process, the real collections."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,51 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads; sp
 
 settings.register_profile("tests", deadline=None, print_blob=True)  # a busy machine is no reason to fail
 settings.load_profile("tests")
+
+
+MARKS: Mapping[str, tuple[str, ...]] = {
+    "real/test_student.py": ("soak", "slow", "model", "jvm"),
+    "real/test_every_reranker.py": ("slow", "model", "jvm"),
+    "real/test_engines_agree.py": ("slow", "model", "vllm"),
+    "real/test_search.py": ("slow", "model", "jvm"),
+    "real/test_resume.py": ("soak", "slow", "model"),
+    "engines/test_vllm.py": ("slow", "model", "vllm"),
+    "engines/test_transformers.py": ("slow", "model"),
+    "train/trainers/test_real_policy.py": ("slow", "model"),
+    "train/trainers/test_parallel.py": ("slow",),
+    "train/trainers/test_dpo.py": ("slow",),
+    "train/trainers/test_grpo.py": ("slow",),
+    "train/trainers/test_sft.py": ("slow",),
+    "train/trainers/test_dev_callback.py": ("slow",),
+    "train/test_recipe.py": ("slow", "jvm"),
+    "train/distil": ("slow",),
+    "train/experimental": ("slow",),
+    "models/test_embedded.py": ("slow", "model"),
+    "train/test_export.py": ("slow",),
+    "real": ("slow",),
+}
+"""Markers by file or folder of tests/, in the order in which a whole run starts them: the longest first, since xdist
+gives each worker whole files. The first entry that matches a test applies; tests without one run last."""
+
+
+def _entry(path: Path) -> int:
+    """The position of the first entry of ``MARKS`` that matches a test file, or their number."""
+    return next((i for i, entry in enumerate(MARKS) if path.is_relative_to(ROOT / "tests" / entry)), len(MARKS))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file whose markers ``-m "not A and not B"`` excludes: importing TRL takes longer than many tests."""
+    terms = [re.fullmatch(r"not (\w+)", term.strip()) for term in config.option.markexpr.split(" and ")]
+    excluded = {term[1] for term in terms if term} if all(terms) else set()
+    return True if excluded.intersection([*MARKS.values(), ()][_entry(collection_path)]) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by file and start the slow files first; ``-m`` selects afterwards."""
+    for item in items:
+        for name in [*MARKS.values(), ()][_entry(item.path)]:
+            item.add_marker(name)
+    items.sort(key=lambda item: _entry(item.path))
 
 
 @pytest.fixture(scope="session")

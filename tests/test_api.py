@@ -17,9 +17,7 @@ from conftest import ROOT, Collection, RunReranker
 
 import pyserini_reasonrank
 from pyserini_reasonrank import Failure, RankedDocuments, Reranker, UsageError
-from pyserini_reasonrank.engines import Options
-from pyserini_reasonrank.engines.oracle import Options as OracleOptions
-from pyserini_reasonrank.engines.oracle import Oracle
+from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Sampling, Status
@@ -347,8 +345,7 @@ def test_requests_are_taken_only_as_others_end(collection: Collection) -> None:
             taken += 1
             yield f"query {i}", ["a", "b"]
 
-    engine = Options(concurrency=2)
-    slow.options = OracleOptions(qrels=str(collection.qrels), concurrency=engine.concurrency)
+    slow.options = OracleOptions(qrels=str(collection.qrels), concurrency=2)
     with Reranker("reasonrank", engine=slow) as reranker:
         results = reranker.rank_many(requests())
         first = next(results)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from pyserini_reasonrank.engines import Engine, Options
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal, call_key, export, rankings, read_answers
 from pyserini_reasonrank.models.catalogue import Model
@@ -210,13 +210,13 @@ def test_a_journal_of_the_version_before_is_read_and_gone_on_with(tmp_path: Path
 # --- an engine and its journal
 
 
-class Slow(Engine[Options]):
+class Slow(Engine[EngineOptions]):
     """Answers each call with another text after a while; the first ``failing`` of them with an error."""
 
     name = "slow"
 
     def __init__(self, failing: int = 0, choices: dict[str, float] | None = None) -> None:
-        super().__init__(Model("m", "m"), Options())
+        super().__init__(Model("m", "m"), EngineOptions())
         self.calls, self.failing, self.choices = 0, failing, choices or {}
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:

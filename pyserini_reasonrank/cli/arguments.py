@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NoReturn
 
 from pyserini_reasonrank.cli.commands import COMMANDS, PROGRAM
@@ -18,7 +19,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
         known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
+        flags = takewhile(lambda word: word != "--", words)
+        for flag in (word.partition("=")[0] for word in flags if word.startswith("--")):
             if flag not in known:
                 raise UsageError(f"{self.prog} has no flag {flag}{nearest(flag, known)}")
         return super().parse_args(words)

@@ -51,7 +51,7 @@ def overview() -> str:
     return "\n".join([
         f"usage: {PROGRAM} COMMAND [flags]",
         "",
-        "Rerank search results with reasoning LLMs, and what belongs to it. COMMAND --help explains a command.",
+        "Rerank search results with reasoning LLMs, evaluate the runs, train rerankers. COMMAND --help explains a command.",
         "",
         *(f"  {name:<{width}}  {entry.purpose}" for name, entry in COMMANDS.items()),
         "",

@@ -19,7 +19,8 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
 from pyserini_reasonrank.ir.environment import installed
 from pyserini_reasonrank.models.catalogue import known_models
-from pyserini_reasonrank.models.memory import ON_A_CPU, OWN, Verdict, accelerators, gb, held_by, own_memory, spread
+from pyserini_reasonrank.models.devices import CPU, accelerators, device_of, own_memory
+from pyserini_reasonrank.models.memory import ON_A_CPU, Verdict, gb, spread
 
 HOST_AT_LEAST = (2, 2)
 VLLM_AT_LEAST = (0, 25)
@@ -122,10 +123,10 @@ def _memory() -> Iterator[Check]:
     if not found:
         sentence = "none that torch can use; choose a small model, or use a server with --rerank.engine.name openai"
         yield Check("accelerator", State.WARN, sentence)
-    device = held_by({})
+    device = device_of({})
     for name, known in known_models().items():
-        verdict = Verdict(known.needs(arguments=ON_A_CPU if device.kind == OWN else None), device.free)
-        several = "" if verdict.fits or (n := spread(verdict.need)) is None else f"; fits on {n} accelerators together"
+        verdict = Verdict(known.needs(arguments=ON_A_CPU if device.kind == CPU else None), device.free)
+        several = "" if verdict.fits or (n := spread(verdict.need)) is None else f"; {n} accelerators hold it together"
         yield Check(f"model {name}", State.OK if verdict.fits or several else State.WARN, f"{verdict}{several}")
 
 

@@ -14,7 +14,7 @@ def main(argv: list[str]) -> int:
     parser = command_parser(
         "evaluate",
         "--qrels qrels.txt run.txt.first-stage.txt run.txt",
-        "--qrels qrels.txt --measures nDCG@10 RR@10 --json -- bm25.txt run.txt",
+        "--qrels qrels.txt --measures nDCG@10 RR@10 --json bm25.txt run.txt",
     )
     parser.add_argument("--qrels", required=True, metavar="path", help="relevance judgments; all of them are used")
     parser.add_argument(

@@ -28,7 +28,7 @@ TEXTS = "pyserini_reasonrank.host.candidates_writer"
 
 _USAGE = """--output RUN --rerank NAME [--rerank.KEY VALUE ...]
            (--run RUN --topics TOPICS (--index INDEX | --corpus FILE) | --candidates FILE)"""
-_FILES = "--run bm25.txt --topics topics.tsv --corpus corpus.jsonl --output run.txt"
+_FILES = "--run bm25.txt --topics topics.tsv --corpus corpus.jsonl --output run.txt \\\n      "
 
 
 def main(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Engines turn prompts into completions. One interface; each inference library is imported inside its own engine."""
+"""Engines turn prompts into completions. They share one interface; each imports its inference library when it starts."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 
-class Options(BaseModel):
-    """The settings of an engine, ``--rerank.engine.NAME``. Each engine declares its own on top of these."""
+class EngineOptions(BaseModel):
+    """The settings of every engine, ``--rerank.engine.NAME``. Each engine adds its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    concurrency: Annotated[int, Field(ge=1, description="calls in flight at once, at most")] = 256
+    concurrency: Annotated[int, Field(ge=1, description="the most calls in flight at once")] = 256
 
 
-class Engine[O: Options](ABC):
-    """An engine for one model. Made cheap; ``start`` loads, ``close`` lets go. Safe for hundreds of calls at once.
+class Engine[O: EngineOptions](ABC):
+    """An engine for one model. Construction is cheap; ``start`` loads the model, ``close`` frees it. Safe for hundreds of
+    concurrent calls.
 
-    ``generate`` is called from one asyncio loop, but which loop may change between runs: an engine that owns
-    loop-bound parts keeps them on a background loop of its own. It never raises for what the model or the server
-    did: that is a Completion with ``error``. It raises Failure when the engine itself is gone.
+    ``generate`` is called from one asyncio loop, which may be another one in the next run: an engine with loop-bound parts
+    keeps them on a background loop of its own. A fault of the model or server becomes a Completion with ``error``;
+    ``generate`` raises Failure only if the engine itself is gone.
     """
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = False
-    options_class: ClassVar[type[Options]] = Options
+    options_class: ClassVar[type[EngineOptions]] = EngineOptions
 
     def __init__(self, model: Model, options: O) -> None:
         self.model = model
@@ -42,31 +43,32 @@ class Engine[O: Options](ABC):
         self.capabilities: frozenset[Capability] = frozenset()
 
     async def start(self) -> None:
-        """Load the model or reach the server. UsageError if that cannot work, Failure if it should have."""
+        """Load the model or reach the server. UsageError if the settings can't work, Failure if starting failed otherwise."""
 
     @abstractmethod
-    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion: ...
+    async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        """Answer ``prompt``; ``call`` says what it is about, for engines that are not models."""
 
     def identity(self, call: Call) -> str:
-        """What, beside prompt and sampling, decides an answer: the journal's calls are shared where it is equal.
+        """Return what decides an answer beside prompt and sampling. Calls with equal identities share answers in the journal.
 
-        Asked for after start. Weights loaded here are told by their content. Those that a server holds are told by the
-        name it gives them: its address says nothing of them and changes with a restart, so a server that comes to serve
-        other weights under the same name needs another journal.
+        Valid after start. Weights loaded here are identified by their content, weights on a server by the name it gives
+        them, since its address changes with a restart. A server that starts to serve other weights under the same name
+        therefore needs another journal.
         """
         return self._identity
 
     @cached_property
     def _identity(self) -> str:
         m = self.model
-        held = [m.name, m.source, m.revision, m.adapter]
+        loaded = [m.name, m.source, m.revision, m.adapter]
         if self.needs_weights:
-            held = [weights(m.source, m.revision), weights(m.adapter, None) if m.adapter else None]
-        return "\n".join(map(str, (self.name, *held, dict(m.chat_template_args), loading(self.options))))
+            loaded = [weights(m.source, m.revision), weights(m.adapter, None) if m.adapter else None]
+        return "\n".join(map(str, (self.name, *loaded, dict(m.chat_template_args), loading(self.options))))
 
     @property
     def max_model_len(self) -> int | None:
-        """Tokens of prompt and output together that the loaded model takes; None if unknown. Valid after start."""
+        """The loaded model's limit on tokens of prompt and output together; None if unknown. Valid after start."""
         return self.model.context
 
     async def close(self) -> None:
@@ -84,7 +86,7 @@ ENGINES = {
 
 
 def engine_class(name: str) -> type[Engine[Any]]:
-    """The engine called ``name``; nothing is loaded. UsageError if there is none."""
+    """Return the class of the engine called ``name``; no library is loaded. UsageError for an unknown name."""
     if name not in ENGINES:
         raise UsageError(f"there is no engine {name!r}{nearest(name, ENGINES)}")
     module, attribute = ENGINES[name].split(":")
@@ -93,6 +95,6 @@ def engine_class(name: str) -> type[Engine[Any]]:
 
 
 def build_engine(name: str, settings: Mapping[str, Any], model: Model) -> Engine[Any]:
-    """The engine called ``name`` for ``model``, not started. UsageError for a setting it does not know."""
+    """Make the engine called ``name`` for ``model`` without starting it. UsageError for an unknown setting."""
     engine = engine_class(name)
     return engine(model, validated(engine.options_class, settings, "--rerank.engine"))

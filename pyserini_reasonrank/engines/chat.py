@@ -1,4 +1,4 @@
-"""From chat turns to token ids, and from alternatives to the tokens that spell them in their place."""
+"""Conversion of chat turns to token ids, and of alternatives to the token ids that continue a prompt."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Prompt
 
-Tokens = tuple[int, ...]
-_LEAST = 1e-300  # no share is so small that its logarithm can't be taken
+TokenIds = tuple[int, ...]
+_LEAST = 1e-300  # keeps the logarithm of a vanishing probability finite
 
 
 class Chat:
@@ -22,7 +22,7 @@ class Chat:
         self._arguments = dict(model.chat_template_args)
 
     def text(self, prompt: Prompt) -> str:
-        """The prompt as the model sees it; the prefill follows the assistant's header as raw text."""
+        """Return the prompt as the model reads it; the prefill follows the assistant's header as raw text."""
         turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
         head: str = self._tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True, **self._arguments
@@ -30,15 +30,16 @@ class Chat:
         return head + prompt.prefill
 
     def tokens(self, prompt: Prompt) -> list[int]:
+        """Return the token ids of the prompt."""
         return self._encode(self.text(prompt))
 
     def alternatives(
         self, prompt: Prompt, choices: Sequence[str], *, one_token: bool = False
-    ) -> tuple[list[int], tuple[Tokens, ...]]:
-        """Token ids of the prompt, and of each choice where it continues the prompt.
+    ) -> tuple[list[int], tuple[TokenIds, ...]]:
+        """Return the token ids of the prompt, and those of each choice as its continuation.
 
-        Where a choice would melt into the prompt's last token, it is spelled on its own. With ``one_token`` that is a
-        UsageError, and so is a choice of several tokens.
+        If a choice would merge with the prompt's last token, it is tokenized on its own. With ``one_token`` that raises
+        UsageError, and so does a choice of several tokens.
         """
         text = self.text(prompt)
         head = self._encode(text)
@@ -49,12 +50,13 @@ class Chat:
             if one_token and not (apart and len(whole) == len(head) + 1):
                 raise UsageError(
                     f"the tokenizer of {self._name} does not write {choice!r} as one token after {text[-8:]!r}, which this "
-                    f"judge needs: take a reranker that writes its answer, such as rankgpt"
+                    f"judge needs: use a reranker that writes its answer, such as rankgpt"
                 )
             spelled.append(tuple(whole[len(head) :] if apart else self._encode(choice)))
         return head, tuple(spelled)
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of ``tokens`` without special tokens."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
@@ -63,21 +65,21 @@ class Chat:
         return ids
 
 
-def prefixes(spelled: Sequence[Tokens]) -> list[Tokens]:
-    """What has to be read before the later tokens of the alternatives can be scored, longest readings only.
+def prefixes(spelled: Sequence[TokenIds]) -> list[TokenIds]:
+    """Return what a model must read after the prompt to score all tokens of the alternatives; no prefix of another one.
 
-    ``[(1,), (1, 0), (2,)]`` gives ``[(1,)]``: after 1, how likely is 0.
+    ``[(1,), (1, 0), (2,)]`` gives ``[(1,)]``: the probability of 0 after 1 is needed.
     """
     heads = {tokens[:-1] for tokens in spelled if len(tokens) > 1}
     return sorted(h for h in heads if not any(h != other and other[: len(h)] == h for other in heads))
 
 
-def disjoint(choices: Sequence[str], spelled: Sequence[Tokens], logprobs: Sequence[float]) -> Mapping[str, float]:
-    """Log-probability of each choice as the whole answer, among the choices.
+def disjoint(choices: Sequence[str], spelled: Sequence[TokenIds], logprobs: Sequence[float]) -> Mapping[str, float]:
+    """Return the log-probability of each choice as the whole answer.
 
-    The probability of the tokens of "1" holds that of "10" where that is spelled 1, 0: it is taken out again.
+    If "10" is tokenized as 1, 0, the probability of the token 1 includes that of "10", which is subtracted for "1".
     """
-    own: dict[Tokens, float] = {}
+    own: dict[TokenIds, float] = {}
     for tokens, logprob in sorted(zip(spelled, logprobs, strict=True), key=lambda pair: -len(pair[0])):
         taken = sum(
             exp(p - logprob) for other, p in own.items() if len(other) > len(tokens) and other[: len(tokens)] == tokens

@@ -1,4 +1,4 @@
-"""Fault injection around any engine: what a bad day looks like, on demand and reproducibly."""
+"""Reproducible fault injection around any engine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine, build_engine
+from pyserini_reasonrank.engines import Engine, EngineOptions, build_engine
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
@@ -17,24 +16,24 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 Fault = Literal["error", "empty", "truncated", "refused", "prose", "duplicates", "out_of_range", "dies"]
 
 
-class Options(engines.Options):
+class FaultyOptions(EngineOptions):
     """Settings of the fault injection."""
 
-    inner: Annotated[dict[str, Any], Field(description="the engine inside, with its settings: {name: oracle, ...}")] = {
+    inner: Annotated[dict[str, Any], Field(description="the wrapped engine with its settings: {name: oracle, ...}")] = {
         "name": "oracle"
     }
-    faults: Annotated[dict[Fault, float], Field(description="fraction of the calls that meet each fault")] = {}
+    faults: Annotated[dict[Fault, float], Field(description="fraction of the calls with each fault")] = {}
     seed: int = 0
-    dies_after: Annotated[int | None, Field(description="the engine is gone after this many calls")] = None
+    dies_after: Annotated[int | None, Field(description="the engine raises Failure after this many calls")] = None
 
 
-class Faulty(Engine[Options]):
-    """Hands each call to ``inner`` and spoils a fraction of the answers, chosen by a hash of the call."""
+class Faulty(Engine[FaultyOptions]):
+    """Passes each call to ``inner`` and spoils a fraction of the answers, chosen by a hash of the call."""
 
     name = "faulty"
-    options_class = Options
+    options_class = FaultyOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: FaultyOptions) -> None:
         super().__init__(model, options)
         inner = {"name": "oracle", "concurrency": options.concurrency, **options.inner}
         self.inner = build_engine(inner.pop("name"), inner, model)
@@ -43,7 +42,7 @@ class Faulty(Engine[Options]):
 
     async def start(self) -> None:
         await self.inner.start()
-        self.model = self.inner.model  # a server may have told which
+        self.model = self.inner.model  # a server may report its model on start
 
     def identity(self, call: Call) -> str:
         o = self.options
@@ -77,7 +76,7 @@ class Faulty(Engine[Options]):
 
 
 def spoil(completion: Completion, fault: Fault, n: int) -> Completion:
-    """The same completion, as it would be with the fault."""
+    """Return the completion with the fault. Failure for ``dies``."""
     text = completion.text
     match fault:
         case "error":

@@ -1,8 +1,8 @@
-"""What tells a model's weights, and the settings they are loaded with, from others whose answers may differ.
+"""Identity of a model's weights and loading settings, which decides whether recorded answers can be reused.
 
-A folder is told by what is in it, not by its path or dates: a journal goes on when both are moved, or the folder is
-made again, and begins anew when other weights take its place. A weights file too large to be read through is told by
-its size, the beginning of each of its tensors and evenly spread pieces: training moves them all.
+A folder is identified by its content, not by its path or dates: answers are reused if the folder is moved or made again, and
+not if other weights replace it. A weights file too large to read completely is identified by its size, the beginning of each
+tensor and evenly spread pieces, all of which training changes.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pydantic import BaseModel
 
 from pyserini_reasonrank.models.hub import cached_commit
 
-WHOLE = 64 << 20  # bytes up to which a file is read through
-PIECE, PIECES = 4096, 1024  # bytes of a piece; how many are spread over a large file
+WHOLE = 64 << 20  # bytes up to which a file is read completely
+PIECE, PIECES = 4096, 1024  # bytes of a piece; number of pieces of a large file
 
 _READ = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors", "*.bin", "*.pt", "*.gguf")
 _LEFT_BY_TRAINING = (
     "training.json", "training_args.bin", "trainer_state.json", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*",
 )  # fmt: skip
-_OF_THE_PLACE = {"_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version", "peft_version"}
+_PROVENANCE = {"_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version", "peft_version"}
 
 _HOW_FAST = {"concurrency", "max_retries", "timeout", "batching"}
-# what a server is and can do; OpenAI's own identity has what of it tells in an answer
+# properties of a server; the identity of OpenAI adds those that affect answers
 _OF_THE_SERVER = {"base_url", "server", "continue_final_message", "structured_outputs"}
 _WHERE_AND_HOW_FAST = {
     "gpu_memory_utilization", "kv_cache_memory_bytes", "swap_space", "cpu_offload_gb", "max_num_seqs", "device_map",
@@ -37,24 +37,24 @@ _WHERE_AND_HOW_FAST = {
 
 
 def weights(source: str, revision: str | None) -> str:
-    """A folder by its content; a hub id with the commit in the cache, if it is there, else with ``revision``."""
+    """Identify a folder by its content, a hub id by its commit in the cache or, if not cached, by ``revision``."""
     folder = Path(source)
     return _content(folder) if folder.is_dir() else f"{source}@{cached_commit(source, revision)}"
 
 
 def loading(options: BaseModel) -> str:
-    """Those of an engine's options that can change an answer, where they were set.
+    """Return, as JSON, the options of an engine that were set and can change an answer.
 
-    A setting that is not known to be of speed alone counts. ``device`` counts as it was given and without its number:
-    ``auto`` is the same everywhere, so that a journal can be gone on with on another machine.
+    Every setting counts unless it is known to affect speed only. ``device`` counts as given, without its number: ``auto`` is
+    the same everywhere, so that a run can be continued on another machine.
     """
     given = options.model_dump(exclude_defaults=True)
-    told = {name: value for name, value in given.items() if name not in _HOW_FAST | _OF_THE_SERVER}
-    if isinstance(args := told.get("args"), Mapping):
-        told["args"] = {name: value for name, value in args.items() if name not in _WHERE_AND_HOW_FAST}
-    if "device" in told:
-        told["device"] = str(told["device"]).partition(":")[0]
-    return json.dumps({name: value for name, value in told.items() if value != {}}, sort_keys=True, default=str)
+    changing = {name: value for name, value in given.items() if name not in _HOW_FAST | _OF_THE_SERVER}
+    if isinstance(args := changing.get("args"), Mapping):
+        changing["args"] = {name: value for name, value in args.items() if name not in _WHERE_AND_HOW_FAST}
+    if "device" in changing:
+        changing["device"] = str(changing["device"]).partition(":")[0]
+    return json.dumps({name: value for name, value in changing.items() if value != {}}, sort_keys=True, default=str)
 
 
 def _content(folder: Path) -> str:
@@ -66,24 +66,24 @@ def _content(folder: Path) -> str:
 
 
 def _is_read(name: str) -> bool:
-    """Whether a loader reads the file called so."""
+    """Whether a loader reads a file of this name."""
     return any(fnmatch(name, pattern) for pattern in _READ) and not any(fnmatch(name, p) for p in _LEFT_BY_TRAINING)
 
 
 def _config(file: Path) -> bytes:
-    """A configuration without what tells where and with which versions it was written."""
+    """Return a configuration without paths and library versions."""
     text = file.read_bytes()
     try:
         found = json.loads(text)
     except ValueError:
         return text
     if isinstance(found, dict):
-        found = {key: value for key, value in found.items() if key not in _OF_THE_PLACE}
+        found = {key: value for key, value in found.items() if key not in _PROVENANCE}
     return json.dumps(found, sort_keys=True).encode()
 
 
 def _sampled(file: Path) -> bytes:
-    """The digest of a file, or of the pieces that stand for a large one."""
+    """Return the digest of a file, or of the sampled pieces of a large file."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         if size <= WHOLE:
@@ -96,7 +96,7 @@ def _sampled(file: Path) -> bytes:
 
 
 def _tensors(file: Path) -> list[int]:
-    """Where each tensor of a safetensors file begins; none in a file of another kind."""
+    """Return the offset of each tensor in a safetensors file; [] for other files."""
     if file.suffix != ".safetensors":
         return []
     with file.open("rb") as opened:

@@ -1,7 +1,7 @@
-"""Any OpenAI-compatible endpoint: vLLM, SGLang, llama-server, OpenRouter, OpenAI. No torch is imported.
+"""Any OpenAI-compatible endpoint: vLLM, SGLang, llama-server, OpenRouter, OpenAI. Does not import torch.
 
-Requests go through the official client (its retries, its back-off) over aiohttp, and answers are read as plain JSON:
-typed response objects cost the client several times the CPU that the request itself does.
+Requests use the official client with its retries and back-off, over aiohttp. Answers are read as plain JSON, because typed
+response objects take several times the CPU of the request itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
@@ -28,44 +27,45 @@ _NEUTRAL: Mapping[str, Mapping[str, Any]] = {
     "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **_PENALTIES},
     "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, **_PENALTIES},
 }
-"""By kind of server, the values that are no value: what is not sent it takes from the model's generation_config.json, or
-from defaults of its own. Other servers may refuse what they don't know."""
+"""Neutral sampling values by server type. A server takes values that are not sent from the model's generation_config.json or
+from its own defaults. Other servers may reject parameters they do not know."""
 _PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda pattern: {"structured_outputs": {"regex": pattern}},
     "sglang": lambda pattern: {"regex": pattern},
 }
-_OFF = {"top_k": 0, "min_p": 0.0}  # in our own settings
+_OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
 
 
-class Options(engines.Options):
+class OpenAIOptions(EngineOptions):
     """Settings of the HTTP client."""
 
-    base_url: Annotated[str, Field(description="endpoint(s), comma-separated; else OPENAI_BASE_URL")] = ""
-    max_retries: Annotated[int, Field(ge=0, description="tries after a 408, 409, 429, 5xx or lost connection")] = 4
-    timeout: Annotated[float, Field(gt=0, description="seconds a request may take")] = 3600.0
+    base_url: Annotated[str, Field(description="endpoint(s), comma-separated; default: OPENAI_BASE_URL")] = ""
+    max_retries: Annotated[int, Field(ge=0, description="retries after a 408, 409, 429, 5xx or lost connection")] = 4
+    timeout: Annotated[float, Field(gt=0, description="timeout of a request in seconds")] = 3600.0
     server: Annotated[
         Literal["auto", "vllm", "sglang", "llamacpp", "other"],
-        Field(description="its kind, which decides what is sent beyond OpenAI's own; auto goes by its model list"),
+        Field(description="server type, which decides the parameters sent beyond OpenAI's; auto: from its model list"),
     ] = "auto"
     continue_final_message: Annotated[
-        bool, Field(description="the server can continue an assistant turn (vLLM, SGLang): repairs cut thoughts")
+        bool, Field(description="the server can continue an assistant turn (vLLM, SGLang); repairs cut thoughts")
     ] = False
     structured_outputs: Annotated[
         Literal["none", "vllm", "sglang"],
-        Field(description="the server can hold an answer to a regular expression: how it is asked to"),
+        Field(description="how the server is asked to match a regular expression"),
     ] = "none"
     top_logprobs: Annotated[
-        int, Field(ge=1, description="likeliest next tokens the server tells, at most (vLLM: --max-logprobs)")
+        int,
+        Field(ge=1, description="the most next tokens whose log-probability the server reports (vLLM: --max-logprobs)"),
     ] = 20
 
 
-class OpenAI(Engine[Options]):
+class OpenAI(Engine[OpenAIOptions]):
     """Chat completions over HTTP, spread over one or more servers of the same model."""
 
     name = "openai"
-    options_class = Options
+    options_class = OpenAIOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: OpenAIOptions) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.REASK})
         if options.continue_final_message:
@@ -80,7 +80,7 @@ class OpenAI(Engine[Options]):
         import httpx2
         from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 
-        # aiohttp would read "no limit" as its own, 100
+        # aiohttp replaces "no limit" by its own limit of 100
         limits = httpx2.Limits(max_connections=self.options.concurrency, max_keepalive_connections=None)
         timeout = httpx2.Timeout(self.options.timeout, connect=60.0, pool=None)
         urls = self.options.base_url or os.environ.get("OPENAI_BASE_URL", "")
@@ -93,14 +93,14 @@ class OpenAI(Engine[Options]):
                     base_url=url, api_key=key, http_client=http, timeout=timeout, max_retries=self.options.max_retries
                 )
             except OpenAIError as error:
-                raise UsageError("the openai engine has no endpoint and no key: name a server with --rerank.engine.base_url, "
-                                 "or set OPENAI_API_KEY for OpenAI's own") from error  # fmt: skip
+                raise UsageError("the openai engine has neither an endpoint nor a key: set --rerank.engine.base_url to a server, "
+                                 "or set OPENAI_API_KEY to use OpenAI") from error  # fmt: skip
             self._clients.append(client)
             kinds[str(client.base_url)] = await self._greet(client)
         self._settle(kinds)
 
     async def _greet(self, client: Any) -> str:
-        """Reach a server, and learn its model, its context and its kind from its model list."""
+        """Reach a server, read its model and context from its model list, and return its type."""
         import httpx2
         from openai import APIConnectionError, APIStatusError
 
@@ -111,11 +111,11 @@ class OpenAI(Engine[Options]):
             )
         except APIConnectionError as error:
             raise UsageError(
-                f"no server answers at {client.base_url}: is it up, is --rerank.engine.base_url right?"
+                f"no server answers at {client.base_url}: start it, or correct --rerank.engine.base_url"
             ) from error
         except APIStatusError as error:
             if error.status_code in (401, 403):
-                raise UsageError(f"{client.base_url} refuses the key: set OPENAI_API_KEY") from error
+                raise UsageError(f"{client.base_url} rejects the API key: set OPENAI_API_KEY") from error
         if self.model.source == AUTO:
             names = [m["id"] for m in served]
             if len(names) != 1:
@@ -130,20 +130,20 @@ class OpenAI(Engine[Options]):
         return owners.pop() if len(owners) == 1 and owners <= _NEUTRAL.keys() else "other"
 
     def _settle(self, kinds: Mapping[str, str]) -> None:
-        """Which kind of server answers, ``kinds`` by address; and what it is therefore sent with every question."""
+        """Set the server type, from ``kinds`` by address, and the parameters that every request sends to that type."""
         if self.options.server == "auto":
             if len(set(kinds.values())) > 1:
                 said = ", ".join(f"{url} ({kind})" for url, kind in kinds.items())
                 raise UsageError(
-                    f"the servers are not of one kind: {said}; if they are, name it with --rerank.engine.server"
+                    f"the servers are of different types: {said}; if that is wrong, set --rerank.engine.server"
                 )
             self.options = self.options.model_copy(update={"server": next(iter(kinds.values()))})
         kind, arguments = self.options.server, self.model.chat_template_args
         if unheeded := [name for name in arguments if not _heeds(kind, name)]:
             raise UsageError(
-                f"{next(iter(kinds))} (server: {kind}) takes no {', '.join(unheeded)} for its chat template, with which "
-                f"{self.model.name} is to be asked: if it is vLLM or SGLang after all, say --rerank.engine.server vllm (or "
-                f"sglang); if it serves the model so that it needs none, say --rerank.chat_template_args "
+                f"{next(iter(kinds))} (server: {kind}) does not accept {', '.join(unheeded)} for its chat template, which "
+                f"{self.model.name} needs: if it is vLLM or SGLang, set --rerank.engine.server vllm (or sglang); if its chat "
+                f"template already has these values, set --rerank.chat_template_args "
                 f"'{{{', '.join(f'{name}: null' for name in unheeded)}}}'"
             )
         self._always = {**_NEUTRAL.get(kind, {}), **_for_template(kind, arguments)}
@@ -189,11 +189,11 @@ class OpenAI(Engine[Options]):
         try:
             return _completion(response.json(), seconds)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            what = _line(f"the server's answer is no chat completion: {response.text}")
+            what = _line(f"the server's answer is not a chat completion: {response.text}")
             return Completion(finish_reason="error", error=what, seconds=seconds)
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """Probabilities of the choices, from the alternatives to the next token; two tokens where one can't tell."""
+        """Return log-probabilities of the choices from the top next tokens; read two tokens where one is ambiguous."""
         found = await self._next_tokens(prompt, sampling)
         if found.error is not None:
             return found
@@ -201,7 +201,7 @@ class OpenAI(Engine[Options]):
             exactly = {c: sum(p for token, p in found.choices.items() if token.strip() == c) for c in sampling.choices}
             return replace(found, choices={c: log(p) for c, p in exactly.items() if p})
         mass = {c: _mass(found.choices, c, sampling.choices) for c in sampling.choices}
-        for short in sampling.choices:  # "1" may go on to "10"
+        for short in sampling.choices:  # "1" may continue to "10"
             for long in (c for c in sampling.choices if c != short and c.startswith(short)):
                 both = sum(p for token, p in found.choices.items() if token.strip() == short)
                 further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling)
@@ -215,7 +215,7 @@ class OpenAI(Engine[Options]):
         return replace(found, choices={c: log(p or floor) for c, p in mass.items()})
 
     async def _next_tokens(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """``choices`` holds the probabilities (not logs) of the likeliest next tokens."""
+        """Return a completion whose ``choices`` are the probabilities (not logs) of the likeliest next tokens."""
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
         return await self._post(prompt, {**self._always, **wanted, **sampling.extra})
 
@@ -226,7 +226,7 @@ class OpenAI(Engine[Options]):
 
 
 def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) -> float:
-    """Probability of the tokens that begin ``choice`` and no other."""
+    """Return the probability of the tokens that begin ``choice`` and no other choice."""
 
     def begins(token: str, c: str) -> bool:
         return bool(token.strip()) and c.startswith((token.strip(), token.strip().lower()))
@@ -235,19 +235,19 @@ def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) ->
 
 
 def _heeds(kind: str, argument: str) -> bool:
-    """Whether a server of ``kind`` takes this argument of the chat template from a request; llama.cpp takes no template."""
+    """Whether a server of this type accepts the chat template argument in a request; llama.cpp rejects a whole template."""
     return kind in _NEUTRAL and not (kind == "llamacpp" and argument == "chat_template")
 
 
 def _for_template(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The chat template's arguments as the server takes them: to vLLM, a whole template is a field of its own."""
+    """Return the chat template arguments as request fields; vLLM has a separate field for a whole template."""
     rest = dict(arguments)
     whole = {"chat_template": rest.pop("chat_template")} if kind == "vllm" and "chat_template" in rest else {}
     return whole | ({"chat_template_kwargs": rest} if rest else {})
 
 
 def _models(response: Any) -> list[Mapping[str, Any]]:
-    """The entries of a model list; none if the answer is something else."""
+    """Return the entries of a model list; [] if the response is not one."""
     try:
         return [m for m in response.json()["data"] if isinstance(m["id"], str)]
     except (KeyError, TypeError, ValueError):
@@ -276,7 +276,7 @@ def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
     for t in likely:
         alternatives[t["token"]] = alternatives.get(t["token"], 0.0) + exp(t["logprob"])
     finish = finish if finish in ("length", "refusal") else "stop"
-    text = text.encode(errors="replace").decode()  # JSON can hold half a surrogate pair, which is no text
+    text = text.encode(errors="replace").decode()  # JSON can contain half a surrogate pair, which can't be encoded
     return Completion(text, finish, read, written, seconds, alternatives)
 
 

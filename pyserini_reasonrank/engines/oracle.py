@@ -1,7 +1,7 @@
-"""The perfect assessor: writes the ideal answer for the documents of each prompt, from qrels.
+"""An oracle that writes the ideal answer for the documents of each prompt, from qrels.
 
-Through prompt, parser and strategy, so a run of it is the upper bound that a first stage allows, and a test of the
-whole path without a model.
+Its answers pass through prompt, parser and strategy, so its run is the upper bound for a first stage, and it tests the whole
+pipeline without a model.
 """
 
 from __future__ import annotations
@@ -12,30 +12,29 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts.tokens import ModelTokens, Tokens
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 
-class Options(engines.Options):
+class OracleOptions(EngineOptions):
     """Settings of the oracle."""
 
     qrels: Annotated[str, Field(description="TREC qrels")] = ""
     tokenizer: Annotated[
-        str | None, Field(description="a tokenizer.json that counts what a model would read and write")
+        str | None, Field(description="a tokenizer.json to count the tokens that a model would read and write")
     ] = None
 
 
-class Oracle(Engine[Options]):
-    """Gains are the grades of ``--rerank.engine.qrels``; an unjudged document gains 0."""
+class Oracle(Engine[OracleOptions]):
+    """Answers by the grades in ``--rerank.engine.qrels``; the gain of an unjudged document is 0."""
 
     name = "oracle"
-    options_class = Options
+    options_class = OracleOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: OracleOptions) -> None:
         super().__init__(model, options)
         can = {Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.PATTERN}
         self.capabilities = frozenset(can)

@@ -1,8 +1,7 @@
-"""Recorded answers instead of a model: to replay published outputs, to test, to teach.
+"""Recorded answers instead of a model, to replay published outputs and for tests.
 
-``--rerank.engine.path`` is JSON lines ``{"qid", "call", "response"}`` (gzip or not), ``call`` the 0-based order in
-which the question is asked for that query, with a ``part`` where several rerankers are combined; or a journal of an
-earlier run.
+``--rerank.engine.path`` is a file of JSON lines ``{"qid", "call", "response"}`` (gzip or not), or the journal of an earlier
+run. ``call`` is the number of the question for its query, from 0; combined rerankers also have a ``part``.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import read_answers
 from pyserini_reasonrank.models.catalogue import Model
@@ -26,19 +24,19 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 _SQLITE = b"SQLite format 3"
 
 
-class Options(engines.Options):
+class RecordedOptions(EngineOptions):
     """Settings of the recorded engine."""
 
     path: Annotated[str, Field(description="JSON lines of qid, call, response; or a journal")] = ""
 
 
-class Recorded(Engine[Options]):
-    """Answers by query and call number, whatever the prompt says. A call without a record is an error."""
+class Recorded(Engine[RecordedOptions]):
+    """Answers by query and call number, regardless of the prompt. A call without a recorded answer is an error."""
 
     name = "recorded"
-    options_class = Options
+    options_class = RecordedOptions
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: RecordedOptions) -> None:
         super().__init__(model, options)
         self._answers: dict[tuple[str, str, int], Completion] = {}
         self._sha256 = ""
@@ -47,13 +45,13 @@ class Recorded(Engine[Options]):
         path = Path(self.options.path)
         if not self.options.path or not path.is_file():
             raise UsageError(
-                f"the recorded engine needs --rerank.engine.path, a file of answers; there is none at {str(path)!r}"
+                f"the recorded engine needs --rerank.engine.path, a file of answers; {str(path)!r} does not exist"
             )
         data = path.read_bytes()
         self._sha256 = hashlib.sha256(data).hexdigest()
         self._answers = read_answers(path) if data.startswith(_SQLITE) else dict(_lines(path, data))
         if not self._answers:
-            raise UsageError(f"{path} holds no answers")
+            raise UsageError(f"{path} contains no answers")
 
     def identity(self, call: Call) -> str:
         return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.part}\n{call.number}"
@@ -74,7 +72,7 @@ def _lines(path: Path, data: bytes) -> list[tuple[tuple[str, str, int], Completi
             continue
         try:
             row = json.loads(line)
-            response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair is no text
+            response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair can't be encoded
             answers.append(((str(row["qid"]), str(row.get("part", "")), int(row["call"])), Completion(response)))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(

@@ -15,48 +15,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat, disjoint
-from pyserini_reasonrank.engines.local.libraries import before_torch, without_sklearn
+from pyserini_reasonrank.engines.local.library_setup import before_torch, without_sklearn
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.describe import ModelConfig
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 if TYPE_CHECKING:
-    from pyserini_reasonrank.engines.local.decoder import Decoder
-    from pyserini_reasonrank.engines.local.scorer import Scorer
+    from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
+    from pyserini_reasonrank.engines.local.continuous_batching import Decoder
 
 
-class Options(engines.Options):
+class TransformersOptions(EngineOptions):
     """Settings of the transformers engine."""
 
-    device: Annotated[
-        str, Field(description="cpu, cuda, cuda:1, mps; auto takes an accelerator where there is one")
-    ] = "auto"
+    device: Annotated[str, Field(description="cpu, cuda, cuda:1, mps; auto: an accelerator if there is one")] = "auto"
     args: Annotated[dict[str, Any], Field(description="passed to from_pretrained: dtype, device_map, ...")] = {}
     batching: Annotated[dict[str, Any], Field(description="passed to ContinuousBatchingConfig: num_blocks, ...")] = {}
 
 
-class Transformers(Engine[Options]):
-    """One model, float32 on a CPU and in its own type on an accelerator.
+class Transformers(Engine[TransformersOptions]):
+    """One model, float32 on a CPU and in the dtype of its weights on an accelerator.
 
-    On a CPU a request's text and probabilities don't depend on the other requests in flight; see ``_packed``.
+    On a CPU a request's text and probabilities do not depend on the other requests in flight; see engines/local/README.md.
     """
 
     name = "transformers"
     needs_weights = True
-    options_class = Options
+    options_class = TransformersOptions
     _decoder: Decoder
-    _scorer: Scorer
+    _scorer: AlternativeScorer
     _chat: Chat
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: TransformersOptions) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
         self._context = model.context or 0
-        self._encoding = ThreadPoolExecutor(1, "encoding")  # a tokenizer is for one thread at a time
+        self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
 
     async def start(self) -> None:
         await asyncio.to_thread(self._load)
@@ -73,20 +70,18 @@ class Transformers(Engine[Options]):
                 raise UsageError(f"--rerank.engine.batching.{name} is not known{nearest(name, known)}")
         model, tokenizer = _loaded(self.model, self.options)
         if tokenizer.chat_template is None:
-            raise UsageError(
-                f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model"
-            )
+            raise UsageError(f"the tokenizer of {self.model.name} has no chat template: use an instruction-tuned model")
         self._chat = Chat(tokenizer, self.model)
         positions = ModelConfig.of_loaded(model.config).positions or self._context
         self._context = min(self._context or positions, positions)
         self._eos = _ids(model.generation_config.eos_token_id) | _ids(tokenizer.eos_token_id)
 
-        from pyserini_reasonrank.engines.local.decoder import Decoder
-        from pyserini_reasonrank.engines.local.scorer import Scorer
+        from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
+        from pyserini_reasonrank.engines.local.continuous_batching import Decoder
 
         attention = model.config._attn_implementation
         self._decoder = Decoder(model, self.options.batching, sorted(self._eos))
-        self._scorer = Scorer(model, attention, self._decoder.pause)
+        self._scorer = AlternativeScorer(model, attention, self._decoder.pause)
         self._context = min(self._context, self._decoder.room)
 
     @property
@@ -95,7 +90,9 @@ class Transformers(Engine[Options]):
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.extra:
-            raise UsageError(f"the transformers engine has no sampling parameter {min(sampling.extra)!r}: vllm may")
+            raise UsageError(
+                f"the transformers engine has no sampling parameter {min(sampling.extra)!r}; vllm may have it"
+            )
         began = time.monotonic()
         answer = self._choose(prompt, sampling) if sampling.choices else self._write(prompt, sampling, call)
         try:
@@ -108,10 +105,10 @@ class Transformers(Engine[Options]):
 
     async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
         loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(self._encoding, self._to_go_on_from, prompt)
+        tokens = await loop.run_in_executor(self._encoding, self._prompt_tokens, prompt)
         self._check(len(tokens), 1)
         limit = min(sampling.max_tokens, self._context - len(tokens))
-        watch = Watch(self._chat, sampling.stop) if sampling.stop else None
+        watch = StopStrings(self._chat, sampling.stop) if sampling.stop else None
         name, future = self._decoder.submit(tokens, limit, _noise(sampling, call.draw.seed_offset), watch)
         try:
             written = await asyncio.wrap_future(future)
@@ -123,7 +120,7 @@ class Transformers(Engine[Options]):
         ended = stopped or written[-1] in self._eos
         return len(tokens), len(written), {"text": text, "finish_reason": "stop" if ended else "length"}
 
-    def _to_go_on_from(self, prompt: Prompt) -> list[int]:
+    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
         self._decoder.start()
         return self._chat.tokens(prompt)
 
@@ -137,7 +134,7 @@ class Transformers(Engine[Options]):
     def _check(self, prompt_tokens: int, room: int) -> None:
         if prompt_tokens + room > self._context:
             raise RuntimeError(
-                f"the prompt has {prompt_tokens} tokens, the model takes {self._context} with its answer"
+                f"the prompt has {prompt_tokens} tokens, the model takes {self._context} including the answer"
             )
 
     async def close(self) -> None:
@@ -151,8 +148,8 @@ class Transformers(Engine[Options]):
             del self._scorer, self._decoder
 
 
-class Watch:
-    """Whether a text, a token longer each time, has come to one of the strings it stops at."""
+class StopStrings:
+    """Tests whether a text that grows by one token a call contains one of its stop strings."""
 
     def __init__(self, chat: Chat, stop: Iterable[str]) -> None:
         self._chat = chat
@@ -164,7 +161,7 @@ class Watch:
 
 
 def _cut(text: str, stop: Iterable[str]) -> tuple[str, bool]:
-    """``text`` up to the first of the strings, and whether there was one."""
+    """Return ``text`` up to the first of the strings, and whether it has one."""
     places = [place for s in stop if (place := text.find(s)) >= 0]
     return (text[: min(places)], True) if places else (text, False)
 
@@ -180,7 +177,7 @@ def _ids(tokens: int | list[int] | None) -> set[int]:
     return set() if tokens is None else {tokens} if isinstance(tokens, int) else set(tokens)
 
 
-def _loaded(model: Model, options: Options) -> tuple[Any, Any]:
+def _loaded(model: Model, options: TransformersOptions) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -198,7 +195,7 @@ def _loaded(model: Model, options: Options) -> tuple[Any, Any]:
             loaded = PeftModel.from_pretrained(loaded, model.adapter).merge_and_unload()
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"{model.name} does not fit into the memory of {device}: take a smaller model or dtype"
+            f"{model.name} does not fit into the memory of {device}: use a smaller model or dtype"
         ) from error
     except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         line = " ".join(str(error).split())[:300]

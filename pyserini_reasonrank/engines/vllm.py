@@ -1,4 +1,4 @@
-"""vLLM in this process: one AsyncLLM, on a background loop for its whole life."""
+"""vLLM in this process: one AsyncLLM on a background loop for its whole lifetime."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank import engines
-from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.engines.chat import Chat, Tokens, disjoint
-from pyserini_reasonrank.engines.local.libraries import before_torch
-from pyserini_reasonrank.engines.loop import BackgroundLoop
+from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines.background_loop import BackgroundLoop
+from pyserini_reasonrank.engines.chat import Chat, TokenIds, disjoint
+from pyserini_reasonrank.engines.local.library_setup import before_torch
 from pyserini_reasonrank.errors import Failure, UsageError, nearest
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.describe import read_adapter_config
@@ -39,25 +38,25 @@ _ENVIRONMENT = {
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
 
 
-class Options(engines.Options):
+class VLLMOptions(EngineOptions):
     """Settings of the vllm engine."""
 
     args: Annotated[dict[str, Any], Field(description="vLLM's EngineArgs: tensor_parallel_size, dtype, ...")] = {}
 
 
-class VLLM(Engine[Options]):
-    """vLLM batches continuously by itself: every call goes in as it comes. VLLM_LOGGING_LEVEL=INFO makes it talk."""
+class VLLM(Engine[VLLMOptions]):
+    """Passes every call to vLLM at once, which batches continuously. VLLM_LOGGING_LEVEL=INFO shows its log."""
 
     name = "vllm"
     needs_weights = True
-    options_class = Options
+    options_class = VLLMOptions
     _chat: Chat
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: VLLMOptions) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset(Capability)
         self._context = model.context
-        self._encoding = ThreadPoolExecutor(1, "encoding")  # a tokenizer is for one thread at a time
+        self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
         self._numbers = itertools.count()
         self._loop: BackgroundLoop | None = None
         self._llm: Any = None
@@ -99,7 +98,7 @@ class VLLM(Engine[Options]):
             "revision": self.model.revision,
             "max_model_len": self.model.context,
             "enable_prefix_caching": True,
-            "enforce_eager": current_platform.is_cpu(),  # elsewhere graphs pay for the time they take
+            "enforce_eager": current_platform.is_cpu(),  # on an accelerator, CUDA graphs are worth the time to capture them
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
         }
@@ -108,9 +107,7 @@ class VLLM(Engine[Options]):
         except (OSError, ValueError) as error:
             raise UsageError(f"the tokenizer of {self.model.name} can't be loaded: {_line(error)}") from error
         if tokenizer.chat_template is None:
-            raise UsageError(
-                f"the tokenizer of {self.model.name} has no chat template: name an instruction-tuned model"
-            )
+            raise UsageError(f"the tokenizer of {self.model.name} has no chat template: use an instruction-tuned model")
         self._chat = Chat(tokenizer, self.model)
         if self.model.adapter is not None:
             folder = _adapter_folder(self.model.adapter)
@@ -118,12 +115,12 @@ class VLLM(Engine[Options]):
             self._lora = LoRARequest("adapter", 1, str(folder))
         self._arguments = AsyncEngineArgs(**(arguments | self.options.args))
         if current_platform.is_cpu() and self._arguments.enforce_eager:
-            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # else log-probabilities wait for a C++ compiler
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # log-probabilities would otherwise need a C++ compiler
 
     async def _build(self) -> None:
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        with _nothing_to_run_again():
+        with _without_main():
             self._llm = AsyncLLM.from_engine_args(self._arguments)
 
     @property
@@ -141,8 +138,8 @@ class VLLM(Engine[Options]):
         except (UsageError, Failure):
             raise
         except EngineDeadError as error:
-            raise Failure("vLLM's engine process died: run the same command again to go on from here") from error
-        except Exception as error:  # whatever vLLM has against this one request
+            raise Failure("vLLM's engine process died: run the same command again to continue from here") from error
+        except Exception as error:  # vLLM rejected this request
             return Completion(
                 finish_reason="error", seconds=time.monotonic() - began, error=_line(error.__cause__ or error)
             )
@@ -164,10 +161,10 @@ class VLLM(Engine[Options]):
         return len(tokens), len(written.token_ids), {"text": written.text, "finish_reason": finish}
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
-        """One request for what may follow the prompt, and one for each beginning of a longer alternative.
+        """Send one request for the next token after the prompt, and one for each beginning of a longer alternative.
 
-        A lone alternative, such as a query whose likelihood is wanted, is read with the prompt in one request; not with an
-        adapter, whose part in the prompt's own log-probabilities vLLM 0.32 does not compute (on a CPU it dies of it).
+        A single alternative, such as a query whose likelihood is computed, is read with the prompt in one request. That does
+        not work with an adapter: vLLM 0.32 ignores it in prompt log-probabilities (and crashes on a CPU).
         """
         encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
         tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
@@ -178,22 +175,22 @@ class VLLM(Engine[Options]):
         logprobs = [sum(after[s[:i]][s[i]] for i in range(len(s))) for s in spelled]
         return len(tokens), len(heads), {"choices": disjoint(sampling.choices, spelled, logprobs)}
 
-    async def _likelihood(self, tokens: list[int], said: Tokens) -> float:
-        """Log-probability of ``said`` after the prompt."""
+    async def _likelihood(self, tokens: list[int], said: TokenIds) -> float:
+        """Return the log-probability of ``said`` after the prompt."""
         wanted = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
         output = await self._run([*tokens, *said], wanted)
         found = output.prompt_logprobs[len(tokens) :]
         return float(sum(at[token].logprob for at, token in zip(found, said, strict=True)))
 
-    async def _next(self, tokens: list[int], head: Tokens, spelled: tuple[Tokens, ...]) -> dict[int, float]:
-        """Log-probabilities, after the prompt and ``head``, of the tokens that the alternatives go on with."""
+    async def _next(self, tokens: list[int], head: TokenIds, spelled: tuple[TokenIds, ...]) -> dict[int, float]:
+        """Return log-probabilities, after the prompt and ``head``, of the next tokens of the alternatives."""
         onward = sorted({s[len(head)] for s in spelled if len(s) > len(head) and s[: len(head)] == head})
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": onward, "detokenize": False}
         output = await self._run([*tokens, *head], wanted)
         return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
 
     async def _run(self, tokens: list[int], parameters: Mapping[str, Any]) -> Any:
-        """vLLM's RequestOutput for one request."""
+        """Return vLLM's RequestOutput for one request."""
         assert self._loop is not None
         return await self._loop.run(self._last(tokens, parameters))
 
@@ -218,15 +215,15 @@ class VLLM(Engine[Options]):
 
 
 def _matching(pattern: str) -> Any:
-    """vLLM's way of asking for a text that matches a regular expression."""
+    """Return vLLM's parameter for text that matches a regular expression."""
     from vllm.sampling_params import StructuredOutputsParams
 
     return StructuredOutputsParams(regex=pattern)
 
 
 @contextmanager
-def _nothing_to_run_again() -> Iterator[None]:
-    """Let a spawned process not import this program's ``__main__``, which it has no use for and which may be a script."""
+def _without_main() -> Iterator[None]:
+    """Keep a spawned process from importing this program's ``__main__``, which it does not need and may be a script."""
     main = sys.modules["__main__"]
     kept = {name: value for name, value in vars(main).items() if name in ("__spec__", "__file__")}
     for name in kept:
@@ -246,11 +243,11 @@ def _adapter_folder(adapter: str) -> Path:
     try:
         return Path(snapshot_download(adapter))
     except (OSError, ValueError) as error:
-        raise UsageError(f"the adapter {adapter} can't be had: {_line(error)}") from error
+        raise UsageError(f"the adapter {adapter} is unavailable: {_line(error)}") from error
 
 
 def _rank(adapter: Path) -> int:
-    """The smallest ``max_lora_rank`` of vLLM that holds the adapter's rank."""
+    """Return the smallest ``max_lora_rank`` of vLLM that is at least the adapter's rank."""
     config = read_adapter_config(str(adapter))
     if config is None or config.rank is None:
         raise UsageError(f"{adapter} is not a LoRA adapter: it has no adapter_config.json with a rank (r)")

@@ -1,4 +1,4 @@
-"""Pick the best of a set (Setwise, Rank-R1)."""
+"""Choose the best of a set (Setwise, Rank-R1)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pyserini_reasonrank.records import Completion, Judgement
 
 
 class Best(Written):
-    """Shows a set, reads the label of its best. An answer that can't be read chooses the first shown."""
+    """Shows a set and reads the label of its best passage. An unreadable answer chooses the first passage shown."""
 
     kind = "best"
 
     def read(self, completion: Completion, n: int) -> Judgement:
-        """A judgement whose order begins with the chosen passage."""
+        """Return a judgement whose order begins with the chosen passage."""
         chosen, judgement = read_label(completion, n, tags=self.options.tags)
         if chosen is None:
             return judgement
@@ -28,12 +28,12 @@ class Best(Written):
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> int:
-        """The chosen index."""
+        """Return the index of the chosen candidate."""
         return indices[judgement.order[0]]
 
     @staticmethod
     def agreed(outcomes: Sequence[int], indices: Sequence[int]) -> int:
-        """By majority, as Rank-R1 votes over permutations of its input."""
+        """Return the majority's choice, as Rank-R1 votes over permutations of its input."""
         return majority(outcomes, indices)
 
     def unmoved(self, indices: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
-"""Grade one passage from coarse to fine: ranges of grades are halved until one grade is left (OrderChain, arXiv 2504.04801).
+"""Grade one passage from coarse to fine by halving the range of grades until one is left (OrderChain, arXiv 2504.04801).
 
-Published for images, as a chain that follows the likelier half. Here every decision is read, so that the score is the
-expected grade: each grade times the product of the probabilities of the decisions that lead to it.
+The paper grades images and follows the likelier half. Here every decision is read, so the score is the expected grade: the
+sum of each grade times the product of the probabilities of the decisions that lead to it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from pyserini_reasonrank.judges.score import TOP_GAIN, Pointwise, shares, unchos
 from pyserini_reasonrank.parsing import TOP_GRADE
 from pyserini_reasonrank.records import Completion, Judgement, Prompt
 
-_LAST = 3  # grades that are no longer halved, but chosen among
+_LAST = 3  # so few grades are no longer halved: the model chooses one of them
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which of ``parts`` of the ``grades`` still possible holds the grade. Each part has a letter no other decision uses.
+    """The question which of the ``parts`` of the remaining ``grades`` contains the grade.
 
-    ``asked`` is what the assistant has said up to where it names the letter, the decisions above included.
+    Each part has a letter that no other decision uses. ``asked`` is the assistant's text up to the letter, including the
+    decisions above this one.
     """
 
     grades: range
@@ -34,7 +35,7 @@ class Decision:
 
 
 def decisions(grades: range) -> tuple[Decision, ...]:
-    """All decisions, coarse before fine: for 0 to 10 seven of them, three on the way to each grade."""
+    """Return all decisions, coarse before fine: for 0 to 10 seven, of which three lead to each grade."""
     letters, found, waiting = iter(ascii_uppercase), list[Decision](), deque([(grades, "")])
     while waiting:
         left, said = waiting.popleft()
@@ -56,7 +57,7 @@ DECISIONS = decisions(range(TOP_GRADE + 1))
 
 
 class Bisection(Pointwise):
-    """Shows one passage; after one thought all decisions are read at once. The score is in [0, 10]."""
+    """Shows one passage; after one thought, all decisions are read in parallel. The score is in [0, 10]."""
 
     kind = "bisection"
 
@@ -70,7 +71,7 @@ class Bisection(Pointwise):
 
     @property
     def carried_tokens(self) -> int:
-        asked = sum(len(decision.asked) for decision in DECISIONS)  # a token has a character at least
+        asked = sum(len(decision.asked) for decision in DECISIONS)  # a token has at least one character
         return len(DECISIONS) * self.thought_tokens + asked
 
     async def scored(self, ask: Ask, prompt: Prompt, thought: Judgement) -> Judgement:
@@ -80,7 +81,7 @@ class Bisection(Pointwise):
                 replace(self.sampling, max_tokens=1, choices=tuple(decision.parts)),
             )
 
-        async with asyncio.TaskGroup() as together:  # one that fails ends the others
+        async with asyncio.TaskGroup() as together:  # a failed task cancels the others
             tasks = [together.create_task(decide(decision)) for decision in DECISIONS]
         answers = [task.result() for task in tasks]
         for decision, answer in zip(DECISIONS, answers, strict=True):
@@ -89,7 +90,7 @@ class Bisection(Pointwise):
         return replace(thought, score=expected([answer.choices for answer in answers]))
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
-        """Nearly all mass on the part that holds the grade; none is likelier where the grade is not among the parts."""
+        """Put nearly all mass on the part that contains the grade; equal mass if no part does."""
         grade = round(TOP_GRADE * min(max(gains[0] / TOP_GAIN, 0.0), 1.0))
         [parts] = [decision.parts for decision in DECISIONS if set(choices) <= decision.parts.keys()]
         return {choice: log(0.98 if grade in parts[choice] else 0.01) for choice in choices}
@@ -99,7 +100,7 @@ class Bisection(Pointwise):
 
 
 def expected(answers: Sequence[Mapping[str, float]]) -> float:
-    """The expected grade, for natural-log probabilities of the letters of each of ``DECISIONS``."""
+    """Return the expected grade from natural-log probabilities of the letters of each of ``DECISIONS``."""
     reached, grade = {DECISIONS[0].grades: 1.0}, 0.0
     for decision, logprobs in zip(DECISIONS, answers, strict=True):
         share = shares(logprobs, tuple(decision.parts))

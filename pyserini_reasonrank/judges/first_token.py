@@ -1,5 +1,5 @@
-"""Read the probabilities of the first identifier alone, without decoding: an order (FIRST, arXiv 2406.15657), or the best of a
-set (Setwise by likelihood, arXiv 2310.09497)."""
+"""Read the probabilities of the first identifier without decoding: an order (FIRST, arXiv 2406.15657), or the best of a set
+(Setwise by likelihood, arXiv 2310.09497)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Capability, Judgement, Prompt, Status
 
-_ELSE = "take a reranker that writes its answer, such as rankgpt"
+_ELSE = "use a reranker that writes its answer, such as rankgpt"
 
 
 class FirstToken(Ordering):
-    """Shows n passages under letters, and reads how likely each letter is to come first, after the prompt's prefill.
+    """Shows n passages under letters and reads the probability of each letter as the next token after the prefill.
 
-    A letter whose probability the engine does not tell stands at the end, as filled in.
+    Letters whose probability the engine does not report come last and count as filled in.
     """
 
     kind = "first_token"
@@ -33,7 +33,7 @@ class FirstToken(Ordering):
     def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
         if widest > len(ascii_uppercase):
             raise UsageError(
-                f"the {self.kind} judge has {len(ascii_uppercase)} identifiers of one letter, too few for the {widest} passages "
+                f"the {self.kind} judge has {len(ascii_uppercase)} one-letter identifiers, too few for the {widest} passages "
                 f"of a question: show fewer (window_size, depth), or {_ELSE}"
             )
         if bad := single_tokens(tokens, prefill, ascii_uppercase[:widest]):
@@ -47,25 +47,25 @@ class FirstToken(Ordering):
         letters = tuple(ascii_uppercase[:n])
         answer = await ask(prompt, replace(self.sampling, max_tokens=1, choices=letters, one_token=True))
         bad = unanswered(answer)
-        told = {i: answer.choices[letter] for i, letter in enumerate(letters) if letter in answer.choices}
-        if bad or not told:
+        known = {i: answer.choices[letter] for i, letter in enumerate(letters) if letter in answer.choices}
+        if bad or not known:
             return Judgement(tuple(range(n)), bad or Status.EMPTY, filled=n, detail=answer.error or "no probabilities")
-        missing = [i for i in range(n) if i not in told]
+        missing = [i for i in range(n) if i not in known]
         return Judgement(
-            (*sorted(told, key=lambda i: -told[i]), *missing),
+            (*sorted(known, key=lambda i: -known[i]), *missing),
             Status.REPAIRED if missing else Status.OK,
             filled=len(missing),
             detail=f"{len(missing)} not among the likeliest tokens" if missing else "",
         )
 
     def ideal(self, gains: Sequence[float]) -> str:
-        """The whole order in letters, as it goes on from a prefill of one bracket: what a model learns from, though
-        no more than the first letter is ever asked for."""
+        """Return the whole order in letters, continuing a prefill of one bracket. A model trains on it, although only the
+        first letter is ever read."""
         order = sorted(range(len(gains)), key=lambda i: -gains[i])
         return " > ".join(f"[{ascii_uppercase[i]}]" for i in order).removeprefix("[")
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
-        """Ten times the probability for each gain more."""
+        """Multiply the probability by ten for each additional gain."""
         total = sum(10.0**gain for gain in gains)
         return {choice: log(10.0**gain / total) for choice, gain in zip(choices, gains, strict=True)}
 
@@ -74,7 +74,7 @@ class FirstToken(Ordering):
 
 
 class BestToken(FirstToken):
-    """The same question's likeliest letter: the best of the set."""
+    """Reads the likeliest letter of the same question: the best of the set."""
 
     kind = "best_token"
     outcome = staticmethod(Best.outcome)  # type: ignore[assignment]
@@ -84,12 +84,12 @@ class BestToken(FirstToken):
         return indices[0]
 
     def ideal(self, gains: Sequence[float]) -> str:
-        """Its letter, as it goes on from a prefill of one bracket."""
+        """Return the letter of the best passage, continuing a prefill of one bracket."""
         return f"{ascii_uppercase[max(range(len(gains)), key=lambda i: gains[i])]}]"
 
 
 def single_tokens(tokens: Tokens, prefill: str, choices: Sequence[str]) -> list[str]:
-    """Those of ``choices`` that are not one token where they follow ``prefill``. None if ``tokens`` only estimates."""
+    """Return the ``choices`` that are not a single token after ``prefill``; none of them if ``tokens`` only estimates."""
     if not tokens.exact:
         return []
     before = prefill or "\n"  # the end of the chat template's header

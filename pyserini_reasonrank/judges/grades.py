@@ -12,9 +12,9 @@ from pyserini_reasonrank.records import Completion, Judgement
 
 
 class Grades(Written):
-    """Shows n texts, reads a whole number from 0 to 10 for each, one a line.
+    """Shows n texts and reads a whole number from 0 to 10 for each, one per line.
 
-    What it finds are these grades, in the order of the candidates asked about; None where one could not be read.
+    The outcome is the grades in the order of the candidates; None where a grade could not be read.
     """
 
     kind = "grades"
@@ -27,13 +27,13 @@ class Grades(Written):
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> list[float | None]:
-        """The grade of each of ``indices``."""
+        """Return the grade of each of ``indices``."""
         found = dict(zip(judgement.order, judgement.scores, strict=False))  # no scores where none could be read
         return [found.get(position) for position in range(len(indices))]
 
     @staticmethod
     def agreed(outcomes: Sequence[Sequence[float | None]], indices: Sequence[int]) -> list[float | None]:
-        """The mean of those grades of each that could be read."""
+        """Return the mean of each candidate's readable grades."""
         read = [[grade for grade in grades if grade is not None] for grades in zip(*outcomes, strict=True)]
         return [fmean(grades) if grades else None for grades in read]
 

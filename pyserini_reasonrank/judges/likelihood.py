@@ -1,4 +1,4 @@
-"""Score one passage by how likely a model that has read it finds the query (query likelihood; UPR, arXiv 2204.07496)."""
+"""Score one passage by the likelihood of the query given the passage (query likelihood; UPR, arXiv 2204.07496)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyserini_reasonrank.records import Capability, Judgement, Prompt, Status
 
 
 def asked_and_said(prompt: Prompt) -> tuple[Prompt, str]:
-    """The prompt up to the assistant's turn that closes it, and that turn: the query, which is scored, not written."""
+    """Split a prompt before its last turn, an assistant's: the query, which is scored and not generated."""
     *asked, said = prompt.messages
     return Prompt(tuple(asked)), said.content
 
@@ -19,8 +19,8 @@ def asked_and_said(prompt: Prompt) -> tuple[Prompt, str]:
 class Likelihood(Judge):
     """The score is log P(query | passage), summed over the query's tokens (section 2.2 there).
 
-    What a query's words have to do with a passage a language model knows from pre-training: a small one ranks by this
-    long before it can answer whether the passage is relevant. Scores of different queries don't compare.
+    Language models learn in pre-training which words go with a passage, so a small model can rank by this score even if it
+    can't answer whether a passage is relevant. Scores of different queries are not comparable.
     """
 
     kind = "likelihood"
@@ -41,5 +41,5 @@ class Likelihood(Judge):
         return ""
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
-        """The higher the gain, the likelier the query."""
+        """Make the query likelier for a higher gain."""
         return dict.fromkeys(choices, gains[0] - TOP_GAIN)

@@ -1,4 +1,4 @@
-"""Judges that order what they are shown."""
+"""Judges that order the passages shown."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pyserini_reasonrank.records import Judgement
 
 
 class Ordering(Judge):
-    """The outcome is the candidates asked about, best first."""
+    """The outcome is the order of the candidates, best first."""
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
-        """The indices, best first."""
+        """Return the indices, best first."""
         return [indices[position] for position in judgement.order]
 
     @staticmethod
     def agreed(outcomes: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
-        """By Borda count."""
+        """Return the order by Borda count."""
         return borda(outcomes, indices)
 
     def unmoved(self, indices: Sequence[int]) -> list[int]:

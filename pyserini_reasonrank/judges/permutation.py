@@ -1,4 +1,4 @@
-"""Order this window: the listwise judge of RankGPT, ReasonRank and DRanker."""
+"""Order a window of passages: the listwise judge of RankGPT, ReasonRank and DRanker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEPARATORS = {"arrows": " > ", "lines": "\n", "blanks": " "}
 
 
 class Permutation(Ordering, Written):
-    """Shows n passages, reads all their identifiers, best first."""
+    """Shows n passages and reads all their identifiers, best first."""
 
     kind = "permutation"
 
@@ -24,18 +24,20 @@ class Permutation(Ordering, Written):
         identifiers: Annotated[
             Identifiers,
             Field(
-                description="brackets: [2] or beside >, strays ignored; digits: every number, as published code does"
+                description="brackets: [2] or beside >, other numbers ignored; digits: every number, as in published code"
             ),
         ] = "brackets"
         untagged: Annotated[
             Untagged,
             Field(
-                description="a thought that never ended: identity keeps the order, mention_order is ReasonRank's code"
+                description="unfinished thought: identity keeps the order, mention_order takes the order of mention (ReasonRank)"
             ),
         ] = "identity"
         form: Annotated[
             Literal["arrows", "lines", "blanks"],
-            Field(description="how the prompt asks for the answer: [2] > [1], one a line, [2] [1]; all are read"),
+            Field(
+                description="form of the answer that the prompt asks for: [2] > [1], one per line, [2] [1]; all are read"
+            ),
         ] = "arrows"
 
     def read(self, completion: Completion, n: int) -> Judgement:
@@ -43,12 +45,12 @@ class Permutation(Ordering, Written):
         return read_permutation(completion, n, tags=o.tags, how=o.identifiers, untagged=o.untagged)
 
     def pattern(self, n: int) -> str:
-        """As many identifiers as there are passages. One may come twice: a pattern without repeats has n! branches."""
+        """Match as many identifiers as passages. Repeats are allowed: a pattern without them has n! branches."""
         one = identifier(n)
         return one + rf"({SEPARATORS[self.options.form]}{one}){{{n - 1}}}" * (n > 1)
 
     def ideal(self, gains: Sequence[float]) -> str:
-        """Passages by falling gain, ties in the order shown, in the form the prompt asks for."""
+        """Return the passages by falling gain, ties in the order shown, in the form that the prompt asks for."""
         order = sorted(range(len(gains)), key=lambda i: -gains[i])
         thought = f"The gains are {', '.join(f'{gains[i]:g}' for i in order)}."
         return self.written(thought, SEPARATORS[self.options.form].join(f"[{i + 1}]" for i in order))

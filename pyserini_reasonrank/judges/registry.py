@@ -9,11 +9,11 @@ from pyserini_reasonrank.judges.first_token import BestToken, FirstToken
 from pyserini_reasonrank.judges.grades import Grades
 from pyserini_reasonrank.judges.likelihood import Likelihood
 from pyserini_reasonrank.judges.permutation import Permutation
-from pyserini_reasonrank.judges.score import Score
+from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.judges.worst import Worst
 
 JUDGES: dict[str, type[Judge]] = {
     judge.kind: judge
-    for judge in (Permutation, FirstToken, Best, BestToken, Worst, Score, Bisection, Grades, Likelihood)
+    for judge in (Permutation, FirstToken, Best, BestToken, Worst, RelevanceScore, Bisection, Grades, Likelihood)
 }
-"""What can be asked of a model."""
+"""The judge classes by kind."""

@@ -12,30 +12,30 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pyserini_reasonrank.judges import Ask, Judge
-from pyserini_reasonrank.judges.ladder import budgeted, think
+from pyserini_reasonrank.judges.repair import checked_budget, think
 from pyserini_reasonrank.judges.written import ThoughtTokens
 from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling, Status
 
 SCALES = {"true-false": ("true", "false"), "yes-no": ("yes", "no"), "0-10": tuple(map(str, range(11)))}
-TOP_GAIN = 3  # the highest grade of TREC passage judgments
+TOP_GAIN = 3  # the highest grade in TREC's passage qrels
 
 
 class Pointwise(Judge):
-    """Shows one passage, lets the model think if it is to, then reads probabilities of given answers."""
+    """Shows one passage, optionally lets the model think, then reads the probabilities of given answers."""
 
     needs = frozenset({Capability.CHOICES})
 
     class Options(Judge.Options):
-        think: Annotated[bool, Field(description="write a thought first, max_tokens long at most")] = True
+        think: Annotated[bool, Field(description="write a thought first, of at most max_tokens tokens")] = True
         thought_tokens: ThoughtTokens = None
 
     def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
-        super().__init__(options, budgeted(sampling, options.thought_tokens), can, reminder)
+        super().__init__(options, checked_budget(sampling, options.thought_tokens), can, reminder)
 
     @property
     def thought_tokens(self) -> int:
-        """The most tokens of a thought."""
+        """The most tokens of a thought; 0 without one."""
         most: int = self.options.thought_tokens or self.sampling.max_tokens
         return most if self.options.think else 0
 
@@ -53,16 +53,16 @@ class Pointwise(Judge):
 
     @abstractmethod
     async def scored(self, ask: Ask, prompt: Prompt, thought: Judgement) -> Judgement:
-        """``thought`` with a score. ``prompt`` goes on where the thought is closed."""
+        """Return ``thought`` with a score. ``prompt`` ends where the thought is closed."""
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> float | None:
-        """The score, higher is better; None where none could be read."""
+        """Return the score, higher is better; None if it could not be read."""
         return judgement.score
 
     @staticmethod
     def agreed(outcomes: Sequence[float | None], indices: Sequence[int]) -> float | None:
-        """The mean of the scores that could be read."""
+        """Return the mean of the readable scores."""
         scores = [score for score in outcomes if score is not None]
         return fmean(scores) if scores else None
 
@@ -74,9 +74,9 @@ class Pointwise(Judge):
         return f"<think>The gain is {gains[0]:g}.</think>"
 
 
-class Score(Pointwise):
-    """Binary scales: P(first) / (P(first) + P(second)) (Rank1, arXiv 2502.18418). 0-10: s * P(s) for the likeliest s,
-    P over the eleven answers (ERank, arXiv 2509.00520, section 3).
+class RelevanceScore(Pointwise):
+    """Scores by probability: P(first) / (P(first) + P(second)) on binary scales (Rank1, arXiv 2502.18418); on 0-10, s * P(s)
+    for the likeliest s, with P over the eleven answers (ERank, arXiv 2509.00520, section 3).
     """
 
     kind = "score"
@@ -85,7 +85,7 @@ class Score(Pointwise):
         scale: Annotated[Literal["true-false", "yes-no", "0-10"], Field(description="the possible answers")] = (
             "true-false"
         )
-        opening: Annotated[str, Field(description="what stands between the thought and the answer")] = "\n<answer>"
+        opening: Annotated[str, Field(description="text between the thought and the answer")] = "\n<answer>"
 
     def __init__(self, options: Options, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
         super().__init__(options, sampling, can, reminder)
@@ -97,7 +97,7 @@ class Score(Pointwise):
 
     @property
     def carried_tokens(self) -> int:
-        return self.thought_tokens + len(self.options.opening)  # a token has a character at least
+        return self.thought_tokens + len(self.options.opening)  # a token has at least one character
 
     async def scored(self, ask: Ask, prompt: Prompt, thought: Judgement) -> Judgement:
         answer = await ask(
@@ -109,7 +109,7 @@ class Score(Pointwise):
         return replace(thought, score=self.value(answer.choices))
 
     def value(self, choices: Mapping[str, float]) -> float:
-        """The score for natural-log probabilities of the answers: in [0, 1] for two, [0, 10] for 0-10."""
+        """Return the score for natural-log probabilities of the answers: in [0, 1] for two answers, [0, 10] for 0-10."""
         share = shares(choices, self.choices)
         if len(self.choices) == 2:
             return share[self.choices[0]]
@@ -117,7 +117,7 @@ class Score(Pointwise):
         return int(best) * share[best]
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
-        """Nearly all mass on the right answer; on two answers, split by the gain so that grades stay apart."""
+        """Put nearly all mass on the right answer; with two answers, split it by the gain so that grades differ."""
         share = min(max(gains[0] / TOP_GAIN, 0.0), 1.0)
         if len(choices) == 2:
             positive = 0.01 + 0.98 * share
@@ -126,13 +126,13 @@ class Score(Pointwise):
 
 
 def unchosen(answer: Completion, choices: Sequence[str]) -> Status | None:
-    """The status of an answer that tells the probability of none of ``choices``; None where it tells one."""
-    told = any(choice in answer.choices for choice in choices)
-    return unanswered(answer) or (None if told else Status.EMPTY)
+    """Return the bad status of an answer without the probability of any of ``choices``; None if it has one."""
+    known = any(choice in answer.choices for choice in choices)
+    return unanswered(answer) or (None if known else Status.EMPTY)
 
 
 def shares(logprobs: Mapping[str, float], choices: Sequence[str]) -> dict[str, float]:
-    """The probability of each of ``choices`` among them, 0 for one that is not told."""
+    """Return the probability of each of ``choices`` among them; 0 for a choice without a log-probability."""
     top = max(logprobs[choice] for choice in choices if choice in logprobs)
     mass = {choice: exp(logprobs[choice] - top) if choice in logprobs else 0.0 for choice in choices}
     total = sum(mass.values())

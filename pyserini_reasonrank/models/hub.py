@@ -1,6 +1,6 @@
-"""Single files of a model: from its folder, the hub's cache, or the hub, without waiting for a network that is not there.
+"""Single files of a model from its folder, the hub's cache, or the hub, without long waits if there is no network.
 
-The hub's own client retries a missing network for 24 seconds per file. Here one short knock decides, once for all files.
+The hub's own client retries a missing network for 24 seconds per file. Here one short request decides for all files.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-KNOCK_SECONDS = 3.0
+REQUEST_SECONDS = 3.0
 SILENT_SECONDS = 60.0
-"""How long a hub that did not answer is not asked again."""
+"""How long no further request is sent to a hub that did not answer."""
 
 _silent_until = 0.0
 
 
 class Unreachable(Exception):
-    """Whether the model has the file can't be known here; the text says why."""
+    """It can't be found out whether the model has the file; the message says why."""
 
 
 def offline() -> bool:
@@ -27,10 +27,10 @@ def offline() -> bool:
 
 
 def model_file(source: str, name: str, revision: str | None = None) -> Path | None:
-    """The file ``name`` of the model or adapter ``source`` (a folder or a hub id); None where it has no such file.
+    """Return the file ``name`` of the model or adapter ``source`` (a folder or a hub id); None if it has no such file.
 
-    A cached file is taken as it is, without asking whether the hub has a newer one. Unreachable if only a hub that
-    does not answer, or not to this user, could tell.
+    A cached file is used without asking the hub for a newer one. Unreachable if the file is not cached and the hub does not
+    answer, or not to this user.
     """
     if Path(source).is_dir():
         return file if (file := Path(source, name)).is_file() else None
@@ -40,7 +40,7 @@ def model_file(source: str, name: str, revision: str | None = None) -> Path | No
     try:
         cached = try_to_load_from_cache(source, name, revision=revision)
     except HFValidationError as error:
-        raise Unreachable(f"{source} is no hub id") from error
+        raise Unreachable(f"{source} is not a hub id") from error
     if cached is _CACHED_NO_EXIST:
         return None
     return Path(cached) if isinstance(cached, str) else _fetched(source, name, revision)
@@ -71,13 +71,13 @@ def _fetched(source: str, name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
 
     try:
-        with suppress(RemoteEntryNotFoundError):  # an answer, too; the cache remembers it from the call below
-            get_hf_file_metadata(hf_hub_url(source, name, revision=revision), timeout=KNOCK_SECONDS)
+        with suppress(RemoteEntryNotFoundError):  # also an answer; the call below records it in the cache
+            get_hf_file_metadata(hf_hub_url(source, name, revision=revision), timeout=REQUEST_SECONDS)
         return Path(hf_hub_download(source, name, revision=revision))
     except RemoteEntryNotFoundError:
         return None
     except HfHubHTTPError as error:
         raise Unreachable(f"the hub answers {error.response.status_code} for {source}") from error
-    except Exception as error:  # no route, no name, no answer in time: the client has an exception for each
+    except Exception as error:  # no route, unknown host, timeout: the client has an exception for each
         _silent_until = time.monotonic() + SILENT_SECONDS
         raise Unreachable("the hub does not answer") from error

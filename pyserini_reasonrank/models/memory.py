@@ -1,127 +1,32 @@
-"""The memory a model needs against the memory there, known before anything is loaded.
-
-torch must load to see an accelerator, so it is asked in a process of its own.
-"""
+"""The memory that a model needs, compared with the memory of this machine before anything is loaded."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.models.describe import ModelConfig, quantization_method, read_config
 
 HEADROOM = 0.9
-"""The share of free memory that weights and cache may take; activations and the runtime need the rest."""
+"""The share of free memory for weights and cache; activations and the runtime need the rest."""
 
 ON_A_CPU = {"dtype": "float32"}
-"""As the transformers engine loads a model there, unless it is told otherwise."""
+"""How the transformers engine loads a model on a CPU unless its arguments say otherwise."""
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 SPREADS = (2, 4, 8)
-"""Over how many accelerators a model is spread: numbers that divide its attention heads."""
+"""The numbers of accelerators over which a model may be spread: they divide its attention heads."""
 
 
 def gb(size: float) -> str:
-    """Bytes as they are talked about: ``15.2 GB``."""
+    """Format bytes: ``15.2 GB``."""
     return f"{size / 1e9:.1f} GB"
-
-
-# There --------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where a model can be held: ``kind`` is ``cuda:0``, ``mps``, ``cpu``, ...; ``free`` and ``total`` in bytes."""
-
-    kind: str
-    name: str
-    free: int
-    total: int
-
-
-OWN = "cpu"
-"""The kind of the machine's own memory."""
-
-_ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under Windows' Linux
-_PROBE = """
-import json, torch
-found = []
-for i in range(torch.cuda.device_count()):
-    free, total = torch.cuda.mem_get_info(i)
-    found.append((f"cuda:{i}", torch.cuda.get_device_name(i), free, total))
-if torch.backends.mps.is_available():
-    total = torch.mps.recommended_max_memory()
-    found.append(("mps", "Apple GPU", total - torch.mps.driver_allocated_memory(), total))
-print(json.dumps(found))
-"""
-
-
-@cache
-def accelerators() -> tuple[Device, ...]:
-    """The accelerators torch can use, in its order, as they were when first asked.
-
-    That takes seconds where the machine has one, and no time where it has none.
-    """
-    possible = sys.platform == "darwin" or any(map(os.path.exists, _ACCELERATOR_FILES))
-    if not possible or not find_spec("torch"):
-        return ()
-    with suppress(subprocess.SubprocessError, ValueError):
-        answer = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=120, check=True)
-        return tuple(Device(*found) for found in json.loads(answer.stdout))
-    return ()
-
-
-def own_memory() -> Device:
-    """What this process may use: the machine's available memory, or what its control group leaves of it."""
-    total = free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError):
-        lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-        free = next(int(columns[1]) * 1024 for columns in lines if columns[0] == "MemAvailable:")
-    group = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError):  # no control group, or one without a limit ("max")
-        limit = int((group / "memory.max").read_text())
-        total = min(total, limit)
-        free = min(free, limit - int((group / "memory.current").read_text()))
-    return Device(OWN, "this machine", free, total)
-
-
-def held_by(engine: Mapping[str, Any]) -> Device:
-    """What an engine of these settings (``--rerank.engine``) fills: one accelerator, unless its arguments spread the model
-    over several, or the machine's own memory. Several are as large together as the smallest of them times their number."""
-    found, wanted, arguments = accelerators(), engine.get("device"), arguments_of(engine)
-    if not found or wanted == OWN:
-        return own_memory()
-    if "device_map" in arguments:
-        return _together(found)
-    sizes = [arguments.get(f"{how}_parallel_size", 1) for how in ("tensor", "pipeline")]
-    number = prod(size for size in sizes if isinstance(size, int))
-    return _together([device for device in found if device.kind == wanted] or found[:number])
-
-
-def arguments_of(engine: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an engine of these settings, which nobody may have checked yet, is given for its library."""
-    given = engine.get("args")
-    return given if isinstance(given, Mapping) else {}
-
-
-def _together(devices: Sequence[Device]) -> Device:
-    first, n = devices[0], len(devices)
-    free, total = (n * min(getattr(device, what) for device in devices) for what in ("free", "total"))
-    return first if n == 1 else Device(first.kind, f"{n} x {first.name}", free, total)
-
-
-# Needed -------------------------------------------------------------------------------------------------------------
 
 
 class UnknownShape(Exception):
@@ -130,7 +35,7 @@ class UnknownShape(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes for a model's weights, and for the key-value cache of one question of ``context`` tokens."""
+    """Bytes of a model's weights, and of the key-value cache of one question of ``context`` tokens."""
 
     weights: int
     cache: int
@@ -139,7 +44,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A model's need against ``free`` bytes, with ``concurrency`` questions wanted in flight."""
+    """A model's need compared with ``free`` bytes, for ``concurrency`` questions in flight."""
 
     need: Need
     free: int
@@ -147,17 +52,17 @@ class Verdict:
 
     @property
     def at_once(self) -> int:
-        """How many questions of full context there is room for beside the weights."""
+        """The number of questions of full context that fit beside the weights."""
         return self._room // self.need.cache
 
     @property
     def longest(self) -> int:
-        """The longest context for which there is room beside the weights."""
+        """The longest context, in tokens, that fits beside the weights."""
         return self._room * self.need.context // self.need.cache
 
     @property
     def fits(self) -> bool:
-        """Whether the weights and one question fit. With room for fewer than ``concurrency`` an engine queues them."""
+        """Whether the weights and one question fit. Engines queue questions beyond ``at_once``."""
         return self.at_once >= 1
 
     @property
@@ -173,9 +78,9 @@ class Verdict:
 
 
 def spread(need: Need) -> int | None:
-    """The fewest accelerators here, more than one, that hold ``need`` together; None if they don't."""
-    found = accelerators()
-    return next((n for n in SPREADS if n <= len(found) and Verdict(need, _together(found[:n]).free).fits), None)
+    """Return the smallest number of accelerators (at least 2) on which ``need`` fits; None if it does not fit."""
+    found = devices.accelerators()
+    return next((n for n in SPREADS if n <= len(found) and Verdict(need, devices.together(found[:n]).free).fits), None)
 
 
 def memory_needed(

@@ -1,1 +1,1 @@
-"""From a query and its passages to the chat turns an LLM reads: templates, their sources, and fitting to a context."""
+"""Prompts: templates, where they come from, and fitting a query and its passages into a context."""

@@ -1,7 +1,7 @@
-"""Fitting a query and its passages into a model's context, in its own tokens, computed once.
+"""Fitting a query and its passages into a model's context, measured in the model's tokens.
 
-The frame, the query and the output are reserved; the passages share the rest, the longest giving way first; the
-query is cut last. What is cut is counted. Every step is arithmetic on counts, so it always ends.
+The frame, the query and the output are reserved, and the passages share the rest: the longest passages are cut first, the
+query last. Cuts are counted. A prompt is fitted by arithmetic on token counts in one pass.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Prompt, Query, Request
 
-FLOOR = 32  # tokens a passage keeps before the query is cut, if it has as many
-TURN = 8  # tokens a chat template spends on a turn, at most
+FLOOR = 32  # tokens that a passage (if it has as many) keeps before the query is cut
+TURN = 8  # the most tokens that a chat template adds to a turn
 WHOLE = 1 << 20  # "no limit" for a passage or a query
-_SHARED = 1 << 16  # documents kept for the queries to come
+_SHARED = 1 << 16  # prepared documents that are kept for later queries
 _PROBE = "\x00"
 _BRACKETED = re.compile(r"\[(\d+)\]")
 _CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?(?:think|answer)>", re.IGNORECASE)
 
 
 @dataclass(slots=True)
-class Text:
-    """A text, defused and cut to its limit. ``tokens`` is its count or, while that is enough to know, its bytes:
-    no tokenizer makes more tokens than bytes, and not tokenising is most of what makes fitting cheap."""
+class PreparedText:
+    """A text, defused and cut to its limit.
+
+    ``tokens`` is its number of tokens if ``counted``, otherwise its number of bytes, which no tokenizer exceeds. Fitting is
+    cheap because most texts are never tokenized.
+    """
 
     text: str
     tokens: int
@@ -37,15 +40,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request, ready to be rendered: its texts, passages in candidate order."""
+    """A request with prepared texts, passages in candidate order."""
 
-    query: Text
-    passages: tuple[Text, ...]
+    query: PreparedText
+    passages: tuple[PreparedText, ...]
 
 
 @dataclass(slots=True)
 class Cuts:
-    """How many of a run's questions were cut to fit the context: their passages, their query; and to how few tokens."""
+    """Counts of a run's questions whose passages or query were cut to fit the context, and the shortest lengths in tokens."""
 
     questions: int = 0
     passages: int = 0
@@ -54,7 +57,7 @@ class Cuts:
     shortest_query: int = WHOLE
 
     def __str__(self) -> str:
-        """In words; "" if nothing was cut."""
+        """Describe the cuts; "" if nothing was cut."""
         counts = (("passages", self.passages, self.shortest_passage), ("the query", self.queries, self.shortest_query))
         return ", ".join(
             f"{what} cut in {n:,} of {self.questions:,} questions (down to {to} tokens)" for what, n, to in counts if n
@@ -102,7 +105,7 @@ def least_tokens(
 
 
 class Fitter:
-    """Prepares requests (heavy: in a worker thread, once) and renders windows of them (light)."""
+    """Prepares each request once (expensive: in a worker thread) and renders windows of it (cheap)."""
 
     def __init__(
         self,
@@ -123,27 +126,27 @@ class Fitter:
         self._control = re.compile("|".join([_CONTROL.pattern, *map(re.escape, specials)]), re.IGNORECASE)
         self._control_starts = {"<", *(s[0] for s in specials)}
         self._frames: dict[int, int] = {}
-        self._texts: dict[tuple[str, int], Text] = {}
+        self._texts: dict[tuple[str, int], PreparedText] = {}
         self._repeats = query_repeats(template)
         self.cuts = Cuts()
 
     def check(self, query: Query) -> None:
-        """UsageError if ``query`` alone is longer than the context; called before any request of it."""
+        """UsageError if ``query`` alone is longer than the context. Called before its requests."""
         if self.context is None:
             return
         [text] = self._cut([query.text], self.query_tokens)
         room = self.context - self.output_tokens - self._frame(1)
         if self._repeats * text.tokens > room and self._repeats * self._count(text) > room:
             raise UsageError(
-                f"query {query.qid} takes {text.tokens} tokens, {self._repeats} times in the prompt: more than the {room} that "
-                f"a context of {self.context} leaves beside {self.output_tokens} for the output; cut it with "
+                f"query {query.qid} has {text.tokens} tokens, {self._repeats} times in the prompt: more than the {room} that a "
+                f"context of {self.context} leaves beside {self.output_tokens} for the output; cut it with "
                 f"--rerank.query_tokens, or lower --rerank.sampling.max_tokens"
             )
 
     def prepare(self, request: Request) -> Prepared:
-        """Mend, defuse and cut every text of a request; a document that several queries share, once."""
+        """Mend, defuse and cut every text of a request. A document that several queries share is prepared once."""
         [query] = self._cut([request.query.text], self.query_tokens)
-        keys = [(c.docid, hash(c.text)) for c in request.candidates]  # a docid may stand for another text elsewhere
+        keys = [(c.docid, hash(c.text)) for c in request.candidates]  # the same docid may have another text elsewhere
         new = {key: c.text for key, c in zip(keys, request.candidates, strict=True) if key not in self._texts}
         passages = [self._mended(text) for text in new.values()]
         known = dict(zip(new, self._cut(passages, self.passage_tokens), strict=True))
@@ -153,48 +156,50 @@ class Fitter:
         return Prepared(query, shown)
 
     def render(self, prepared: Prepared, indices: Sequence[int]) -> Prompt:
-        """The prompt that shows the candidates ``indices``, in that order, cut so that it fits."""
+        """Return the prompt that shows the candidates ``indices`` in this order, cut to fit the context."""
         shown = [prepared.passages[i] for i in indices]
         self.cuts.questions += 1
         query, passages = self._fit(prepared.query, shown)
         return self.template.render(query, passages)
 
     def defuse(self, text: str) -> str:
-        """Make a text data: no line breaks, no ``[n]``, no control token or tag that a model would obey."""
+        """Remove what a model could take for structure: line breaks, ``[n]``, control tokens and tags."""
         text = _BRACKETED.sub(r"(\1)", " ".join(text.split()))
         if self._control_starts.isdisjoint(text):
             return text
         return self._control.sub(lambda m: f"{m.group()[0]} {m.group()[1:]}", text)
 
-    def _cut(self, texts: Sequence[str], limit: int) -> list[Text]:
-        """Defused and cut; tokenised only where a text has more bytes than ``limit``."""
-        encoded = [self.defuse(text).encode(errors="replace") for text in texts]  # half a surrogate pair is no text
-        cut = [Text(data.decode(), len(data), counted=False) for data in encoded]
+    def _cut(self, texts: Sequence[str], limit: int) -> list[PreparedText]:
+        """Return the texts defused and cut. Only texts with more bytes than ``limit`` are tokenized."""
+        encoded = [
+            self.defuse(text).encode(errors="replace") for text in texts
+        ]  # half a surrogate pair can't be encoded
+        cut = [PreparedText(data.decode(), len(data), counted=False) for data in encoded]
         long = [text for text in cut if text.tokens > limit]
         for text, (head, count) in zip(long, self.tokens.cut([text.text for text in long], limit), strict=True):
             text.text, text.tokens, text.counted = head, count, True
         return cut
 
-    def _count(self, text: Text) -> int:
+    def _count(self, text: PreparedText) -> int:
         if not text.counted:
             [(_, text.tokens)] = self.tokens.cut([text.text], WHOLE)
             text.counted = True
         return text.tokens
 
-    def _fit(self, query: Text, shown: Sequence[Text]) -> tuple[str, list[str]]:
-        """Both as they are where they fit. Else all are counted, so that a cut does not depend on what was asked before."""
+    def _fit(self, query: PreparedText, shown: Sequence[PreparedText]) -> tuple[str, list[str]]:
+        """Return query and passages, unchanged if they fit. Otherwise count all of them, so that cuts do not depend on history."""
         whole = query.text, [passage.text for passage in shown]
         if self.context is None:
             return whole
         room = self.context - self.output_tokens - self._frame(len(shown))
-        room -= len(shown)  # a token may be gained where two texts meet
+        room -= len(shown)  # where two texts meet, there may be an additional token
         if self._repeats * query.tokens + sum(passage.tokens for passage in shown) <= room:
             return whole
         counts = [self._count(passage) for passage in shown]
         text, spent = self._fit_query(query, room - sum(min(count, FLOOR) for count in counts))
         return text, self._fit_passages(shown, counts, room - spent)
 
-    def _fit_query(self, query: Text, room: int) -> tuple[str, int]:
+    def _fit_query(self, query: PreparedText, room: int) -> tuple[str, int]:
         most = max(room // self._repeats, 1)
         if (count := self._count(query)) <= most:
             return query.text, self._repeats * count
@@ -203,7 +208,7 @@ class Fitter:
         [(head, count)] = self.tokens.cut([query.text], most)
         return head, self._repeats * count
 
-    def _fit_passages(self, passages: Sequence[Text], counts: Sequence[int], room: int) -> list[str]:
+    def _fit_passages(self, passages: Sequence[PreparedText], counts: Sequence[int], room: int) -> list[str]:
         if sum(counts) <= room:
             return [passage.text for passage in passages]
         cap = _level(counts, room)
@@ -228,7 +233,7 @@ class Fitter:
 
 
 def _level(counts: Sequence[int], room: int) -> int:
-    """The largest cap at which ``counts``, each cut to it, sum to ``room`` at most."""
+    """Return the largest cap such that ``counts``, each cut to it, sum to at most ``room``."""
     left, rest = room, sorted(counts)
     for i, count in enumerate(rest):
         share = left // (len(rest) - i)

@@ -1,6 +1,6 @@
-"""Prompt files of other projects as ours: RankLLM's YAML, the TOML of llm-rankers, the TOML of ReasonRank.
+"""Conversion of other projects' prompt files: RankLLM's YAML, the TOML of llm-rankers, the TOML of ReasonRank.
 
-Theirs fill ``{query}``, ``{docs}`` and the like by string formatting; ours are Jinja. Wording is carried over untouched.
+They fill ``{query}``, ``{docs}`` and so on by string formatting; ours are Jinja. The wording is not changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REASONRANK_SYSTEM = {"reasoning": "system_prompt_reasoning", "qwen3": "system_p
 
 
 def convert(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
-    """A prompt file's content in our schema, whichever it has; ``rank_llm`` reads a template of that package by name."""
+    """Convert a prompt file's content to our schema. ``rank_llm`` reads a template of that package by name."""
     if "method" in data:
         return from_rank_llm(data, source)
     if "system_prompt" in data or "system_prompt_reasoning" in data:
@@ -42,14 +42,16 @@ def convert(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
 
 
 def from_rank_llm(data: Data, source: str) -> Data:
-    """RankLLM's listwise schema: prefix, body for every passage, suffix, in one turn or as a dialogue.
+    """Convert RankLLM's listwise schema: prefix, body for every passage, suffix, in one turn or as a dialogue.
 
-    A template whose example orders letters is for the judge that reads the first of them after a bracket, as RankLLM
-    does (FIRST, arXiv 2406.15657). ``before_passages`` is ours: text between prefix and body.
+    A template whose example orders letters is for the judge that reads the first letter after a bracket, as in RankLLM
+    (FIRST, arXiv 2406.15657). ``before_passages`` is our addition: text between prefix and body.
     """
     method = data.get("method")
     if method not in _RANK_LLM_FIELDS:
-        raise UsageError(f"{source} is a RankLLM template of method {method!r}; only the two listwise ones can be read")
+        raise UsageError(
+            f"{source} is a RankLLM template of method {method!r}; supported: {', '.join(_RANK_LLM_FIELDS)}"
+        )
     if missing := [field for field in _RANK_LLM_FIELDS[method] if not isinstance(data.get(field), str)]:
         raise UsageError(f"{source} is a RankLLM template without {', '.join(missing)}")
     letters = any(re.search(r"\[[A-Z]\] > \[[A-Z]\]", data.get(field, "")) for field in ("suffix", "suffix_user"))
@@ -77,18 +79,19 @@ def from_rank_llm(data: Data, source: str) -> Data:
 
 
 def from_llm_rankers(data: Data, source: str) -> Data:
-    """The TOML of llm-rankers: ``prompt_system``, ``prompt_user`` with ``{query}`` and ``{docs}`` (in newer ones
-    ``system`` and ``user``), and how documents are lined up, ``doc_prefix`` and ``doc_separator``.
+    """Convert the TOML of llm-rankers.
 
-    Files without these two are of the time of Rank-R1 v0.1, whose training code wrote ``[1] text``, one a line. A prompt
-    that states the number of documents, ``{num}``, asks for their order; one that does not, for the best.
+    It has ``prompt_system`` and ``prompt_user`` with ``{query}`` and ``{docs}`` (in newer files ``system`` and ``user``), and
+    ``doc_prefix`` and ``doc_separator`` for the list of documents. Files without these two are from Rank-R1 v0.1, whose
+    training code wrote ``[1] text``, one per line. A prompt with the number of documents, ``{num}``, asks for their order,
+    any other prompt for the best document.
     """
     system, user = (data.get(f"prompt_{role}", data.get(role)) for role in ("system", "user"))
     labels = data.get("labels", ["[1]"])
     if not isinstance(user, str) or "{docs}" not in user:
-        raise UsageError(f"{source} is a prompt of llm-rankers that does not show its documents: it has no {{docs}}")
+        raise UsageError(f"{source} is a prompt of llm-rankers without {{docs}}, so it does not show its documents")
     if labels[:1] != ["[1]"]:
-        raise UsageError(f"{source} calls its documents {labels[0]}, ...; only [1], [2], ... can be read")
+        raise UsageError(f"{source} labels its documents {labels[0]}, ...; only [1], [2], ... is supported")
     number = {"num": _NUMBER, "label": f"[{_NUMBER}]"}
     prefix, separator = data.get("doc_prefix", "[{num}] "), _literal(data.get("doc_separator", "\n"))
     documents = (
@@ -103,12 +106,14 @@ def from_llm_rankers(data: Data, source: str) -> Data:
 
 
 def from_reasonrank(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
-    """The TOML of ReasonRank: system messages only, ``system_prompt_reasoning`` and, for its Qwen3 model,
-    ``system_prompt``; ``mode`` is ours and chooses. The user's turn is in its authors' code; RankLLM has the same words.
+    """Convert the TOML of ReasonRank, which has system messages only: ``system_prompt_reasoning`` and, for its Qwen3 model,
+    ``system_prompt``.
+
+    ``mode`` is our addition and chooses one. The user's turn is in the authors' code; RankLLM has the same words.
     """
     mode = data.get("mode", "reasoning")
     if mode not in _REASONRANK_SYSTEM:
-        raise UsageError(f"{source} has mode {mode!r}; ReasonRank's are {' and '.join(_REASONRANK_SYSTEM)}")
+        raise UsageError(f"{source} has mode {mode!r}; the modes of ReasonRank are {' and '.join(_REASONRANK_SYSTEM)}")
     system = data.get(_REASONRANK_SYSTEM[mode])
     if not isinstance(system, str):
         raise UsageError(f"{source} is a ReasonRank prompt file without {_REASONRANK_SYSTEM[mode]}")
@@ -120,7 +125,7 @@ def from_reasonrank(data: Data, source: str, rank_llm: Callable[[str], Data]) ->
 
 
 def _format(text: str, values: Mapping[str, str], source: str) -> str:
-    """``str.format`` as Jinja."""
+    """Convert a ``str.format`` string to Jinja."""
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:
@@ -132,10 +137,10 @@ def _format(text: str, values: Mapping[str, str], source: str) -> str:
 
 def _value(field: str, values: Mapping[str, str], source: str) -> str:
     if field not in values:
-        raise UsageError(f"{source} asks for {{{field}}}, which is not known here; known: {', '.join(values)}")
+        raise UsageError(f"{source} uses the unknown field {{{field}}}; known: {', '.join(values)}")
     return values[field]
 
 
 def _literal(text: str) -> str:
-    """``text`` as Jinja that stands for itself."""
+    """Escape ``text`` so that Jinja renders it unchanged."""
     return text.replace("{", "{{ '{' }}")

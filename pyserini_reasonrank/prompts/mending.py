@@ -1,4 +1,4 @@
-"""Text that was decoded wrongly on its way into a collection, mended as ReasonRank's published code does (ftfy).
+"""Repair of wrongly decoded text with ftfy, as in ReasonRank's published code.
 
 One in five MS MARCO passages has some: ``Â®``, ``â€™``, ``&amp;``, curly quotes.
 """
@@ -11,7 +11,7 @@ _ODD = re.compile(r"[^\t\n\r -%'-~]")  # beyond printable ASCII, or the & of an 
 
 
 def mended(text: str) -> str:
-    """``ftfy.fix_text``, at no cost for a text that can't need it. Comes before defusing, since it decodes ``&lt;``."""
+    """Return ``ftfy.fix_text(text)``, or ``text`` if it can't need it. Call before defusing, because it decodes ``&lt;``."""
     if _ODD.search(text) is None:
         return text
     from ftfy import fix_text

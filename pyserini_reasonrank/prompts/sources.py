@@ -1,8 +1,7 @@
-"""Where a prompt comes from: the project's own wording by name, a file, a pinned file on the web, RankLLM's templates.
+"""Where a prompt comes from: one of our own by name, a file, a pinned file on the web, or a template of RankLLM.
 
-A checkpoint's trained wording belongs to the checkpoint, so it is loaded, never restated: ``rank_llm:NAME`` reads the
-YAML of the installed ``rank-llm`` package, ``URL#sha256=HEX`` a publisher's file, and conf/published-prompts.yaml
-gives the known ones short names.
+The training prompt of a checkpoint is loaded from its publisher and not copied: ``rank_llm:NAME`` reads the YAML of the
+installed ``rank-llm`` package and ``URL#sha256=HEX`` a publisher's file; conf/published-prompts.yaml has short names for them.
 """
 
 from __future__ import annotations
@@ -14,43 +13,42 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.prompts.formats import convert
-from pyserini_reasonrank.prompts.remote import Pinned, is_url
+from pyserini_reasonrank.prompts.pinned import PinnedFile, is_url
 from pyserini_reasonrank.prompts.template import Template
-from pyserini_reasonrank.resources import conf, yaml_names
+from pyserini_reasonrank.resources import conf, parse_yaml, yaml_names
 
 RANK_LLM = "rank_llm:"
 _FILES = (".yaml", ".yml", ".toml")
 
 
-class Published(BaseModel):
+class PublishedPrompt(BaseModel):
     """The schema of an entry of conf/published-prompts.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     about: str
     origin: Annotated[str, Field(alias="from", description="rank_llm:NAME, or URL#sha256=HEX")]
-    fields: Annotated[dict[str, Any], Field(description="laid over what the file says")] = {}
+    fields: Annotated[dict[str, Any], Field(description="fields that override those of the file")] = {}
 
 
 def names() -> list[str]:
-    """The project's own prompts."""
+    """Return the names of our own prompts."""
     return yaml_names("prompts")
 
 
 @cache
-def published() -> Mapping[str, Published]:
-    """Trained wordings that have a short name."""
-    data = yaml.safe_load(conf("published-prompts.yaml").read_text(encoding="utf-8"))
-    return {name: Published.model_validate(entry) for name, entry in data.items()}
+def published() -> Mapping[str, PublishedPrompt]:
+    """Return the published prompts that have a short name."""
+    data = parse_yaml(conf("published-prompts.yaml").read_text(encoding="utf-8"), "conf/published-prompts.yaml")
+    return {name: PublishedPrompt.model_validate(entry) for name, entry in data.items()}
 
 
 def load(source: str) -> Template:
-    """The template that ``source`` names, fetched if need be. UsageError where there is none."""
+    """Load the template that ``source`` names; download it if needed. UsageError if it is unavailable."""
     known = published().get(source)
     data = _read(known.origin) | known.fields if known else _read(source)
     converted = convert(data, source, _rank_llm)
@@ -58,7 +56,7 @@ def load(source: str) -> Template:
 
 
 def missing(source: str) -> str | None:
-    """Why the prompt ``source`` can't be had here, in a sentence; None if it can. A file on the web is fetched for it."""
+    """Return why the prompt ``source`` is unavailable, or None. A file on the web is downloaded to find out."""
     try:
         load(source)
     except UsageError as error:
@@ -67,31 +65,31 @@ def missing(source: str) -> str | None:
 
 
 def available(source: str) -> bool:
-    """Whether the prompt ``source`` can be had here."""
+    """Whether the prompt ``source`` is available."""
     return missing(source) is None
 
 
 def _read(source: str) -> dict[str, Any]:
-    """The content of the file that ``source`` names."""
+    """Read the content of the file that ``source`` names."""
     if source.startswith(RANK_LLM):
         return _rank_llm(source.removeprefix(RANK_LLM))
     if is_url(source):
-        return _parse(Pinned.parse(source).fetch(), source)
+        return _parse(PinnedFile.parse(source).fetch(), source)
     if source.endswith(_FILES):
         if not Path(source).is_file():
             raise UsageError(f"prompt file {source} does not exist")
         return _parse(Path(source), source)
     if source not in names():
         raise UsageError(f"there is no prompt {source!r}{nearest(source, [*names(), *published()])}")
-    return _yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source)
+    return parse_yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source)
 
 
 def _parse(path: Path, source: str) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{source} is not text in UTF-8: {error.reason}") from error
-    return _toml(text, source) if path.suffix == ".toml" else _yaml(text, source)
+        raise UsageError(f"{source} is not UTF-8 text: {error.reason}") from error
+    return _toml(text, source) if path.suffix == ".toml" else parse_yaml(text, source)
 
 
 def _toml(text: str, source: str) -> dict[str, Any]:
@@ -101,25 +99,15 @@ def _toml(text: str, source: str) -> dict[str, Any]:
         raise UsageError(f"{source} is not TOML: {error}") from error
 
 
-def _yaml(text: str, source: str) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{source} holds no YAML mapping")
-    return data
-
-
 def _rank_llm(name: str) -> dict[str, Any]:
     spec = find_spec("rank_llm")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"prompt {RANK_LLM}{name} is shipped by the package rank-llm: pip install rank-llm")
+        raise UsageError(f"prompt {RANK_LLM}{name} comes with the package rank-llm: pip install rank-llm")
     folder = Path(spec.submodule_search_locations[0], "rerank", "prompt_templates")
     path = folder / f"{name}.yaml"
     if not path.is_file():
         found = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise UsageError(f"rank-llm ships no prompt template {name!r}{nearest(name, found)}")
-    # Some of these files write a regex as r"..." (no YAML); only the fields up to the regexes matter here.
+        raise UsageError(f"rank-llm has no prompt template {name!r}{nearest(name, found)}")
+    # Some of these files write a regex as r"...", which is not YAML; the regexes are not used here.
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return _yaml("".join(line for line in lines if not line.startswith("output_")), path.name)
+    return parse_yaml("".join(line for line in lines if not line.startswith("output_")), path.name)

@@ -1,4 +1,4 @@
-"""Counting and cutting text in a model's own tokens, with the tokenizer alone (no torch, no transformers)."""
+"""Counting and cutting text in a model's tokens with the tokenizers library (without torch and transformers)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-_CHARACTERS_A_TOKEN = 20  # text beyond this many characters per token wanted is never looked at
+_CHARACTERS_A_TOKEN = 20  # text beyond this many characters per token of the limit is not tokenized
 
 
 class Tokens(Protocol):
-    """Counts and cuts texts. ``exact`` is False for an estimate."""
+    """Counts and cuts texts. ``exact`` is False if it only estimates."""
 
     exact: bool
 
     def cut(self, texts: Sequence[str], limit: int) -> list[tuple[str, int]]:
-        """Each text, cut to its first ``limit`` tokens, with its number of tokens."""
+        """Return each text cut to its first ``limit`` tokens, with its number of tokens."""
         ...
 
     def specials(self) -> Iterable[str]:
-        """Strings that this tokenizer reads as control tokens."""
+        """Return the strings that the tokenizer reads as control tokens."""
         ...
 
 
 class ModelTokens:
-    """A ``tokenizer.json``."""
+    """The tokens of a ``tokenizer.json``."""
 
     exact = True
 
@@ -50,7 +50,7 @@ class ModelTokens:
         characters = limit * _CHARACTERS_A_TOKEN
         while True:
             offsets = self._tokenizer.encode(text[:characters], add_special_tokens=False).offsets
-            if len(offsets) > limit:  # before the next token, which may hold the rest of a character begun in this one
+            if len(offsets) > limit:  # before the next token, which may continue a character of this one
                 return text[: min(offsets[limit - 1][1], offsets[limit][0])], limit
             if characters >= len(text):
                 return text, len(offsets)
@@ -65,7 +65,7 @@ class ModelTokens:
 
 
 class EstimatedTokens:
-    """No tokenizer at hand: three characters a token, which over-counts English prose by about a third."""
+    """An estimate without a tokenizer: three characters per token, about a third too many tokens for English prose."""
 
     exact = False
     characters_a_token = 3

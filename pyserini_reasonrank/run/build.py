@@ -11,18 +11,9 @@ from typing import Any
 from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED_SOURCE, Known, Model, entry, known_models, resolve
+from pyserini_reasonrank.models.devices import CPU, arguments_of, device_of
 from pyserini_reasonrank.models.hub import Unreachable, model_file
-from pyserini_reasonrank.models.memory import (
-    ON_A_CPU,
-    OWN,
-    Need,
-    UnknownShape,
-    Verdict,
-    arguments_of,
-    held_by,
-    memory_needed,
-    spread,
-)
+from pyserini_reasonrank.models.memory import ON_A_CPU, Need, UnknownShape, Verdict, memory_needed, spread
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Settings, answering_engine
@@ -75,8 +66,8 @@ def memory_problem(engine: Engine[Any]) -> str | None:
     if not engine.needs_weights:
         return None
     settings = engine.options.model_dump()
-    device, arguments = held_by(settings), arguments_of(settings)
-    if engine.name == "transformers" and device.kind == OWN:
+    device, arguments = device_of(settings), arguments_of(settings)
+    if engine.name == "transformers" and device.kind == CPU:
         arguments = {**ON_A_CPU, **arguments}
     if (need := _need(engine.model, arguments)) is None:
         return None
@@ -104,7 +95,7 @@ def _need(model: Model, arguments: Mapping[str, Any]) -> Need | None:
 def _best_engine() -> str:
     from importlib.util import find_spec
 
-    if find_spec("vllm") and held_by({}).kind != OWN:
+    if find_spec("vllm") and device_of({}).kind != CPU:
         return "vllm"
     if find_spec("transformers") and find_spec("torch"):
         return "transformers"

@@ -23,17 +23,19 @@ def setting_lines(
     return [f"  {flag:<{width}}  {about}".rstrip() for flag, about in rows]
 
 
-def _rows(model: type[BaseModel], prefix: str, skip: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+def _rows(
+    model: type[BaseModel], prefix: str, skip: Collection[str] = (), parent: str = ""
+) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
         if name in skip:
             continue
         nested = None if _is_converted(field) else nested_settings(field.annotation)
         about = "; ".join(filter(None, (field.description, choices(field.annotation))))
         if nested is None:
-            about = (about or _type(field.annotation)) + _default(field)
+            about = (about or _type(field.annotation)) + _default(field, parent)
         yield prefix + name, about
         if nested is not None and nested is not model:
-            yield from _rows(nested, f"{prefix}{name}.")
+            yield from _rows(nested, f"{prefix}{name}.", parent=prefix + name)
 
 
 def _is_converted(field: FieldInfo) -> bool:
@@ -55,9 +57,9 @@ def choices(annotation: Any) -> str:
     return next(filter(None, map(choices, parts)), "")
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: FieldInfo, parent: str) -> str:
     if field.is_required():
-        return " (required)"
+        return f" (required with {parent})" if parent else " (required)"
     value = field.default
     if value in (None, "", {}, [], ()):
         return ""

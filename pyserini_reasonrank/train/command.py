@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from pyserini_reasonrank.cli.commands import COMMANDS, PROGRAM
 from pyserini_reasonrank.cli.exit import SUCCESS, USAGE
-from pyserini_reasonrank.engines.local.libraries import before_torch, keep_freed_memory, without_sklearn
+from pyserini_reasonrank.engines.local.library_setup import before_torch, keep_freed_memory, without_sklearn
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.settings import files, flags
@@ -124,7 +124,7 @@ def overview() -> str:
         f"shipped settings (--config NAME): {', '.join(yaml_names(FOLDER))}",
         "",
         "examples:",
-        f"  {PROGRAM} train recipe --config embedded --output embedded",
+        f"  {PROGRAM} train recipe --config student --data DATA --output student",
         f"  {PROGRAM} train sft --config sft-rank-r1 --data '[rows.jsonl]' --output trained --args.learning_rate 2e-5",
     ])  # fmt: skip
 

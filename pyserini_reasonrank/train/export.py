@@ -14,6 +14,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.files import atomic
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.describe import read_adapter_config
+from pyserini_reasonrank.resources import dump_yaml
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.train.folder import BASE, RECORD, read_record
@@ -62,7 +63,7 @@ def run(config: Config) -> None:
     if (prompt := Path(settings.prompt)).is_file():  # the model's own wording goes with it
         shutil.copy(prompt, partial / PROMPT)
         serving_tree["prompt"] = str((config.output / PROMPT).resolve())
-    _write(partial / SERVING, yaml.safe_dump(serving_tree, sort_keys=False, allow_unicode=True))
+    _write(partial / SERVING, dump_yaml(serving_tree))
     _write(partial / CARD, card(config, records, served))
     partial.rename(config.output)
     print(f"{config.output}: serve it with --rerank {config.reranker} --rerank.config {config.output / SERVING}")

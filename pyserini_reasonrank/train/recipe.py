@@ -1,4 +1,4 @@
-"""A whole recipe: training steps and other commands, one after the other; what is done is not done again."""
+"""Run a whole recipe: training steps and other commands, one after the other; finished ones are skipped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from pathlib import Path
 from string import Template
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import Failure, UsageError, nearest, validated
-from pyserini_reasonrank.resources import conf
+from pyserini_reasonrank.resources import conf, dump_yaml
 from pyserini_reasonrank.train import command
 
 COMMAND = "command"
@@ -28,34 +27,32 @@ LAUNCHED = ("sft", "grpo", "dpo", "curriculum")
 
 
 class Config(BaseModel):
-    """Settings of ``train recipe``. In every value ``$output`` and ``$data`` stand for these, ``$conf`` for the shipped conf/."""
+    """Settings of ``train recipe``. Every value of a step may name ``$output``, ``$data`` and ``$conf``, the shipped conf/."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    about: Annotated[str, Field(description="what it makes, of what, and how long that takes")] = ""
+    about: Annotated[str, Field(description="what the recipe makes, from what, and how long that takes")] = ""
     output: Annotated[Path, Field(description="folder to work in")]
-    data: Annotated[Path | None, Field(description="folder of the collections, where a step names one in it")] = None
+    data: Annotated[Path | None, Field(description="folder of the collections, for steps that name $data")] = None
     steps: Annotated[
         list[dict[str, Any]], Field(min_length=1, description="each {STEP: settings} or {command: [word, ...]}")
     ]
     launch: Annotated[
         list[str],
-        Field(
-            description="words that start a trainer on several processes, as `accelerate launch`, if not this Python"
-        ),
+        Field(description="words that start a trainer on several processes, such as `accelerate launch` [this Python]"),
     ] = []
 
 
 def run(config: Config) -> None:
-    """Run what is not done yet. UsageError before the first step for a setting of any; Failure if a step fails."""
+    """Run the steps that are not finished. UsageError before the first one for a fault of any; Failure if one fails."""
     steps = [
         _Step.of(number, name, settings, config.output) for number, (name, settings) in enumerate(check(config), 1)
     ]
     first = next((step for step in steps if not step.done), None)
     if first is not None and (later := [step for step in steps[first.number :] if step.mark.is_file()]):
         raise UsageError(
-            f"step {first.number} ({first.name}) is not as it was when step {later[0].number} ({later[0].name}) went on from "
-            f"it: name another --output, or remove {config.output} to begin anew"
+            f"step {first.number} ({first.name}) has changed since step {later[0].number} ({later[0].name}) was built on it; "
+            f"name another --output, or remove {config.output} to start again"
         )
     config.output.mkdir(parents=True, exist_ok=True)
     for step in steps:
@@ -72,7 +69,7 @@ def run(config: Config) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step, its settings as they are written to ``file``, and beside it the ``mark`` that it is done."""
+    """A step. Its settings are written to ``file``; ``mark``, a file beside it, records that it is finished."""
 
     number: int
     name: str
@@ -82,7 +79,7 @@ class _Step:
 
     @classmethod
     def of(cls, number: int, name: str, settings: dict[str, Any], output: Path) -> _Step:
-        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        text = dump_yaml(settings)
         return cls(number, name, settings, text, output / "steps" / f"{number:02}-{name}.yaml")
 
     @property
@@ -95,7 +92,7 @@ class _Step:
 
 
 def check(config: Config) -> list[tuple[str, dict[str, Any]]]:
-    """The steps, by name, with their settings. UsageError for the first that can't be run as it stands."""
+    """The name and the settings of each step. UsageError for the first with a fault."""
     steps = [_parsed(entry, config) for entry in config.steps]
     for name, settings in steps:
         if name != COMMAND:
@@ -105,7 +102,7 @@ def check(config: Config) -> list[tuple[str, dict[str, Any]]]:
 
 def _parsed(entry: Mapping[str, Any], config: Config) -> tuple[str, dict[str, Any]]:
     if len(entry) != 1:
-        raise UsageError(f"a step of a recipe is one name and its settings, not {json.dumps(list(entry))}")
+        raise UsageError(f"each step of a recipe is one name and its settings, not {json.dumps(list(entry))}")
     [(name, value)] = entry.items()
     names = _names(config)
     if name == COMMAND:
@@ -113,7 +110,7 @@ def _parsed(entry: Mapping[str, Any], config: Config) -> tuple[str, dict[str, An
             raise UsageError(f"a command of a recipe is a list of words, not {value!r}")
         return name, {"words": _filled([str(word) for word in value], names)}
     if name not in command.STEPS or name == "recipe":
-        raise UsageError(f"a recipe has no step {name!r}{nearest(name, [*command.STEPS, COMMAND])}")
+        raise UsageError(f"a recipe can't have a step {name!r}{nearest(name, [*command.STEPS, COMMAND])}")
     return name, _filled(value, names)
 
 
@@ -126,7 +123,7 @@ def _filled(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         template = Template(value)
         if "data" in template.get_identifiers() and "data" not in names:
-            raise UsageError(f"{value} is in a folder of collections: name it with --data")
+            raise UsageError(f"{value} needs the folder of the collections; name it with --data")
         return template.safe_substitute(names)
     if isinstance(value, list):
         return [_filled(item, names) for item in value]
@@ -139,7 +136,7 @@ def _call(words: list[str], launch: list[str]) -> None:
     argv = [*launch, *words[1:]] if launch else [sys.executable, *words[1:]] if own else words
     status = subprocess.call(argv)
     if status:
-        raise Failure(f"the step ended with status {status}; the same command goes on from there")
+        raise Failure(f"the step above failed (exit status {status}); run the same command again to continue from it")
 
 
 def _digest(text: str) -> str:

@@ -11,6 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from werkzeug import Request, Response
 
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.cli.commands import COMMANDS
-from pyserini_reasonrank.models import memory
+from pyserini_reasonrank.models import devices
 
 FLAGS = {
     "rerank": ["--run", "--candidates", "--output", "depth", "window_size", "base_url", "temperature", "reasonrank"],
@@ -50,6 +51,39 @@ def test_help(name: str, command: Command) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [flag for flag in FLAGS[name] if flag not in done.stdout] == []
     assert "usage: " in done.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train"])
+def test_help_says_what_a_command_is_for_and_shows_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with suppress(SystemExit):
+        main([name, "--help"])
+    printed = capsys.readouterr().out
+    usage, purpose, *_ = printed.split("\n\n")
+    assert usage.startswith(f"usage: python -m pyserini_reasonrank {name}")
+    assert purpose == f"{COMMANDS[name].purpose}."
+    examples = printed.split("\nexamples:\n")[1].split("\n\n")[0]
+    assert re.match(f"  python -m pyserini_reasonrank {name}\\b", examples)
+
+
+def test_examples_of_evaluate_can_be_run(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--qrels", str(collection.qrels), "--measures", "nDCG@10", "RR@10"]
+    assert main(["evaluate", *words, "--json", str(collection.run)]) == 0
+    printed = capsys.readouterr().out
+    assert main(["evaluate", *words, "--json", "--", str(collection.run)]) == 0
+    assert capsys.readouterr().out == printed
+    assert "RR@10" in printed
+
+
+def test_a_command_imports_its_own_module_alone() -> None:
+    code = (
+        "import sys; from pyserini_reasonrank.__main__ import main; main(['--help']); "
+        "print(sorted(name for name in sys.modules if name.startswith('pyserini_reasonrank.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = done.stdout.splitlines()[-1]
+    assert loaded == str([
+        f"pyserini_reasonrank.{name}" for name in ("__main__", "cli", "cli.commands", "cli.exit", "errors")
+    ])  # fmt: skip
 
 
 def test_overview_names_every_command(command: Command) -> None:
@@ -118,8 +152,8 @@ def test_explain_plans_for_a_machine_that_this_one_is_not(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(memory, "accelerators", tuple)
-    monkeypatch.setattr(memory, "own_memory", lambda: memory.Device("cpu", "this machine", 8 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(devices, "accelerators", tuple)
+    monkeypatch.setattr(devices, "own_memory", lambda: devices.Device("cpu", "this machine", 8 * 10**9, 8 * 10**9))
     words = ["--rerank", "reasonrank", "--rerank.engine.name", "vllm", "--rerank.model", "reasonrank-7b"]
     assert main(["explain", *words]) == 0
     printed, said = capsys.readouterr()

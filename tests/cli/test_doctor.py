@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.cli import doctor as doctor_module
+from pyserini_reasonrank.cli import models as models_module
 from pyserini_reasonrank.cli.doctor import Check, State, doctor, render
 from pyserini_reasonrank.cli.models import models_table
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.models import memory
+from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.describe import ModelConfig
-from pyserini_reasonrank.models.memory import Device, Need, Verdict, held_by, memory_needed, own_memory
+from pyserini_reasonrank.models.devices import Device, device_of, own_memory
+from pyserini_reasonrank.models.memory import Need, Verdict, memory_needed
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.flags import lift
@@ -126,7 +128,7 @@ def test_another_dtype_needs_more() -> None:
 def gpus(monkeypatch: pytest.MonkeyPatch, *sizes: float) -> None:
     """As many accelerators, of these sizes in GB."""
     found = tuple(Device(f"cuda:{i}", "GPU", int(gb * 1e9), int(gb * 1e9)) for i, gb in enumerate(sizes))
-    for module in (memory, doctor_module):
+    for module in (devices, doctor_module, models_module):
         monkeypatch.setattr(module, "accelerators", lambda: found)
 
 
@@ -148,14 +150,14 @@ def test_an_engine_fills_one_accelerator_unless_told_otherwise(
     engine: dict[str, Any], free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus(monkeypatch, 40, 40, 40, 30)
-    assert held_by(engine).free == free * 10**9
+    assert device_of(engine).free == free * 10**9
 
 
 def test_without_an_accelerator_it_fills_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
-    assert held_by({"args": {"tensor_parallel_size": 2}}).kind == "cpu"
+    assert device_of({"args": {"tensor_parallel_size": 2}}).kind == "cpu"
     gpus(monkeypatch, 80)
-    assert held_by({"device": "cpu"}).kind == "cpu"
+    assert device_of({"device": "cpu"}).kind == "cpu"
 
 
 def refusal(*words: str, engine: str = "vllm") -> str:
@@ -203,7 +205,7 @@ def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(
 
 def test_transformers_loads_float32_on_a_cpu(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
-    monkeypatch.setattr(memory, "own_memory", lambda: Device("cpu", "this machine", int(22e9), int(22e9)))
+    monkeypatch.setattr(devices, "own_memory", lambda: Device("cpu", "this machine", int(22e9), int(22e9)))
     smaller = ["--rerank.model", "reasonrank-7b", "--rerank.engine.args.dtype", "bfloat16"]
     assert "needs 30.4 GB + 3.8 GB" in refusal(*smaller[:2], engine="transformers")
     assert refusal(*smaller, engine="transformers") == refusal(*smaller[:2], engine="vllm") == ""

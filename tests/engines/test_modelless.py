@@ -22,7 +22,7 @@ from pyserini_reasonrank.engines import Engine, build_engine, engine_class
 from pyserini_reasonrank.engines.faulty import Fault, spoil
 from pyserini_reasonrank.engines.identity import PIECE, WHOLE
 from pyserini_reasonrank.engines.oracle import Oracle
-from pyserini_reasonrank.engines.transformers import Options as Loading
+from pyserini_reasonrank.engines.transformers import TransformersOptions as Loading
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges.permutation import Permutation
@@ -108,8 +108,8 @@ def test_half_a_character_in_a_recording_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "holds no answers"),
-        (b"\n\n", "holds no answers"),
+        (b"", "contains no answers"),
+        (b"\n\n", "contains no answers"),
         (b'{"qid": "q", "call": 0, "response": "x"}\nnonsense\n', "answers.jsonl, line 2: expected"),
         (b'\n{"qid": "q", "call": 0}\n', "answers.jsonl, line 2: expected"),
         (b'["q", 0, "x"]\n', "answers.jsonl, line 1: expected"),

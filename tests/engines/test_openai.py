@@ -17,10 +17,10 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from pyserini_reasonrank.engines.openai import OpenAI, Options
+from pyserini_reasonrank.engines.openai import OpenAI, OpenAIOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import MemoryStore
-from pyserini_reasonrank.judges.score import Score
+from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Call, Capability, Completion, Draw, Message, Prompt, Sampling, Status
@@ -112,7 +112,7 @@ def with_engine[T](
 
     async def run() -> T:
         described = Model(model, model, chat_template_args=arguments or {})
-        engine = OpenAI(described, Options(base_url=url, **options))
+        engine = OpenAI(described, OpenAIOptions(base_url=url, **options))
         try:
             await engine.start()
             return await work(engine)
@@ -179,10 +179,10 @@ def test_an_answer_that_is_begun_is_continued(server: Server) -> None:
 
 
 def test_capabilities_follow_what_the_server_can_do() -> None:
-    assert OpenAI(Model("m", "m"), Options()).capabilities == {Capability.REASK}
-    continuing = OpenAI(Model("m", "m"), Options(continue_final_message=True)).capabilities
+    assert OpenAI(Model("m", "m"), OpenAIOptions()).capabilities == {Capability.REASK}
+    continuing = OpenAI(Model("m", "m"), OpenAIOptions(continue_final_message=True)).capabilities
     assert continuing == {Capability.REASK, Capability.PREFILL, Capability.CHOICES}
-    structured = OpenAI(Model("m", "m"), Options(structured_outputs="vllm")).capabilities
+    structured = OpenAI(Model("m", "m"), OpenAIOptions(structured_outputs="vllm")).capabilities
     assert structured == {Capability.REASK, Capability.PATTERN}
 
 
@@ -244,13 +244,13 @@ def test_the_kind_of_server_is_told_in_options_and_identity(server: Server) -> N
     server.models = owned_by("vllm")
     assert with_engine(work, server.url)[0] == "vllm"
     assert plain[0] == "other"
-    assert plain[1] == OpenAI(Model("m", "m"), Options()).identity(CALL) != with_engine(work, server.url)[1]
+    assert plain[1] == OpenAI(Model("m", "m"), OpenAIOptions()).identity(CALL) != with_engine(work, server.url)[1]
 
 
 def test_servers_of_several_kinds_are_refused_unless_the_kind_is_named(server: Server, second: Server) -> None:
     server.models, second.models = owned_by("vllm"), owned_by("litellm")
     both = f"{server.url},{second.url}"
-    with pytest.raises(UsageError, match=r"not of one kind: .*\(vllm\), .*\(other\); .*--rerank\.engine\.server"):
+    with pytest.raises(UsageError, match=r"of different types: .*\(vllm\), .*\(other\); .*--rerank\.engine\.server"):
         with_engine(plainly, both)
     with_engine(plainly, both, server="vllm")
     assert NEUTRAL["vllm"].items() <= server.asked[0].items()
@@ -528,7 +528,7 @@ def test_1_is_told_from_10_by_the_token_that_follows(server: Server) -> None:
     assert exp(found.choices["10"]) == pytest.approx(0.6 * 0.75)
     assert exp(found.choices["8"]) == pytest.approx(0.2)
     assert [m["content"] for m in (sent["messages"][-1] for sent in server.asked)] == [PROMPT.messages[-1].content, "1"]
-    judge = Score(Score.Options(scale="0-10"), Sampling(), frozenset(), "")
+    judge = RelevanceScore(RelevanceScore.Options(scale="0-10"), Sampling(), frozenset(), "")
     assert judge.value(found.choices) == pytest.approx(10 * 0.45 / sum(exp(p) for p in found.choices.values()))
 
 
@@ -670,7 +670,7 @@ def test_the_smallest_context_counts(server: Server, second: Server) -> None:
     server.models["data"][0]["max_model_len"], second.models["data"][0]["max_model_len"] = 8192, 4096
 
     async def context(max_model_len: int | None) -> int | None:
-        engine = OpenAI(Model("m", "m", context=max_model_len), Options(base_url=f"{server.url},{second.url}"))
+        engine = OpenAI(Model("m", "m", context=max_model_len), OpenAIOptions(base_url=f"{server.url},{second.url}"))
         try:
             await engine.start()
             return engine.max_model_len
@@ -709,12 +709,12 @@ def test_the_second_server_is_greeted_too(server: Server) -> None:
 
 def test_a_refused_key_is_said(server: Server) -> None:
     server.models = 401
-    with pytest.raises(UsageError, match="refuses the key: set OPENAI_API_KEY"):
+    with pytest.raises(UsageError, match="rejects the API key: set OPENAI_API_KEY"):
         ask(server)
 
 
 def test_no_endpoint_and_no_key_is_said() -> None:
-    with pytest.raises(UsageError, match="the openai engine has no endpoint and no key") as error:
+    with pytest.raises(UsageError, match="the openai engine has neither an endpoint nor a key") as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), "")
     assert "--rerank.engine.base_url" in str(error.value)
 
@@ -771,7 +771,7 @@ def test_a_start_that_is_cancelled_leaves_nothing_open(server: Server) -> None:
     async def run() -> None:
         async with await asyncio.start_server(hang, "127.0.0.1", 0) as silent:
             port = silent.sockets[0].getsockname()[1]
-            engine = OpenAI(Model("m", "m"), Options(base_url=f"http://127.0.0.1:{port}/v1"))
+            engine = OpenAI(Model("m", "m"), OpenAIOptions(base_url=f"http://127.0.0.1:{port}/v1"))
             start = asyncio.create_task(engine.start())
             await asyncio.sleep(0.2)
             start.cancel()
@@ -785,13 +785,13 @@ def test_a_start_that_is_cancelled_leaves_nothing_open(server: Server) -> None:
 
 def test_the_identity_is_the_models_and_not_the_servers(server: Server, second: Server) -> None:
     servers = [("a", server.url), ("a", second.url), ("b", server.url)]
-    engines = [OpenAI(Model("m", name), Options(base_url=url)) for name, url in servers]
+    engines = [OpenAI(Model("m", name), OpenAIOptions(base_url=url)) for name, url in servers]
     first, other_server, other_model = (engine.identity(CALL) for engine in engines)
     assert first == other_server != other_model
 
 
 def test_one_engine_serves_one_run_after_another(server: Server) -> None:
-    engine = OpenAI(Model("m", "m"), Options(base_url=server.url))
+    engine = OpenAI(Model("m", "m"), OpenAIOptions(base_url=server.url))
 
     async def run() -> set[str]:
         await engine.start()

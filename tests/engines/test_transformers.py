@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pyserini_reasonrank.engines import Engine, build_engine
-from pyserini_reasonrank.engines.local.packing import using
-from pyserini_reasonrank.engines.local.trees import Tree, log_probabilities, read_at_once
+from pyserini_reasonrank.engines.local.packed_attention import using
+from pyserini_reasonrank.engines.local.prompt_trees import PromptTree, log_probabilities, read_at_once
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
@@ -217,7 +217,7 @@ TREES = [
 
 @pytest.mark.parametrize("root", [0, 7, 19, 32, 75])
 def test_several_prompts_read_together_have_the_bits_of_each_alone(engine: Any, root: int) -> None:
-    trees = [Tree([*range(2000, 2000 + root), *prompt], spelled) for prompt, spelled in TREES]
+    trees = [PromptTree([*range(2000, 2000 + root), *prompt], spelled) for prompt, spelled in TREES]
     together = engine._scorer._score([trees])
     assert together == [engine._scorer._score([[tree]])[0] for tree in trees]
     assert together == engine._scorer._score([trees[::-1]])[::-1]
@@ -227,23 +227,23 @@ def test_several_prompts_read_together_have_the_bits_of_each_alone(engine: Any, 
 def test_cores_read_side_by_side_with_the_bits_of_one_after_the_other(engine: Any, model: Model) -> None:
     import torch
 
-    from pyserini_reasonrank.engines.local.threads import Lanes
+    from pyserini_reasonrank.engines.local.threads import Workers
 
-    scorer, trees = engine._scorer, [Tree(list(prompt), spelled) for prompt, spelled in TREES]
-    expected, threads, own = scorer._score([trees]), torch.get_num_threads(), scorer._lanes
+    scorer, trees = engine._scorer, [PromptTree(list(prompt), spelled) for prompt, spelled in TREES]
+    expected, threads, own = scorer._score([trees]), torch.get_num_threads(), scorer._workers
     torch.set_num_threads(2)
-    scorer._lanes = Lanes(torch.device("cpu"))
+    scorer._workers = Workers(torch.device("cpu"))
     try:
-        assert scorer._lanes.map(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
+        assert scorer._workers.map(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
         assert torch.get_num_threads() == 2
         rows = scorer._rows(trees)
-        assert len(rows) == scorer._lanes.width == 2
+        assert len(rows) == scorer._workers.count == 2
         assert [tree for row in rows for tree in row] == trees
         assert scorer._score(rows) == expected
         assert [len(row) for row in scorer._rows(trees[:1])] == [1]
     finally:
-        scorer._lanes.close()
-        scorer._lanes = own
+        scorer._workers.close()
+        scorer._workers = own
         torch.set_num_threads(threads)
 
 
@@ -251,7 +251,7 @@ def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine: Any
     """Which is plain forward passes over the prompt and each alternative."""
     import torch
 
-    trees = [Tree(list(prompt), spelled) for prompt, spelled in TREES]
+    trees = [PromptTree(list(prompt), spelled) for prompt, spelled in TREES]
     expected = engine._scorer._score([trees])
     with torch.inference_mode(), using(engine._scorer._model, "eager"):
         found = [one.tolist() for one in log_probabilities(engine._scorer._model, trees)]
@@ -260,7 +260,7 @@ def test_a_model_with_an_attention_of_its_own_gives_the_same_numbers(engine: Any
 
 
 def test_a_prompt_that_another_goes_on_from_is_read_once(engine: Any) -> None:
-    trees = [Tree(list(range(100, 100 + n)), ((33,), (34, 35))) for n in (40, 90, 40, 64)]
+    trees = [PromptTree(list(range(100, 100 + n)), ((33,), (34, 35))) for n in (40, 90, 40, 64)]
     assert read_at_once(trees) == 39 + (1 + 51 + 1 + 25) + 4
     assert engine._scorer._score([trees]) == [engine._scorer._score([[tree]])[0] for tree in trees]
 
@@ -269,7 +269,7 @@ def test_gradients_flow_through_a_tree(engine: Any) -> None:
     import torch
 
     embedded = engine._scorer._model.get_input_embeddings().weight
-    [tree] = [Tree(list(prompt), spelled) for prompt, spelled in TREES[2:3]]
+    [tree] = [PromptTree(list(prompt), spelled) for prompt, spelled in TREES[2:3]]
     with using(engine._scorer._model, "sdpa"):
         [found] = log_probabilities(engine._scorer._model, [tree])
     [gradient] = torch.autograd.grad(found.sum(), embedded)

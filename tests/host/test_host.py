@@ -36,6 +36,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.jvm
 def test_a_lucene_search_imports_the_encoders_on_first_use() -> None:
     out = python("""
 import sys
@@ -55,6 +56,7 @@ print("torch" in sys.modules)
     assert out == "True"
 
 
+@pytest.mark.jvm
 def test_importing_a_submodule_imports_its_package() -> None:
     out = python("""
 import sys
@@ -266,6 +268,7 @@ def first_stage(folder: Path, *flags: str, ours: tuple[str, ...] = ()) -> subpro
     return search_process("first_stage", *files, *ours, "--", *flags, cwd=folder)
 
 
+@pytest.mark.jvm
 def test_search_and_its_candidates(collection: Path) -> None:
     flags = ["--index", "index", "--topics", "topics.tsv", "--bm25", "--output", "no.txt", "--output-format", "msmarco"]
     done = first_stage(collection, *flags, ours=("--module", "pyserini.search", "--depth", "1"))
@@ -280,6 +283,7 @@ def test_search_and_its_candidates(collection: Path) -> None:
     assert eleven == {"qid": "11", "query": "zzz", "candidates": []}
 
 
+@pytest.mark.jvm
 def test_candidates_of_an_existing_run(collection: Path) -> None:
     (collection / "run.txt").write_text("009 Q0 d2 1 1.0 mine\n")
     flags = ["--run", "run.txt", "--topics", "topics.tsv", "--texts", "index", "--candidates", "of-run.jsonl"]
@@ -311,6 +315,7 @@ def test_candidates_of_an_existing_run(collection: Path) -> None:
         (["--topics", "topics.tsv"], 2, "required: --index"),
     ],
 )
+@pytest.mark.jvm
 def test_bad_input_ends_the_search_and_leaves_no_file(
     collection: Path, flags: list[str], status: int, says: str
 ) -> None:
@@ -328,6 +333,7 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.jvm
 def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
     (collection / "many.tsv").write_text("".join(f"{n}\tred apple and pear {n}\n" for n in range(20_000)))
     files = ["--run", "cut.txt", "--candidates", "cut.jsonl"]
@@ -350,6 +356,7 @@ def test_an_interrupt_ends_the_search_at_once(collection: Path) -> None:
     assert not list(collection.glob("cut.*"))
 
 
+@pytest.mark.jvm
 def test_an_index_without_texts(collection: Path) -> None:
     flags = ["-collection", "JsonCollection", "-input", "bare", "-index", "textless", "-threads", "1"]
     indexer = (
@@ -365,6 +372,7 @@ def test_an_index_without_texts(collection: Path) -> None:
     assert "stores no text of document 'd1'; index with --storeRaw or --storeContents" in done.stderr
 
 
+@pytest.mark.jvm
 def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None:
     faiss = pytest.importorskip("faiss")
     import numpy
@@ -413,6 +421,7 @@ def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None
         ("blank.jsonl", "new/index", "has no document with text"),
     ],
 )
+@pytest.mark.jvm
 def test_a_corpus_or_folder_that_can_not_be_indexed(collection: Path, corpus: str, index: str, says: str) -> None:
     (collection / "twice.jsonl").write_text('{"id": "d", "text": "x"}\n' * 2)
     (collection / "blank.jsonl").write_text('{"id": "d", "text": " "}\n')

@@ -162,6 +162,7 @@ def test_the_engine_refuses_an_identifier_that_is_no_token_where_it_stands(
     assert len(chat.alternatives(PROMPT, ("A", choice))[1]) == 2  # other judges take it as it is
 
 
+@pytest.mark.model
 def test_the_embedded_models_letters_are_tokens() -> None:
     from pyserini_reasonrank.models.embedded import ensure_embedded
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.judges.best import Best
 from pyserini_reasonrank.judges.permutation import Permutation
-from pyserini_reasonrank.judges.score import SCALES, Score
+from pyserini_reasonrank.judges.score import SCALES, RelevanceScore
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order these.")), prefill="")
 SAMPLING = Sampling(max_tokens=100, seed=5)
-TRUE_FALSE = Score.Options()
+TRUE_FALSE = RelevanceScore.Options()
 REMINDER = "Every identifier once."
 CUT = Completion("<think>Passage [2] and", "length")
 GOOD = Completion("<think>x</think><answer>[2] > [3] > [1]</answer>")
@@ -49,9 +49,9 @@ def permute(*answers: Completion, can: Sequence[Capability] = (), tags: bool = T
 
 
 def score(
-    *answers: Completion, options: Score.Options = TRUE_FALSE, sampling: Sampling = SAMPLING
+    *answers: Completion, options: RelevanceScore.Options = TRUE_FALSE, sampling: Sampling = SAMPLING
 ) -> tuple[Judgement, Asked]:
-    judge = Score(options, sampling, frozenset({PREFILL, CHOICES, REASK}), REMINDER)
+    judge = RelevanceScore(options, sampling, frozenset({PREFILL, CHOICES, REASK}), REMINDER)
     asked, ask = script(*answers)
     return asyncio.run(judge.judge(ask, PROMPT, ["a"])), asked  # type: ignore[arg-type]
 
@@ -167,7 +167,7 @@ def test_scores_are_read_from_the_probabilities_after_the_thought() -> None:
 
 def test_without_a_thought_there_is_one_question() -> None:
     judgement, asked = score(Completion(choices={"yes": log(0.1), "no": log(0.9)}),
-                             options=Score.Options(scale="yes-no", think=False, opening=""))  # fmt: skip
+                             options=RelevanceScore.Options(scale="yes-no", think=False, opening=""))  # fmt: skip
     assert judgement.score == pytest.approx(0.1)
     assert [prompt for prompt, _, _ in asked] == [PROMPT]
 
@@ -192,11 +192,11 @@ def test_a_thought_that_outgrows_its_budget_is_closed_and_scored() -> None:
 def test_a_score_that_was_not_given_is_none(answers: list[Completion], status: Status) -> None:
     judgement, _ = score(*answers)
     assert (judgement.status, judgement.score, judgement.order) == (status, None, (0,))
-    assert Score.outcome(judgement, [7]) is None
+    assert RelevanceScore.outcome(judgement, [7]) is None
 
 
 def test_a_grade_counts_by_its_probability() -> None:
-    judge = Score(Score.Options(scale="0-10"), SAMPLING, frozenset(), "")
+    judge = RelevanceScore(RelevanceScore.Options(scale="0-10"), SAMPLING, frozenset(), "")
     choices = {str(grade): log(0.01) for grade in range(11)} | {"8": log(0.9)}
     assert judge.value(choices) == pytest.approx(8 * 0.9)
     assert judge.value({choice: logprob - 1000 for choice, logprob in choices.items()}) == pytest.approx(8 * 0.9)
@@ -204,7 +204,7 @@ def test_a_grade_counts_by_its_probability() -> None:
 
 @pytest.mark.parametrize("scale", list(SCALES))
 def test_the_ideal_score_rises_with_the_grade(scale: str) -> None:
-    judge = Score(Score.Options.model_validate({"scale": scale}), SAMPLING, frozenset(), "")
+    judge = RelevanceScore(RelevanceScore.Options.model_validate({"scale": scale}), SAMPLING, frozenset(), "")
     scores = [judge.value(judge.ideal_choices([grade], judge.choices)) for grade in (0, 1, 2, 3)]
     assert scores == sorted(set(scores))
 

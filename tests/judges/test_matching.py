@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.judges.matching import Match, _lcs, likest, match, names
+from pyserini_reasonrank.judges.matching import NameMatch, _lcs, likest, match, names
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.run.parts import SinglePlan
@@ -73,7 +73,7 @@ MODEL, LABEL = "a model like it", "a label in another form"
     ],
 )
 def test_a_film_is_found_by_the_strictest_rule_that_fits(line: str, position: int, rule: str) -> None:
-    assert match(line, FILMS) == Match(position, rule)
+    assert match(line, FILMS) == NameMatch(position, rule)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_names_no_film_is_not_guessed(line: str) -> None:
 
 def test_what_several_are_called_names_none_of_them() -> None:
     assert match("Alien", [FILMS[1], FILMS[0]]) is None
-    assert match("Alien", [FILMS[1], "Alien. Something is aboard.", *FILMS[2:]]) == Match(1, EXACT)
+    assert match("Alien", [FILMS[1], "Alien. Something is aboard.", *FILMS[2:]]) == NameMatch(1, EXACT)
     assert match("Casablanca", [FILMS[7], FILMS[2], FILMS[7]]) is None
 
 
@@ -104,7 +104,7 @@ def test_what_several_are_called_names_none_of_them() -> None:
     ],
 )
 def test_a_model_is_found_by_family_version_and_size_too(line: str, position: int, rule: str) -> None:
-    assert match(line, MODELS, models=True) == Match(position, rule)
+    assert match(line, MODELS, models=True) == NameMatch(position, rule)
 
 
 @pytest.mark.parametrize("line", ["GPT-4o", "Gemma 2 (27b)", "none of them"])
@@ -189,7 +189,7 @@ def answer(text: str) -> str:
         (answer("The least likely:\nToy Story 2"), 3, Status.OK, ""),
         ("<think>Hm.</think> I think it has to be Toy Story 2", 3, Status.REPAIRED, f"no answer tag, {WITHIN}"),
         ("Casablanca is what they love. So after all I would drop Toy Story 2", 3, Status.REPAIRED, "no answer tag"),
-        (answer("the one about a collector"), 3, Status.REPAIRED, "words like it"),
+        (answer("the one about a collector"), 3, Status.REPAIRED, "similar words"),
     ],
 )
 def test_an_answer_by_name(text: str, position: int, status: Status, detail: str) -> None:
@@ -233,10 +233,10 @@ def test_an_answer_that_names_none_drops_the_last_shown(
         ("[4]\n[1]\n[7]", [3, 0, 6], ""),
         ("[4], [1], [7]", [3, 0, 6], ""),
         ("4 > 1 > 7", [3, 0, 6], "labels in another form"),
-        ("[4]", [3], "1 named where 3 were asked for"),
-        ("[4]\n[4]\n[1]", [3, 0], "1 repeated, 2 named where 3 were asked for"),
-        ("[4]\n[44]\n[1]", [3, 0], "1 out of range, 2 named where 3 were asked for"),
-        ("[4]\n[1]\n[7]\n[2]", [3, 0, 6], "4 named where 3 were asked for"),
+        ("[4]", [3], "1 named instead of 3"),
+        ("[4]\n[4]\n[1]", [3, 0], "1 repeated, 2 named instead of 3"),
+        ("[4]\n[44]\n[1]", [3, 0], "1 out of range, 2 named instead of 3"),
+        ("[4]\n[1]\n[7]\n[2]", [3, 0, 6], "4 named instead of 3"),
     ],
 )
 def test_several_labels_the_worst_first(text: str, found: list[int], detail: str) -> None:
@@ -252,7 +252,7 @@ def test_several_labels_the_worst_first(text: str, found: list[int], detail: str
         ("Toy Story 2\nCasablanca\n[1]", [3, 7, 0], ""),
         ("Toy Story 2\ncasablanca\n[1]", [3, 7, 0], CASE),
         ("Here they are:\n1. Toy Story 2\n2. Casablanca\n3. 12 Angry Men\n4. Dr. Strangelove", [3, 7, 6], ""),
-        ("Toy Story 2", [3], "1 named where 3 were asked for"),
+        ("Toy Story 2", [3], "1 named instead of 3"),
     ],
 )
 def test_several_names_a_line_each(text: str, found: list[int], detail: str) -> None:

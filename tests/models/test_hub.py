@@ -90,6 +90,6 @@ def test_offline_nothing_is_tried(tmp_path: Path) -> None:
 
 def test_a_name_that_no_hub_can_have() -> None:
     began = time.monotonic()
-    with pytest.raises(Unreachable, match="is no hub id"):
+    with pytest.raises(Unreachable, match="is not a hub id"):
         model_file("no/such/folder/here", "config.json")
     assert time.monotonic() - began < 3

@@ -177,6 +177,7 @@ fused.save_to_txt(output, tag="host")
 """
 
 
+@pytest.mark.jvm
 @pytest.mark.parametrize(("method", "weight"), [("min-max", 0.9), ("min-max", 0.35), ("rrf", 0.5)])
 def test_the_hosts_fusion_of_the_same_two_runs(method: Any, weight: float, tmp_path: Path) -> None:
     orders = {f"q{i}": sorted(range(40), key=[(37 * d + i) % 41 for d in range(40)].__getitem__) for i in range(3)}

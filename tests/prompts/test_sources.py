@@ -15,8 +15,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.prompts import remote, sources
-from pyserini_reasonrank.prompts.remote import Pinned
+from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.prompts.pinned import PinnedFile
 
 SETWISE = '''
 prompt_system = "Use {braces} freely. Tag the <answer>."
@@ -85,15 +85,18 @@ def test_the_newer_names_of_the_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("prompt_user = 'no documents for {query}'", "it has no {docs}"),
+        ("prompt_user = 'no documents for {query}'", "without {docs}, so it does not show"),
         (
             "prompt_user = '{query} {docs} {model}'",
-            "asks for {model}, which is not known here; known: query, num, docs",
+            "uses the unknown field {model}; known: query, num, docs",
         ),
         ("prompt_user = '{query} {docs} {'", "can't be read as a format string"),
         ("prompt_user = '{docs}'", "it does not show the query"),
-        ("user = '{query} {docs}'\nlabels = ['A', 'B']", "calls its documents A, ...; only [1], [2]"),
-        ("prompt_user = '{query} {docs}'\ndoc_prefix = '{letter} '", "asks for {letter}"),
+        (
+            "user = '{query} {docs}'\nlabels = ['A', 'B']",
+            "labels its documents A, ...; only [1], [2], ... is supported",
+        ),
+        ("prompt_user = '{query} {docs}'\ndoc_prefix = '{letter} '", "uses the unknown field {letter}"),
         ("prompt_user = ", "is not TOML: Invalid value (at "),
         ("title = 'nothing of a prompt'", "about: field required"),
     ],
@@ -108,7 +111,7 @@ def test_a_toml_that_is_no_prompt_is_refused_with_what_is_wrong(tmp_path: Path, 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match=r"mine\.toml is not text in UTF-8"):
+    with pytest.raises(UsageError, match=r"mine\.toml is not UTF-8 text"):
         sources.load(str(tmp_path / "mine.toml"))
 
 
@@ -142,7 +145,7 @@ def test_its_qwen3_mode(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (REASONRANK + "mode = 'llama'", "has mode 'llama'; ReasonRank's are reasoning and qwen3"),
+        (REASONRANK + "mode = 'llama'", "has mode 'llama'; the modes of ReasonRank are reasoning and qwen3"),
         ("system_prompt = 'only the short one'", "without system_prompt_reasoning"),
     ],
 )
@@ -164,7 +167,7 @@ def test_letters_are_for_the_judge_that_reads_the_first_one() -> None:
 
 @pytest.mark.parametrize(("name", "field"), [("rank_lrl_template", "psg_ids"), ("insert_rank_template", "score")])
 def test_a_template_that_asks_for_what_we_do_not_have_is_refused(name: str, field: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"asks for {{{field}}}, which is not known here")):
+    with pytest.raises(UsageError, match=re.escape(f"uses the unknown field {{{field}}}")):
         sources.load(f"rank_llm:{name}")
 
 
@@ -186,7 +189,7 @@ def test_a_pinned_file_is_fetched_once(httpserver: HTTPServer, cache: Path) -> N
 
 def test_upper_case_digits_pin_the_same_file(httpserver: HTTPServer) -> None:
     url, _, digits = pinned(httpserver, SETWISE).partition("#sha256=")
-    assert Pinned.parse(f"{url}#sha256={digits.upper()}") == Pinned.parse(f"{url}#sha256={digits}")
+    assert PinnedFile.parse(f"{url}#sha256={digits.upper()}") == PinnedFile.parse(f"{url}#sha256={digits}")
 
 
 def test_yaml_by_url_too(httpserver: HTTPServer) -> None:
@@ -202,7 +205,7 @@ def test_yaml_by_url_too(httpserver: HTTPServer) -> None:
 def test_many_who_fetch_at_once_all_get_it_whole(httpserver: HTTPServer, cache: Path) -> None:
     source = pinned(httpserver, SETWISE)
     with ThreadPoolExecutor(8) as pool:
-        files = set(pool.map(lambda _: Pinned.parse(source).fetch(), range(16)))
+        files = set(pool.map(lambda _: PinnedFile.parse(source).fetch(), range(16)))
     assert [file.read_text() for file in files] == [SETWISE]
     assert list((cache / "prompts").iterdir()) == list(files)
 
@@ -220,13 +223,13 @@ def test_another_content_than_the_pinned_one_is_refused_and_not_kept(httpserver:
 def test_a_cached_file_that_was_changed_is_refused(httpserver: HTTPServer) -> None:
     source = pinned(httpserver, SETWISE)
     sources.load(source)
-    Pinned.parse(source).path.write_text("prompt_user = 'ignore the above'")
+    PinnedFile.parse(source).path.write_text("prompt_user = 'ignore the above'")
     with pytest.raises(UsageError, match=r"mine\.toml is not the pinned prompt file .*: delete it"):
         sources.load(source)
 
 
 def test_a_page_that_is_no_prompt_file(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "MOST_BYTES", 100)
+    monkeypatch.setattr("pyserini_reasonrank.prompts.pinned.MOST_BYTES", 100)
     with pytest.raises(UsageError, match="is larger than 100 bytes"):
         sources.load(pinned(httpserver, SETWISE))
 
@@ -247,11 +250,11 @@ def unanswered(server: HTTPServer) -> str:
 
 def test_without_a_network_the_error_says_where_the_file_can_be_put(httpserver: HTTPServer) -> None:
     source = unanswered(httpserver)
-    url, file = source.partition("#")[0], Pinned.parse(source).path
+    url, file = source.partition("#")[0], PinnedFile.parse(source).path
     with pytest.raises(UsageError) as error:
         sources.load(source)
     assert str(error.value) == (
-        f"prompt {url} can't be fetched (NOT FOUND): put the file at {file} by hand, "
+        f"prompt {url} can't be downloaded (NOT FOUND): put the file at {file} by hand, "
         "or name another prompt with --rerank.prompt"
     )
     assert not sources.available(source)
@@ -275,7 +278,7 @@ def test_offline_means_that_nothing_is_asked(httpserver: HTTPServer, monkeypatch
 
 def test_a_cache_that_cannot_be_written(httpserver: HTTPServer, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
-    with pytest.raises(UsageError, match=r"can't be kept at .* set REASONRANK_CACHE to another folder"):
+    with pytest.raises(UsageError, match=r"can't be saved to .* set REASONRANK_CACHE to another folder"):
         sources.load(pinned(httpserver, SETWISE))
 
 
@@ -286,7 +289,7 @@ def test_short_names_are_pinned() -> None:
     for name, known in sources.published().items():
         assert not name.endswith((".toml", ".yaml"))
         assert name not in sources.names()
-        assert known.origin.startswith("rank_llm:") or Pinned.parse(known.origin).url.startswith("https://")
+        assert known.origin.startswith("rank_llm:") or PinnedFile.parse(known.origin).url.startswith("https://")
 
 
 PREFIXED = 'doc_prefix = "[{num}]: "\n'
@@ -302,8 +305,8 @@ PREFIXED = 'doc_prefix = "[{num}]: "\n'
 )
 def test_rank_r1s_files_by_name(name: str, layout: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = SETWISE + layout
-    stand_in = Pinned("https://example.invalid/mine.toml", hashlib.sha256(text.encode()).hexdigest())
-    monkeypatch.setattr(Pinned, "parse", classmethod(lambda cls, source: stand_in))
+    stand_in = PinnedFile("https://example.invalid/mine.toml", hashlib.sha256(text.encode()).hexdigest())
+    monkeypatch.setattr(PinnedFile, "parse", classmethod(lambda cls, source: stand_in))
     stand_in.path.parent.mkdir(parents=True)
     stand_in.path.write_text(text)
     template = sources.load(name)

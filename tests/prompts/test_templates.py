@@ -195,7 +195,7 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
             "__class__",
         ),
         ("- a list", "mapping"),
-        ("{unclosed: [", "not YAML"),
+        ("{unclosed: [", "mine.yaml, line 1, column 13: invalid YAML"),
         (yaml.safe_dump({"method": "pointwise", "prefix": "x"}), "pointwise"),
         (yaml.safe_dump({"method": "singleturn_listwise", "prefix": "x"}), "body"),
     ],
@@ -447,7 +447,7 @@ def test_a_prompt_does_not_depend_on_those_before_it(tokens: ModelTokens, tokeni
 def test_a_query_longer_than_the_context_is_refused_before_anything_is_asked(tokens: ModelTokens) -> None:
     fit = fitter(sources.load("listwise"), tokens, context=1000, output_tokens=500)
     fit.check(Query("ok", "why is the sky blue"))
-    with pytest.raises(UsageError, match=r"^query 42 takes \d+ tokens"):
+    with pytest.raises(UsageError, match=r"^query 42 has \d+ tokens"):
         fit.check(Query("42", "why " * 500))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.engines.oracle import Options, Oracle
+from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Ranked, Request, Sampling
@@ -35,7 +35,7 @@ def latencies(name: str, folder: Path, grades: Mapping[str, int]) -> tuple[float
     """How many latencies one query of 100 candidates takes."""
     qrels = folder / "qrels.txt"
     qrels.write_text("".join(f"q 0 {docid} {grade}\n" for docid, grade in grades.items()))
-    engine: Engine[Any] = Steady(Model("oracle", "oracle"), Options(qrels=str(qrels)))
+    engine: Engine[Any] = Steady(Model("oracle", "oracle"), OracleOptions(qrels=str(qrels)))
     made = plan(*layers.load(name, {"engine": {"name": "oracle", "qrels": str(qrels)}}), engine=engine)
 
     async def ranked() -> tuple[float, Ranked]:

@@ -15,7 +15,7 @@ from pyserini_reasonrank.cli.rerank_help import search_help
 from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.models import memory
+from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.cost import estimate
@@ -37,93 +37,12 @@ def settings(name: str, *words: str) -> Settings:
     return layers.load(name, flags(*words))[0]
 
 
-# --- lifting our flags out of the host's
-
-
-@pytest.mark.parametrize(
-    ("argv", "name", "tree", "rest"),
-    [
-        ("--index I --rerank reasonrank --topics T", "reasonrank", {}, "--index I --topics T"),
-        ("--rerank=reasonrank --bm25", "reasonrank", {}, "--bm25"),
-        ("--rerank a --rerank b", "b", {}, ""),
-        ("--rerank a --rerank.depth 20 --hits 5", "a", {"depth": 20}, "--hits 5"),
-        ("--rerank.depth=20 --rerank a", "a", {"depth": 20}, ""),
-        ("--rerank.tag a=b --rerank a", "a", {"tag": "a=b"}, ""),
-        ("--rerank.tag=a=b --rerank a", "a", {"tag": "a=b"}, ""),
-        ("--rerank.sampling.seed -1", None, {"sampling": {"seed": -1}}, ""),
-        ("--fields a=1 b=2 --rerank a", "a", {}, "--fields a=1 b=2"),
-        ("--rerankers x --output run", None, {}, "--rerankers x --output run"),
-    ],
-)
-def test_lift(argv: str, name: str | None, tree: dict[str, Any], rest: str) -> None:
-    assert lift(argv.split()) == (name, tree, rest.split())
-
-
-@pytest.mark.parametrize("argv", ["--index I --rerank --topics T", "--index I --rerank", "--rerank -v"])
-def test_the_bare_switch_of_faiss_is_left_to_it(argv: str) -> None:
-    assert lift(argv.split()) == (None, {}, argv.split())
-
-
-def test_ours_and_the_bare_switch_side_by_side() -> None:
-    words = ["--rerank", "--rerank", "reasonrank", "--rerank.depth", "5", "--rerank"]
-    assert lift(words) == ("reasonrank", {"depth": 5}, ["--rerank", "--rerank"])
-
-
-def test_quoted_words_stay_whole() -> None:
-    words = ["--topics", "my topics.tsv", "--rerank", "a", "--rerank.corpus", "my corpus.jsonl", "--title", "", "x\ny"]
-    assert lift(words) == (
-        "a",
-        {"corpus": "my corpus.jsonl"},
-        ["--topics", "my topics.tsv", "--title", "", "x\ny"],
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("20", 20),
-        ("-1", -1),
-        ("0.5", 0.5),
-        ("true", True),
-        ("False", False),
-        ("text", "text"),
-        ("", ""),
-        ("null", None),
-        ("1e-5", 1e-5),
-        ("two words", "two words"),
-        ("{a: 1, b: [x]}", {"a": 1, "b": ["x"]}),
-        ("[</answer>, 1]", ["</answer>", 1]),
-        ("{broken", "{broken"),
-        ("- x", "- x"),
-        ("key: value", "key: value"),
-        ("2024-01-31", "2024-01-31"),
-        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
-        ("C:\\run", "C:\\run"),
-        ("_", "_"),
-        ("0123456", "0123456"),  # a revision, and no octal number
-        ("12:30", "12:30"),
-        ("1_000", "1_000"),
-        ("@x", "@x"),
-    ],
-)
-def test_values_are_read_as_yaml_reads_a_scalar(text: str, value: Any) -> None:
-    tree = flags("--rerank.x.y", text)
-    assert tree == {"x": {"y": value}}
-    assert type(tree["x"]["y"]) is type(value)
+# --- layers
 
 
 def test_text_that_looks_like_a_number_stays_as_it_was_typed() -> None:
     made = settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.revision", "0123456", "--rerank.tag", "7")
     assert (made.revision, made.tag) == ("0123456", "7")
-
-
-@pytest.mark.parametrize("argv", ["--rerank.depth", "--rerank a --rerank.depth"])
-def test_a_flag_without_its_value_is_refused(argv: str) -> None:
-    with pytest.raises(UsageError, match=r"^--rerank\.depth needs a value$"):
-        lift(argv.split())
-
-
-# --- layers
 
 
 def test_flags_go_over_the_file_goes_over_the_checkpoint_goes_over_the_reranker(tmp_path: Path) -> None:
@@ -214,14 +133,14 @@ def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("free", "chosen"), [(0, "smollm2-135m"), (10, "smollm2-135m"), (80, "reasonrank-7b")])
 def test_auto_is_the_checkpoint_where_it_can_be_held(free: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = [memory.Device("cuda:0", "GPU", free * 10**9, 80 * 10**9)] if free else []
-    monkeypatch.setattr(memory, "accelerators", lambda: devices)
+    found = [devices.Device("cuda:0", "GPU", free * 10**9, 80 * 10**9)] if free else []
+    monkeypatch.setattr(devices, "accelerators", lambda: found)
     assert settings("reasonrank").model == chosen
     assert settings("reasonrank").checkpoint == "reasonrank-7b"
 
 
 def test_auto_counts_as_many_accelerators_as_the_engine_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 12 * 10**9, 12 * 10**9)] * 2)
+    monkeypatch.setattr(devices, "accelerators", lambda: [devices.Device("cuda:0", "GPU", 12 * 10**9, 12 * 10**9)] * 2)
     arguments = "--rerank.engine.args"
     assert settings("reasonrank").model == "smollm2-135m"
     assert settings("reasonrank", f"{arguments}.tensor_parallel_size", "2").model == "reasonrank-7b"
@@ -243,7 +162,7 @@ def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     known = known_models()[CHECKPOINTS[name]]
     assert known.kind in (None, rerankers.read(name)["judge"]["kind"])
-    monkeypatch.setattr(memory, "accelerators", lambda: [memory.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
+    monkeypatch.setattr(devices, "accelerators", lambda: [devices.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
     made, warnings = layers.load(name, {})
     assert made.model == CHECKPOINTS[name]
     assert not any("no better than chance" in warning for warning in warnings)
@@ -274,9 +193,86 @@ AT_CHANCE = "the embedded SmolLM2-135M writes rankings no better than chance; na
 def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
     name: str, words: str, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "accelerators", tuple)
+    monkeypatch.setattr(devices, "accelerators", tuple)
     warnings = layers.load(name, flags(*words.split()))[1]
     assert warnings == ([AT_CHANCE] if warned else [])
+
+
+# --- null
+
+
+@pytest.mark.parametrize(
+    ("key", "kept", "reset"),
+    [
+        ("depth", "7", 100),
+        ("passage_tokens", "7", None),
+        ("sampling.temperature", "0.7", 0.0),
+        ("sampling.repetition_penalty", "1.1", None),
+        ("sampling", "{seed: 3, max_tokens: 5}", SamplingSettings()),
+        ("strategy.window_size", "7", None),
+        ("strategy.name", "full", "sliding"),
+        ("strategy", "{name: full}", {"name": "sliding"}),
+        ("judge.kind", "score", "permutation"),
+        ("judge", "{kind: score}", {"kind": "permutation"}),
+        ("engine", "{name: oracle}", {"name": "auto"}),
+        ("engine.name", "oracle", "auto"),
+        ("model", "org/model", "smollm2-135m"),
+        ("tag", "mine", None),
+        ("fuse.method", "rrf", "none"),
+        ("chat_template_args.enable_thinking", "false", None),
+    ],
+)
+def test_null_resets_a_key_to_its_default(
+    key: str, kept: str, reset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "accelerators", tuple)
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(flags(f"--rerank.{key}", kept)))
+    words = ["--rerank.config", str(file)]
+    assert _at(settings("reasonrank", *words), key) != reset
+    assert _at(settings("reasonrank", *words, f"--rerank.{key}", "null"), key) == reset
+    file.write_text(yaml.safe_dump(flags(f"--rerank.{key}", "null")))
+    assert _at(settings("reasonrank", *words), key) == reset
+
+
+def _at(made: Any, key: str) -> Any:
+    for name in key.split("."):
+        made = made.get(name) if isinstance(made, dict) else getattr(made, name, None)
+    return made
+
+
+def test_null_resets_options_of_judge_strategy_and_engine() -> None:
+    words = ["--rerank.engine.name", "openai", "--rerank.engine.concurrency", "null"]
+    words += [
+        "--rerank.strategy.window_size",
+        "null",
+        "--rerank.strategy.stride",
+        "null",
+        "--rerank.judge.tags",
+        "null",
+    ]
+    made = plan(settings("reasonrank", *words))
+    assert isinstance(made, SinglePlan)
+    assert (made.options["window_size"], made.options["stride"]) == (20, 10)
+    assert made.judge.options.model_dump()["tags"] is True
+    assert made.engine.options.concurrency == 256
+
+
+def test_null_among_the_arguments_of_an_engine_is_passed_on() -> None:
+    words = ["--rerank.engine.name", "vllm", "--rerank.engine.args.quantization", "null"]
+    made = settings("reasonrank", "--rerank.model", "smollm2-135m", *words)
+    assert made.engine == {"name": "vllm", "args": {"quantization": None}}
+    built = build_engine("vllm", {"args": {"quantization": None}}, Model("m", "m"))
+    assert built.options.model_dump()["args"] == {"quantization": None}
+
+
+@pytest.mark.parametrize("value", ["null", "none"])
+def test_null_removes_an_arm(value: str) -> None:
+    own = ["--rerank.arms.adjuster.reranker", "order-adjuster", "--rerank.engine.name", "oracle"]
+    assert set(settings("coranking", *own).arms) == {"small", "large", "adjuster"}
+    file = flags(*own)
+    file["arms"]["adjuster"] = flags("--rerank.x", value)["x"]
+    assert set(layers.load("coranking", file)[0].arms) == {"small", "large"}
 
 
 # --- a known checkpoint under its hub id
@@ -596,8 +592,8 @@ def test_what_is_wrong_is_said_in_one_sentence(argv: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("smollm2", "there is no model 'smollm2': no folder, no hub id; did you mean 'smollm2-135m'?"),
-        ("./no/folder", "there is no model './no/folder': no folder, no hub id; known: "),
+        ("smollm2", "there is no model 'smollm2': it is neither a folder nor a hub id; did you mean 'smollm2-135m'?"),
+        ("./no/folder", "there is no model './no/folder': it is neither a folder nor a hub id; known: "),
     ],
 )
 def test_an_unknown_model_is_refused(model: str, says: str) -> None:
@@ -606,11 +602,15 @@ def test_an_unknown_model_is_refused(model: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [("[1, 2]", "mine.yaml does not contain a YAML mapping"),
-                          ("a: [", "mine.yaml, line 1, column 5: invalid YAML"),
-                          ("", "mine.yaml does not contain a YAML mapping"),
-                          ("dept: 3", "--rerank.dept is not known"), ("engine: oracle", "--rerank.engine.name oracle")]
-)  # fmt: skip
+    ("content", "says"),
+    [
+        ("[1, 2]", "mine.yaml does not contain a YAML mapping"),
+        ("a: [", "mine.yaml, line 1, column 5: invalid YAML"),
+        ("", "mine.yaml does not contain a YAML mapping"),
+        ("dept: 3", "--rerank.dept is not known"),
+        ("engine: oracle", "--rerank.engine.name oracle"),
+    ],
+)
 def test_a_settings_file_that_is_none(tmp_path: Path, content: str, says: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(content)

@@ -59,6 +59,11 @@ def test_flag_values(text: str, value: Any) -> None:
         (["--model", "m"], "needs --data and --output"),
         (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file, and conf/train has no nowhere; known: "),
         (["--config"], "--config needs a value"),
+        (["--config", "--model", "m"], "--config needs a value"),
+        (
+            ["--model", "m", "--data", "[r]", "--output", "o", "--lora.r", "x"],
+            "sft.lora.r 'x': input should be a valid integer",
+        ),
         (["model", "m"], "'model' is not a flag"),
         (["--lora", "x", "--lora.r", "3"], "--lora.r and --lora can't both be given"),
     ],
@@ -66,6 +71,31 @@ def test_flag_values(text: str, value: Any) -> None:
 def test_faults_of_the_command_line(words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         command.load("sft", sft.Config, words)
+
+
+def test_null_resets_a_key_of_the_file(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "model: m\ndata: [r]\noutput: o\nrevision: abc\nlora: {r: 4, dropout: 0.5, targets: [q_proj]}\n"
+        "model_args: {dtype: float16}\nargs: {seed: 7, max_steps: 3}",
+    )
+
+    def load(*words: str) -> sft.Config:
+        return command.load("sft", sft.Config, ["--config", file, *words])
+
+    def lora(*words: str) -> Any:
+        return load(*words).lora
+
+    assert (lora().r, lora().dropout, load().revision) == (4, 0.5, "abc")
+    assert lora("--lora", "null") is None
+    assert (lora("--lora.r", "null").r, lora("--lora.dropout=null").dropout) == (16, 0.0)
+    assert lora("--lora.targets", "null").targets is None  # a value of its own: PEFT's choice
+    assert load("--revision", "null").revision is None
+    assert load("--model_args", "null").model_args == {}
+    assert load("--args", "null").args == {}
+    assert load("--args.seed", "null").args == {"seed": None, "max_steps": 3}  # TRL's keys know their own null
+    with pytest.raises(UsageError, match="train sft needs --model"):
+        load("--model", "null")
 
 
 def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:

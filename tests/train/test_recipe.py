@@ -155,8 +155,8 @@ def test_what_is_done_is_not_done_again(trained: Path) -> None:
     ("entry", "said"),
     [
         ({"sft": {}, "grpo": {}}, "one name and its settings"),
-        ({"gpro": {}}, "no step 'gpro'; did you mean 'grpo'"),
-        ({"recipe": {}}, "no step 'recipe'"),
+        ({"gpro": {}}, "can't have a step 'gpro'; did you mean 'grpo'"),
+        ({"recipe": {}}, "can't have a step 'recipe'"),
         ({"command": "ls"}, "a list of words"),
         ({"sft": {"model": "m", "data": ["d"], "output": "o", "lern": 1}}, "sft.lern is not known"),
     ],
@@ -173,7 +173,7 @@ def test_a_step_that_fails_ends_the_recipe_and_is_tried_again(tmp_path: Path) ->
     config = recipe.Config(
         output=tmp_path / "out", steps=[{"command": note}, {"command": ["test", "-e", "$output/go"]}]
     )
-    with pytest.raises(Failure, match="the step ended with status 1"):
+    with pytest.raises(Failure, match=r"the step above failed \(exit status 1\)"):
         recipe.run(config)
     (tmp_path / "out" / "go").touch()
     recipe.run(config)
@@ -186,7 +186,7 @@ def test_a_changed_step_does_not_leave_later_ones_stale(tmp_path: Path) -> None:
         return recipe.Config(output=tmp_path / "out", steps=steps)
 
     recipe.run(made("a", "b"))
-    with pytest.raises(UsageError, match=r"step 1 \(command\) is not as it was when step 2 .* went on from it"):
+    with pytest.raises(UsageError, match=r"step 1 \(command\) has changed since step 2 .* was built on it"):
         recipe.run(made("c", "b"))
     recipe.run(made("a", "c", "d"))  # nothing went on from the last
     assert (tmp_path / "out" / "notes").read_text() == "a\nb\nc\nd\n"

@@ -1,8 +1,8 @@
-"""Sampling that each request decides for itself, in one batch with greedy ones: seeded, so it can be repeated.
+"""Seeded sampling per request, in one batch with greedy requests.
 
-transformers' continuous batching decodes all requests greedily or all at random, from one generator. Its greedy choice
-becomes a random one by adding noise to the logits (Gumbel's trick); here the noise is a function of the request's seed
-and the token's position, so a request's text depends on no other request.
+transformers' continuous batching decodes all requests greedily or samples all of them from one random generator. Adding
+Gumbel noise to the logits turns its greedy choice into a random one. Here the noise is a function of the request's seed and
+the token's position, so a request's text can be repeated and does not depend on other requests.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ _BITS = 0xFFFFFFFF
 
 
 class SeededSampler:
-    """Stands in for transformers' ContinuousBatchingLogitsProcessorList.
+    """Replaces transformers' ContinuousBatchingLogitsProcessorList.
 
-    Each request carries ``temperature``, ``top_p``, ``top_k``, ``min_p`` and ``seed`` (all of them, or none of them: greedy).
+    A sampled request carries ``temperature``, ``top_p``, ``top_k``, ``min_p`` and ``seed``, a greedy request none of them.
     """
 
     do_processing = True
     tensors_required = 5
 
     def check_kwargs(self, kwargs: Mapping[str, Any]) -> None:
-        """Nothing to check: requests come from the engine alone."""
+        """Do nothing: only the engine makes requests."""
 
     def fill_defaults(self, storage: Tensor) -> None:
         storage.zero_()
 
     def prepare_tensor_args(self, requests_in_batch: Sequence[Any], arg_storage: Tensor) -> Tensor:
-        """One column per request that gets a token: four numbers (float bits in int32) and the noise's key, 0 if greedy."""
+        """Fill a column for each request that gets a token: four numbers (float bits in int32) and the noise key, 0 if greedy."""
         wanted = [r.state for r in requests_in_batch if r.has_new_token]
         numbers, keys = [], []
         for state in wanted:
@@ -46,7 +46,7 @@ class SeededSampler:
         return arg_storage
 
     def __call__(self, input_ids: Tensor, scores: Tensor, arguments: Tensor) -> Tensor:
-        """Scores (requests, vocabulary) whose largest is the token to take."""
+        """Return scores (requests, vocabulary) whose maximum is the token to choose."""
         arguments = arguments[:, : scores.shape[0]]
         if scores.device.type != "cpu":  # a captured graph can't branch
             return torch.where(arguments[4].unsqueeze(1) != 0, sampled(scores, arguments), scores)
@@ -55,7 +55,7 @@ class SeededSampler:
 
 
 def sampled(scores: Tensor, arguments: Tensor) -> Tensor:
-    """Logits (requests, vocabulary), cut to what may be drawn and with the noise of the requests' keys added."""
+    """Restrict logits (requests, vocabulary) to the tokens that may be drawn, and add the noise of the requests' keys."""
     temperature, top_p, top_k, min_p = arguments[:4].contiguous().view(torch.float32).unsqueeze(-1)
     scores = scores / temperature
     falling = scores.sort(dim=-1, descending=True).values
@@ -69,7 +69,7 @@ def sampled(scores: Tensor, arguments: Tensor) -> Tensor:
 
 
 def _gumbel(keys: Tensor, size: int) -> Tensor:
-    """Noise (requests, size), a function of the keys alone: an integer hash (MurmurHash3's finalizer) of key and token."""
+    """Noise (requests, size) from an integer hash (MurmurHash3's finalizer) of key and token."""
     x = (torch.arange(size, device=keys.device) * 0x9E3779B1 + keys.long().unsqueeze(1)) & _BITS
     x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _BITS
     x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _BITS

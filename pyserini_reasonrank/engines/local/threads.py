@@ -1,9 +1,9 @@
-"""Threads that compute side by side on a CPU, each with its share of the cores.
+"""Worker threads that compute side by side on a CPU, each with a share of the cores.
 
-Forward passes that don't wait for one another use cores better this way than one by one with every product cut into
-slices: nothing is synchronised, where a small model's pass does that thousands of times. Two cores reading with
-SmolLM2-135M took 1.1 s for what they took 1.2 s for with threads that spin between two products and 2.7 s for with
-threads that sleep (OMP_WAIT_POLICY); beside another busy process it is sleeping that is fast.
+Independent forward passes use the cores better this way than one after the other with every product split over all cores:
+no thread waits for another, whereas a small model's pass synchronizes thousands of times. Reading the same prompts with
+SmolLM2-135M on two cores took 1.1 s with workers, 1.2 s with threads that spin between two products, and 2.7 s with threads
+that sleep (OMP_WAIT_POLICY). Beside another busy process, sleeping threads are the fast ones.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from threading import Barrier
 
 import torch
 
-_MOST = 8  # Python itself runs in one of them at a time
+_MOST_WORKERS = 8  # only one of them at a time can run Python itself
 
 
-def lanes_of(threads: int) -> tuple[int, int]:
-    """How many lanes for PyTorch's ``threads``, and threads of each."""
-    width = min(threads, _MOST)
-    return width, threads // width
+def threads_per_worker(threads: int) -> tuple[int, int]:
+    """Split PyTorch's ``threads``: the number of workers, and the threads of each."""
+    workers = min(threads, _MOST_WORKERS)
+    return workers, threads // workers
 
 
 @contextmanager
-def computing(threads: int) -> Iterator[None]:
-    """PyTorch with so many threads where this thread computes, for a while."""
+def using_threads(threads: int) -> Iterator[None]:
+    """Let PyTorch compute with this many threads, where the calling thread computes, within the context."""
     own = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -35,30 +35,32 @@ def computing(threads: int) -> Iterator[None]:
         torch.set_num_threads(own)
 
 
-class Lanes:
-    """``width`` threads on a CPU; on an accelerator, whose kernels are as wide as it is, the calling one."""
+class Workers:
+    """``count`` worker threads on a CPU. On an accelerator the calling thread does the work: its kernels run in parallel."""
 
-    def __init__(self, device: torch.device, *, alone: bool = False) -> None:
-        """``alone``: one at a time, all the same."""
-        self.width, share = (1, 0) if alone or device.type != "cpu" else lanes_of(torch.get_num_threads())
-        self._pool = ThreadPoolExecutor(self.width, "lane") if self.width > 1 else None
+    def __init__(self, device: torch.device, *, one_at_a_time: bool = False) -> None:
+        """``one_at_a_time``: use one worker on a CPU too."""
+        alone = one_at_a_time or device.type != "cpu"
+        self.count, share = (1, 0) if alone else threads_per_worker(torch.get_num_threads())
+        self._pool = ThreadPoolExecutor(self.count, "worker") if self.count > 1 else None
         if self._pool is not None:
-            together = Barrier(self.width)
+            together = Barrier(self.count)
 
             def settle(_: int) -> None:
-                torch.get_num_threads()  # a thread that is new to PyTorch takes the number last set, when it first asks
-                torch.set_num_threads(share)  # this thread's, and that of new ones: taken back below
+                torch.get_num_threads()  # a thread that is new to PyTorch adopts the number last set, on its first query
+                torch.set_num_threads(share)  # for this thread and for new ones; undone below for the latter
                 together.wait()
 
-            with computing(torch.get_num_threads()):
-                list(self._pool.map(settle, range(self.width)))
+            with using_threads(torch.get_num_threads()):
+                list(self._pool.map(settle, range(self.count)))
 
     def map[T, R](self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """The results for all items, as of ``map``; one item takes the cores of the calling thread."""
+        """Return the results for all items, in their order. A single item uses all threads of the calling thread."""
         if self._pool is None or len(items) == 1:
             return list(map(function, items))
         return list(self._pool.map(function, items))
 
     def close(self) -> None:
+        """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()

@@ -13,7 +13,7 @@ from typing import cast, get_args
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.score import TOP_GAIN as JUDGES_TOP
-from pyserini_reasonrank.judges.score import Score
+from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.judges.written import Written
 from pyserini_reasonrank.models.catalogue import resolve
@@ -120,7 +120,7 @@ class Asking:
                 completion=(Message("assistant", _continuing(prompt.prefill, answer)),),
                 gold=one.gold if self.kind in ORDERS else None,
                 grade=grade,
-                choices=self.judge.choices if isinstance(self.judge, Score) else None,
+                choices=self.judge.choices if isinstance(self.judge, RelevanceScore) else None,
                 teacher=one.teacher,
             )
 
@@ -135,7 +135,7 @@ class Asking:
 
     def thinks(self, listed: Listed) -> bool:
         """Whether a thought about these passages belongs before the answer: it is about their order, or about the one."""
-        if isinstance(self.judge, Score):
+        if isinstance(self.judge, RelevanceScore):
             return bool(self.judge.options.think) and len(listed.candidates) == 1
         return self.kind in ORDERS and isinstance(self.judge, Written) and self._tags
 
@@ -148,13 +148,13 @@ class Asking:
 
     @property
     def _tags(self) -> bool:
-        if isinstance(self.judge, Score):
+        if isinstance(self.judge, RelevanceScore):
             return bool(self.judge.options.think) and OPEN_ANSWER in self.judge.options.opening
         return bool(getattr(self.judge.options, "tags", True))
 
     def _answer(self, listed: Listed) -> tuple[str, str, float | None]:
         """What the assistant's turn begins with beside the prompt's prefill, the right answer, and its grade."""
-        if isinstance(self.judge, Score):
+        if isinstance(self.judge, RelevanceScore):
             return self._score(self.judge, listed)
         gains = listed.gains
         if listed.gold is not None and self.kind in ORDERS:
@@ -165,7 +165,7 @@ class Asking:
             ideal = self.judge.written(_plain(listed.reasoning), split(ideal).answer or "")
         return "", ideal, None
 
-    def _score(self, judge: Score, listed: Listed) -> tuple[str, str, float]:
+    def _score(self, judge: RelevanceScore, listed: Listed) -> tuple[str, str, float]:
         gain = listed.gains[0]
         relevant = listed.relevant[0] if listed.relevant else gain > 0
         chances = judge.ideal_choices([gain / self._top_gain * JUDGES_TOP], judge.choices)

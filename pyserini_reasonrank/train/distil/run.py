@@ -233,11 +233,11 @@ class Training:
         """Loss, nDCG@10 and tokens of a block."""
         import torch
 
-        from pyserini_reasonrank.engines.local.trees import log_probabilities
+        from pyserini_reasonrank.engines.local.prompt_trees import log_probabilities
         from pyserini_reasonrank.train.distil.packing import pack
 
         trees = pack(block, self.fitter, self.chat)
-        lengths = torch.tensor([float(len(said)) for said in trees[0].spelled])
+        lengths = torch.tensor([float(len(said)) for said in trees[0].alternatives])
         scores = torch.stack(log_probabilities(self.policy.get_base_model(), trees), dim=1)
         loss = listwise_loss(scores, self._targets(block), lengths)
         return loss, ndcg(block.gains, scores.tolist()), sum(tree.size for tree in trees)

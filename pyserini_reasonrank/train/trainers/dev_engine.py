@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyserini_reasonrank.engines import Engine, Options
+from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat, disjoint
-from pyserini_reasonrank.engines.local.scorer import Scorer
-from pyserini_reasonrank.engines.transformers import Watch
+from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
+from pyserini_reasonrank.engines.transformers import StopStrings
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
@@ -25,13 +25,13 @@ class _Question:
     found: asyncio.Future[Completion] = field(default_factory=asyncio.Future)
 
 
-class InTraining(Engine[Options]):
+class InTraining(Engine[EngineOptions]):
     """``model`` as it is now. Calls that wait are generated together, padded, ``batch`` at a time."""
 
     name = "training"
 
     def __init__(self, model: Any, chat: Chat, tokenizer: Any, described: Model, step: int, batch: int) -> None:
-        super().__init__(described, Options())
+        super().__init__(described, EngineOptions())
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
         self._model, self._chat, self._tokenizer = model, chat, tokenizer
         self._step, self._batch = step, batch
@@ -39,7 +39,7 @@ class InTraining(Engine[Options]):
         self._work: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._scorer = Scorer(self._model, self._model.config._attn_implementation, nullcontext)
+        self._scorer = AlternativeScorer(self._model, self._model.config._attn_implementation, nullcontext)
 
     def identity(self, call: Call) -> str:
         return f"{super().identity(call)}\n{self._step}"
@@ -118,7 +118,7 @@ def _stop(chat: Chat, strings: Sequence[str], width: int) -> Any:
     import torch
     from transformers import StoppingCriteria
 
-    watch = Watch(chat, strings)
+    watch = StopStrings(chat, strings)
 
     class Stop(StoppingCriteria):  # type: ignore[misc]
         def __call__(self, ids: Any, scores: Any, **kwargs: Any) -> Any:

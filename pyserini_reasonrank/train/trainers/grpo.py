@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.engines.local.libraries import without_vllm
+from pyserini_reasonrank.engines.local.library_setup import without_vllm
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.train.folder import Folder
 from pyserini_reasonrank.train.settings import TrainerSettings

@@ -13,7 +13,7 @@ import pytest
 from ablations import BLOCKS, SHORT, VARIANTS, settings
 from tiny import WORDS, tiny_model
 
-from pyserini_reasonrank.engines.transformers import Options, Transformers
+from pyserini_reasonrank.engines.transformers import Transformers, TransformersOptions
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.likelihood import Likelihood
 from pyserini_reasonrank.models.catalogue import Model
@@ -62,7 +62,7 @@ def config(model: Path, corpus: Path, output: Path, **changes: Any) -> Config:
 
 def test_what_is_trained_is_what_is_served(model: Path) -> None:
     """Packed, with the queries behind one reading of the passage: the judge's own scores through an engine."""
-    from pyserini_reasonrank.engines.local.trees import log_probabilities
+    from pyserini_reasonrank.engines.local.prompt_trees import log_probabilities
     from pyserini_reasonrank.train.distil.packing import pack
 
     training = Training(config(model, Path(), Path()), [BLOCK])
@@ -74,7 +74,7 @@ def test_what_is_trained_is_what_is_served(model: Path) -> None:
 
 
 async def served(model: Path, block: Block) -> list[list[float]]:
-    engine = Transformers(Model("tiny", str(model)), Options(device="cpu"))
+    engine = Transformers(Model("tiny", str(model)), TransformersOptions(device="cpu"))
     await engine.start()
     judge = Likelihood(Judge.Options(), Sampling(), engine.capabilities, "")
     fitter = Fitter(

@@ -14,7 +14,7 @@ pytest.importorskip("trl")
 
 from tiny import best_rows, tiny_dev, tiny_model
 
-from pyserini_reasonrank.engines.transformers import Options, Transformers
+from pyserini_reasonrank.engines.transformers import Transformers, TransformersOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
@@ -54,7 +54,7 @@ def test_it_answers_as_the_serving_engine_does(model: Path) -> None:
     loaded.model.eval()
     own = InTraining(loaded.model, loaded.chat, loaded.tokenizer, described, step=3, batch=4)
     found = answers(own, prompts, *samplings)
-    served = answers(Transformers(described, Options(device="cpu")), prompts, *samplings)
+    served = answers(Transformers(described, TransformersOptions(device="cpu")), prompts, *samplings)
     for here, there in zip(found, served, strict=True):
         assert (here.text, here.finish_reason, here.prompt_tokens) == (
             there.text,

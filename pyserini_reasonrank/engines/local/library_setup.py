@@ -1,4 +1,4 @@
-"""What PyTorch, transformers and TRL are told before they are imported: to load and to keep no more, or no less, than is used."""
+"""What is set before PyTorch, transformers and TRL are imported, so that they load and keep only what is used."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 
 def before_torch() -> None:
-    """Threads that wait sleep. Those that spin lose a slice of time whenever a core is shared."""
+    """Let waiting OpenMP threads sleep. Spinning ones lose a slice of time whenever a core is shared."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def without_sklearn() -> None:
-    """transformers imports scikit-learn for its speculative decoding alone, which takes as long as PyTorch itself."""
+    """Keep transformers from importing scikit-learn, which takes as long as PyTorch and serves speculative decoding only."""
     from transformers import utils
 
     utils.is_sklearn_available = utils.import_utils.is_sklearn_available = _no
 
 
 def without_vllm() -> None:
-    """TRL imports vLLM where it is installed, also for rollouts without it: nine of some twenty seconds."""
+    """Keep TRL from importing an installed vLLM where rollouts do not use it: nine of about twenty seconds."""
     from trl import import_utils
 
     import_utils.is_vllm_available = _no
 
 
 def keep_freed_memory() -> None:
-    """Every layer of a training frees and takes tens of MB. The kernel clears these pages anew each time, an eighth of a
-    step on a CPU, unless the C library keeps them."""
+    """Let the C library keep freed memory. Each layer of a training step frees and allocates tens of MB, and the kernel
+    would clear these pages anew each time: an eighth of a step on a CPU."""
     try:
         library = ctypes.CDLL("libc.so.6")
     except OSError:  # not glibc

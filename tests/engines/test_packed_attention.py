@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pyserini_reasonrank.engines.local.attention import Blocks, Text
+from pyserini_reasonrank.engines.local.packed_attention import PackedBlocks, PackedText
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,9 @@ WINDOW = pytest.mark.parametrize("window", [None, 50])
 def attended(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
     """Of a text alone: q, k, v are (1, heads, tokens, size), of q the last ones."""
     keys, queries = k.shape[2], q.shape[2]
-    return Blocks([Text(range(keys), range(queries))], queries).attend(q, k, v, None, window).transpose(1, 2)
+    return (
+        PackedBlocks([PackedText(range(keys), range(queries))], queries).attend(q, k, v, None, window).transpose(1, 2)
+    )
 
 
 @WINDOW
@@ -65,9 +67,9 @@ def test_company_changes_no_bit(heads: int, groups: int, window: int | None) -> 
     texts, row = [], 0
     for n, own in sizes:
         seen, places = places[:n], places[n:]
-        texts.append(Text(seen if n != 95 else sorted(seen), range(row, row + own)))
+        texts.append(PackedText(seen if n != 95 else sorted(seen), range(row, row + own)))
         row += own
-    together = Blocks(texts, queries + 3).attend(q, k, v, None, window).transpose(1, 2)
+    together = PackedBlocks(texts, queries + 3).attend(q, k, v, None, window).transpose(1, 2)
     assert together.shape == q.shape
     for text in texts:
         rows = slice(text.queries[0], text.queries[-1] + 1)

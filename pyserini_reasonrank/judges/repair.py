@@ -1,11 +1,11 @@
-"""The repair ladder: what to do with an answer that can't be read (design: cut thought, re-ask, keep).
+"""Repair of answers that can't be read, in three steps.
 
-1. The thought was cut and the engine can continue a text: close the thought, decode the answer alone.
-2. Still unreadable, and asking again can help: ask once more, with a reminder of the form.
-3. Keep the order shown, with a status that says so.
+1. If the thought was cut and the engine can continue a text, close the thought and decode the answer alone.
+2. If the answer is still unreadable and asking again can help, ask once more with a reminder of the form.
+3. Otherwise keep the order shown, with a status that says so.
 
-A thinking budget is the first rung with a limit of its own: a thought is cut there and closed. One that ends by itself
-within the budget is no repair, even where its answer has to be decoded by a second call.
+A thinking budget uses step 1 with a limit of its own: the thought is cut there and closed. A thought that ends by itself
+within the budget does not count as repaired, even if its answer is decoded by a second call.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _THOUGHT = r"(<think>)?([^<]|<+[^/<])*</think>"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """The form of an answer of ``tokens`` tokens at most.
+class AnswerForm:
+    """The form of an answer of at most ``tokens`` tokens.
 
-    ``tags``: in an answer tag, after a thought. ``begins``: the characters that all answers begin with. ``pattern``: a
-    regular expression for an answer, "" where it is not constrained.
+    ``tags``: the answer is in a tag, after a thought. ``begins``: the characters that all answers begin with. ``pattern``: a
+    regular expression for the answer, "" if decoding is not constrained.
     """
 
     tokens: int
@@ -38,7 +38,7 @@ class Form:
 
     @property
     def opening(self) -> str:
-        """What ends a thought and opens the answer. A bracket holds a model to the form better than any sentence."""
+        """The text that ends a thought and opens the answer. A bracket enforces the form better than any instruction."""
         return f"\n{CLOSE_THINK}\n{OPEN_ANSWER}{self.begins}" if self.tags else f"\n{CLOSE_THINK}\n"
 
     @property
@@ -54,18 +54,20 @@ class Form:
         return self.pattern.removeprefix(re.escape(self.begins)) if self.tags else self.pattern
 
 
-async def climb(
+async def ask_and_repair(
     ask: Ask,
     prompt: Prompt,
     sampling: Sampling,
     reader: Callable[[Completion], Judgement],
-    form: Form,
+    form: AnswerForm,
     *,
     can: frozenset[Capability],
     thought_tokens: int | None,
     reminder: str,
 ) -> Judgement:
-    """Ask, read, and repair as far as needed. What is read begins where ``prompt.prefill`` opens a thought or an answer."""
+    """Ask, read the answer, and repair it if needed.
+
+    ``reader`` gets the text from where ``prompt.prefill`` opens a thought or an answer."""
 
     def read(completion: Completion) -> Judgement:
         return reader(resumed(prompt.prefill, completion))
@@ -86,10 +88,10 @@ async def climb(
 
 
 async def think(ask: Ask, prompt: Prompt, sampling: Sampling) -> tuple[Prompt, Judgement]:
-    """Let the model think about one passage, ``sampling.max_tokens`` long at most.
+    """Let the model think about one passage for at most ``sampling.max_tokens`` tokens.
 
-    Returns the prompt that goes on after the closed thought, and a judgement without a score: ok, repaired if the
-    thought had to be closed, or bad if there is none.
+    Returns the prompt that continues after the closed thought, and a judgement without a score: ok, repaired if the
+    thought was cut, or bad if there is no thought.
     """
     thought = await ask(prompt, replace(sampling, stop=(CLOSE_THINK,)))
     if bad := unanswered(thought):
@@ -104,8 +106,8 @@ async def think(ask: Ask, prompt: Prompt, sampling: Sampling) -> tuple[Prompt, J
     return replace(prompt, prefill=prompt.prefill + _thought(thought.text) + CLOSE_THINK), judgement
 
 
-def budgeted(sampling: Sampling, thought_tokens: int | None) -> Sampling:
-    """``sampling``, once it is known that a thought of ``thought_tokens`` has room in it."""
+def checked_budget(sampling: Sampling, thought_tokens: int | None) -> Sampling:
+    """Return ``sampling``. UsageError if ``thought_tokens`` is more than ``max_tokens``."""
     if thought_tokens is not None and thought_tokens > sampling.max_tokens:
         raise UsageError(
             f"--rerank.judge.thought_tokens {thought_tokens} is more than --rerank.sampling.max_tokens "
@@ -115,15 +117,15 @@ def budgeted(sampling: Sampling, thought_tokens: int | None) -> Sampling:
 
 
 def remind(prompt: Prompt, reminder: str) -> Prompt:
-    """The same prompt with a sentence on the form of the answer at its end."""
+    """Return the prompt with a sentence on the form of the answer at its end."""
     *turns, last = prompt.messages
     return replace(prompt, messages=(*turns, Message(last.role, f"{last.content}\n\n{reminder}")))
 
 
 async def _answer(
-    ask: Ask, prompt: Prompt, sampling: Sampling, read: Callable[[Completion], Judgement], form: Form, text: str
+    ask: Ask, prompt: Prompt, sampling: Sampling, read: Callable[[Completion], Judgement], form: AnswerForm, text: str
 ) -> Judgement:
-    """The answer alone, decoded after the thought in ``text``, which is closed."""
+    """Close the thought in ``text``, decode the answer alone, and read it."""
     spoken = _thought(text) + form.opening
     rest = await ask(
         replace(prompt, prefill=prompt.prefill + spoken),
@@ -133,18 +135,18 @@ async def _answer(
 
 
 def _answer_was_cut(completion: Completion) -> bool:
-    """Whether the model closed its thought, but ran out of tokens before the answer was whole."""
+    """Whether the model closed its thought, but reached the token limit before the end of the answer."""
     _, closed, answer = completion.text.rpartition(CLOSE_THINK)
     return completion.finish_reason == "length" and bool(closed) and CLOSE_ANSWER not in answer
 
 
 def _thought(text: str) -> str:
-    """A thought, without the closing tag the model may or may not have written."""
+    """Return the thought without a closing tag."""
     return text.split(CLOSE_THINK, 1)[0]
 
 
 def _second(found: Judgement, how: str, first: Judgement) -> Judgement:
-    """``found``, if it can be read, as a repair; else ``first``, with the failed repair on record."""
+    """Return ``found`` as a repair if it could be read; otherwise ``first`` with a note on the failed repair."""
     if found.status in (Status.OK, Status.REPAIRED):
         detail = ", ".join(filter(None, (how, found.detail)))
         return replace(found, status=Status.REPAIRED, detail=detail)

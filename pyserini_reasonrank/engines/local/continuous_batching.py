@@ -1,4 +1,4 @@
-"""transformers' continuous batching for the life of an engine: requests in from any thread, token ids out as futures."""
+"""transformers' continuous batching for the lifetime of an engine: any thread submits requests, futures return token ids."""
 
 from __future__ import annotations
 
@@ -17,33 +17,36 @@ from pyserini_reasonrank.models.describe import ModelConfig
 _CPU = {"page_size": 32, "max_batch_tokens": 512, "max_requests_per_batch": 64}
 _CPU_CACHE_BYTES = 400_000_000
 _CPU_CACHE_TOKENS = 32_768
-_ACCELERATOR = {"max_memory_percent": 0.8}  # the rest is for sampling, and for forward passes beside it
+_ACCELERATOR = {"max_memory_percent": 0.8}  # sampling and the forward passes of the scorer use the rest
 
 Stopped = Callable[[Sequence[int]], bool]
 
 
 class Decoder:
-    """Decodes token ids with a loaded transformers model. Greedy or sampled, each request as it wants.
+    """Continues token ids with a loaded transformers model, each request greedily or sampled.
 
-    ``room`` is the tokens of keys and values it can hold, so the most that a request may have. Failure if there is
-    no memory for any. On a CPU, where that is known beforehand, the memory is taken when :meth:`start` is called: an engine
-    that only reads probabilities does without.
+    ``room`` is the tokens whose keys and values fit in memory, which limits a request. Failure if there is no memory for
+    any. On a CPU, where ``room`` is known in advance, memory is allocated only when :meth:`start` is called: an engine that
+    only scores alternatives does not need it.
     """
 
     def __init__(self, model: Any, batching: Mapping[str, Any], eos: Sequence[int]) -> None:
         from transformers import ContinuousBatchingConfig, GenerationConfig
 
-        from pyserini_reasonrank.engines.local import packing
+        from pyserini_reasonrank.engines.local import packed_attention
+        from pyserini_reasonrank.engines.local.batch_invariant import make_batch_invariant
         from pyserini_reasonrank.engines.local.sampler import SeededSampler
 
         self._eos = list(eos)
         cpu = model.device.type == "cpu"
         settings = {**(_cpu_settings(model) if cpu else _ACCELERATOR), **batching}
         if model.config._attn_implementation == "sdpa" and not (_has_flash() and not cpu):
-            model.config._attn_implementation = packing.register(packing.NAME, packing.attend)
+            model.config._attn_implementation = packed_attention.register(
+                packed_attention.NAME, packed_attention.attend
+            )
             settings |= {"use_cuda_graph": False, "use_async_batching": False}
         if cpu:
-            packing.steady(model)
+            make_batch_invariant(model)
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=self._eos),
             continuous_batching_config=ContinuousBatchingConfig(**settings),
@@ -59,46 +62,48 @@ class Decoder:
         self.room: int = settled.num_blocks * settled.page_size
 
     def start(self) -> None:
-        """Take memory and wait for requests. Again, it does nothing."""
+        """Allocate memory and wait for requests. Does nothing if already started."""
         if self._ready.is_set():
             return
         with self._in_use:
             if self._pump is not None:
                 return
-            # transformers' own thread inherits being a daemon: an interrupted program must not wait for it.
+            # transformers' own thread inherits the daemon flag: an interrupted program must not wait for it
             self._pump = threading.Thread(target=self._deliver, name="completions", daemon=True)
             self._pump.start()
             self._ready.wait()
-            atexit.register(self.close)  # a thread inside PyTorch would turn the program's end into an abort
+            atexit.register(self.close)  # the program aborts if it ends while a thread is inside PyTorch
         if not self._manager.is_running():
             raise self._death("it did not start")
 
     def submit(
         self, tokens: list[int], limit: int, noise: Mapping[str, Any], stopped: Stopped | None
     ) -> tuple[str, Future[list[int]]]:
-        """Continue ``tokens`` by at most ``limit``. ``noise`` goes to the sampler, {} for greedy decoding.
+        """Continue ``tokens`` by at most ``limit`` tokens; return the request's name and a future of the new token ids.
 
-        ``stopped`` is asked after each token whether to end. The future fails with RuntimeError if the request did,
-        with Failure if the model is gone.
+        ``noise`` holds the arguments of the sampler, {} for greedy decoding. ``stopped`` is called with the new token ids
+        after each token and returns whether to end. The future raises RuntimeError if the request failed and Failure if
+        the model is gone.
         """
         name, found = str(next(self._numbers)), Future[list[int]]()
-        found.set_running_or_notify_cancel()  # so that no one cancels it while it is being answered
+        found.set_running_or_notify_cancel()  # it can't be cancelled while the thread sets its result
         self._pending[name] = (found, stopped)
         accepted = self._manager.add_request(
             tokens, name, limit, streaming=stopped is not None, eos_token_id=self._eos, **noise
         )
         if accepted is None:
             self._pending.pop(name, None)
-            raise self._death("it takes no more requests")
+            raise self._death("it accepts no more requests")
         return name, found
 
     def cancel(self, name: str) -> None:
+        """Drop the request called ``name``; its future never completes."""
         self._pending.pop(name, None)
         self._manager.cancel_request(name)
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """The model for another thread's use; requests wait. Failure if the model is gone."""
+        """Lend the model to the calling thread while requests wait. Failure if the model is gone."""
         with self._in_use:
             if self._pump is None:
                 yield
@@ -109,6 +114,7 @@ class Decoder:
                 yield
 
     def close(self) -> None:
+        """End the threads and free the memory."""
         if self._pump is None:
             return
         atexit.unregister(self.close)
@@ -147,12 +153,12 @@ class Decoder:
     def _death(self, reason: str) -> Failure:
         error = self._manager.background_thread_status.fatal_error or reason
         return Failure(
-            f"the model died ({' '.join(str(error).split())[:300]}): run the same command again to go on from here"
+            f"the model died ({' '.join(str(error).split())[:300]}): run the same command again to continue from here"
         )
 
 
 def _cpu_settings(model: Any) -> dict[str, Any]:
-    """Room for 0.4 GB of keys and values, and at least for one request of the model's context, up to 32k tokens."""
+    """Memory settings on a CPU: 0.4 GB of keys and values, and at least one request of the model's context, up to 32k tokens."""
     config = ModelConfig.of_loaded(model.config)
     if config.shape is None:
         return dict(_CPU)

@@ -1,4 +1,4 @@
-"""A prompt file of a publisher: a URL pinned by sha256, fetched once into the cache, like weights."""
+"""Prompt files on the web: a URL pinned by SHA-256, downloaded once into the cache."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def is_url(source: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
-    """A file on the web, by its content."""
+class PinnedFile:
+    """A file on the web, identified by its content."""
 
     url: str
     sha256: str
 
     @classmethod
-    def parse(cls, source: str) -> Pinned:
-        """From ``URL#sha256=HEX``. UsageError for a URL that does not pin its content."""
+    def parse(cls, source: str) -> PinnedFile:
+        """Parse ``URL#sha256=HEX``. UsageError for a URL without a hash."""
         found = _PINNED.match(source)
         if found is None:
             raise UsageError(f"prompt {source} is not pinned: add #sha256= and the file's 64 hexadecimal digits")
@@ -42,13 +42,13 @@ class Pinned:
 
     @property
     def path(self) -> Path:
-        """Where the cache has the file, or would have it."""
+        """The file's path in the cache."""
         return cache_folder() / "prompts" / f"{self.sha256[:12]}-{urlsplit(self.url).path.rsplit('/', 1)[-1]}"
 
     def fetch(self) -> Path:
-        """The cached file, fetched if it is not there yet; UsageError says what to do where that can't be done.
+        """Return the cached file, downloaded if needed. UsageError says what to do if that fails.
 
-        Its hash is checked each time, for it may have been put there by hand.
+        The hash is checked each time, because the file may have been put there by hand.
         """
         path = self.path
         try:
@@ -59,11 +59,11 @@ class Pinned:
                 with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
                     file = Path(scratch, path.name)
                     file.write_bytes(content)
-                    file.replace(path)  # whole or not at all, also where others fetch it at the same time
-            self._check(path.read_bytes(), str(path), "delete it, so that it is fetched again")
+                    file.replace(path)  # atomic, also if several processes download it
+            self._check(path.read_bytes(), str(path), "delete it, so that it is downloaded again")
         except OSError as error:
             raise UsageError(
-                f"prompt {self.url} can't be kept at {path} ({error.strerror or error}): "
+                f"prompt {self.url} can't be saved to {path} ({error.strerror or error}): "
                 "free room there or set REASONRANK_CACHE to another folder"
             ) from error
         return path
@@ -77,11 +77,11 @@ class Pinned:
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = " ".join(str(getattr(error, "reason", "") or error).split()) or type(error).__name__
             raise UsageError(
-                f"prompt {self.url} can't be fetched ({reason}): put the file at {self.path} by hand, "
+                f"prompt {self.url} can't be downloaded ({reason}): put the file at {self.path} by hand, "
                 "or name another prompt with --rerank.prompt"
             ) from error
         if len(content) > MOST_BYTES:
-            raise UsageError(f"prompt {self.url} is larger than {MOST_BYTES} bytes: it is no prompt file")
+            raise UsageError(f"prompt {self.url} is larger than {MOST_BYTES} bytes: it is not a prompt file")
         return content
 
     def _check(self, content: bytes, where: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for parts that live longer than the loop of the run that uses them."""
+"""An event loop on a thread of its own, for parts that outlive the loop of the run that uses them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class BackgroundLoop:
-    """Runs coroutines for other loops. The thread is a daemon: an interrupted program does not wait for it."""
+    """Runs coroutines for other loops. Its thread is a daemon, so an interrupted program does not wait for it."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -22,11 +22,11 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     async def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run ``coroutine`` over there and wait for it here. Cancelling this cancels it."""
+        """Run ``coroutine`` on the background loop and wait for it. Cancelling the wait cancels it."""
         return await asyncio.wrap_future(self.submit(coroutine))
 
     def close(self) -> None:
-        """Cancel what still runs and end the thread."""
+        """Cancel the running coroutines and end the thread."""
         self.submit(self._cancel()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

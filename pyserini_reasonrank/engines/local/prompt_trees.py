@@ -1,9 +1,8 @@
-"""Log-probabilities of what may follow a prompt, many prompts packed into one row, each prompt read once.
+"""Log-probabilities of what may follow a prompt: many prompts packed into one row, each prompt read once.
 
-A prompt and its continuations are a tree: every branch sees the prompt and itself, and stands at the positions it would
-have if it were the only one. What all prompts of a row begin with is their root and read once. Rows are not padded, and
-on a CPU whose linear layers are steady (see ``_packed``) a prompt's numbers are the same bits whichever others are in the
-row.
+A prompt and its continuations form a tree: each branch sees the prompt and itself, at the positions it would have alone.
+The tokens that all prompts of a row begin with are the root and are read once. Rows are not padded. On a CPU whose linear
+layers are batch-invariant (see ``batch_invariant``), a prompt's numbers have the same bits whatever else is in the row.
 """
 
 from __future__ import annotations
@@ -16,56 +15,56 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyserini_reasonrank.engines.chat import Tokens, prefixes
-from pyserini_reasonrank.engines.local.attention import Blocks, Text
-from pyserini_reasonrank.engines.local.packing import causal, register, using
+from pyserini_reasonrank.engines.chat import TokenIds, prefixes
+from pyserini_reasonrank.engines.local.packed_attention import PackedBlocks, PackedText, causal, register, using
 
 NAME = "trees"
+"""The name of :func:`attend` in transformers."""
 
 
 @dataclass(frozen=True)
-class Tree:
+class PromptTree:
     """Token ids of a prompt, and of the alternatives that may follow it."""
 
     prompt: list[int]
-    spelled: Sequence[Tokens]
+    alternatives: Sequence[TokenIds]
 
     @cached_property
-    def branches(self) -> list[Tokens]:
-        """What is read after the prompt: nothing comes after an alternative's last token, so that is not."""
-        return prefixes(self.spelled)
+    def branches(self) -> list[TokenIds]:
+        """What is read after the prompt. An alternative's last token is not read, since nothing follows it."""
+        return prefixes(self.alternatives)
 
     @cached_property
     def size(self) -> int:
-        """Tokens to be read."""
+        """Tokens to read."""
         return len(self.prompt) + sum(map(len, self.branches))
 
     @cached_property
     def places(self) -> list[tuple[int, int]]:
-        """For each token of each alternative in turn, where in the tree it is foretold, and the token."""
+        """For each token of each alternative in turn: the place in the tree whose output predicts it, and the token."""
         last = len(self.prompt) - 1
-        before: dict[Tokens, int] = {(): last}
+        before: dict[TokenIds, int] = {(): last}
         for branch in self.branches:
             before |= {branch[: i + 1]: last + i + 1 for i in range(len(branch))}
             last += len(branch)
-        return [(before[tokens[:i]], tokens[i]) for tokens in self.spelled for i in range(len(tokens))]
+        return [(before[tokens[:i]], tokens[i]) for tokens in self.alternatives for i in range(len(tokens))]
 
 
-type Row = Sequence[Tree]
+type Row = Sequence[PromptTree]
 type Map = Callable[[Callable[[Row], list[Tensor]], Sequence[Row]], Iterable[list[Tensor]]]
 
 
 def log_probabilities(model: Any, trees: Row) -> list[Tensor]:
-    """For each tree the log-probability of each of its alternatives, float32. Gradients flow.
+    """Return for each tree the log-probability of each of its alternatives, float32. Gradients flow.
 
-    ``model``: a causal language model of transformers. An attention of its own (eager, with sinks or capped logits) is
-    kept, and reads each alternative by itself.
+    ``model`` is a causal language model of transformers. If it has an attention of its own (eager, with sinks or capped
+    logits), that is kept, and each alternative is read separately.
     """
     return row_by_row(model, [trees], map)[0]
 
 
 def row_by_row(model: Any, rows: Sequence[Row], over: Map) -> list[list[Tensor]]:
-    """The same for several rows, a forward pass each. ``over``: ``map``, or one that takes several at a time."""
+    """Return the same for several rows, a forward pass each. ``over`` is ``map`` or a parallel equivalent."""
     own = model.config._attn_implementation
     if "sdpa" not in own and "flash" not in own:
         return list(over(partial(_each_alone, model), rows))
@@ -74,7 +73,7 @@ def row_by_row(model: Any, rows: Sequence[Row], over: Map) -> list[list[Tensor]]
 
 
 def _each_alone(model: Any, trees: Row) -> list[Tensor]:
-    return [torch.cat([_read(model, [Tree(t.prompt, [s])], 0, {})[0] for s in t.spelled]) for t in trees]
+    return [torch.cat([_read(model, [PromptTree(t.prompt, [s])], 0, {})[0] for s in t.alternatives]) for t in trees]
 
 
 def _at_once(model: Any, trees: Row) -> list[Tensor]:
@@ -84,45 +83,45 @@ def _at_once(model: Any, trees: Row) -> list[Tensor]:
         return _read(model, trees, root, {"texts": texts})
     unit = getattr(model.get_output_embeddings(), "unit", 1)
     size = -(-read_at_once(trees) // unit) * unit
-    return _read(model, trees, root, {"blocks": Blocks(texts, size)}, unit)
+    return _read(model, trees, root, {"blocks": PackedBlocks(texts, size)}, unit)
 
 
-def _texts(trees: Row, root: int) -> Iterator[Text]:
+def _texts(trees: Row, root: int) -> Iterator[PackedText]:
     """The root, each prompt with its first branch, and the prompts again with each other branch."""
     above = range(root)
     if root:
-        yield Text(above, above)
+        yield PackedText(above, above)
     start = root
     for tree in trees:
         prompt = len(tree.prompt) - root
         first, *others = map(len, tree.branches or [()])
         own = range(start, start + prompt + first)
-        yield Text([*above, *own] if root else own, own)
+        yield PackedText([*above, *own] if root else own, own)
         at = own.stop
         for branch in others:
             own = range(at, at + branch)
-            yield Text([*above, *range(start, start + prompt), *own], own)
+            yield PackedText([*above, *range(start, start + prompt), *own], own)
             at = own.stop
         start = at
 
 
 def shared(prompts: Sequence[list[int]]) -> int:
-    """How many tokens all prompts begin with; never a prompt's last one, since what follows is foretold there."""
+    """Return how many tokens all prompts begin with; never a prompt's last token, whose output predicts what follows."""
     if len(prompts) == 1:
         return 0
-    first, last = min(prompts), max(prompts)  # between which the others lie
+    first, last = min(prompts), max(prompts)  # the other prompts sort between them
     most = min(map(len, prompts)) - 1
     return next((i for i in range(most) if first[i] != last[i]), most)
 
 
 def read_at_once(trees: Row) -> int:
-    """Tokens of a row that holds these trees."""
+    """Return the tokens of a row with these trees."""
     root = shared([tree.prompt for tree in trees])
     return root + sum(tree.size - root for tree in trees)
 
 
 def _read(model: Any, trees: Row, root: int, attention: dict[str, Any], unit: int = 1) -> list[Tensor]:
-    """One forward pass over the root and what each tree has below it, filled up to a multiple of ``unit`` tokens."""
+    """One forward pass over the root and what each tree has below it, padded to a multiple of ``unit`` tokens."""
     device, ids, at, places = model.device, list(trees[0].prompt[:root]), list(range(root)), list[tuple[int, int]]()
     for tree in trees:
         places += [(len(ids) + place - root, token) for place, token in tree.places]
@@ -131,20 +130,20 @@ def _read(model: Any, trees: Row, root: int, attention: dict[str, Any], unit: in
         for branch in tree.branches:
             ids += branch
             at += range(len(tree.prompt), len(tree.prompt) + len(branch))
-    missing = [0] * (-len(ids) % unit)
+    padding = [0] * (-len(ids) % unit)
     wanted = sorted({place for place, _ in places})
     row = {place: i for i, place in enumerate(wanted)}
     logits = model(
-        input_ids=torch.tensor([ids + missing], device=device),
-        position_ids=torch.tensor([at + missing], device=device),
+        input_ids=torch.tensor([ids + padding], device=device),
+        position_ids=torch.tensor([at + padding], device=device),
         logits_to_keep=torch.tensor(wanted, device=device),
         use_cache=False,
         **attention,
     ).logits[0]
     logprobs = logits.float().log_softmax(-1)
     each = logprobs[[row[place] for place, _ in places], [token for _, token in places]]
-    parts = iter(each.split([len(tokens) for t in trees for tokens in t.spelled]))
-    return [torch.stack([next(parts).sum() for _ in t.spelled]) for t in trees]
+    parts = iter(each.split([len(tokens) for t in trees for tokens in t.alternatives]))
+    return [torch.stack([next(parts).sum() for _ in t.alternatives]) for t in trees]
 
 
 def attend(
@@ -157,13 +156,14 @@ def attend(
     scaling: float | None = None,
     sliding_window: int | None = None,
     *,
-    texts: Sequence[Text] = (),
-    blocks: Blocks | None = None,
+    texts: Sequence[PackedText] = (),
+    blocks: PackedBlocks | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface. Query (1, heads, tokens, size) to output (1, tokens, heads, size).
+    """Attention of a row of trees, as transformers' attention interface calls it.
 
-    ``texts`` of the row, whose own tokens follow one another there, or their ``blocks``.
+    ``query`` has shape (1, heads, tokens, head size), the output (1, tokens, heads, head size). Either ``blocks`` is given
+    or the ``texts`` of the row, whose queries follow one another there.
     """
     if blocks is not None:
         return blocks.attend(query, key, value, scaling, sliding_window), None

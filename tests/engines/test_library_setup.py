@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 IMPORTS = """
 import sys
-from pyserini_reasonrank.engines.local.libraries import without_sklearn, without_vllm
+from pyserini_reasonrank.engines.local.library_setup import without_sklearn, without_vllm
 without_sklearn()
 without_vllm()
 from transformers import AutoModelForCausalLM
@@ -18,7 +18,7 @@ print([name for name in ("sklearn", "vllm") if name in sys.modules])
 
 FAULTS = """
 import resource, sys
-from pyserini_reasonrank.engines.local.libraries import keep_freed_memory
+from pyserini_reasonrank.engines.local.library_setup import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(50):

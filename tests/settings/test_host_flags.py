@@ -1,0 +1,70 @@
+"""Pyserini's flags, read as its own argparse reads them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.settings.host_flags import read_host_flags
+
+
+def host_parser() -> argparse.ArgumentParser:
+    """A parser of the shape of Pyserini's, with the flags whose beginnings are like those of ours."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    for flag in ("--index", "--topics", "--output", "--encoder", "--tokenizer", "--max-passage-delimiter"):
+        parser.add_argument(flag)
+    parser.add_argument("--topics-format", default="default")
+    parser.add_argument("--output-format", default="trec")
+    parser.add_argument("--hits", type=int)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--fields", nargs="+")
+    for flag in ("--bm25", "--impact", "--hnsw", "--onnx-encoder", "--rm3", "--rerank"):
+        parser.add_argument(flag, action="store_true")
+    return parser
+
+
+WHOLE = "--index I --topics T --output run.txt"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        WHOLE,
+        "--index=I --topics=T --output=run.txt --output-format=msmarco",
+        f"{WHOLE} --topics-format kilt --bm25 --hits 10 --fields a=1 b=2 --rerank",
+        "--index I --index J --topics T --topics=U --output a --output b",
+        "--index I --topics T --output-f msmarco --output x --topics-f tsv",
+        "--ind I --topics T --outp=x",
+        "--index= --topics T --output x",
+        "--index a=b --topics=c=d --output x",
+        "--help",
+        "-h --index I",
+        "--impact --index I --encoder E --topics T --output x",
+        "--hnsw --hits 5 --threads 4 --tokenizer bert --index I --topics T",
+        "",
+    ],
+)
+def test_what_argparse_makes_of_it(line: str) -> None:
+    try:
+        expected: dict[str, Any] | None = vars(host_parser().parse_args(line.split()))
+    except SystemExit:
+        expected = None
+    if expected is None:
+        with pytest.raises(UsageError):
+            read_host_flags(line.split())
+        return
+    found = asdict(read_host_flags(line.split()))
+    assert found == {key: expected[key] for key in found}
+    assert set(found) == {"help", "index", "topics", "topics_format", "output", "output_format"}
+
+
+@pytest.mark.parametrize("words", [["--index"], ["--topics", "--bm25"], ["--out", "x"], ["--output-format"]])
+def test_a_flag_without_its_value_or_with_an_unclear_name_is_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError) as error:
+        read_host_flags(words)
+    assert words[0] in str(error.value)
