@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
-from pyserini_reasonrank.ir.runs import RunFormat, run_lines
+from pyserini_reasonrank.ir.run_writer import run_lines
+from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Ranking, Status
 
 if TYPE_CHECKING:

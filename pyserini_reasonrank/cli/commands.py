@@ -31,7 +31,9 @@ COMMANDS = {
     "models": Command("cli.models", "List the models known by name, and whether each fits this machine"),
     "prompts": Command("cli.prompts", "List the prompts, or show one of them with two passages"),
     "doctor": Command("cli.doctor", "Check this machine: Python, Java, Pyserini, engines, accelerators, memory"),
-    "demo": Command("demo.run", "Run an end-to-end demo on Python's documentation: index, search, rerank, evaluate"),
+    "demo": Command(
+        "demo.end_to_end", "Run an end-to-end demo on Python's documentation: index, search, rerank, evaluate"
+    ),
     "train": Command("train.command", "Train a reranker, step by step or with a whole recipe: data, sft, grpo, export"),
 }
 

@@ -23,7 +23,7 @@ from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import flags, layers
 
-TEXTS = "pyserini_reasonrank.host.candidates"
+TEXTS = "pyserini_reasonrank.host.candidates_writer"
 """The module that reads topics and texts with Pyserini, in a process of its own."""
 
 _USAGE = """--output RUN --rerank NAME [--rerank.KEY VALUE ...]

@@ -1,8 +1,8 @@
-"""Combinations of rerankers: which of them rank what, and how their orders become one.
+"""Combinations of rerankers: which reranker ranks which candidates, and how their orders are combined.
 
 Each is a pure coroutine ``combination(request, arms, **options) -> Ranked``. An arm is a reranker bound to the query: it
 takes candidates by index in first-stage order and returns their new order. The keyword-only arguments of a combination
-are its settings, as those of a strategy are.
+are its settings, as for strategies.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Combination = Callable[..., Coroutine[Any, Any, Ranked]]
 
 @dataclass(frozen=True, slots=True)
 class CombinationEntry:
-    """A combination with the arms that it needs and those that it may have; ``may`` None allows any.
+    """A combination, with the arms that it needs and the optional ones. If ``may`` is None, any names are allowed.
 
     ``check(arms, where, **options)`` raises UsageError for settings that do not fit the names of the arms and returns
     warnings; ``where`` is the flag prefix. ``one_arm``: each query calls only one arm. ``repeated`` names the arm that
-    ranks the same candidates several times, whose answers therefore have to differ.
+    ranks the same candidates several times; its answers have to differ.
     """
 
     function: Combination

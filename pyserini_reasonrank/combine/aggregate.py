@@ -1,4 +1,4 @@
-"""Several rankings by one reranker, made one order by vote: self-consistency, over samples or shuffled inputs."""
+"""Self-consistency: several rankings by one reranker, sampled or of shuffled candidates, are combined by voting."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ async def aggregate(
     samples: Annotated[int, Field(ge=2, description="rankings to aggregate")] = 4,
     method: Annotated[
         Literal["borda", "kemeny", "rrf", "medoid"],
-        Field(description="borda: by the sum of ranks; kemeny: the order nearest to all; rrf: by reciprocal ranks; "
-              "medoid: the ranking nearest to the others, as it is"),
+        Field(description="borda: sum of ranks; kemeny: the order with the fewest discordant pairs; rrf: sum of reciprocal "
+              "ranks; medoid: the ranking nearest to the others"),
     ] = "borda",
-    k: Annotated[int, Field(ge=1, description="of 1 / (k + rank), for rrf")] = 60,
+    k: Annotated[int, Field(ge=1, description="k of 1 / (k + rank), for rrf")] = 60,
     shuffle: Shuffle = 20,
-    seed: Annotated[int, Field(description="of these orders")] = 929,
+    seed: Annotated[int, Field(description="seed of the shuffled orders")] = 929,
 ) -> Ranked:  # fmt: skip
-    """The order that ``samples`` rankings by the arm ``ranker`` come to, ties in first-stage order.
+    """The order by vote of ``samples`` rankings by the arm ``ranker``; ties keep first-stage order.
 
-    A ranking without one readable answer has no vote; where none has one, the first-stage order stands. The notes
-    tell how far the rankings agree, and Kendall's distance of each to the result.
+    Rankings without a readable answer do not vote; without any votes, the result is the first-stage order. The notes record
+    the agreement of the rankings, and Kendall's distance of each ranking to the result.
     """
     drawn = await draw(arms["ranker"], request, range(samples), shuffle=shuffle, seed=seed)
     votes = decided(drawn)

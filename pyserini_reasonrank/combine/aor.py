@@ -1,7 +1,7 @@
-"""Aggregation of reasoning: not every ranking votes, only those whose reasoning a critic finds best (AoR, arXiv 2405.12939).
+"""Aggregation of reasoning: only the rankings whose reasoning a critic finds best vote (AoR, arXiv 2405.12939).
 
-Rankings that come to the same, by the candidates at the top, form a bucket. The critic grades the rankings in each
-bucket, then the buckets against one another; while none is clearly the best, more rankings are sampled.
+Rankings with the same candidates at the top form a bucket. The critic grades the rankings in each bucket, then compares the
+buckets. As long as no bucket is clearly the best, more rankings are sampled.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ async def aor(
     request: Request,
     arms: Mapping[str, Arm],
     *,
-    samples: Annotated[int, Field(ge=2, description="rankings to begin with")] = 4,
-    step: Annotated[int, Field(ge=1, description="more of them while no bucket is clearly the best")] = 2,
-    limit: Annotated[int, Field(ge=2, description="of them in all, at most")] = 8,
+    samples: Annotated[int, Field(ge=2, description="rankings in the first round")] = 4,
+    step: Annotated[int, Field(ge=1, description="additional rankings per round, as long as no bucket is clearly the best")] = 2,
+    limit: Annotated[int, Field(ge=2, description="maximum number of rankings")] = 8,
     bucket: Annotated[
         Literal["top", "distance"],
-        Field(description="what rankings of a bucket share: the set of their top, or a small Kendall distance"),
+        Field(description="rankings share a bucket if they have the same set of top candidates (top), or a small Kendall distance"),
     ] = "top",
-    top: Annotated[int, Field(ge=1, description="candidates in that set")] = 3,
-    threshold: Annotated[float, Field(ge=0, le=1, description="that distance to a bucket's first, at most")] = 0.15,
-    enough: Annotated[float, Field(ge=0, le=10, description="grade from which a ranking counts")] = 6,
-    rounds: Annotated[int, Field(ge=1, description="comparisons of the buckets, with one ranking of each")] = 3,
-    margin: Annotated[float, Field(ge=0, description="lead in points that settles it")] = 2,
+    top: Annotated[int, Field(ge=1, description="number of top candidates in that set")] = 3,
+    threshold: Annotated[float, Field(ge=0, le=1, description="maximum distance to the first ranking of a bucket")] = 0.15,
+    enough: Annotated[float, Field(ge=0, le=10, description="minimum grade of a ranking that votes")] = 6,
+    rounds: Annotated[int, Field(ge=1, description="comparisons of the buckets, each with one ranking per bucket")] = 3,
+    margin: Annotated[float, Field(ge=0, description="lead of the best bucket, in points, at which sampling stops")] = 2,
     shuffle: Shuffle = 20,
-    seed: Annotated[int, Field(description="of these orders")] = 929,
+    seed: Annotated[int, Field(description="seed of the shuffled orders")] = 929,
 ) -> Ranked:  # fmt: skip
-    """The Borda order of the rankings by the arm ``ranker`` whose bucket the arm ``critic`` finds the best.
+    """The Borda order of the rankings by the arm ``ranker`` in the bucket that the arm ``critic`` grades best.
 
-    The lead is the best bucket's score less the next one's, and a tenth of it the confidence; of a bucket alone it is
-    the score. The notes hold them, the buckets and how many of the critic's grades could not be read: such a ranking
-    counts as one below ``enough``, such a comparison for nothing.
+    The lead is the difference between the scores of the best and the second-best bucket (the score, if there is only one);
+    the confidence is a tenth of the lead. The notes record both, the buckets, and the number of unreadable grades. A
+    ranking whose grade is unreadable counts as below ``enough``; an unreadable comparison is ignored.
     """
     n = len(request.candidates)
     if n < 2:
         return Ranked(tuple(range(n)), confidence=(1.0,) * n)
 
-    def alike(a: Sequence[int], b: Sequence[int]) -> bool:
+    def share_bucket(a: Sequence[int], b: Sequence[int]) -> bool:
         return set(a[:top]) == set(b[:top]) if bucket == "top" else distance(a, b) <= threshold
 
     critic, drawn = Critic(arms["critic"], enough=enough, rounds=rounds), list[Sample]()
@@ -59,7 +59,7 @@ async def aor(
         more = range(since, min(since + (step if drawn else samples), limit))
         drawn += await draw(arms["ranker"], request, more, shuffle=shuffle, seed=seed)
         for sample in decided(drawn[since:]):
-            home = next((b for b in buckets if alike(sample.order, b.chains[0].sample.order)), None)
+            home = next((b for b in buckets if share_bucket(sample.order, b.chains[0].sample.order)), None)
             if home is None:
                 buckets.append(home := Bucket([]))
             home.chains.append(Chain(sample))
@@ -73,7 +73,7 @@ async def aor(
         drawn,
         borda([chain.sample.order for chain in voters], range(n)),
         voters[0].sample.ranked.reasoning if voters else "",
-        buckets=[_told(b) for b in buckets],
+        buckets=[_described(b) for b in buckets],
         settled=settled,
         lead=lead,
         confidence=round(lead / 10, 4),
@@ -82,13 +82,13 @@ async def aor(
 
 
 def check(arms: Collection[str], where: str, *, samples: int, limit: int, **_: Any) -> list[str]:
-    """UsageError if there are more rankings to begin with than there may be."""
+    """UsageError if the first round has more than ``limit`` rankings."""
     if limit < samples:
         raise UsageError(f"{where}.combine.limit {limit} is less than {where}.combine.samples {samples}")
     return []
 
 
-def _told(bucket: Bucket) -> dict[str, Any]:
+def _described(bucket: Bucket) -> dict[str, Any]:
     return {
         "samples": [chain.sample.number for chain in bucket.chains],
         "grades": [chain.grade for chain in bucket.chains],

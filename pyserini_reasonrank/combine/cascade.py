@@ -1,4 +1,4 @@
-"""A small reranker over all candidates, then a large one over the best of them (CoRanking, arXiv 2503.23427)."""
+"""A small reranker ranks all candidates, then a large one ranks the top of its order (CoRanking, arXiv 2503.23427)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ async def cascade(
     request: Request,
     arms: Mapping[str, Arm],
     *,
-    keep: Annotated[int, Field(ge=1, description="candidates that go on to the large reranker")] = 20,
+    keep: Annotated[int, Field(ge=1, description="candidates that the large reranker ranks")] = 20,
     adjust: Annotated[
         Adjust,
-        Field(description="order in which the large one sees them: as the small one left them, worst first, or as the "
-              "arm `adjuster` puts them"),
+        Field(description="order in which the large reranker sees them: that of the small one (none), worst first (reverse), "
+              "or that of the arm `adjuster` (model)"),
     ] = "none",
 ) -> Ranked:  # fmt: skip
-    """The large reranker's order of the small one's top ``keep``; below them the small one's order.
+    """The large reranker's order of the small reranker's top ``keep``; the others keep the small reranker's order.
 
-    Where the large reranker gives no readable answer, the small one's order stands, whatever the large one was shown;
-    where the adjuster gives none, the large one sees the small one's order.
+    If the large reranker gives no readable answer, the result is the small reranker's order. If the adjuster gives none, the
+    large reranker sees the small reranker's order.
     """
     n = min(keep, len(request.candidates))
     if (depth := depth_of(arms["large"], n)) < n:
         raise UsageError(
-            f"the large reranker's depth {depth} is less than combine.keep {keep}: it would not rank all that it is shown"
+            f"the large reranker's depth {depth} is less than combine.keep {keep}: set at least the same depth"
         )
     small = await arms["small"](range(len(request.candidates)))
     statuses: Counter[Status] = Counter(small.statuses)
@@ -56,11 +56,11 @@ async def cascade(
 
 
 def check(arms: Collection[str], where: str, *, keep: int, adjust: Adjust) -> list[str]:
-    """UsageError if the order is to be adjusted by no arm, or an arm is there to adjust nothing."""
+    """UsageError if ``adjust`` needs an arm ``adjuster`` that is missing, or if there is one that it does not use."""
     if adjust == "model" and "adjuster" not in arms:
         raise UsageError(
-            f"{where}.combine.adjust model needs an arm adjuster: say {where}.arms.adjuster.reranker order-adjuster"
+            f"{where}.combine.adjust model needs an arm adjuster: set {where}.arms.adjuster.reranker order-adjuster"
         )
     if adjust != "model" and "adjuster" in arms:
-        raise UsageError(f"{where}.arms.adjuster is asked nothing: say {where}.combine.adjust model")
+        raise UsageError(f"{where}.arms.adjuster is not used: set {where}.combine.adjust model, or remove the arm")
     return []

@@ -1,4 +1,4 @@
-"""A combination of rerankers as a ranker: its arms are bound to each query, and every call of theirs has its own name."""
+"""A combination of rerankers as a ranker: binds the arms to each query, and gives each call of an arm its own name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyserini_reasonrank.rerankers.scheduling import together
 
 @dataclass(frozen=True, slots=True)
 class ArmRanker:
-    """A ranker as an arm: how many candidates it ranks, and how its order is fused with the first stage's scores."""
+    """A ranker as an arm, with the number of candidates that it ranks, and the fusion with first-stage scores."""
 
     ranker: Ranker
     depth: int
@@ -57,7 +57,7 @@ class CombinedRanker(Ranker):
 
 @dataclass
 class _BoundArm:
-    """An arm bound to a query. Its second call is a part of its own, ``name#2``, so that no two questions look alike."""
+    """An arm bound to a query. Its second call has the part name ``name#2``, so that every question has its own key."""
 
     arm: ArmRanker
     request: Request

@@ -1,4 +1,4 @@
-"""A critic of rankings: it reads those of a bucket side by side, then one of each bucket (AoR, arXiv 2405.12939)."""
+"""A critic of rankings: it grades the rankings of a bucket together, then one of each bucket (AoR, arXiv 2405.12939)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.combine.repeats import Sample
 
 BATCH = 5
-"""Chains of a bucket that the critic reads at once, at most."""
+"""The maximum number of rankings of a bucket in one question to the critic."""
 
 
 @dataclass(slots=True, eq=False)
 class Chain:
-    """A ranking and the thought that led to it. ``grade``: None while it has none that could be read."""
+    """A ranking with its reasoning. ``grade`` is None as long as it has no readable grade."""
 
     sample: Sample
     grade: float | None = None
 
     @property
     def text(self) -> str:
-        """What the critic reads. The order comes first: should the text be cut, then at the end of the reasoning.
+        """The text that the critic reads. The order is first, so that truncation only affects the end of the reasoning.
 
-        Identifiers are places in what the ranker was shown, which are those of its reasoning if it asked one question.
+        Identifiers are positions in the list that the ranker saw. The reasoning has the same ones if the ranker asked one
+        question.
         """
         order = " > ".join(f"[{position + 1}]" for position in self.sample.ranked.order)
         return f"Order: {order}. Reasoning: {self.sample.ranked.reasoning or 'none was written down.'}"
@@ -34,7 +35,7 @@ class Chain:
 
 @dataclass(slots=True, eq=False)
 class Bucket:
-    """Chains that come to the same. ``voters``: those that count, best grade first; ``score``: None without any."""
+    """Chains with similar rankings. ``voters`` are those that vote, best grade first; without any, ``score`` is None."""
 
     chains: list[Chain]
     voters: list[Chain] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Bucket:
 
 
 class Critic:
-    """Grades chains from 0 to 10. ``unreadable`` counts the grades that could not be read."""
+    """Grades chains from 0 to 10. ``unreadable`` counts the unreadable grades."""
 
     def __init__(self, arm: Arm, *, enough: float, rounds: int) -> None:
         self._arm, self._enough, self._rounds = arm, enough, rounds
@@ -50,7 +51,7 @@ class Critic:
         self._compared: dict[tuple[Chain, ...], list[float | None]] = {}
 
     async def grade(self, bucket: Bucket, since: int) -> None:
-        """Grade the samples of ``bucket`` from number ``since`` on, beside its best and its worst of before."""
+        """Grade the samples of ``bucket`` from number ``since`` on, together with its best and worst earlier sample."""
         known = _best_first([chain for chain in bucket.chains if chain.grade is not None])
         beside = known if len(known) < 2 else [known[0], known[-1]]
         fresh = [chain for chain in bucket.chains if chain.sample.number >= since]
@@ -61,10 +62,11 @@ class Critic:
                 chain.grade = grade
 
     async def compare(self, buckets: Sequence[Bucket]) -> list[Bucket]:
-        """Score the buckets that have voters; these, the best first, of equals the largest, then the first.
+        """Score the buckets that have voters, and return these, best first; of equal ones the largest, then the first.
 
-        Chains graded ``enough`` are voters; where none is, all are. In each round the critic reads one voter of every
-        bucket, the buckets in another order; scores are mean grades. A bucket alone has the mean of its voters' grades.
+        Voters are the chains with a grade of at least ``enough``, or all chains if there are none. In each round the critic
+        grades one voter per bucket, with the buckets in another order; a score is a mean of grades. The score of a single
+        bucket is the mean grade of its voters.
         """
         good = [[c for c in bucket.chains if c.grade is not None and c.grade >= self._enough] for bucket in buckets]
         for bucket, chains in zip(buckets, good, strict=True):
@@ -98,5 +100,5 @@ def _best_first(chains: Sequence[Chain]) -> list[Chain]:
 
 
 def _mean(grades: Sequence[float | None]) -> float:
-    """Of those that could be read; 0 where none could."""
+    """The mean of the readable grades; 0 if there are none."""
     return fmean([grade for grade in grades if grade is not None] or [0.0])

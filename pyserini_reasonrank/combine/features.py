@@ -1,7 +1,7 @@
-"""What tells a query from another before any LLM is asked: its length and how the first stage's scores fall.
+"""Query features computed before any LLM call: the length of the query, and the distribution of first-stage scores.
 
-The scores' features are predictors of query performance: WIG (Zhou and Croft, SIGIR 2007), NQC (Shtok et al., TOIS
-2012), gaps and entropy. The mean of the list stands in for the collection's score, which only the index would know.
+The score features are predictors of query performance: WIG (Zhou and Croft, SIGIR 2007), NQC (Shtok et al., TOIS 2012),
+gaps and entropy. The mean score of the list replaces the score of the collection, which is only known to the index.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 
 FEATURES = ("words", "candidates", "top", "wig", "nqc", "gap2", "gap10", "entropy")
-"""The names of the features, in their order."""
+"""The names of the features, in order."""
 
 SCORE_FEATURES = FEATURES[2:]
-"""Those that depend on more than the number of words and of candidates."""
+"""The features that depend on the scores."""
 
 
 def features(query: str, scores: Sequence[float]) -> tuple[float, ...]:
     """The features of a query whose candidates have these ``scores``, in the order of ``FEATURES``.
 
-    ``gap2`` and ``gap10`` are how far the scores have fallen at ranks 2 and 10, from 0 to 1, the fall over the whole
-    list; ``entropy`` is of the shares that candidates have of what lies above the lowest score, from 0 (one has all) to 1.
+    ``gap2`` and ``gap10`` are the differences between the score at rank 1 and at ranks 2 and 10, divided by the difference
+    over the whole list. ``entropy`` is that of the scores minus the lowest score, as shares of their sum: 0 if one candidate
+    has all, 1 if all have the same share.
     """
     words, n = len(query.split()), len(scores)
     if not n:
@@ -46,7 +47,7 @@ def features(query: str, scores: Sequence[float]) -> tuple[float, ...]:
 
 
 def _entropy(amounts: Sequence[float]) -> float:
-    """Entropy of the shares in ``amounts``, over that of equal shares."""
+    """The entropy of the shares of ``amounts`` in their sum, divided by that of equal shares."""
     total = sum(amounts)
     if not total:
         return 1.0

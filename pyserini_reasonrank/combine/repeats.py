@@ -1,4 +1,4 @@
-"""Several rankings of the same candidates by one arm: asked anew, and shown in different orders."""
+"""Several rankings of the same candidates by one arm, sampled anew and shown in different orders."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pyserini_reasonrank.records import Ranked, Request, Status
 
 Shuffle = Annotated[
     int,
-    Field(ge=0, description="every sample but the first sees each so many neighbours of the list shuffled; 0: as they are"),
+    Field(ge=0, description="size of the blocks of candidates that are shuffled in all samples but the first; 0: no shuffling"),
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One ranking. ``order`` is of the request's candidates; ``ranked`` is the answer, in the positions shown."""
+    """One ranking. ``order`` has indices of the request's candidates; ``ranked`` has positions in the list shown."""
 
     number: int
     order: tuple[int, ...]
@@ -31,9 +31,9 @@ class Sample:
 
 
 async def draw(arm: Arm, request: Request, numbers: Iterable[int], *, shuffle: int, seed: int) -> list[Sample]:
-    """The samples ``numbers``, all asked for at once. Query, number and seed decide what a sample is shown.
+    """The samples ``numbers``, requested at once. The order shown depends on the query, the number and ``seed``.
 
-    Nothing is shuffled that the arm does not rank: an order that no one judged has no vote.
+    Only the candidates that the arm ranks are shuffled.
     """
     n = len(request.candidates)
     depth = depth_of(arm, n)
@@ -55,12 +55,12 @@ def _shuffled(n: int, qid: str, number: int, shuffle: int, seed: int) -> Sequenc
 
 
 def decided(samples: Iterable[Sample]) -> list[Sample]:
-    """Those that vote: a sample without one readable answer holds nothing but the order it was shown."""
+    """The samples that vote. A sample without a readable answer has the order that it was shown, and does not vote."""
     return [sample for sample in samples if not sample.ranked.undecided]
 
 
 def outcome(samples: Sequence[Sample], order: Sequence[int], reasoning: str, **notes: Any) -> Ranked:
-    """What ``samples`` came to, with how far they bear out each rank of ``order`` and agree with one another."""
+    """The result ``order`` of ``samples``, with their statuses, agreement, and the confidence in each rank."""
     votes = [sample.order for sample in decided(samples)]
     statuses: Counter[Status] = Counter()
     for sample in samples:
@@ -74,7 +74,7 @@ def outcome(samples: Sequence[Sample], order: Sequence[int], reasoning: str, **n
     return Ranked(
         tuple(order),
         statuses,
-        confidence=support(votes, order, asked=len(samples)),
+        confidence=support(votes, order, samples=len(samples)),
         reasoning=reasoning,
         notes=counted | notes,
     )

@@ -1,4 +1,4 @@
-"""One of several rerankers, chosen for each query before an LLM is asked (Zooter, arXiv 2311.08692)."""
+"""Routing: each query goes to one of several rerankers, chosen before any LLM call (Zooter, arXiv 2311.08692)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from pyserini_reasonrank.combine.arms import Arm
-from pyserini_reasonrank.combine.routing_model import NONE, Choice, Router
+from pyserini_reasonrank.combine.query_classifier import NONE, Choice, Router
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.records import Ranked, Request
 
@@ -25,19 +25,19 @@ async def route(
     router: Annotated[
         Router | None,
         BeforeValidator(_read),
-        Field(description="JSON file, as `train route` writes it"),
+        Field(description="router file, written by `train route`"),
     ] = None,
     threshold: Annotated[
-        float | None, Field(ge=0, le=1, description="probability below which the fallback is asked, if not the router's")
+        float | None, Field(ge=0, le=1, description="probability below which the fallback is used; default: the router's")
     ] = None,
     fallback: Annotated[
-        str | None, Field(description=f"an arm, or {NONE}: the first stage's order; if not the router's own")
+        str | None, Field(description=f"an arm, or {NONE} for the first-stage order; default: the router's")
     ] = None,
-    unrouted: Annotated[str | None, Field(description="the arm of every query as long as no router is given")] = None,
+    unrouted: Annotated[str | None, Field(description="the arm of every query if there is no router")] = None,
 ) -> Ranked:  # fmt: skip
-    """The order of the arm that the router finds most probable to be worth its cost, or of the ``fallback``.
+    """The order of the arm to which the router gives the highest probability of being worth its cost, or of ``fallback``.
 
-    The arm ``none`` is the first stage's order, which asks nothing.
+    The arm ``none`` is the first-stage order, without any LLM call.
     """
     chosen = Choice(unrouted or NONE, {}, True)
     if router is not None:
@@ -59,19 +59,23 @@ def check(
     fallback: str | None,
     unrouted: str | None,
 ) -> list[str]:
-    """UsageError if router, options and arms do not speak of the same arms; a warning if there is no router."""
+    """UsageError if the arms of the router, of the options and of the settings differ; a warning if there is no router."""
     if NONE in arms:
-        raise UsageError(f"the arm {NONE} is the first stage's order and takes no reranker: drop {where}.arms.{NONE}")
+        raise UsageError(
+            f"the arm {NONE} is the first-stage order and can't have a reranker: remove {where}.arms.{NONE}"
+        )
     choices = [NONE, *arms]
     for key, arm in (("fallback", fallback), ("unrouted", unrouted)):
         if arm is not None and arm not in choices:
-            raise UsageError(f"{where}.combine.{key} {arm!r} is no arm{nearest(arm, choices)}")
+            raise UsageError(f"{where}.combine.{key} {arm!r} is not an arm{nearest(arm, choices)}")
     if router is None:
         if unrouted is None:
-            raise UsageError(f"the route combination needs {where}.combine.router FILE, as `train route` writes it")
-        return [f"{where}.combine.router is not given: every query goes to the arm {unrouted}"]
+            raise UsageError(
+                f"the route combination needs a router: set {where}.combine.router FILE; `train route` writes one"
+            )
+        return [f"{where}.combine.router is not set: every query goes to the arm {unrouted}"]
     if unknown := [arm for arm in router.arms if arm not in choices]:
-        raise UsageError(f"the router chooses an arm {unknown[0]} too: say {where}.arms.{unknown[0]}.reranker NAME")
+        raise UsageError(f"the router has an arm {unknown[0]}: set {where}.arms.{unknown[0]}.reranker NAME")
     if idle := [arm for arm in arms if arm not in (*router.arms, fallback)]:
-        raise UsageError(f"the router knows no arm {idle[0]!r}: it chooses from {', '.join(router.arms)}")
+        raise UsageError(f"the router has no arm {idle[0]!r}; its arms: {', '.join(router.arms)}")
     return []

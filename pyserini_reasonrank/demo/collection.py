@@ -1,4 +1,4 @@
-"""The demo corpus: the standard library's documentation strings, one document a documented object."""
+"""The demo corpus: the documentation strings of the standard library, one document per documented object."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from types import MappingProxyType
 from pyserini_reasonrank.demo.stdlib import Entry, Module, read_modules
 
 MIN_WORDS = 4
-"""A docstring shorter than this says too little to be judged."""
+"""The number of words below which a docstring is dropped: it says too little to judge its relevance."""
 
 RENAMED = MappingProxyType({"posixpath": "os.path"})
-"""Modules known by another name."""
+"""The public names of modules that are known by another name."""
 
 IMPLEMENTATION = frozenset({"genericpath", "nt", "posix"})
-"""Modules that are private without a leading underscore."""
+"""Private modules whose names do not begin with an underscore."""
 
 _Key = tuple[str, str]  # (defining module, name in it)
 
@@ -26,7 +26,7 @@ _Key = tuple[str, str]  # (defining module, name in it)
 def write_corpus(path: str | os.PathLike[str]) -> int:
     """Write the corpus as JSON lines ``{"id", "contents"}`` in docid order and return the number of documents.
 
-    One interpreter always writes the same bytes; another Python version or build documents other objects.
+    The bytes are the same for the same interpreter; other Python versions and builds document other objects.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,16 +40,16 @@ def write_corpus(path: str | os.PathLike[str]) -> int:
 def documents() -> list[tuple[str, str]]:
     """Every (docid, text), sorted by docid: the dotted name, and name, signature and docstring on one line.
 
-    A docstring of fewer than ``MIN_WORDS`` words is dropped. Where objects share a docstring word for word (an
-    override that repeats its base, ``bytes`` and ``bytearray``) one stays: a builtin before others, then the name
-    with the fewest dots, the shortest, the first in the alphabet.
+    Docstrings of fewer than ``MIN_WORDS`` words are dropped. Of objects with the same docstring (an override that repeats
+    that of its base, ``bytes`` and ``bytearray``) one is kept: builtins first, then the name with the fewest dots, then
+    the shortest, then the first in the alphabet.
     """
     entries = sorted(_Library(read_modules()).entries(), key=lambda pair: _precedence(pair[0]))
     chosen: dict[str, str] = {}
     docstrings: set[str] = set()
     for docid, entry in entries:
         docstring = " ".join(entry.docstring.split())
-        # A name comes twice where a class overrides what it has from a private base: its own documentation is first.
+        # if a class overrides a member of a private base, the name occurs twice, with its own documentation first
         if docid not in chosen and docstring not in docstrings and len(docstring.split()) >= MIN_WORDS:
             chosen[docid] = " ".join(f"{docid}{entry.signature} {docstring}".split())
             docstrings.add(docstring)
@@ -61,13 +61,13 @@ def _precedence(name: str) -> tuple[bool, int, int, str]:
 
 
 class _Library:
-    """The modules together: follows the imports between them to find the public name of each object."""
+    """All modules. It follows the imports between them to find the public name of each object."""
 
     def __init__(self, modules: Iterable[Module]) -> None:
         self._modules = {module.name: module for module in modules}
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """Every documented object under its public name; an object without one is left out."""
+        """Yield the documented objects that have a public name, under that name."""
         names = self._names()
         for module in self._modules.values():
             if _public(module.name):
@@ -81,10 +81,10 @@ class _Library:
         return module.docstring or next(borrowed, "")
 
     def _names(self) -> dict[_Key, str]:
-        """The name of each object: the one with the fewest dots, then the first in the alphabet, among
+        """The public name of each object: the one with the fewest dots, then the first in the alphabet, among
 
-        - its own, if its module is public;
-        - those under which public modules import it, if it is defined in a private module (``_struct.pack`` is
+        - its own name, if its module is public;
+        - the names under which public modules import it, if it is defined in a private module (``_struct.pack`` is
           ``struct.pack``) or in a submodule of the importing package (``asyncio.tasks.gather`` is ``asyncio.gather``).
         """
         names: dict[_Key, list[str]] = {}
@@ -92,12 +92,12 @@ class _Library:
             if _public(module.name):
                 for name in {*module.objects, *self._imported(module)}:
                     key = self._origin(module.name, name)
-                    if key and (key[0] == module.name or self._lends(key[0], module, name)):
+                    if key and (key[0] == module.name or self._republishes(key[0], module, name)):
                         names.setdefault(key, []).append(f"{RENAMED.get(module.name, module.name)}.{name}")
         return {key: min(found, key=lambda name: (name.count("."), name)) for key, found in names.items()}
 
-    def _lends(self, definer: str, module: Module, name: str) -> bool:
-        """Whether an object of ``definer`` is meant to be known as ``module``'s, which imports it."""
+    def _republishes(self, definer: str, module: Module, name: str) -> bool:
+        """Whether ``module``, which imports ``name`` from ``definer``, publishes it as its own."""
         if definer.startswith(f"{module.name}."):
             return True
         if _public(definer):
@@ -110,14 +110,14 @@ class _Library:
             yield from self._star(source) if name == "*" else [own]
 
     def _star(self, source: str) -> list[str]:
-        """The names ``from source import *`` brings."""
+        """The names that ``from source import *`` imports."""
         module = self._modules.get(source)
         if module is None:
             return []
         return [name for name in module.exported or [*module.objects, *self._imported(module)] if _public(name)]
 
     def _origin(self, module: str, name: str) -> _Key | None:
-        """Where ``name``, as ``module`` sees it, is defined: the first of its sources that documents it."""
+        """The module and name of the object that ``module`` calls ``name``: the first of its sources that documents it."""
         found = self._modules.get(module)
         if found is None or not _public(name):
             return None
@@ -136,7 +136,7 @@ def _public(name: str) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.demo.collection", description=__doc__)
-    parser.add_argument("output", metavar="OUT.jsonl", type=Path, help="where to write the corpus")
+    parser.add_argument("output", metavar="OUT.jsonl", type=Path, help="the corpus file to write")
     output = parser.parse_args().output
     print(f"{write_corpus(output)} documents written to {output}")
 

@@ -1,7 +1,6 @@
-"""What the running Python's standard library documents, module by module.
+"""The documented objects of this Python's standard library, module by module.
 
-Pure-Python modules are parsed and never run; only extension modules, whose documentation lives in the binary, are
-imported.
+Pure-Python modules are parsed, not executed. Extension modules, whose documentation is in the binary, are imported.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from types import FunctionType, MappingProxyType, ModuleType
 
 # Modules that act on import, open windows or write to the terminal.
 _SIDE_EFFECTS = "antigravity this idlelib tkinter _tkinter turtle turtledemo readline"
-# Another platform's twins, generated tables, and bundled tools that are no library.
-_NO_LIBRARY = "ntpath nturl2path msilib winreg winsound pydoc_data lib2to3 ensurepip"
-# Removed in Python 3.13 (PEP 594); without them neighbouring versions agree better.
+# Modules of other platforms, generated tables, and bundled tools.
+_NOT_LIBRARY = "ntpath nturl2path msilib winreg winsound pydoc_data lib2to3 ensurepip"
+# Removed in Python 3.13 (PEP 594): without them, the corpora of different versions differ less.
 _REMOVED = "aifc audioop cgi cgitb chunk crypt imghdr mailcap nis nntplib ossaudiodev pipes sndhdr spwd sunau telnetlib uu xdrlib"
 
-EXCLUDED = frozenset(f"{_SIDE_EFFECTS} {_NO_LIBRARY} {_REMOVED}".split())
-"""Top-level modules left out."""
+EXCLUDED = frozenset(f"{_SIDE_EFFECTS} {_NOT_LIBRARY} {_REMOVED}".split())
+"""Top-level modules that are omitted."""
 
 EXCLUDED_SUBMODULES = frozenset({"__main__", "test", "tests"})
-"""Names of submodules and subpackages left out of every package."""
+"""Names of submodules and subpackages that are omitted in every package."""
 
 PUBLISHED = MappingProxyType(
     {
@@ -43,7 +42,7 @@ PUBLISHED = MappingProxyType(
         "types": ("CodeType", "CoroutineType", "FrameType", "FunctionType", "GeneratorType", "MappingProxyType"),
     }
 )
-"""Objects that a pure-Python module publishes, or documents, by an assignment that a parser can't follow."""
+"""Objects that a pure-Python module publishes or documents by an assignment, which parsing does not reveal."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BLOCKS = (ast.If, ast.Try, ast.With)
@@ -60,10 +59,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Module:
-    """What one module documents and what it takes from others.
+    """The documented objects of a module, and its imports.
 
-    ``objects`` maps a top-level name to its entries, ``imports`` holds (module, name there or ``*``, name here) and
-    ``exported`` is ``__all__`` as far as it is written out.
+    ``objects`` maps a top-level name to its entries; ``imports`` has (module, name there or ``*``, name here);
+    ``exported`` has the literal strings of ``__all__``.
     """
 
     name: str
@@ -74,7 +73,7 @@ class Module:
 
 
 def read_modules() -> Iterator[Module]:
-    """Every module of the standard library that this interpreter has and that is not excluded, parents first."""
+    """Yield every module of this interpreter's standard library that is not excluded, parents first."""
     binary = sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})  # not the virtual environment's
     folders = [sysconfig.get_path("stdlib"), os.path.join(binary, "lib-dynload")]
     for name in sorted(sys.stdlib_module_names - EXCLUDED):
@@ -121,7 +120,7 @@ def _parse(spec: ModuleSpec, tree: ast.Module) -> Module:
 
 
 def _inherited(node: ast.stmt, defined: dict[str, list[Entry]]) -> Iterator[Entry]:
-    """What a class has from private bases of its module, which nobody knows by their own name."""
+    """The members that a class inherits from private bases in its module."""
     if isinstance(node, ast.ClassDef):
         for base in node.bases:
             if isinstance(base, ast.Name) and base.id.startswith("_"):
@@ -129,7 +128,7 @@ def _inherited(node: ast.stmt, defined: dict[str, list[Entry]]) -> Iterator[Entr
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements a module may run, with the branches of ``if``, ``try`` and ``with`` laid out in order."""
+    """The statements of ``body`` and, in order, those in branches of ``if``, ``try`` and ``with``."""
     for node in body:
         yield node
         if isinstance(node, _BLOCKS):
@@ -147,7 +146,7 @@ def _absolute(spec: ModuleSpec, source: str | None, level: int) -> str:
 
 
 def _definitions(node: ast.stmt, member: str) -> Iterator[Entry]:
-    """The entries of a function or class statement. A constructor's docstring belongs to its class."""
+    """The entries of a function or class statement. The docstring of a constructor belongs to its class."""
     if isinstance(node, _FUNCTIONS):
         docstring = ast.get_docstring(node)
         if docstring:
@@ -176,12 +175,12 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, *, bound: bool) -> 
 
 
 def _inspect(name: str, runtime: ModuleType) -> Module:
-    """An extension module, by the name it was found under: ``_decimal`` calls itself ``decimal``."""
+    """An extension module, with the name of its file: ``_decimal`` calls itself ``decimal``."""
     module = Module(name, inspect.cleandoc(runtime.__doc__ or ""))
     for own, value in sorted(vars(runtime).items()):
         if not isinstance(value, type) and not inspect.isbuiltin(value):
             continue
-        # Programs replace sys.excepthook and its like; what was there before stays under __excepthook__.
+        # programs replace sys.excepthook and similar functions; the original is __excepthook__
         name = value.__name__
         if not name.startswith("_") and own in (name, f"__{name}__") and (entries := list(_members(value, ""))):
             module.objects[name] = entries
@@ -203,6 +202,6 @@ def _members(value: object, member: str) -> Iterator[Entry]:
 
 
 def _text_signature(value: object) -> str:
-    """The signature as the extension module wrote it; evaluating its defaults would depend on what is imported."""
+    """The signature as text. Evaluating its defaults would depend on which modules are imported."""
     text = getattr(value, "__text_signature__", None) or ""
     return " ".join(re.sub(r"\$\w+(, /)?(, )?", "", text).split())

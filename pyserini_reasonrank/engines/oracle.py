@@ -45,7 +45,7 @@ class Oracle(Engine[OracleOptions]):
     async def start(self) -> None:
         if not self.options.qrels:
             raise UsageError("the oracle engine needs --rerank.engine.qrels, a file of relevance judgments")
-        from pyserini_reasonrank.ir.evaluate import read_qrels
+        from pyserini_reasonrank.ir.qrels import read_qrels
 
         self._grades = read_qrels(self.options.qrels)
         self._sha256 = hashlib.sha256(Path(self.options.qrels).read_bytes()).hexdigest()

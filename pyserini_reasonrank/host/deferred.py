@@ -1,7 +1,7 @@
-"""Packages that the host imports at its start and that a search by words has no use for: loaded when they are used.
+"""Deferred import of packages that the host imports at its start, but a Lucene search does not use.
 
-Pyserini's encoders and its tokenizers bring PyTorch and transformers, which is most of the time and memory that a Lucene
-search takes to start.
+Pyserini's encoders and tokenizers import PyTorch and transformers, which take most of the time and memory of the start of
+a Lucene search.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEAVY = ("pyserini.encode", "transformers")
 
 
 def defer(names: Iterable[str] = HEAVY) -> None:
-    """Let who imports from these packages have classes that load them when they are called, compared or looked into."""
+    """Install stand-ins for the packages ``names``, which import them on first use of one of their classes."""
     for name in names:
         if name not in sys.modules and (spec := find_spec(name)):
             sys.modules[name] = stand_in = _StandIn(name)
@@ -33,7 +33,7 @@ def defer(names: Iterable[str] = HEAVY) -> None:
 
 
 class _StandIn(ModuleType):
-    """In ``sys.modules`` until something of the package is used."""
+    """A package in ``sys.modules``, until one of its attributes is used."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -42,25 +42,25 @@ class _StandIn(ModuleType):
 
 
 class _Deferred(type):
-    """The metaclass of what stands for a class of the package."""
+    """The metaclass of stand-ins for the classes of a deferred package."""
 
     package: str
 
     def __call__(cls, *arguments: Any, **named: Any) -> Any:
-        return _meant(cls)(*arguments, **named)
+        return _original(cls)(*arguments, **named)
 
     def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, _meant(cls))
+        return isinstance(instance, _original(cls))
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, _meant(cls))
+        return issubclass(subclass, _original(cls))
 
     def __getattr__(cls, name: str) -> Any:
-        return getattr(_meant(cls), name)
+        return getattr(_original(cls), name)
 
 
 class _Submodules:
-    """Finds what lies in a package that has a stand-in: the package is loaded first, and may bring the submodule along."""
+    """Finds the submodules of a deferred package: it imports the package first, which may import the submodule."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -76,15 +76,15 @@ class _Loaded(Loader):
         return sys.modules[spec.name]
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run."""
+        """The module is already executed."""
 
 
-def _meant(stand_in: _Deferred) -> Any:
+def _original(stand_in: _Deferred) -> Any:
     return getattr(_package(stand_in.package), stand_in.__name__)
 
 
 def _package(name: str) -> ModuleType:
-    """The package itself. One may import another, so no stand-in is left."""
+    """Import the package. It may import other deferred packages, so all stand-ins are removed."""
     for other in [other for other, module in sys.modules.items() if isinstance(module, _StandIn)]:
         del sys.modules[other]
     return import_module(name)

@@ -1,10 +1,10 @@
-"""The search process: run Pyserini, the host, unchanged and with the user's own flags; then write the candidates of its run.
+"""The search process: run Pyserini, the host, unchanged and with the user's flags; then write the candidates of its run.
 
     python -m pyserini_reasonrank.host.first_stage --module pyserini.search.lucene --run FIRST
         --candidates FILE --depth 100 [--texts INDEX | --corpus F.jsonl] -- --index I --topics T --bm25 ...
 
-The host writes the first-stage run to FIRST in TREC format, whatever its own --output and --output-format say. Its
-exit status is ours; a host that exits with 0 but writes no run has failed too.
+The host writes the first-stage run to FIRST in TREC format; its own --output and --output-format are overridden. The exit
+status is the host's. If the host exits with 0 but writes no run, it is 1.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
-from pyserini_reasonrank.host.candidates import read_host_run, write_candidates
+from pyserini_reasonrank.host.candidates_writer import read_host_run, write_candidates
+from pyserini_reasonrank.host.pyserini_topics import host_topics, readable
 from pyserini_reasonrank.host.texts import IndexTexts
-from pyserini_reasonrank.host.topics import host_topics, readable
 from pyserini_reasonrank.ir.corpus import corpus_texts
 from pyserini_reasonrank.settings.host_flags import read_host_flags
 
@@ -33,14 +33,14 @@ MODULES = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the search process. Returns the exit status; an error is printed as one sentence on stderr."""
+    """Run the search process. Returns the exit status; prints errors as one sentence on stderr."""
     cut = argv.index("--") if "--" in argv else len(argv)
     options = _parser().parse_args(argv[:cut], argparse.Namespace(flags=argv[cut + 1 :]))
     return reported(lambda: search(options))
 
 
 def search(options: argparse.Namespace) -> None:
-    """Check the host's input, run the host, and write the candidates of its run."""
+    """Check topics and index, run the host, and write the candidates of its run."""
     prepare(encoders=MODULES[options.module] == "pyserini.search.faiss")
     host = read_host_flags(options.flags)
     if host.help or host.index is None or host.topics is None:
@@ -51,11 +51,11 @@ def search(options: argparse.Namespace) -> None:
         check_index(options.module, host.index)
         index_texts = None if options.corpus else IndexTexts(options.texts or host.index)
         try:
-            # argparse: of a flag given twice, the last counts
+            # if a flag is repeated, argparse uses the last value
             wanted = ["--topics", topics, "--output", str(partial), "--output-format", "trec"]
             run_host(options.module, [*options.flags, *wanted])
             if not partial.exists():
-                raise Failure("The host ended without writing a run; what it said is above.")
+                raise Failure("Pyserini's search ended without writing a run; see its message above")
             partial.replace(options.run)
         finally:
             partial.unlink(missing_ok=True)
@@ -66,14 +66,14 @@ def search(options: argparse.Namespace) -> None:
 
 
 def check_index(module: str, index: str) -> None:
-    """UsageError if ``index`` is a folder without an index of the kind that the host's ``module`` searches."""
+    """UsageError if ``index`` is a folder without a Lucene index (or a Faiss index, if ``module`` searches those)."""
     kind, files = ("Faiss", "index") if module.endswith("faiss") else ("Lucene", "segments_*")
     if os.path.exists(index) and not glob.glob(os.path.join(glob.escape(index), files)):
-        raise UsageError(f"{index} holds no {kind} index.")
+        raise UsageError(f"{index} contains no {kind} index")
 
 
 def run_host(module: str, flags: Sequence[str]) -> None:
-    """Run the host's ``__main__`` as ``python -m`` does. SystemExit if it ends with an error status."""
+    """Run the host's ``__main__`` as ``python -m`` does. SystemExit if its exit status is not 0."""
     sys.argv = [module, *flags]
     try:
         runpy.run_module(MODULES[module], run_name="__main__", alter_sys=True)
@@ -84,14 +84,16 @@ def run_host(module: str, flags: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     prog = "python -m pyserini_reasonrank.host.first_stage"
-    parser = argparse.ArgumentParser(prog=prog, epilog="The host's flags follow after --.", allow_abbrev=False)
-    parser.add_argument("--module", choices=list(MODULES), default="pyserini.search.lucene", help="The host's command.")
-    parser.add_argument("--run", type=Path, required=True, metavar="path", help="First-stage run to write.")
-    parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="Candidates file to write.")
-    parser.add_argument("--depth", type=int, default=100, metavar="num", help="Candidates of a query that get a text.")
+    parser = argparse.ArgumentParser(prog=prog, epilog="Pyserini's flags follow after --.", allow_abbrev=False)
+    parser.add_argument(
+        "--module", choices=list(MODULES), default="pyserini.search.lucene", help="Pyserini's search command"
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="path", help="first-stage run to write")
+    parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="candidates file to write")
+    parser.add_argument("--depth", type=int, default=100, metavar="num", help="candidates per query that get a text")
     texts = parser.add_mutually_exclusive_group()
-    texts.add_argument("--texts", metavar="index", help="Index that stores the texts, instead of the host's --index.")
-    texts.add_argument("--corpus", metavar="path", help="JSON lines with the texts.")
+    texts.add_argument("--texts", metavar="index", help="index that stores the texts, instead of --index")
+    texts.add_argument("--corpus", metavar="path", help="JSON lines file with the texts")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Index a corpus of JSON lines with the host's own indexer, texts stored, so that it can be searched and reranked.
+"""Index a corpus of JSON lines with the host's indexer. The index stores the texts, which reranking needs.
 
 python -m pyserini_reasonrank.host.indexing --corpus F.jsonl --index DIR [--threads 4]
 """
@@ -19,11 +19,11 @@ from pyserini_reasonrank.ir.corpus import read_corpus
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the indexer. Returns the exit status; errors are one sentence on stderr."""
+    """Index a corpus. Returns the exit status; prints errors as one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank index", allow_abbrev=False)
-    parser.add_argument("--corpus", required=True, metavar="path", help='JSON lines, {"id": ..., "contents": ...}.')
-    parser.add_argument("--index", type=Path, required=True, metavar="path", help="Folder for the index; new or empty.")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="num", help="Indexing threads.")
+    parser.add_argument("--corpus", required=True, metavar="path", help='JSON lines, {"id": ..., "contents": ...}')
+    parser.add_argument("--index", type=Path, required=True, metavar="path", help="folder for the index, new or empty")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="num", help="indexing threads")
     options = parser.parse_args(argv)
     return reported(lambda: build_index(options.corpus, options.index, options.threads))
 
@@ -31,34 +31,34 @@ def main(argv: Sequence[str]) -> int:
 def build_index(corpus: str, index: Path, threads: int) -> int:
     """Index ``corpus`` into the folder ``index``. Returns the number of documents in the index.
 
-    Documents without any text are left out by the host. UsageError for a corpus that can't be read, that repeats a
-    docid, or a folder that is in use; Failure if documents with text are missing from the index.
+    The host skips documents without text. UsageError if the corpus can't be read or repeats a docid, or if the folder is
+    not empty; Failure if the index lacks documents that have text.
     """
     if index.exists() and (not index.is_dir() or any(index.iterdir())):
-        raise UsageError(f"{index} is not empty; give a new folder for the index, or delete it first.")
+        raise UsageError(f"--index {index} is not empty; name a new folder, or delete this one")
     with tempfile.TemporaryDirectory(prefix=".corpus-", dir=_existing_parent(index)) as folder:
         documents = _write_collection(corpus, Path(folder) / "corpus.jsonl")
         prepare()
         _run_indexer(folder, index, threads)
     indexed = _count(index)
     if indexed != documents:
-        raise Failure(f"The index {index} has {indexed} documents of the {documents} in {corpus} that hold text.")
+        raise Failure(f"the index {index} has {indexed} documents; the corpus {corpus} has {documents} with text")
     return indexed
 
 
 def _write_collection(corpus: str, path: Path) -> int:
-    """The corpus as the host's JsonCollection wants it. Returns the number of documents that hold text."""
+    """Write the corpus in the format of the host's JsonCollection. Returns the number of documents with text."""
     seen: set[str] = set()
     documents = 0
     with open(path, "w", encoding="utf-8") as collection:
         for docid, text in read_corpus(corpus):
             if docid in seen:
-                raise UsageError(f"The corpus {corpus} has the document {docid!r} twice; a docid names one document.")
+                raise UsageError(f"the corpus {corpus} has document {docid!r} twice; docids must be unique")
             seen.add(docid)
             documents += bool(text)
             collection.write(json.dumps({"id": docid, "contents": text}, ensure_ascii=False) + "\n")
     if not documents:
-        raise UsageError(f"The corpus {corpus} holds no document with text.")
+        raise UsageError(f"the corpus {corpus} has no document with text")
     return documents
 
 

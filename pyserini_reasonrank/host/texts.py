@@ -1,4 +1,4 @@
-"""The text of a document as a Lucene index stores it: what the LLM reads."""
+"""The texts of documents from a Lucene index that stores them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CATALOGUES = (
 
 
 class IndexTexts:
-    """The stored texts of an index: a Lucene folder, or a prebuilt name, dense ones through their companion index."""
+    """The texts by docid of an index: a Lucene folder or a prebuilt index. Dense indexes have a companion with the texts."""
 
     def __init__(self, index: str) -> None:
-        """Open the index, downloading it first if it is a prebuilt one that is not here yet."""
+        """Open the index. A prebuilt index that is not in the cache is downloaded. UsageError if there is no such index."""
         from jnius import JavaException
         from pyserini.index.lucene import LuceneIndexReader
 
@@ -29,30 +29,30 @@ class IndexTexts:
         name = text_index(index)
         local = os.path.isdir(name)
         if local and not glob.glob(os.path.join(glob.escape(name), "segments_*")):
-            raise UsageError(f"{index} is no Lucene index, so it stores no texts; {REMEDY}.")
+            raise UsageError(f"{index} is not a Lucene index, so it stores no texts; {REMEDY}")
         try:
             self._reader = LuceneIndexReader(name) if local else LuceneIndexReader.from_prebuilt_index(name)
         except JavaException as reason:
-            raise UsageError(f"The index {index} can't be opened: {reason.innermessage}") from None
+            raise UsageError(f"the index {index} can't be opened: {reason.innermessage}") from None
         if self._reader is None:
-            raise UsageError(f"The prebuilt index {name!r}, which stores the texts of {index!r}, can't be fetched.")
+            raise UsageError(f"the prebuilt index {name!r}, which stores the texts of {index!r}, can't be downloaded")
 
     def __getitem__(self, docid: str) -> str:
-        """The text of a document. UsageError, with the remedy, if the index does not have it."""
+        """The text of a document. UsageError if the index does not have it."""
         document = self._reader.doc(docid)
         if document is None:
-            raise UsageError(f"The index {self.index} has no document {docid!r}; {REMEDY}.")
+            raise UsageError(f"the index {self.index} has no document {docid!r}; {REMEDY}")
         text = stored_text(document.raw(), document.contents())
         if text is None:
-            raise UsageError(f"The index {self.index} stores no text of document {docid!r}; {REMEDY}.")
+            raise UsageError(f"the index {self.index} stores no text of document {docid!r}; {REMEDY}")
         return text
 
 
-REMEDY = "index with --storeRaw or --storeContents, or give the texts with --rerank.corpus FILE.jsonl"
+REMEDY = "index with --storeRaw or --storeContents, or pass the texts with --rerank.corpus FILE.jsonl"
 
 
 def text_index(index: str) -> str:
-    """The index that stores the texts of ``index``: the companion that the catalogue names, or the index itself."""
+    """The index that stores the texts of ``index``: the companion in the catalogue, or ``index`` itself."""
     if os.path.isdir(index):
         return index
     from pyserini import prebuilt_index_info
@@ -61,4 +61,4 @@ def text_index(index: str) -> str:
         known = getattr(prebuilt_index_info, catalogue)
         if index in known:
             return str(known[index].get("texts", index))
-    raise UsageError(f"The index {index!r} is no folder here and no prebuilt index that the host knows.")
+    raise UsageError(f"index {index!r}: no such folder, and Pyserini has no prebuilt index of that name")

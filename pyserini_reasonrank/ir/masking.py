@@ -1,4 +1,4 @@
-"""Secrets in commands, settings and texts, masked before anything is written."""
+"""Masking of secrets in commands, settings and texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MASK = "***"
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORDS = {"apikey", "auth", "authorization", "credential", "credentials", "passphrase", "passwd", "password"}
 _SECRET_WORDS |= {"secret", "secrets"}
-_SECRET_LAST_WORDS = {"key", "keys", "token"}  # last only: "stop_token_ids" and "max_tokens" are no secrets
+_SECRET_LAST_WORDS = {"key", "keys", "token"}  # last only: "stop_token_ids" and "max_tokens" are not secrets
 _SECRET_TEXT = re.compile(
     r"(?<=://)[^/@\s]+(?=@)"  # user and password of a URL
     r"|(?<=[Bb]earer )[^\s\"']+"
@@ -23,18 +23,18 @@ _ASSIGNED = re.compile(
 
 
 def secret_name(name: str) -> bool:
-    """Whether a flag, key or variable of this name holds a secret: ``api_key``, ``HF_TOKEN``, ``clientSecret``."""
+    """Whether a flag, key or variable of this name contains a secret: ``api_key``, ``HF_TOKEN``, ``clientSecret``."""
     words = [word.lower() for word in _WORD.findall(name)]
     return bool(words) and (not _SECRET_WORDS.isdisjoint(words) or words[-1] in _SECRET_LAST_WORDS)
 
 
 def masked(text: str) -> str:
-    """``text`` without the secrets in it: URL passwords, bearer tokens, providers' keys, ``api_key=...``."""
+    """``text`` with its secrets masked: URL passwords, bearer tokens, providers' keys, ``api_key=...``."""
     return _ASSIGNED.sub(rf"\1{MASK}", _SECRET_TEXT.sub(MASK, text))
 
 
 def masked_command(command: Sequence[str]) -> list[str]:
-    """The arguments of a command, the value after a flag of a secret's name masked, ``--flag=value`` likewise."""
+    """The arguments of a command with secrets masked: in texts, and as values of flags whose name is that of a secret."""
     arguments = []
     hide = False
     for argument in command:

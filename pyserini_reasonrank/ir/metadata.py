@@ -1,8 +1,8 @@
 """Run provenance: the sidecar file of a run, ``<output>.ir-metadata.yml``, in the ir_metadata vocabulary.
 
-ir_metadata (https://www.ir-metadata.org) groups what is needed to repeat an experiment under the PRIMAD headings
-platform, implementation, method and data, and from schema 0.2 resources. Keys have its spelling, with blanks, where it
-has a term; ``outcome`` is an extension. Users add research goal and actor themselves.
+ir_metadata (https://www.ir-metadata.org) describes an experiment under the PRIMAD headings platform, implementation,
+method and data, and from schema 0.2 on resources. Keys that it defines have its spelling, with spaces; ``outcome`` is an
+extension. Users add research goal and actor themselves.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 
 from pyserini_reasonrank.ir.environment import environment
+from pyserini_reasonrank.ir.files import atomic
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
-from pyserini_reasonrank.ir.runs import atomic
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Sampling, Status, Tally
 
@@ -34,7 +34,7 @@ def sidecar(output: str | os.PathLike[str]) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartRecord:
-    """One reranker of a run: its model, prompt, sampling and settings, and what it spent."""
+    """One reranker of a run: its model, prompt, sampling, settings and counts."""
 
     model: Model
     prompt: str
@@ -44,7 +44,7 @@ class PartRecord:
     tally: Tally = field(default_factory=Tally)
 
     def fields(self) -> dict[str, Any]:
-        """What it was, as nested mappings."""
+        """Model, prompt, sampling and settings, as nested mappings."""
         return {
             "model": asdict(self.model),
             "prompt": {"name": self.prompt, "sha256": self.prompt_sha256},
@@ -54,7 +54,7 @@ class PartRecord:
         }
 
     def spent(self) -> dict[str, int]:
-        """What it spent."""
+        """LLM calls, tokens and rankings."""
         return {
             "calls": self.tally.calls,
             "prompt tokens": self.tally.prompt_tokens,
@@ -65,9 +65,9 @@ class PartRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A finished run: how it was made, what it spent, how its judgements ended, and the files it wrote.
+    """A finished run: its settings, counts, statuses and files.
 
-    ``settings`` are the resolved ones of the whole; ``parts`` are its rerankers by name ("" for a single one).
+    ``settings`` are the resolved settings of the whole run; ``parts`` are its rerankers by name ("" for a single one).
     ``candidates`` has the number of candidates by qid, in topics order. ``topics_file`` is the value of ``--topics``.
     ``seconds`` has wall times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``.
     """
@@ -102,17 +102,17 @@ class RunRecord:
 
     @property
     def without_candidates(self) -> list[str]:
-        """The qids for which the first stage returned nothing."""
+        """The qids for which the first stage returned no documents."""
         return [qid for qid, count in self.candidates.items() if not count]
 
     @property
     def tallies(self) -> Mapping[str, Tally]:
-        """What each part spent."""
+        """The counts of each part."""
         return {name: part.tally for name, part in self.parts.items()}
 
     @property
     def tally(self) -> Tally:
-        """What all parts spent."""
+        """The counts of all parts together."""
         return sum(self.tallies.values(), Tally())
 
     def fields(self) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def _plain(value: Any, name: str = "") -> Any:
-    """As YAML can hold it, secrets masked."""
+    """``value`` in types that YAML represents, with secrets masked."""
     if value is not None and value != "" and secret_name(name) and not isinstance(value, Mapping | bool | int | float):
         return MASK
     match value:

@@ -1,4 +1,4 @@
-"""Topics from a TSV or JSON lines file, without Pyserini."""
+"""The reader of topics files, TSV or JSON lines, without Pyserini."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.runs import read_lines
+from pyserini_reasonrank.ir.files import read_lines
 from pyserini_reasonrank.records import Query
 
 QID_FIELDS = ("qid", "id", "query_id", "_id")
@@ -14,17 +14,17 @@ QUERY_FIELDS = ("query", "title", "text")
 
 
 def read_topics(path: str | Path) -> list[Query]:
-    """The queries of a file, plain or gzipped, in its order, qids verbatim.
+    """The queries of a file, plain or gzipped, in its order. Qids are kept verbatim.
 
-    ``.jsonl`` holds ``{"qid", "query"}``, any other name ``qid<TAB>query``. UsageError if the file is missing or empty,
-    or a line is malformed or repeats a qid.
+    A ``.jsonl`` file has lines ``{"qid", "query"}``, any other file ``qid<TAB>query``. UsageError if the file is missing or
+    empty, or if a line is malformed or repeats a qid.
     """
     parse = _json_line if ".jsonl" in Path(path).suffixes else _tsv_line
     queries: dict[str, Query] = {}
     for where, line in read_lines(Path(path)):
         query = parse(line, where)
         if query.qid in queries:
-            raise UsageError(f"{where} repeats the qid {query.qid!r}; a topic has one line.")
+            raise UsageError(f"{where} repeats the qid {query.qid!r}; a topic has one line")
         queries[query.qid] = query
     return list(queries.values())
 
@@ -33,9 +33,9 @@ def _tsv_line(line: bytes, where: str) -> Query:
     try:
         qid, _, text = line.decode().partition("\t")
     except UnicodeDecodeError:
-        raise UsageError(f"{where} is not UTF-8 text.") from None
+        raise UsageError(f"{where} is not UTF-8 text") from None
     if not qid.strip() or not text.strip():
-        raise UsageError(f"{where} is not qid<TAB>query.")
+        raise UsageError(f"{where} is not qid<TAB>query")
     return Query(qid.strip(), text.strip())
 
 
@@ -43,10 +43,10 @@ def _json_line(line: bytes, where: str) -> Query:
     try:
         record = json.loads(line)
     except ValueError:
-        raise UsageError(f"{where} is not JSON.") from None
+        raise UsageError(f"{where} is not JSON") from None
     fields = record if isinstance(record, dict) else {}
     qid = next((str(fields[name]) for name in QID_FIELDS if name in fields), "")
     text: str = next((fields[name] for name in QUERY_FIELDS if isinstance(fields.get(name), str)), "")
     if not qid or not text.strip():
-        raise UsageError(f'{where} is not {{"qid": ..., "query": ...}}.')
+        raise UsageError(f'{where} is not {{"qid": ..., "query": ...}}')
     return Query(qid, text.strip())

@@ -1,4 +1,4 @@
-"""Is this run file sound? Its form, its topics, and that reranking neither lost, doubled nor invented a document."""
+"""Checks of a run file: its format, its topics, and that its documents are exactly those of the first stage."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from itertools import pairwise
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.runs import RunLine, parse_lines, read_lines, read_run, repeated, single
+from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.runs import RunLine, parse_lines, read_run, repeated, single
 
 SHOWN = 3
-"""How many ids a finding names before it only counts them."""
+"""The number of ids that a finding names; it counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What was found: one sentence a finding, none if the run is sound, and what the run holds."""
+    """The result of a check: a sentence for each finding, and the size of the run. A valid run has no findings."""
 
     findings: tuple[str, ...]
     topics: int
     documents: int
 
     def __str__(self) -> str:
-        """The findings, a line each, or the one line that says the run is valid and how large it is."""
+        """The findings, one per line; for a valid run a line with its size."""
         summary = f"valid: {_count(self.topics, 'topic', 'topics')}, {_count(self.documents, 'document', 'documents')}"
         return "\n".join(self.findings) or summary
 
@@ -35,10 +36,10 @@ def validate(
     first: str | os.PathLike[str] | None = None,
     without_candidates: Collection[str] = (),
 ) -> Validation:
-    """Check a run in any of our formats by itself, against the qids of its topics, and against its first-stage run.
+    """Check the format of a run (TREC, MS MARCO or JSON lines), and compare it with its topics and its first-stage run.
 
-    A topic may be missing where it is listed in ``without_candidates`` or where ``first`` has nothing for it either.
-    UsageError if a file is missing or empty, or if the first-stage run itself can't be read.
+    ``topics`` are qids. A topic may be missing if it is in ``without_candidates`` or if ``first`` has no documents for it.
+    UsageError if a file is missing or empty, or if the first-stage run can't be read.
     """
     findings: list[str] = []
     lines: dict[str, list[RunLine]] = {}
@@ -53,52 +54,52 @@ def validate(
             lines.setdefault(line.qid, []).append(line)
             tags.setdefault(line.tag)
     if len(tags) > 1:
-        findings.append(f"{run}: {len(tags)} tags ({_some(tags)}); a run has one.")
+        findings.append(f"{run}: {len(tags)} tags ({_some(tags)}), expected one")
     for qid, found in lines.items():
-        findings.extend(f"Query {qid}: {problem}" for problem in _form(found))
+        findings.extend(f"query {qid}: {problem}" for problem in _format_problems(found))
 
     candidates = None
     if first is not None:
         candidates = {qid: [hit.docid for hit in hits] for qid, hits in read_run(first).items()}
         for qid, found in lines.items():
-            findings.extend(f"Query {qid}: {problem}" for problem in _same(found, candidates.get(qid, [])))
+            findings.extend(f"query {qid}: {problem}" for problem in _differences(found, candidates.get(qid, [])))
     if topics is not None:
         known = set(topics)
         if unknown := [qid for qid in lines if qid not in known]:
-            findings.append(f"{_count(len(unknown), 'query', 'queries')} not among the topics: {_some(unknown)}.")
+            findings.append(f"{_count(len(unknown), 'query', 'queries')} not among the topics: {_some(unknown)}")
     expected = [qid for qid in (topics if topics is not None else candidates or ()) if qid not in without_candidates]
     if candidates is not None:
         expected = [qid for qid in expected if qid in candidates]
     if missing := [qid for qid in expected if qid not in lines]:
-        findings.append(f"{_count(len(missing), 'topic', 'topics')} missing from the run: {_some(missing)}.")
+        findings.append(f"{_count(len(missing), 'topic', 'topics')} missing from the run: {_some(missing)}")
     return Validation(tuple(findings), len(lines), sum(map(len, lines.values())))
 
 
-def _form(lines: list[RunLine]) -> Iterable[str]:
-    """What is wrong with one query's lines, taken by themselves, in the order of the file."""
+def _format_problems(lines: list[RunLine]) -> Iterable[str]:
+    """What is wrong with the lines of one query, in the order of the file."""
     for expected, line in enumerate(lines, 1):
         if line.rank != expected:
-            yield f"rank {line.rank} where {expected} is due; ranks run 1, 2, 3, ..."
+            yield f"rank {line.rank}, expected {expected}; ranks are 1, 2, 3, ..."
             break
     for above, below in pairwise(lines):
         if not single(above.score) > single(below.score):
             yield (
-                f"the score {below.score:g} of {below.docid} is not below the {above.score:g} of {above.docid} "
-                "before it, so trec_eval may order them otherwise."
+                f"the score {below.score:g} of {below.docid} is not less than the score {above.score:g} of {above.docid} "
+                "above it, so trec_eval may order them differently"
             )
             break
-    if twice := repeated(line.docid for line in lines):
-        yield f"{_count(len(twice), 'document', 'documents')} more than once: {_some(twice)}."
+    if duplicates := repeated(line.docid for line in lines):
+        yield f"{_count(len(duplicates), 'document', 'documents')} more than once: {_some(duplicates)}"
 
 
-def _same(lines: list[RunLine], candidates: list[str]) -> Iterable[str]:
-    """How one query's documents differ from its first-stage candidates."""
+def _differences(lines: list[RunLine], candidates: list[str]) -> Iterable[str]:
+    """How the documents of one query differ from its first-stage candidates."""
     found = {line.docid for line in lines}
     if lost := [docid for docid in candidates if docid not in found]:
-        yield f"{_count(len(lost), 'document', 'documents')} of the first stage lost: {_some(lost)}."
+        yield f"{_count(len(lost), 'document', 'documents')} of the first stage missing: {_some(lost)}"
     known = set(candidates)
-    if invented := [line.docid for line in lines if line.docid not in known]:
-        yield f"{_count(len(invented), 'document', 'documents')} the first stage does not have: {_some(invented)}."
+    if added := [line.docid for line in lines if line.docid not in known]:
+        yield f"{_count(len(added), 'document', 'documents')} not in the first stage: {_some(added)}"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -1,1 +1,1 @@
-"""Orders and scores combined: votes over orders, Kemeny, fusion with first-stage scores."""
+"""Combination of orders and scores: voting, Kemeny, fusion with first-stage scores."""

@@ -1,4 +1,4 @@
-"""The LLM's order and the first stage's scores, fused: min-max, z-score (both as ERank and Rank-R1 report them) or RRF."""
+"""Fusion of the LLM's order with the first stage's scores: min-max and z-score (ERank, Rank-R1), or RRF."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from pyserini_reasonrank.records import Ranked
 
 
 class Fusion(BaseModel):
-    """How to fuse, ``--rerank.fuse.NAME``."""
+    """The settings ``--rerank.fuse.NAME``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Annotated[
         Literal["none", "min-max", "z-score", "rrf"],
-        Field(description="with the first stage's scores, normalised over the list; rrf: with its ranks"),
+        Field(
+            description="min-max, z-score: normalise LLM and first-stage scores and add them; rrf: add reciprocal ranks"
+        ),
     ] = "none"
-    weight: Annotated[float, Field(ge=0, le=1, description="of the LLM; the first stage has the rest")] = 0.8
-    k: Annotated[int, Field(ge=1, description="of 1 / (k + rank), for rrf")] = 60
+    weight: Annotated[
+        float, Field(ge=0, le=1, description="weight of the LLM; the weight of the first stage is 1 minus this")
+    ] = 0.8
+    k: Annotated[int, Field(ge=1, description="k of 1 / (k + rank), for rrf")] = 60
 
     def order(self, ranked: Ranked, first_stage: Sequence[float]) -> tuple[int, ...]:
-        """Positions by fused score, best first; ties in the LLM's order.
+        """Positions by fused score, best first; ties keep the LLM's order.
 
-        ``first_stage`` holds the first stage's score of every position. The LLM's own scores count where it scored
-        candidates one by one, else its ranks do.
+        ``first_stage`` has the first-stage score of each position. If the LLM scored candidates one by one, its scores are
+        fused, otherwise its ranks.
         """
         if self.method == "none":
             return ranked.order
@@ -43,7 +47,7 @@ class Fusion(BaseModel):
 
 
 def _scores(ranked: Ranked) -> list[float]:
-    """The LLM's score of every position. One it did not score counts as the one ranked above it, or at the top below it."""
+    """The LLM's score of each position. A missing score is that of the rank above; at the top, the first score below."""
     if not ranked.scores:
         return [-float(rank) for _, rank in sorted(zip(ranked.order, range(len(ranked.order)), strict=True))]
     score = next(ranked.scores[position] for position in ranked.order if position in ranked.scores)

@@ -1,8 +1,8 @@
-"""Kemeny's order: of all orders the one with the fewest discordant pairs to the orders given (Kemeny, 1959).
+"""Kemeny's order: the order with the fewest discordant pairs to the given orders (Kemeny, 1959).
 
-Exact where no more than 8 candidates beat one another in a circle: wherever a majority puts one group of candidates
-before another, so does an optimum, and within a group of 8 all orders are weighed. A larger circle starts from Borda and
-is improved by moving single candidates until no move helps.
+If a majority puts every candidate of one group before every candidate of another, so does an optimal order. Groups that
+can't be split further are cycles of the majority relation. Cycles of at most 8 candidates are solved exactly; larger ones
+start with the Borda order, which is improved by moving single candidates until no move improves it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pyserini_reasonrank.orders.voting import borda
 EXACT = 8
 
 Votes = Sequence[Sequence[int]]
-"""``against[a][b]``: the orders that have ``b`` before ``a``, less those that have ``a`` before ``b``."""
+"""``against[a][b]``: the number of orders with ``b`` before ``a``, minus the number with ``a`` before ``b``."""
 
 
 def kemeny(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:
-    """The candidates ``before`` in Kemeny's order of ``orders``; of several optima the first by ``before``."""
+    """The candidates ``before`` in Kemeny's order of ``orders``. Of several optimal orders, the first by ``before``."""
     place = {candidate: i for i, candidate in enumerate(before)}
     placed = [[place[candidate] for candidate in order] for order in orders]
     against = _votes(placed, len(before))
     start = borda(placed, range(len(before)))
     result: list[int] = []
-    for circle in _circles(against):
-        if len(circle) <= EXACT:
-            result += _best(against, circle)
+    for cycle in _cycles(against):
+        if len(cycle) <= EXACT:
+            result += _best(against, cycle)
         else:
-            inside = set(circle)
+            inside = set(cycle)
             result += _improved(against, [i for i in start if i in inside])
     return [before[i] for i in result]
 
@@ -44,11 +44,11 @@ def _votes(orders: Sequence[Sequence[int]], n: int) -> list[list[int]]:
     return against
 
 
-def _circles(against: Votes) -> Iterator[list[int]]:
-    """The candidates in groups, such that a majority puts every one of a group before all of the groups that follow.
+def _cycles(against: Votes) -> Iterator[list[int]]:
+    """Yield the candidates in groups, such that a majority puts every candidate of a group before all later groups.
 
-    Ties go to the lower number, which makes the duels a tournament. A group ends where the candidates with the most
-    wins have won every duel against the rest (Landau, 1953).
+    Ties go to the lower number, so that the majority relation is a tournament. A group ends where the candidates with the
+    most wins have won against all others (Landau, 1953).
     """
     n = len(against)
     wins = [sum(votes < (a < b) for b, votes in enumerate(row) if a != b) for a, row in enumerate(against)]
@@ -62,13 +62,13 @@ def _circles(against: Votes) -> Iterator[list[int]]:
 
 
 def _best(against: Votes, group: Sequence[int]) -> list[int]:
-    """The order of ``group`` with the fewest votes against it; of several the first by the order of ``group``.
+    """The order of ``group`` with the fewest votes against it. Of several, the first by the order of ``group``.
 
-    Held and Karp's recursion: the best order of a subset has a head, which counts against all the others of it, and
-    then the best order of these.
+    Held and Karp's recursion: the best order of a subset is a head, with the votes against it before the others, followed
+    by the best order of the others.
     """
     m = len(group)
-    heading = [[0] * (1 << m) for _ in range(m)]  # the votes against a head before a subset
+    heading = [[0] * (1 << m) for _ in range(m)]  # the votes against candidate i before a subset
     least, head = [0] * (1 << m), [0] * (1 << m)
     for subset in range(1, 1 << m):
         last = subset.bit_length() - 1
@@ -85,14 +85,14 @@ def _best(against: Votes, group: Sequence[int]) -> list[int]:
 
 
 def _improved(against: Votes, order: list[int]) -> list[int]:
-    """``order`` after one move after another that lessens the votes against it, until none does."""
+    """``order`` after moves of single candidates, each of which reduces the votes against it, until none does."""
     while sum(_move(against, order, candidate) for candidate in tuple(order)):
         pass
     return order
 
 
 def _move(against: Votes, order: list[int], candidate: int) -> bool:
-    """Move ``candidate`` to where the fewest votes are against it, if that is better than where it is."""
+    """Move ``candidate`` to the position with the fewest votes against it. Whether that reduces the votes."""
     here, votes = order.index(candidate), against[candidate]
     least, to = 0, here
     for step, end in ((-1, -1), (1, len(order))):

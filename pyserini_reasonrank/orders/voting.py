@@ -1,7 +1,6 @@
-"""One order or one choice out of several, and how far they agree: Borda, RRF, medoid, majority, Kendall's distance.
+"""Voting over several orders or choices (Borda, RRF, medoid, majority), and their agreement (Kendall's distance).
 
-Orders are permutations of the same candidates, best first; ``before`` is the order that was there before them, which
-breaks ties.
+Orders are permutations of the same candidates, best first; ``before`` is the order that breaks ties.
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ def rrf(
     for order, weight in zip(orders, weights or [1.0] * len(orders), strict=True):
         for rank, candidate in enumerate(order, 1):
             parts[candidate].append(weight / (k + rank))
-    # an exact sum: a tie must not hang on the order in which the parts are added
+    # an exact sum: ties must not depend on the order of addition
     return sorted(before, key=lambda candidate: -fsum(parts[candidate]))
 
 
 def medoid(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:
-    """That one of ``orders`` which is nearest to all of them, the first of those equally near; none: ``before``."""
+    """The order with the smallest distance to all ``orders``, the first of several; ``before`` if there are no orders."""
     nearest = min(orders or [before], key=lambda order: sum(discordant(order, other) for other in orders))
     return list(nearest)
 
 
 def majority(choices: Sequence[int], before: Sequence[int]) -> int:
-    """The candidate chosen most often; of those chosen equally often the one that comes first in ``before``."""
+    """The candidate that was chosen most often. Of several, the first in ``before``."""
     count = Counter(choices)
     return max(before, key=lambda candidate: count[candidate])
 
 
 def discordant(a: Sequence[int], b: Sequence[int]) -> int:
-    """The pairs of candidates that two orders put in opposite order."""
+    """The number of pairs of candidates that two orders rank in opposite order."""
     place = {candidate: i for i, candidate in enumerate(a)}
     count, seen = 0, list[int]()
     for candidate in b:
@@ -70,11 +69,11 @@ def agreement(orders: Sequence[Sequence[int]]) -> float | None:
     return fmean(1 - distance(a, b) for a, b in pairs) if pairs else None
 
 
-def support(orders: Sequence[Sequence[int]], order: Sequence[int], asked: int) -> tuple[float, ...]:
-    """How sure each rank of ``order`` is, in [0, 1]: the share of samples in whose top r is the candidate at rank r.
+def support(orders: Sequence[Sequence[int]], order: Sequence[int], samples: int) -> tuple[float, ...]:
+    """The confidence in each rank r of ``order``, in [0, 1]: the share of samples whose top r contains its candidate.
 
-    ``asked`` counts all samples, also those that gave no order: they support nothing. 1.0 everywhere when all ``asked``
-    agree; at the last rank, the share that gave an order.
+    ``samples`` counts all samples, also those without an order, which support no rank. The confidence is 1 everywhere if all
+    samples have the same order; at the last rank it is the share of samples that have an order.
     """
     places = [{candidate: rank for rank, candidate in enumerate(vote)} for vote in orders]
-    return tuple(sum(place[candidate] <= rank for place in places) / asked for rank, candidate in enumerate(order))
+    return tuple(sum(place[candidate] <= rank for place in places) / samples for rank, candidate in enumerate(order))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
-from pyserini_reasonrank.ir.runs import RunFormat, RunWriter
+from pyserini_reasonrank.ir.run_writer import RunWriter
+from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.records import Query, Ranking, Request, Tally
 from pyserini_reasonrank.run.parts import Plan, SinglePlan

@@ -3,10 +3,11 @@
 Each is a pure coroutine ``strategy(n, judge, **options) -> order``. Input: ``n`` candidates, known only by their index
 in first-stage order. Output: all ``n`` indices, best first. Independent calls are gathered, so an engine with continuous
 batching receives them at once. The keyword-only arguments of a strategy are its settings: their names, types and
-defaults are what ``--rerank.strategy.NAME`` accepts.
+defaults are those of ``--rerank.strategy.NAME``.
 
-A strategy that breaks ties or leaves candidates unranked has a third positional argument ``prior``: the order to use for
-these where the candidates are shown in another one (shuffled, or worst first). Its ``StrategyEntry`` says so.
+A strategy that breaks ties or leaves candidates unranked has a third positional argument ``prior``: the order of tied and
+unranked candidates, if the candidates are shown in another order than the first stage's (shuffled, or worst first). Its
+``StrategyEntry`` has ``takes_prior``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Strategy = Callable[..., Awaitable[list[int]]]
 
 @dataclass(frozen=True, slots=True)
 class StrategyEntry:
-    """A strategy with the kinds of judge it can call. ``takes_prior``: it has the argument ``prior``."""
+    """A strategy and the kinds of judge that it can call. ``takes_prior``: it has the argument ``prior``."""
 
     function: Strategy
     judges: frozenset[str]

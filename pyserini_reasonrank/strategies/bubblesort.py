@@ -1,4 +1,4 @@
-"""Setwise bubble sort, the plain and exact one: k passes carry the best of each window from the tail to the head."""
+"""Setwise bubble sort: each of k passes moves the best candidate from window to window to the head of the list."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ async def bubblesort(
     n: int,
     judge: Choose,
     *,
-    children: Annotated[int, Field(ge=1, description="candidates a window holds beside its head")] = 19,
-    k: Annotated[int, Field(ge=1, description="ranks to find; the others stay as the windows left them")] = 10,
+    children: Annotated[int, Field(ge=1, description="candidates in a window besides its head")] = 19,
+    k: Annotated[
+        int, Field(ge=1, description="top ranks to determine; the others keep the order in which the passes leave them")
+    ] = 10,
 ) -> list[int]:
-    """The top ``k``, one a pass, exact for a consistent judge. 54 calls in a chain for n=100, children=19, k=10.
+    """The top ``k``, exact for a consistent judge. 54 calls in a chain for n=100, children=19, k=10.
 
-    The published variant remembers where nothing moved and so skips comparisons it needs; this one does not.
+    The published variant skips windows in which the previous pass moved nothing, and so misses necessary comparisons.
+    This one compares all windows.
     """
     order = list(range(n))
     for done in range(min(k, n - 1)):

@@ -1,4 +1,4 @@
-"""Iterative elimination: drop the worst until one is left (IRanker, arXiv 2506.21638, section 3)."""
+"""Iterative elimination: drop the worst candidates until one is left (IRanker, arXiv 2506.21638, section 3)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ async def elimination(
     judge: Drop,
     *,
     window_size: Annotated[
-        int | None, Field(ge=2, description="candidates shown in one call, the lowest left; all of them if not given")
+        int | None, Field(ge=2, description="candidates shown in one call: the lowest remaining ones; all by default")
     ] = None,
 ) -> list[int]:
-    """The survivor first, then the dropped in reverse: exact for a consistent judge. All calls are one chain.
+    """The survivor, then the dropped candidates in reverse order: exact for a consistent judge. All calls are one chain.
 
-    A judge that drops m candidates a call is asked ceil((n - 1) / m) times: n - 1 in the published form, one by one.
+    A judge that drops m candidates per call needs ceil((n - 1) / m) calls; the published form drops one per call.
 
-    With ``window_size`` w those to go are chosen among the lowest that are left, so that a call stays short. Exact is
-    then the top w - m; what has more candidates above it may end up anywhere below.
+    With ``window_size`` w, the judge sees only the lowest w remaining candidates, which keeps prompts short. Then only the
+    top w - m are exact.
     """
     left, dropped = list(range(n)), list[int]()
     while len(left) > 1:

@@ -1,4 +1,4 @@
-"""The whole list in one call (DRanker, and any long-context listwise ranker)."""
+"""The whole list in one call (DRanker and other long-context listwise rerankers)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pyserini_reasonrank.strategies.protocols import Permute
 
 
 async def full(n: int, judge: Permute) -> list[int]:
-    """Order ``n`` candidates by one question that shows all of them."""
+    """Order ``n`` candidates with one question that shows all of them."""
     order = list(range(n))
     return list(await judge(order)) if n > 1 else order

@@ -1,4 +1,4 @@
-"""Candidates graded in groups, all groups side by side (GroupRank, arXiv 2511.11653)."""
+"""Candidates are graded in groups; the groups are independent (GroupRank, arXiv 2511.11653)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ async def groups(
     judge: Grade,
     prior: Sequence[int] | None = None,
     *,
-    window_size: Annotated[int, Field(ge=1, description="candidates in a group, at most")] = 20,
+    window_size: Annotated[int, Field(ge=1, description="maximum number of candidates in a group")] = 20,
 ) -> list[int]:
-    """Order ``n`` candidates by falling grade, ties in first-stage order. ceil(n / window_size) questions in a chain of 1.
+    """Order ``n`` candidates by falling grade; ties keep first-stage order. ceil(n / window_size) independent questions.
 
-    Candidates are dealt to the groups in turn, so that each group has good ones and bad ones and a grade means the same
-    in all of them. A candidate without a grade keeps its rank, and the others are sorted around it.
+    Candidate i goes to group i modulo the number of groups: each group has candidates of high and of low rank, so that
+    grades are comparable between groups. A candidate without a grade keeps its rank; the others are sorted around it.
     """
     count = -(-n // window_size)
     members = [list(range(group, n, count)) for group in range(count)]
-    asked = (judge(group, f"group {number}") for number, group in enumerate(members, 1))
+    questions = (judge(group, f"group {number}") for number, group in enumerate(members, 1))
     grades: list[float | None] = [None] * n
-    for group, found in zip(members, await asyncio.gather(*asked), strict=True):
+    for group, found in zip(members, await asyncio.gather(*questions), strict=True):
         for candidate, grade in zip(group, found, strict=True):
             grades[candidate] = grade
     return by_score(grades, prior)

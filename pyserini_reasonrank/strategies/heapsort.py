@@ -1,4 +1,4 @@
-"""Setwise heap sort: a c-ary heap sifted by the best of a parent and its children (Setwise; Rank-R1, section 3)."""
+"""Setwise heap sort: a c-ary heap, in which the judge picks the best of a node and its children (Rank-R1, section 3)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ async def heapsort(
     judge: Choose,
     prior: Sequence[int] | None = None,
     *,
-    children: Annotated[int, Field(ge=1, description="children of a node; one more candidate is shown in a call")] = 19,
-    k: Annotated[int, Field(ge=1, description="ranks to find; the others keep first-stage order")] = 10,
+    children: Annotated[
+        int, Field(ge=1, description="children of a node; a call shows the node and its children")
+    ] = 19,
+    k: Annotated[int, Field(ge=1, description="top ranks to determine; the others keep first-stage order")] = 10,
 ) -> list[int]:
-    """The top ``k`` by extraction from a heap, exact for a consistent judge; below them the first stage's order.
+    """The top ``k`` by extraction from a heap, exact for a consistent judge; the others keep first-stage order.
 
     All calls are one chain: about 23 for n=100, children=19, k=10.
     """

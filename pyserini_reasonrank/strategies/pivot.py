@@ -1,4 +1,4 @@
-"""Top-down partitioning by a pivot (TDPart), corrected so that the top k are exact for a consistent judge."""
+"""Top-down partitioning by a pivot (TDPart), modified so that the top k are exact for a consistent judge."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ async def pivot(
     judge: Permute,
     *,
     window_size: Annotated[int, Field(ge=3, description="candidates shown in one call")] = 20,
-    k: Annotated[int, Field(ge=1, description="ranks to find")] = 10,
-    rounds: Annotated[int, Field(ge=1, description="partitions at most; then sliding over what is left")] = 8,
+    k: Annotated[int, Field(ge=1, description="top ranks to determine")] = 10,
+    rounds: Annotated[
+        int, Field(ge=1, description="maximum number of partitions, after which a sliding window orders the rest")
+    ] = 8,
 ) -> list[int]:
-    """Sort the top window, take its k-th as pivot, and compare it with all the others in groups, side by side.
+    """Sort the top window, take its k-th candidate as pivot, and compare it with all others in independent groups.
 
-    What beats the pivot is partitioned again; what loses goes below it, later left-overs above earlier ones. For n=100
-    7 to 10.5 calls in a chain of 3 to 5.6. A judge that contradicts itself meets the cap on ``rounds``.
+    Candidates that beat the pivot are partitioned again; the others are ranked below it, those of later rounds above those
+    of earlier rounds. 7 to 10.5 calls in a chain of 3 to 5.6 for n=100. With an inconsistent judge, ``rounds`` limits the
+    number of calls.
     """
     if k >= window_size:
-        raise UsageError(f"k {k} leaves no pivot in a window_size of {window_size}")
+        raise UsageError(
+            f"k {k} has to be less than window_size {window_size}: the pivot is the k-th candidate of a window"
+        )
     left, tail = list(range(n)), list[int]()
     for number in range(1, rounds + 1):
         label = f"round {number}"
@@ -36,7 +41,7 @@ async def pivot(
         top = list(await judge(left[:window_size], label))
         middle, above, below = top[k - 1], top[: k - 1], top[k:]
         groups = [left[i : i + window_size - 1] for i in range(window_size, len(left), window_size - 1)]
-        # the pivot's place in a group varies, since models favour places
+        # the position of the pivot varies between groups, since models prefer some positions
         asked = [[*g[: (spot := 7 * i % (len(g) + 1))], middle, *g[spot:]] for i, g in enumerate(groups)]
         found = await asyncio.gather(*(judge(group, label) for group in asked))
         better = [c for order in found for c in order[: list(order).index(middle)]]

@@ -1,4 +1,4 @@
-"""What strategies know of a judge: a question about some candidates, with a label that says in the trace what it was for."""
+"""The judges that strategies call: a question about some candidates, with a label that names the step in the trace."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Protocol
 
 
 class Permute(Protocol):
-    """Asks for an order: the same candidates come back, best first."""
+    """Returns the same candidates, best first."""
 
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[Sequence[int]]: ...
 
 
 class Choose(Protocol):
-    """Asks for one of the candidates: the best of them."""
+    """Returns the best of the candidates."""
 
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[int]: ...
 
 
 class Drop(Protocol):
-    """Asks which of the candidates go: at least one, the worst first, and never all."""
+    """Returns the candidates to drop, worst first: at least one, and not all."""
 
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[Sequence[int]]: ...
 
 
 class Rate(Protocol):
-    """Asks what one candidate is worth: higher is better, None where the answer could not be read."""
+    """Returns the score of one candidate: higher is better; None if the answer is unreadable."""
 
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[float | None]: ...
 
 
 class Grade(Protocol):
-    """Asks what each of the candidates is worth, in their order; otherwise as ``Rate``."""
+    """Returns the score of each candidate, in their order; otherwise as ``Rate``."""
 
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[Sequence[float | None]]: ...

@@ -1,4 +1,4 @@
-"""Sliding window, back to front: a good candidate climbs from window to window (RankGPT, ReasonRank)."""
+"""A sliding window from the end of the list to its head (RankGPT, ReasonRank)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyserini_reasonrank.strategies.protocols import Permute
 
 
 def windows(n: int, window_size: int, stride: int, first: int = 0) -> Iterator[tuple[int, int]]:
-    """The (start, end) of each window over ranks ``first``..``n``, the last ranks first, the one at ``first`` last."""
+    """Yield the (start, end) of each window over the ranks ``first``..``n``, from the lowest ranks to ``first``."""
     end, start = n, max(first, n - window_size)
     while end - start > 1:
         yield start, end
@@ -28,13 +28,13 @@ async def sliding(
     window_size: Annotated[int, Field(ge=2, description="candidates shown in one call")] = 20,
     stride: Annotated[int, Field(ge=1, description="ranks the window moves up between calls")] = 10,
     passes: Annotated[
-        int, Field(ge=1, description="times over the list; each leaves the top `stride` ranks alone")
+        int, Field(ge=1, description="passes over the list; each one after the first stops `stride` ranks lower")
     ] = 1,
 ) -> list[int]:
-    """Order ``n`` candidates by windows that are each judged after the one below them.
+    """Order ``n`` candidates window by window, from the lowest ranks up. All calls are one chain.
 
-    With a perfect judge the top ``window_size - stride`` are exact after one pass. The calls are one chain.
-    Pass p starts below rank ``stride * p``, as in the published code.
+    With a consistent judge, the top ``window_size - stride`` are exact after one pass. Pass p, from 0, leaves the top
+    ``stride * p`` ranks unchanged, as in the published code.
     """
     if stride > window_size:
         raise UsageError(f"stride {stride} is larger than window_size {window_size}: candidates would be skipped")

@@ -1,4 +1,4 @@
-"""Tournaments: groups pick who goes on, a point for every stage survived, points summed (TourRank)."""
+"""Tournaments: candidates that are best in their group go on to the next stage and get a point (TourRank)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pyserini_reasonrank.strategies.protocols import Permute
 
 
 def stages(n: int, window_size: int) -> list[tuple[int, int]]:
-    """(groups, survivors of each group) of every stage for ``n`` candidates.
+    """(groups, survivors of each group) for every stage of a tournament of ``n`` candidates.
 
-    For n=100 and window_size=20 those published: 5 groups keep 10, 5 keep 4, 1 keeps 10, 1 keeps 5, 1 keeps 2. Of two
-    candidates in all, one is kept.
+    For n=100 and window_size=20 these are the published stages: 5 groups keep 10, 5 keep 4, 1 keeps 10, 1 keeps 5, 1 keeps
+    2. For n=2 one of the two is kept.
     """
     if n == 2:
         return [(1, 1)]
@@ -43,20 +43,20 @@ async def tournament(
     judge: Permute,
     prior: Sequence[int] | None = None,
     *,
-    window_size: Annotated[int, Field(ge=4, description="candidates in a group, at most")] = 20,
-    tournaments: Annotated[int, Field(ge=1, description="independent tournaments, their points summed")] = 1,
-    seed: Annotated[int, Field(description="of the order inside the groups")] = 929,
+    window_size: Annotated[int, Field(ge=4, description="maximum number of candidates in a group")] = 20,
+    tournaments: Annotated[int, Field(ge=1, description="independent tournaments, whose points are added")] = 1,
+    seed: Annotated[int, Field(description="seed of the order inside the groups")] = 929,
 ) -> list[int]:
-    """Order by points, ties in first-stage order. 13 calls in a chain of 5 per tournament of 100; all run side by side."""
+    """Order by points; ties keep first-stage order. 13 calls per tournament for n=100, in a chain of 5 for all tournaments."""
     if n > window_size * window_size:
         raise UsageError(
-            f"a tournament of {n} candidates needs a window_size of {int(n**0.5) + 1} at least, not {window_size}"
+            f"window_size {window_size} is too small for a tournament of {n} candidates: set at least {int(n**0.5) + 1}"
         )
 
     points, left = [0] * n, [list(range(n))] * tournaments
     shufflers = [random.Random(seed + number) for number in range(tournaments)]
     for stage, (groups, keep) in enumerate(stages(n, window_size), 1):
-        # all tournaments go stage by stage, so that the questions are the same however long an answer takes
+        # all tournaments proceed stage by stage, so that the questions do not depend on the time that answers take
         members = [survivors[g::groups] for survivors in left for g in range(groups)]
         for i, group in enumerate(members):
             shufflers[i // groups].shuffle(group)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.combine.features import FEATURES, features
-from pyserini_reasonrank.combine.routing_model import Router, softmax
+from pyserini_reasonrank.combine.query_classifier import Router, softmax
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
@@ -107,12 +107,12 @@ def test_a_router_comes_back_from_its_file(file: Path) -> None:
         ({"arms": ["a"]}, "arms"),
         (
             {"arms": ["a", "a", "b"], "fallback": "a"},
-            "weights and biases must be as many as arms, each of another name",
+            "weights and biases must have one entry per arm, and arms different names",
         ),
-        ({"arms": ["a", "b"], "fallback": "a"}, "weights and biases must be as many as arms"),
-        ({"fallback": "large"}, "its fallback 'large' is none of its arms"),
-        ({"features": ["words"]}, "its features are words, not words, candidates, top"),
-        ({"means": [0.0]}, "each arm's weights must be 8 numbers"),
+        ({"arms": ["a", "b"], "fallback": "a"}, "weights and biases must have one entry per arm"),
+        ({"fallback": "large"}, "fallback 'large' is not one of the arms"),
+        ({"features": ["words"]}, "features are words, not words, candidates, top"),
+        ({"means": [0.0]}, "the weights of each arm must have 8 numbers"),
         ({"scales": [0.0] * 8}, "scales.0: Input should be greater than 0"),
         ({"biases": [math.nan, 0, 0]}, "biases.0"),
         ({"threshold": 2}, "threshold"),
@@ -124,14 +124,14 @@ def test_a_file_that_is_no_router_is_refused(change: dict[str, Any], says: str, 
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UsageError) as error:
         Router.read(file)
-    assert str(error.value).startswith(f"{file} is no router: ")
+    assert str(error.value).startswith(f"{file} is not a router file: ")
     assert says in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "no JSON at all"])
 def test_a_file_that_is_no_json_is_refused(text: str, file: Path) -> None:
     file.write_text(text)
-    with pytest.raises(UsageError, match=r"router\.json is no router: "):
+    with pytest.raises(UsageError, match=r"router\.json is not a router file: "):
         Router.read(file)
 
 
@@ -234,7 +234,7 @@ def test_threshold_and_fallback_over_the_routers_own(
 def test_without_a_router_all_go_to_one_arm_and_that_is_said(run_reranker: RunReranker, collection: Collection) -> None:
     outcome = run_reranker("route", flags(collection, None))
     assert {note["arm"] for note in noted(outcome).values()} == {"listwise"}
-    assert outcome.warnings == ["--rerank.combine.router is not given: every query goes to the arm listwise"]
+    assert outcome.warnings == ["--rerank.combine.router is not set: every query goes to the arm listwise"]
     first = run_reranker("route", flags(collection, None, combine={"unrouted": "none"}))
     assert first.tally.judgements == 0
 
@@ -292,8 +292,8 @@ def test_within_a_cascade_the_dearest_arm_counts_too(file: Path) -> None:
         ("router nowhere.json", "the router nowhere.json can't be read"),
         ("router 5", "--rerank.combine.router"),
         ("threshold 2", "--rerank.combine.threshold 2: input should be less than or equal to 1"),
-        ("fallback lsitwise", "--rerank.combine.fallback 'lsitwise' is no arm; did you mean 'listwise'?"),
-        ("unrouted large", "--rerank.combine.unrouted 'large' is no arm"),
+        ("fallback lsitwise", "--rerank.combine.fallback 'lsitwise' is not an arm; did you mean 'listwise'?"),
+        ("unrouted large", "--rerank.combine.unrouted 'large' is not an arm"),
         ("mu 0.1", "--rerank.combine.mu is not known"),
     ],
 )
@@ -311,15 +311,15 @@ def of_arms(arms: dict[str, Any], combine: dict[str, Any]) -> None:
 def test_router_and_arms_have_to_speak_of_the_same(tmp_path: Path) -> None:
     path = tmp_path / "router.json"
     router(("none", "top", "cascade")).write(path)
-    with pytest.raises(UsageError, match=r"chooses an arm cascade too: say --rerank\.arms\.cascade\.reranker NAME"):
+    with pytest.raises(UsageError, match=r"the router has an arm cascade: set --rerank\.arms\.cascade\.reranker NAME"):
         of_arms({}, {"router": str(path)})
-    with pytest.raises(UsageError, match="knows no arm 'listwise': it chooses from none, top, cascade"):
+    with pytest.raises(UsageError, match="the router has no arm 'listwise'; its arms: none, top, cascade"):
         of_arms({"cascade": {"reranker": "coranking"}}, {"router": str(path)})
     of_arms({"cascade": {"reranker": "coranking"}}, {"router": str(path), "fallback": "listwise"})
-    with pytest.raises(UsageError, match=r"the arm none is the first stage's order.*drop --rerank\.arms\.none"):
+    with pytest.raises(UsageError, match=r"the arm none is the first-stage order.*remove --rerank\.arms\.none"):
         of_arms({"none": {"reranker": "reasonrank"}}, {"router": str(path)})
 
 
 def test_no_router_and_no_arm_for_all_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^the route combination needs --rerank\.combine\.router FILE"):
+    with pytest.raises(UsageError, match=r"^the route combination needs a router: set --rerank\.combine\.router FILE"):
         of_arms({}, {"unrouted": None})

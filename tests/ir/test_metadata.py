@@ -1,4 +1,4 @@
-"""The sidecar: what it says of a run, and that no secret ever stands in it."""
+"""The metadata file of a run, and the masking of secrets in it."""
 
 import hashlib
 import shlex
@@ -10,13 +10,7 @@ import yaml
 
 from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
-from pyserini_reasonrank.ir.metadata import (
-    PartRecord,
-    RunRecord,
-    sidecar,
-    topics_without_candidates,
-    write_metadata,
-)
+from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, topics_without_candidates, write_metadata
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Sampling, Status, Tally
 
@@ -81,11 +75,11 @@ def test_sidecar_of_a_run(record: RunRecord) -> None:
     assert topics_without_candidates(output) == ["007"]
 
 
-def test_no_sidecar_lists_no_topics(tmp_path: Path) -> None:
+def test_without_metadata_no_topics_are_listed(tmp_path: Path) -> None:
     assert topics_without_candidates(tmp_path / "run.txt") == []
 
 
-def test_environment_names_versions_without_importing_them() -> None:
+def test_environment_reports_versions_without_importing_packages() -> None:
     platform = environment()
     assert any(library.startswith("ir-measures==") for library in platform["software"]["libraries"]["python"])
     assert platform["hardware"]["cpu"]["number of cores"] >= 1
@@ -103,7 +97,7 @@ def test_secret_names(name: str) -> None:
     "name",
     ["max_tokens", "prompt tokens", "--rerank.tokenizer", "keep", "stop_token_ids", "monkey", "--hits", "20", ""],
 )
-def test_names_of_no_secret(name: str) -> None:
+def test_names_that_are_not_secret(name: str) -> None:
     assert not secret_name(name)
 
 
@@ -147,7 +141,7 @@ def test_secrets_in_a_command() -> None:
     ]  # fmt: skip
 
 
-def test_values_yaml_has_no_word_for(tmp_path: Path) -> None:
+def test_values_that_yaml_has_no_type_for(tmp_path: Path) -> None:
     write_metadata(
         tmp_path / "x.yml", {"path": Path("a/b"), "status": Status.OK, "set": {1}, "use_key": True, "token": None}
     )

@@ -1,4 +1,4 @@
-"""Run files: what is written reads back the same, what can't be read is refused by name, no file is ever half there."""
+"""Run files: written runs read back unchanged, invalid ones are rejected with file and line, writes are atomic."""
 
 import gzip
 import re
@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.ir.runs import Hit, RunFormat, RunWriter, atomic, read_run, trec_eval_order
+from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.run_writer import RunWriter
+from pyserini_reasonrank.ir.runs import Hit, RunFormat, read_run, trec_eval_order
 
 BLANKS = re.compile(r"[ \t\n\r\f\v]")
 names = st.text(min_size=1).filter(lambda name: not BLANKS.search(name))
@@ -80,7 +82,7 @@ def test_candidates_are_a_run_in_the_order_of_the_file(tmp_path: Path) -> None:
     assert run == {"7": [Hit("b", 1.0), Hit("a", 0.5)]}
 
 
-def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp_path: Path) -> None:
+def test_finished_queries_are_on_disk_before_commit_and_remain_after_a_failure(tmp_path: Path) -> None:
     output = tmp_path / "run.txt"
 
     def die() -> NoReturn:
@@ -94,7 +96,7 @@ def test_finished_queries_are_on_disk_before_commit_and_stay_after_a_failure(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt.partial"]
 
 
-def test_an_earlier_run_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_an_earlier_run_remains_until_the_new_one_is_complete(tmp_path: Path) -> None:
     output = write(tmp_path / "run.txt", "the earlier run")
     with RunWriter(output, tag="t") as writer:
         writer.write("q1", ["a"])
@@ -106,7 +108,7 @@ def test_an_earlier_run_stays_until_the_new_one_is_whole(tmp_path: Path) -> None
     assert output.read_text().count("\n") == 2
 
 
-def test_atomic_leaves_nothing_when_interrupted(tmp_path: Path) -> None:
+def test_atomic_leaves_no_file_after_an_interrupt(tmp_path: Path) -> None:
     def interrupted() -> NoReturn:
         with atomic(tmp_path / "file") as file:
             file.write(b"half")
@@ -117,7 +119,7 @@ def test_atomic_leaves_nothing_when_interrupted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_docid_with_a_blank_is_refused_by_name_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_docid_with_white_space_is_rejected_and_leaves_no_file(tmp_path: Path) -> None:
     def write_both() -> None:
         with RunWriter(tmp_path / "run", tag="t") as writer:
             writer.write("q1", ["c"])
@@ -128,7 +130,7 @@ def test_a_docid_with_a_blank_is_refused_by_name_and_leaves_nothing(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_blanks_in_docids_are_replaced_when_asked(tmp_path: Path) -> None:
+def test_white_space_in_docids_is_replaced_on_request(tmp_path: Path) -> None:
     output = tmp_path / "run"
     with RunWriter(output, tag="t", docid_blanks="_") as writer:
         writer.write("q1", ["a b\tc"])
@@ -143,13 +145,13 @@ def test_blanks_in_docids_are_replaced_when_asked(tmp_path: Path) -> None:
     [
         ("my tag", None, "q", ["a"], "tag 'my tag'"),
         ("t", "", "q", ["a"], "empty replacement"),
-        ("t", " ", "q", ["a"], "replacement for blanks"),
+        ("t", " ", "q", ["a"], "replacement for white space"),
         ("t", None, "q 1", ["a"], "qid 'q 1'"),
         ("t", None, "q", [""], "empty docid"),
         ("t", None, "q", ["a", "b", "a"], "document a twice"),
     ],
 )
-def test_what_a_run_can_not_hold(
+def test_names_that_a_run_can_not_represent(
     tmp_path: Path, tag: str, blanks: str | None, qid: str, docids: list[str], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message), RunWriter(tmp_path / "run", tag=tag, docid_blanks=blanks) as writer:
@@ -190,7 +192,7 @@ def test_gzipped_and_msmarco(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("\n\n", "is empty"),
-        ("q Q0 a 1 1.0 t\nq Q0 b c 2 0.5 t\n", r"run, line 2: 7 columns.*docid with a blank"),
+        ("q Q0 a 1 1.0 t\nq Q0 b c 2 0.5 t\n", r"run, line 2: 7 columns, expected 6.*docid that contains white space"),
         ("q Q0 a one 1.0 t\n", "line 1: the rank 'one'"),
         ("q Q0 a 1 high t\n", "line 1: the score 'high'"),
         ("q Q0 a 1 nan t\n", "line 1: the score 'nan'"),
@@ -207,7 +209,7 @@ def test_gzipped_and_msmarco(tmp_path: Path) -> None:
             '{"qid": "q", "ranking": [{"docid": "a", "rank": 1, "score": NaN}]}',
             "line 1: the score of a is not a finite number",
         ),
-        ("q Q0 a 1 2 t\np Q0 a 1 2 t\nq Q0 a 2 1 t\n", "document a stands twice under query q"),
+        ("q Q0 a 1 2 t\np Q0 a 1 2 t\nq Q0 a 2 1 t\n", "run: query q lists document a twice"),
     ],
 )
 def test_unreadable_runs(tmp_path: Path, text: str, message: str) -> None:
@@ -215,7 +217,7 @@ def test_unreadable_runs(tmp_path: Path, text: str, message: str) -> None:
         read_run(write(tmp_path / "run", text))
 
 
-def test_runs_that_are_no_text(tmp_path: Path) -> None:
+def test_missing_broken_and_binary_runs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         read_run(tmp_path / "none")
     packed = gzip.compress(b"q Q0 a 1 1.0 t\n")

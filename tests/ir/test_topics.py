@@ -12,13 +12,13 @@ from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
 
 
-def test_tsv_in_its_order_with_qids_as_they_stand(tmp_path: Path) -> None:
+def test_tsv_keeps_order_and_qids(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("007\twhat is\tthis ?\r\nq b\tother\n\n")
     assert read_topics(path) == [Query("007", "what is\tthis ?"), Query("q b", "other")]
 
 
-def test_json_lines_packed(tmp_path: Path) -> None:
+def test_gzipped_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"qid": 3, "query": "three"}\n{"_id": "x", "text": "ecks"}\n'))
     assert read_topics(path) == [Query("3", "three"), Query("x", "ecks")]
@@ -35,14 +35,14 @@ def test_json_lines_packed(tmp_path: Path) -> None:
         ("t.jsonl", "1\tone\n", "line 1 is not JSON"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: str, says: str) -> None:
+def test_malformed_topics_are_rejected(tmp_path: Path, name: str, content: str, says: str) -> None:
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(UsageError, match=says):
         read_topics(path)
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_topics_that_are_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_bytes(b"1\tcaf\xe9\n")
     with pytest.raises(UsageError, match="line 1 is not UTF-8"):

@@ -1,4 +1,4 @@
-"""Validation: each fault that a run can have is found, named, and nothing else is."""
+"""Validation reports each fault of a run and nothing else."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,13 +30,13 @@ def first(tmp_path: Path) -> Path:
     return run(tmp_path / "first", lines({"q2": ["d"], "q1": ["c", "a", "b"]}, tag="bm25"))
 
 
-def test_a_sound_run(tmp_path: Path, first: Path) -> None:
+def test_a_valid_run(tmp_path: Path, first: Path) -> None:
     validation = validate(run(tmp_path / "run", lines(SOUND)), topics=["q1", "q2", "q3"], first=first)
     assert validation.findings == ()
     assert str(validation) == "valid: 2 topics, 4 documents"
 
 
-def test_a_sound_msmarco_run(tmp_path: Path, first: Path) -> None:
+def test_a_valid_msmarco_run(tmp_path: Path, first: Path) -> None:
     path = run(tmp_path / "run", ["q1\ta\t1", "q1\tb\t2", "q1\tc\t3", "q2\td\t1"])
     assert validate(path, topics=["q1", "q2"], first=first).findings == ()
 
@@ -46,7 +46,7 @@ def json_line(qid: str, *ranks: tuple[str, int]) -> str:
     return json.dumps({"qid": qid, "tag": "t", "ranking": ranking})
 
 
-def test_a_sound_run_in_json_lines(tmp_path: Path, first: Path) -> None:
+def test_a_valid_run_in_json_lines(tmp_path: Path, first: Path) -> None:
     path = run(tmp_path / "run", [json_line("q1", ("c", 1), ("a", 2), ("b", 3)), json_line("q2", ("d", 1))])
     assert str(validate(path, topics=["q1", "q2"], first=first)) == "valid: 2 topics, 4 documents"
 
@@ -54,10 +54,10 @@ def test_a_sound_run_in_json_lines(tmp_path: Path, first: Path) -> None:
 @pytest.mark.parametrize(
     ("faulty", "finding"),
     [
-        (json_line("q1", ("c", 1), ("a", 1), ("b", 3)), "Query q1: rank 1 where 2 is due"),
-        (json_line("q1", ("c", 1), ("a", 2), ("a", 3)), "Query q1: 1 document more than once: a"),
-        (json_line("q1", ("c", 1), ("a", 2)), "Query q1: 1 document of the first stage lost: b"),
-        (json_line("q2", ("d", 1)), "Query q2: rank 1 where 2 is due"),
+        (json_line("q1", ("c", 1), ("a", 1), ("b", 3)), "query q1: rank 1, expected 2; ranks are 1, 2, 3"),
+        (json_line("q1", ("c", 1), ("a", 2), ("a", 3)), "query q1: 1 document more than once: a"),
+        (json_line("q1", ("c", 1), ("a", 2)), "query q1: 1 document of the first stage missing: b"),
+        (json_line("q2", ("d", 1)), "query q2: rank 1, expected 2; ranks are 1, 2, 3"),
         (json_line("q1"), "1 topic missing from the run: q1"),
         ('{"qid": "q1", "ranking": {}', "line 2: expected qid and ranking"),
     ],
@@ -71,18 +71,18 @@ def test_faults_in_json_lines(tmp_path: Path, first: Path, faulty: str, finding:
     ("at", "line", "finding"),
     [
         (1, "q1 Q0 b x 2 2.0 t", "line 2: 7 columns"),
-        (1, "q1 Q0 b 3 2.0 t", "Query q1: rank 3 where 2 is due"),
-        (1, "q1 Q0 b 2 3.0 t", "Query q1: the score 3 of b is not below the 3 of a"),
-        (1, "q1 Q0 b 2 2.99999999 t", "Query q1: the score 3 of b is not below the 3 of a"),
-        (1, "q1 Q0 a 2 2.0 t", "Query q1: 1 document more than once: a"),
+        (1, "q1 Q0 b 3 2.0 t", "query q1: rank 3, expected 2; ranks are 1, 2, 3"),
+        (1, "q1 Q0 b 2 3.0 t", "query q1: the score 3 of b is not less than the score 3 of a"),
+        (1, "q1 Q0 b 2 2.99999999 t", "query q1: the score 3 of b is not less than the score 3 of a"),
+        (1, "q1 Q0 a 2 2.0 t", "query q1: 1 document more than once: a"),
         (1, "q1 Q0 b 2 2.0 other", "2 tags (t, other)"),
         (3, "q9 Q0 d 1 1.0 t", "1 query not among the topics: q9"),
         (3, "q9 Q0 d 1 1.0 t", "1 topic missing from the run: q2"),
-        (1, "q1 Q0 x 2 2.0 t", "Query q1: 1 document of the first stage lost: b"),
-        (1, "q1 Q0 x 2 2.0 t", "Query q1: 1 document the first stage does not have: x"),
+        (1, "q1 Q0 x 2 2.0 t", "query q1: 1 document of the first stage missing: b"),
+        (1, "q1 Q0 x 2 2.0 t", "query q1: 1 document not in the first stage: x"),
     ],
 )
-def test_each_fault_is_found(tmp_path: Path, first: Path, at: int, line: str, finding: str) -> None:
+def test_each_fault_is_reported(tmp_path: Path, first: Path, at: int, line: str, finding: str) -> None:
     faulty = lines(SOUND)
     faulty[at] = line
     validation = validate(run(tmp_path / "run", faulty), topics=["q1", "q2"], first=first)
@@ -90,28 +90,28 @@ def test_each_fault_is_found(tmp_path: Path, first: Path, at: int, line: str, fi
     assert str(validation) == "\n".join(validation.findings)
 
 
-def test_a_fault_of_form_alone_brings_one_finding(tmp_path: Path, first: Path) -> None:
+def test_a_format_fault_gives_one_finding(tmp_path: Path, first: Path) -> None:
     swapped = lines(SOUND)
     swapped[0], swapped[1] = "q1 Q0 a 1 2.0 t", "q1 Q0 b 2 3.0 t"
     assert len(validate(run(tmp_path / "run", swapped), topics=["q1", "q2"], first=first).findings) == 1
 
 
-def test_missing_topics_are_told_from_those_without_candidates(tmp_path: Path, first: Path) -> None:
+def test_topics_without_candidates_are_not_missing(tmp_path: Path, first: Path) -> None:
     path = run(tmp_path / "run", lines({"q1": ["a", "b", "c"]}))
-    assert validate(path, topics=["q1", "q2"]).findings == ("1 topic missing from the run: q2.",)
-    assert validate(path, first=first).findings == ("1 topic missing from the run: q2.",)
+    assert validate(path, topics=["q1", "q2"]).findings == ("1 topic missing from the run: q2",)
+    assert validate(path, first=first).findings == ("1 topic missing from the run: q2",)
     assert validate(path, topics=["q1", "q2"], without_candidates=["q2"]).findings == ()
 
 
-def test_many_are_counted_not_listed(tmp_path: Path) -> None:
+def test_long_lists_of_ids_are_shortened(tmp_path: Path) -> None:
     path = run(tmp_path / "run", lines(SOUND))
     assert validate(path, topics=["q1", *"uvwxyz"]).findings == (
-        "1 query not among the topics: q2.",
-        "6 topics missing from the run: u, v, w and 3 more.",
+        "1 query not among the topics: q2",
+        "6 topics missing from the run: u, v, w and 3 more",
     )
 
 
-def test_no_file_to_validate(tmp_path: Path) -> None:
+def test_a_missing_or_empty_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         validate(tmp_path / "none")
     with pytest.raises(UsageError, match="is empty"):

@@ -198,9 +198,9 @@ def test_agreement_is_over_pairs_of_votes() -> None:
 
 def test_support_of_a_rank_is_the_share_with_that_candidate_as_high() -> None:
     orders = [[0, 1, 2, 3], [0, 2, 1, 3], [3, 0, 1, 2]]
-    assert support(orders, [0, 1, 2, 3], asked=3) == (2 / 3, 1 / 3, 2 / 3, 1)
-    assert support(orders, [0, 1, 2, 3], asked=4) == (2 / 4, 1 / 4, 2 / 4, 3 / 4)
-    assert support([], [0, 1], asked=4) == (0, 0)
+    assert support(orders, [0, 1, 2, 3], samples=3) == (2 / 3, 1 / 3, 2 / 3, 1)
+    assert support(orders, [0, 1, 2, 3], samples=4) == (2 / 4, 1 / 4, 2 / 4, 3 / 4)
+    assert support([], [0, 1], samples=4) == (0, 0)
 
 
 @given(election=elections(least=1), silent=st.integers(0, 3))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank.ir.evaluate import evaluate, read_qrels
+from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.metadata import RunRecord
+from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Request, Status
 from pyserini_reasonrank.run.candidates import read_requests, stream

@@ -390,8 +390,13 @@ def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[i
 @pytest.mark.parametrize(
     ("name", "n", "options", "says"),
     [
-        ("pivot", 30, {"window_size": 10, "k": 10}, "k 10 leaves no pivot in a window_size of 10"),
-        ("tournament", 401, {"window_size": 20}, "needs a window_size of 21 at least"),
+        ("pivot", 30, {"window_size": 10, "k": 10}, "k 10 has to be less than window_size 10"),
+        (
+            "tournament",
+            401,
+            {"window_size": 20},
+            "window_size 20 is too small for a tournament of 401 candidates: set at least 21",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(name: str, n: int, options: dict[str, Any], says: str) -> None:

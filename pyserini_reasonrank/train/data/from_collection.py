@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.evaluate import read_qrels
+from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.train.data.lists import LabelledList

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.evaluate import Qrels, read_qrels
-from pyserini_reasonrank.ir.runs import Hit, Run, read_lines, read_run
+from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
+from pyserini_reasonrank.ir.runs import Hit, Run, read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request, Status, Tally
 from pyserini_reasonrank.rerankers.reranker import Ranker

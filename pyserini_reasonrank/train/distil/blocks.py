@@ -16,7 +16,7 @@ from typing import Literal
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import read_corpus
-from pyserini_reasonrank.ir.evaluate import read_qrels
+from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.resources import conf
 from pyserini_reasonrank.train.data.held_out import held_out

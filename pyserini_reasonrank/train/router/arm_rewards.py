@@ -10,10 +10,11 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.combine.routing_model import NONE
+from pyserini_reasonrank.combine.query_classifier import NONE
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.ir.evaluate import Qrels, parse_measure, per_query, read_qrels
+from pyserini_reasonrank.ir.evaluate import parse_measure, per_query
 from pyserini_reasonrank.ir.metadata import sidecar
+from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.runs import Run, read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.train.router.classifier import Examples

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyserini_reasonrank.combine.features import FEATURES, SCORE_FEATURES, features
-from pyserini_reasonrank.combine.routing_model import Choice, Router, softmax, standardised
+from pyserini_reasonrank.combine.query_classifier import Choice, Router, softmax, standardised
 from pyserini_reasonrank.errors import UsageError
 
 Array = NDArray[np.float64]

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.runs import atomic, read_run
+from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.models.catalogue import resolve
 from pyserini_reasonrank.records import Call, Candidate, Completion, Draw, Query, Request, Sampling

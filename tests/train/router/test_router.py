@@ -16,7 +16,7 @@ import yaml
 from conftest import Command, RunReranker
 
 from pyserini_reasonrank.combine.features import features
-from pyserini_reasonrank.combine.routing_model import Router, softmax, standardised
+from pyserini_reasonrank.combine.query_classifier import Router, softmax, standardised
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Candidate, Query, Request
@@ -343,7 +343,7 @@ def test_from_runs_to_a_routed_run_by_commands(command: Command, study: Study) -
     flags = ["--output", study.folder / "run.txt", "--rerank", "route", *router, *engine, *arms]
     refused = command("rerank", *inputs, *flags)
     assert refused.returncode == 2
-    assert refused.stderr == "error: the router knows no arm 'listwise': it chooses from none, top, deep\n"
+    assert refused.stderr == "error: the router has no arm 'listwise'; its arms: none, top, deep\n"
     done = command("rerank", *inputs, *flags, "--rerank.arms.listwise", "none", "--rerank.combine.unrouted", "deep")
     assert (done.returncode, done.stderr) == (0, "")
     assert "  top     0 rankings, 0.0 questions a query: no calls\n" in done.stdout

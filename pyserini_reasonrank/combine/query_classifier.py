@@ -1,4 +1,4 @@
-"""A router: logistic regression over a query's features, in a small JSON file, that says which reranker it deserves."""
+"""The classifier that routes queries: multinomial logistic regression over query features, in a small JSON file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pyserini_reasonrank.combine.features import FEATURES, features
 from pyserini_reasonrank.errors import UsageError
 
 NONE = "none"
-"""The arm that asks nothing: the first stage's own order."""
+"""The arm without LLM calls: the first-stage order."""
 
 LIMIT = 5.0
-"""Standard deviations at which a feature is cut off, so that a query unlike all others does not decide by one number."""
+"""The number of standard deviations at which features are clipped, so that one outlier does not decide the class."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The arm that a query goes to and the probability of each; ``unsure``: none was probable enough."""
+    """The arm of a query and the probability of each arm. ``unsure``: no probability reached the threshold."""
 
     arm: str
     probabilities: Mapping[str, float]
@@ -32,7 +32,7 @@ class Choice:
 
 
 class Router(BaseModel):
-    """What ``train route`` learned: weights of an arm by feature, features being standardised first."""
+    """A trained router: for each arm, a bias and a weight for each standardised feature."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,40 +52,42 @@ class Router(BaseModel):
     def _fits(self) -> Self:
         k, arms = len(FEATURES), len(self.arms)
         if self.features != FEATURES:
-            raise ValueError(f"its features are {', '.join(self.features)}, not {', '.join(FEATURES)}")
+            raise ValueError(f"features are {', '.join(self.features)}, not {', '.join(FEATURES)}")
         if not len(self.means) == len(self.scales) == k or any(len(row) != k for row in self.weights):
-            raise ValueError(f"means, scales and each arm's weights must be {k} numbers")
+            raise ValueError(f"means, scales and the weights of each arm must have {k} numbers")
         if not len(self.weights) == len(self.biases) == arms == len(set(self.arms)):
-            raise ValueError("weights and biases must be as many as arms, each of another name")
+            raise ValueError("weights and biases must have one entry per arm, and arms different names")
         if self.fallback not in self.arms:
-            raise ValueError(f"its fallback {self.fallback!r} is none of its arms")
+            raise ValueError(f"fallback {self.fallback!r} is not one of the arms")
         return self
 
     @classmethod
     def read(cls, path: str | Path) -> Router:
-        """A router from its file. UsageError if it is missing or is none."""
+        """Read a router file. UsageError if it is missing or invalid."""
         try:
             return cls.model_validate_json(Path(path).read_bytes())
         except OSError as error:
             raise UsageError(
-                f"the router {path} can't be read: {error.strerror}; `python -m pyserini_reasonrank train route` makes one"
+                f"the router {path} can't be read: {error.strerror}; `python -m pyserini_reasonrank train route` writes one"
             ) from None
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
-            where = ".".join(map(str, fault["loc"])) or "it"
-            raise UsageError(f"{path} is no router: {where}: {fault['msg'].removeprefix('Value error, ')}") from None
+            where = ".".join(map(str, fault["loc"])) or "the file"
+            raise UsageError(
+                f"{path} is not a router file: {where}: {fault['msg'].removeprefix('Value error, ')}"
+            ) from None
 
     def write(self, path: Path) -> None:
-        """Write the router's file, making its folder."""
+        """Write the router file, and create its folder."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     def choose(
         self, query: str, scores: Sequence[float], threshold: float | None = None, fallback: str | None = None
     ) -> Choice:
-        """The arm for a query whose candidates have these first-stage ``scores``, in the first stage's order.
+        """The arm for a query whose candidates have these first-stage ``scores``, best first.
 
-        ``threshold`` and ``fallback`` are the router's own if not given.
+        ``threshold`` and ``fallback`` default to those of the router.
         """
         probabilities = dict(zip(self.arms, self.probabilities(query, scores), strict=True))
         best = max(probabilities, key=lambda arm: probabilities[arm])
@@ -93,7 +95,7 @@ class Router(BaseModel):
         return Choice((fallback or self.fallback) if unsure else best, probabilities, unsure)
 
     def probabilities(self, query: str, scores: Sequence[float]) -> list[float]:
-        """Of each arm, that it is the right one."""
+        """The probability of each arm, in the order of ``arms``."""
         z = standardised(features(query, scores[: self.depth]), self.means, self.scales)
         logits = [
             bias + sum(w * x for w, x in zip(row, z, strict=True))
@@ -103,12 +105,12 @@ class Router(BaseModel):
 
 
 def standardised(values: Sequence[float], means: Sequence[float], scales: Sequence[float]) -> list[float]:
-    """Each value in standard deviations from its mean, cut off at ``LIMIT``."""
+    """Each value as standard deviations from its mean, clipped to ``LIMIT``."""
     return [max(-LIMIT, min(LIMIT, (v - m) / s)) for v, m, s in zip(values, means, scales, strict=True)]
 
 
 def softmax(values: Sequence[float]) -> list[float]:
-    """Positive numbers that sum to 1, in the proportion of the exponentials of ``values``."""
+    """The softmax of ``values``."""
     top = max(values)
     exponentials = [math.exp(value - top) for value in values]
     total = sum(exponentials)

@@ -1,7 +1,7 @@
-"""``demo``: an end-to-end run on real text: collection, index, search, rerank, evaluation.
+"""``demo``: an end-to-end run on real text: corpus, index, search, reranking, evaluation.
 
-It prints and runs the commands that a user would type: ``python -m pyserini.search ... --rerank`` and those of this
-package.
+It prints and runs the commands that a user would type: ``python -m pyserini.search ... --rerank`` and the commands of
+this package.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def main(argv: list[str]) -> int:
 
 
 def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
-    """Search the first ``topics`` test topics with BM25 and rerank their top 20, in ``folder``.
+    """Search the first ``topics`` test topics with BM25 and rerank the top 20 of each, in ``folder``.
 
-    ``rerank`` are further ``--rerank`` flags. A collection and an index that are complete are used again.
+    ``rerank`` has additional ``--rerank`` flags. An index that already exists is reused.
     """
     folder.mkdir(parents=True, exist_ok=True)
     corpus, index, run = folder / "corpus.jsonl", folder / "index", folder / "run.txt"
@@ -68,7 +68,7 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
 
 
 def _write_subset(folder: Path, topics: int) -> None:
-    """Write the first test topics and their judgments: a smaller test collection, not a trimmed evaluation."""
+    """Write the first ``topics`` test topics and their judgments as a smaller test collection."""
     lines = conf("demo", "topics.tsv").read_text(encoding="utf-8").splitlines()[:topics]
     qids = {line.split("\t")[0] for line in lines}
     judgments = conf("demo", "qrels.txt").read_text(encoding="utf-8").splitlines()
@@ -78,7 +78,7 @@ def _write_subset(folder: Path, topics: int) -> None:
 
 
 def _show(command: Sequence[str], log: Path | None) -> None:
-    """Print a command and run it; its output goes to ``log`` if that is given. Failure if it exits with an error."""
+    """Print a command and run it, with its output in ``log`` if given. Failure if its exit status is not 0."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     argv = [sys.executable, *command[1:]]
     if log is None:

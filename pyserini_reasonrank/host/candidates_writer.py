@@ -1,8 +1,8 @@
-"""The file between the two processes: a JSON line for each query, with its candidates and their texts.
+"""Writing the candidates file, which the search process hands to the rerank process: a JSON line for each query.
 
-    python -m pyserini_reasonrank.host.candidates --run RUN --topics T --texts INDEX --depth 100 --candidates FILE
+    python -m pyserini_reasonrank.host.candidates_writer --run RUN --topics T --texts INDEX --depth 100 --candidates FILE
 
-writes it for a run that is already there, with the texts of an index.
+writes the candidates file of an existing run, with the texts of an index.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
+from pyserini_reasonrank.host.pyserini_topics import host_topics, readable
 from pyserini_reasonrank.host.texts import IndexTexts
-from pyserini_reasonrank.host.topics import host_topics, readable
 from pyserini_reasonrank.ir.runs import Hit, read_run
 from pyserini_reasonrank.records import Query
 
@@ -26,20 +26,22 @@ HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) \S+\n"
 
 
 class Texts(Protocol):
-    """Text by docid; raises UsageError for one that is not there."""
+    """The texts of documents by docid. Raises UsageError for an unknown docid."""
 
     def __getitem__(self, docid: str, /) -> str: ...
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the candidates of a run. Returns the exit status; errors are one sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.host.candidates", allow_abbrev=False)
-    parser.add_argument("--run", required=True, metavar="path", help="Run, TREC or MS MARCO format.")
-    parser.add_argument("--topics", required=True, metavar="topic_name", help="Topics file, or a name the host knows.")
-    parser.add_argument("--topics-format", default="default", metavar="format", help="Format of topics.")
-    parser.add_argument("--texts", required=True, metavar="index", help="Index that stores the texts.")
-    parser.add_argument("--depth", type=int, default=100, metavar="num", help="Candidates of a query that get a text.")
-    parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="Candidates file to write.")
+    """Write the candidates of a run. Returns the exit status; prints errors as one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.host.candidates_writer", allow_abbrev=False)
+    parser.add_argument("--run", required=True, metavar="path", help="run, in TREC or MS MARCO format")
+    parser.add_argument(
+        "--topics", required=True, metavar="topic_name", help="topics file, or the name of Pyserini topics"
+    )
+    parser.add_argument("--topics-format", default="default", metavar="format", help="format of the topics")
+    parser.add_argument("--texts", required=True, metavar="index", help="index that stores the texts")
+    parser.add_argument("--depth", type=int, default=100, metavar="num", help="candidates per query that get a text")
+    parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="candidates file to write")
     options = parser.parse_args(argv)
     return reported(lambda: _write_for_run(options))
 
@@ -51,18 +53,18 @@ def _write_for_run(options: argparse.Namespace) -> None:
         queries = host_topics(topics, options.topics_format)
     qids = {host_qid(qid): qid for qid in run}
     if unknown := qids.keys() - {query.qid for query in queries}:
-        raise UsageError(f"{options.run} ranks for query {qids[min(unknown)]}, which {options.topics} does not hold.")
+        raise UsageError(f"{options.run} has query {qids[min(unknown)]}, which is not in the topics {options.topics}")
     queries = [Query(qids.get(query.qid, query.qid), query.text) for query in queries]
     write_candidates(options.candidates, queries, run, IndexTexts(options.texts), options.depth)
 
 
 def host_qid(qid: str) -> str:
-    """A qid as it comes back from the host, which takes digits for a number."""
+    """``qid`` as the host returns it: qids of digits are numbers there, without leading zeros."""
     return str(int(qid)) if qid.isdecimal() else qid
 
 
 def read_host_run(path: Path) -> dict[str, list[Hit]]:
-    """The hits of a run that the host wrote, docids verbatim even where they hold blanks."""
+    """The hits of a run that the host wrote. Docids are kept verbatim, also those with white space."""
     run: dict[str, list[Hit]] = {}
     with open(path, encoding="utf-8", newline="\n") as lines:
         for line in lines:
@@ -74,9 +76,9 @@ def read_host_run(path: Path) -> dict[str, list[Hit]]:
 def write_candidates(
     path: Path, queries: Iterable[Query], run: Mapping[str, Sequence[Hit]], texts: Texts, depth: int
 ) -> None:
-    """Write ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``, a line a query, flushed as it is done.
+    """Write a line ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}`` for each query, and flush it.
 
-    Every query has its line, also one without hits; below ``depth`` a candidate has no text.
+    Queries without hits have a line too. Candidates below ``depth`` have no text.
     """
     with open(path, "w", encoding="utf-8") as lines:
         for query in queries:

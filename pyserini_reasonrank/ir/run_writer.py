@@ -1,0 +1,127 @@
+"""Writing runs: the lines of a query, and a run file that is complete from the moment it has its final name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.runs import RunFormat, repeated
+
+_BLANK = re.compile(r"[ \t\n\r\f\v]")
+
+
+def writable(name: str, what: str, blanks: str | None = None) -> str:
+    """``name`` as a run can contain it: verbatim, or with each white-space character replaced by ``blanks``.
+
+    UsageError that names ``what`` (``"docid"``, ``"qid"``, ``"tag"``) if ``name`` is empty, or contains white space and
+    ``blanks`` is None: white space separates the columns of a run.
+    """
+    if not name:
+        raise UsageError(f"a run file can't contain an empty {what}")
+    if blanks is not None:
+        return _BLANK.sub(blanks, name)
+    if _BLANK.search(name):
+        remedy = "; --rerank.docid_blanks _ replaces it with _" if what == "docid" else ""
+        raise UsageError(f"the {what} {name!r} contains white space, which a run file can't represent{remedy}")
+    return name
+
+
+def run_lines(qid: str, docids: Sequence[str], tag: str, output_format: RunFormat) -> str:
+    """The lines of one query, ``docids`` best first, with scores n, n-1, ... 1. UsageError for a name with white space."""
+    if output_format is not RunFormat.JSONL:
+        qid, docids = writable(qid, "qid"), [writable(docid, "docid") for docid in docids]
+    return _lines(qid, docids, writable(tag, "tag"), output_format)
+
+
+def _lines(qid: str, names: Sequence[str], tag: str, output_format: RunFormat) -> str:
+    n = len(names)
+    match output_format:
+        case RunFormat.TREC:
+            return "".join(f"{qid} Q0 {name} {i + 1} {n - i:.6f} {tag}\n" for i, name in enumerate(names))
+        case RunFormat.MSMARCO:
+            return "".join(f"{qid}\t{name}\t{i + 1}\n" for i, name in enumerate(names))
+        case RunFormat.JSONL:
+            ranking = [{"docid": name, "rank": i + 1, "score": n - i} for i, name in enumerate(names)]
+            return json.dumps({"qid": qid, "tag": tag, "ranking": ranking}, ensure_ascii=False) + "\n"
+
+
+class RunWriter:
+    """Writes a run: each query as soon as it is finished, in any order; the run file itself at ``commit``.
+
+    Finished queries go to ``<output>.partial``. ``commit`` writes them in topics order under the final name in one step
+    and removes the partial file. Use it as a context manager: without ``commit``, the partial file remains, so that the
+    finished queries can be used; only after a UsageError it is deleted.
+    """
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        tag: str,
+        output_format: RunFormat = RunFormat.TREC,
+        docid_blanks: str | None = None,
+    ) -> None:
+        """Open ``<output>.partial`` and create parent folders. ``docid_blanks`` replaces white space in docids."""
+        self.output = Path(output)
+        self.partial = self.output.with_name(f"{self.output.name}.partial")
+        self.tag = writable(tag, "tag")
+        self.output_format = output_format
+        if docid_blanks is not None:
+            writable(docid_blanks, "replacement for white space in docids")
+        self.docid_blanks = docid_blanks
+        self._spans: dict[str, tuple[int, int]] = {}  # qid -> offset and length of its lines in the partial file
+        if self.output.is_dir():
+            raise UsageError(f"--output {output} is a folder; name the run file itself")
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.partial.open("w+b")
+        except OSError as error:
+            raise UsageError(f"{output} can't be written: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if exception_type is not None and issubclass(exception_type, UsageError):
+            self.partial.unlink(missing_ok=True)
+
+    def write(self, qid: str, docids: Sequence[str]) -> None:
+        """Append a query's documents, best first, with scores n, n-1, ... 1. Each query is written once."""
+        if qid in self._spans:
+            raise ValueError(f"query {qid} was written before")
+        self.qid(qid)
+        names = [self.docid(docid) for docid in docids]
+        if duplicates := repeated(names):
+            raise UsageError(f"query {qid} lists document {duplicates[0]} twice; a run lists a document once per query")
+        data = _lines(qid, names, self.tag, self.output_format).encode()
+        self._spans[qid] = (self._file.tell(), len(data))
+        self._file.write(data)
+        self._file.flush()
+
+    def qid(self, qid: str) -> str:
+        """``qid`` as it appears in the run. UsageError if the format can't represent it."""
+        return qid if self.output_format is RunFormat.JSONL else writable(qid, "qid")
+
+    def docid(self, docid: str) -> str:
+        """``docid`` as it appears in the run. UsageError if the format can't represent it."""
+        return docid if docid and self.output_format is RunFormat.JSONL else writable(docid, "docid", self.docid_blanks)
+
+    def commit(self, qids: Iterable[str]) -> None:
+        """Write the run file. ``qids`` are all topics in order; those without documents take no TREC or MS MARCO lines."""
+        spans = dict(self._spans)
+        with atomic(self.output) as run:
+            for qid in qids:
+                begin, length = spans.pop(qid, (0, 0))
+                self._file.seek(begin)
+                run.write(self._file.read(length))
+            if spans:
+                raise ValueError(f"queries that are not among the topics were written: {', '.join(spans)}")
+        self._file.close()
+        self.partial.unlink()
