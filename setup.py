@@ -132,7 +132,6 @@ setup(
         "gpu": ["faiss-gpu>=1.14", "vllm>=0.25"],
         "transformers": ["accelerate>=1", "gguf>=0.17", "peft>=0.18", "torch>=2.9", "transformers>=5,<6"],
         "train": ["accelerate>=1", "datasets>=4", "peft>=0.18", "scikit-learn>=1.5", "trl>=1.16"],
-        "eval": ["ranx>=0.3.20", "repro-eval>=0.5"],
         "test": [
             "build>=1.3",
             "hypothesis>=6",

@@ -12,7 +12,7 @@ def summary(outcome: RunRecord) -> str:
     lines = [f"warning: {warning}" for warning in outcome.warnings]
     lines += [
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
-        f"calls     {t.judgements} questions: {t}; {t.calls} asked, {t.from_journal} from the journal",
+        f"calls     {t.judgements:,} judgements ({t}) from {t.calls:,} LLM calls and {t.from_journal:,} journal entries",
         *_by_part(outcome),
         f"tokens    {t.prompt_tokens:,} read, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
@@ -25,7 +25,7 @@ def summary(outcome: RunRecord) -> str:
 
 
 def _by_part(outcome: RunRecord) -> list[str]:
-    """For a combination: how often each reranker ranked, and how many questions it answered for a query."""
+    """For a combination: how often each reranker ranked, and how many judgements it made for a query."""
     if len(outcome.tallies) == 1:
         return []
     width = max(8, *(len(name) + 1 for name in outcome.tallies))
@@ -34,4 +34,4 @@ def _by_part(outcome: RunRecord) -> list[str]:
 
 def _share(tally: Tally, outcome: RunRecord) -> str:
     ranked = "" if tally.judgements and not tally.rankings else f"{tally.rankings} rankings, "  # a critic ranks nothing
-    return f"{ranked}{tally.judgements / max(outcome.answered, 1):.1f} questions a query: {tally}"
+    return f"{ranked}{tally.judgements / max(outcome.answered, 1):.1f} judgements per query ({tally})"

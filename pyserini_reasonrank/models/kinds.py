@@ -13,7 +13,6 @@ _TASKS = {
     "worst": "drop the worst of a set",
     "score": "judge one passage",
     "likelihood": "estimate how likely a query is",
-    "preference": "choose between two passages",
 }
 
 

@@ -85,8 +85,8 @@ class Template:
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the template file's content. ``values`` are recorded with the judge's settings."""
-        return hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()
+        """Hexadecimal digest of all that is rendered. ``values`` are recorded with the judge's settings."""
+        return hashlib.sha256(self.spec.model_dump_json(exclude={"about"}).encode()).hexdigest()
 
     def render(self, query: str, passages: Sequence[str]) -> Prompt:
         """Return the chat turns for ``query`` and ``passages``, shown in this order. Jinja's TemplateError can pass."""

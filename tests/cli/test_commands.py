@@ -99,7 +99,7 @@ def test_rerank_validate_evaluate_and_trace(command: Command, collection: Collec
     done = command("rerank", *collection.inputs, "--output", run, *oracle(collection))
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 of 4 reranked, 1 without candidates" in done.stdout
-    assert "calls     3 questions: 3 ok; 3 asked, 0 from the journal" in done.stdout
+    assert "calls     3 judgements (3 ok) from 3 LLM calls and 0 journal entries" in done.stdout
     for name in (run, f"{run}.journal.sqlite", f"{run}.ir-metadata.yml", collection.run):
         assert str(name) in done.stdout
 
@@ -477,7 +477,7 @@ def test_interrupted_it_says_so_and_the_same_command_goes_on(collection: Collect
         assert not (tmp_path / "run.txt").exists()
         before = len(asked)
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
-    kept = int(re.search(r"(\d+) from the journal", done.stdout)[1])  # type: ignore[index]
+    kept = int(re.search(r"(\d+) journal entries", done.stdout)[1])  # type: ignore[index]
     assert before - 1 <= kept <= before  # one was in flight
     assert len(set(asked)) == len(asked) - (before - kept)
     assert len((tmp_path / "run.txt").read_text().splitlines()) == 33

@@ -170,8 +170,8 @@ def test_the_oracle_twice_is_the_oracle(run_reranker: RunReranker, collection: C
     assert {name: tally.judgements for name, tally in outcome.tallies.items()} == {"small": 3, "large": 2}
     assert {name: tally.rankings for name, tally in outcome.tallies.items()} == {"small": 3, "large": 3}
     lines = summary(outcome).splitlines()
-    assert "  small   3 rankings, 1.0 questions a query: 3 ok" in lines
-    assert "  large   3 rankings, 0.7 questions a query: 2 ok" in lines
+    assert "  small   3 rankings, 1.0 judgements per query (3 ok)" in lines
+    assert "  large   3 rankings, 0.7 judgements per query (2 ok)" in lines
 
 
 def test_small_and_large_by_different_engines(
@@ -424,6 +424,6 @@ def test_the_whole_command(command: Command, collection: Collection, tmp_path: P
     words = [*collection.inputs, "--output", run, "--rerank", "coranking", *engine, *small, tmp_path / "answers.jsonl"]
     done = command("rerank", *words, "--rerank.combine.adjust", "reverse")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "  large   3 rankings, 0.7 questions a query: 2 ok" in done.stdout
+    assert "  large   3 rankings, 0.7 judgements per query (2 ok)" in done.stdout
     assert {line.split()[-1] for line in run.read_text().splitlines()} == {"coranking-recorded+oracle"}
     assert command("validate", run, "--topics", collection.topics, "--first", collection.run).returncode == 0

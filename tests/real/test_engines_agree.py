@@ -102,7 +102,7 @@ def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path
         ]
         done = command(*arguments)
         assert done.returncode == 0, done.stderr[-3000:]
-        statuses = re.search(r"calls +(\d+) questions: (.+?);", done.stdout)
+        statuses = re.search(r"calls +(\d+) judgements \((.+?)\)", done.stdout)
         assert statuses
         assert int(statuses[1]) == CALLS
         assert sum(map(int, re.findall(r"(\d+) [a-z]+", statuses[2]))) == CALLS

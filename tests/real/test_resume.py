@@ -41,7 +41,7 @@ def finish(arguments: list[str], output: Path) -> tuple[int, int, bytes]:
     process = start(arguments, output)
     said, complaint = process.communicate(timeout=600)
     assert process.returncode == 0, complaint
-    asked, kept = map(int, re.search(r"(\d+) asked, (\d+) from the journal", said).groups())  # type: ignore[union-attr]
+    asked, kept = map(int, re.search(r"from (\d+) LLM calls and (\d+) journal entries", said).groups())  # type: ignore[union-attr]
     return asked, kept, output.read_bytes()
 
 

@@ -86,7 +86,7 @@ def test_films_from_the_command_line(tasks: Mapping[str, Path], command: Command
     films, output = tasks["recommendation"], tmp_path / "run.jsonl"
     done = command(*flags("iranker-recommendation", films, output, *oracle(films)))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "calls     21 questions: 21 ok" in done.stdout  # seven for each person
+    assert "calls     21 judgements (21 ok)" in done.stdout  # seven for each person
 
     found = rows(output)
     assert [row["qid"] for row in found] == list(PEOPLE)

@@ -346,8 +346,8 @@ def test_from_runs_to_a_routed_run_by_commands(command: Command, study: Study) -
     assert refused.stderr == "error: the router has no arm 'listwise'; its arms: none, top, deep\n"
     done = command("rerank", *inputs, *flags, "--rerank.arms.listwise", "none", "--rerank.combine.unrouted", "deep")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "  top     0 rankings, 0.0 questions a query: no calls\n" in done.stdout
-    assert "  deep    30 rankings, 2.0 questions a query: 120 ok\n" in done.stdout
+    assert "  top     0 rankings, 0.0 judgements per query (no calls)\n" in done.stdout
+    assert "  deep    30 rankings, 2.0 judgements per query (120 ok)\n" in done.stdout
     run = read_run(study.folder / "run.txt")
     relevant = {r.query.qid: r.candidates[0 if r.number % 2 == 0 else 11].docid for r in study.requests}
     assert {qid: hits[0].docid for qid, hits in run.items()} == relevant
