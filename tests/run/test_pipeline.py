@@ -664,7 +664,7 @@ def test_what_is_no_query_and_no_candidate_is_refused(row: dict[str, Any], says:
 
 
 def test_a_topic_that_comes_twice_is_refused(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="query 7 comes twice"):
+    with pytest.raises(UsageError, match="query 7 occurs twice"):
         run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1]] * 2)
     assert not (tmp_path / "run.txt").exists()
 
