@@ -1,4 +1,4 @@
-"""At interpreter start: lead ``python -m pyserini.search ... --rerank NAME`` to search.py, and touch nothing else.
+"""At interpreter start: redirect ``python -m pyserini.search ... --rerank NAME`` to search.py, and change nothing else.
 
 Every Python of the environment runs ``install``, so it imports ``sys`` alone and reads nothing but the command line.
 """
@@ -14,9 +14,9 @@ PARENTS = ("pyserini", *HOSTS)
 
 
 class Finder:
-    """Answers for the hosts' ``__main__``, and for the packages that runpy imports on the way there.
+    """Finds search.py for the ``__main__`` of Pyserini's search modules, and empty packages for their parents.
 
-    The packages are empty: the real ones start a JVM, and the rerank process must never hold one.
+    The real packages start a JVM, which the rerank process must never hold.
     """
 
     @staticmethod
@@ -54,7 +54,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Take the finder and the empty packages away again, so that ``import pyserini`` finds the real one."""
+    """Remove the finder and the empty packages, so that ``import pyserini`` finds the real one."""
     if Finder in sys.meta_path:
         sys.meta_path.remove(Finder)
         for name in PARENTS:

@@ -53,6 +53,13 @@ PRIVATE = {
     r"\bby itself\b|\bby themselves\b": "automatically",
     r"\bis asked in\b|\basked about\b": "name the prompt",
     r"\bsome (\d+|thirty|hundred)\b": "about",
+    r"\bwhat (lies|follows) below\b": "candidates below the depth",
+    r"\b(came|comes) (to be|about)\b": "provenance",
+    r"\bof equals\b": "ties",
+    r"\b[Rr]ehears": "estimate",
+    r"\btakes no \w+ like\b": "rejects",
+    r"\b(whoever|let who|who looks)\b": "name the person or the module",
+    r"\bbring(s)? (it|them|this|that) (along|with)\b": "includes",
 }
 
 

@@ -22,16 +22,16 @@ from pyserini_reasonrank.settings.schema import Tree
 from pyserini_reasonrank.train.settings import TrainerSettings
 
 STEPS: dict[str, str] = {
-    "data": "data.make",
+    "data": "data.prepare",
     "synthesize": "data.synthesize",
     "decontaminate": "data.decontaminate",
     "sft": "trainers.sft",
     "grpo": "trainers.grpo",
     "pairs": "trainers.pairs",
     "dpo": "trainers.dpo",
-    "distil": "distil.run",
+    "distil": "distil.distillation",
     "curriculum": "experimental.curriculum",
-    "route": "router.evaluate_router",
+    "route": "router.train_router",
     "export": "export",
     "recipe": "recipe",
 }
@@ -124,7 +124,7 @@ def overview() -> str:
         f"shipped settings (--config NAME): {', '.join(yaml_names(FOLDER))}",
         "",
         "examples:",
-        f"  {PROGRAM} train recipe --config student --data DATA --output student",
+        f"  {PROGRAM} train recipe --config student --output student",
         f"  {PROGRAM} train sft --config sft-rank-r1 --data '[rows.jsonl]' --output trained --args.learning_rate 2e-5",
     ])  # fmt: skip
 

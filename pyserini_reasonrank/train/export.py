@@ -1,4 +1,4 @@
-"""Make a trained policy servable: adapter merged or kept, a model card, and a YAML that reranks with it at once."""
+"""Export a trained policy for serving: merged or as an adapter, with a model card and a YAML file for --rerank.config."""
 
 from __future__ import annotations
 
@@ -31,19 +31,22 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[Path, Field(description="folder of a training run, or of a model or adapter")]
-    output: Annotated[Path, Field(description="folder for what is exported")]
-    reranker: Annotated[str, Field(description="the reranker it is to be served as")]
-    settings: Annotated[dict[str, Any], Field(description="that reranker's settings, as under --rerank")] = {}
+    output: Annotated[Path, Field(description="folder of the export")]
+    reranker: Annotated[str, Field(description="reranker to serve the model with")]
+    settings: Annotated[dict[str, Any], Field(description="settings of the reranker, as under --rerank")] = {}
     checkpoint: Annotated[
-        Literal["best", "last"] | None, Field(description="of a training run; the best if there is one")
+        Literal["best", "last"] | None,
+        Field(description="checkpoint to export; default: the best one if there is one"),
     ] = None
-    merge: Annotated[bool, Field(description="put an adapter into the weights; else it is kept beside its base")] = True
-    dtype: Annotated[str, Field(description="of the weights written: auto, float32, bfloat16, ...")] = "auto"
-    licence: Annotated[str | None, Field(description="of the base model, if it is not one of `models`")] = None
+    merge: Annotated[
+        bool, Field(description="merge an adapter into the weights; otherwise export the adapter alone")
+    ] = True
+    dtype: Annotated[str, Field(description="data type of the exported weights: auto, float32, bfloat16, ...")] = "auto"
+    licence: Annotated[str | None, Field(description="licence of the base model, if it is not one of `models`")] = None
 
 
 def run(config: Config) -> None:
-    """Export. UsageError if there is no such model or it can't be served as said."""
+    """Export. UsageError if the model does not exist or can't be served with these settings."""
     chosen = _checkpoint(config)
     adapter = (chosen / "adapter_config.json").is_file()
     settings, warnings = layers.load(config.reranker, {**config.settings, "engine": {"name": "oracle"}})
@@ -52,7 +55,7 @@ def run(config: Config) -> None:
         raise UsageError(f"{config.output} is not empty: name another --output")
     records = chain(config.model)
     partial = config.output.with_name(f"{config.output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of an export that was broken off
+    shutil.rmtree(partial, ignore_errors=True)  # of an interrupted export
     if adapter and not config.merge:
         shutil.copytree(chosen, partial, ignore=shutil.ignore_patterns(*NOT_SERVED))
         served = {"model": _base(chosen), "adapter": str(config.output.resolve())}
@@ -60,7 +63,7 @@ def run(config: Config) -> None:
         _save(chosen, partial, config.dtype)
         served = {"model": str(config.output.resolve())}
     serving_tree = {**served, **config.settings}
-    if (prompt := Path(settings.prompt)).is_file():  # the model's own wording goes with it
+    if (prompt := Path(settings.prompt)).is_file():  # a prompt of the model's own is exported with it
         shutil.copy(prompt, partial / PROMPT)
         serving_tree["prompt"] = str((config.output / PROMPT).resolve())
     _write(partial / SERVING, dump_yaml(serving_tree))
@@ -70,7 +73,7 @@ def run(config: Config) -> None:
 
 
 def chain(folder: Path) -> list[dict[str, Any]]:
-    """The records of the runs that made the model in ``folder``, first to last."""
+    """The records of the training runs that led to the model in ``folder``, first to last."""
     found: list[dict[str, Any]] = []
     while (record := read_record(folder)) is not None:
         found.insert(0, record)
@@ -80,7 +83,7 @@ def chain(folder: Path) -> list[dict[str, Any]]:
 
 
 def card(config: Config, records: Sequence[Mapping[str, Any]], served: Mapping[str, str]) -> str:
-    """The model card: metadata, how to serve it, and for each training run its data, settings and figures."""
+    """The model card: metadata, how to serve the model, and the data, settings and figures of each training run."""
     base = str(records[0]["settings"]["model"]) if records else served["model"]
     known = known_models().get(base)
     licence = config.licence or (known.licence if known else "") or "unknown"
@@ -94,12 +97,12 @@ def card(config: Config, records: Sequence[Mapping[str, Any]], served: Mapping[s
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {config.output.name}\n",
-        f"A reranker trained from `{base}` (licence: {licence}) with pyserini-reasonrank. Text it has seen may carry",
-        "licences of its own: look at the data below.\n",
+        f"A reranker trained from `{base}` (licence: {licence}) with pyserini-reasonrank. Its training data may have",
+        "licences of their own: see the data below.\n",
         "## Serve it\n",
         "    python -m pyserini.search --index INDEX --topics TOPICS --output RUN --bm25 \\",
         f"      --rerank {config.reranker} --rerank.config {SERVING}\n",
-        f"`{SERVING}` holds the settings it was exported for:\n",
+        f"`{SERVING}` contains the settings of the export:\n",
         _indented(yaml.safe_dump(dict(config.settings), sort_keys=False)),
     ]
     for number, record in enumerate(records, 1):
@@ -117,7 +120,7 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
         left = ", ".join(f"{count} {fault}" for fault, count in audit["left_out"].items())
         lines.append(f"{audit['kept']} of {audit['read']} rows used{f'; left out: {left}' if left else ''}.")
     if not record.get("finished"):
-        return [*lines, "This run was not finished: the model is one of its checkpoints."]
+        return [*lines, "This run is not finished; the model is one of its checkpoints."]
     lines += [
         f"{record['steps']} steps in {record['seconds']:.0f} s.",
         "",
@@ -138,7 +141,7 @@ def _checkpoint(config: Config) -> Path:
         raise UsageError(f"{config.model} has no best checkpoint: it was trained without dev topics")
     chosen = best if best.is_dir() and config.checkpoint != "last" else config.model
     if not any((chosen / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise UsageError(f"{chosen} holds neither a model nor an adapter: is that run finished?")
+        raise UsageError(f"{chosen} has neither a model nor an adapter: check that the run is finished")
     return chosen
 
 

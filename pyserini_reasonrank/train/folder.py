@@ -1,4 +1,4 @@
-"""A training run's folder: what was asked, whether it is done, and the checkpoint to go on from."""
+"""The folder of a training run: its settings, whether it is finished, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pyserini_reasonrank.ir.files import atomic
 
 RECORD = "training.json"
 BASE = "base"
-"""Where a run keeps the weights its adapter sits on, if they are no one else's: those of an adapter merged before."""
+"""Subfolder with the base weights of the adapter, if they exist nowhere else because an adapter was merged into them."""
 
 LIBRARIES = ("pyserini-reasonrank", "trl", "transformers", "peft", "accelerate", "datasets", "torch")
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The folder of one run of ``step`` with ``settings`` (plain values, as JSON has them)."""
+    """The folder of a run of ``step`` with ``settings`` (plain JSON values)."""
 
     path: Path
     step: str
@@ -31,46 +31,48 @@ class Folder:
 
     @property
     def best(self) -> Path:
-        """The model that did best on the development topics."""
+        """The subfolder of the model with the best measure on the development topics."""
         return self.path / "best"
 
     def begin(self) -> bool:
-        """Whether there is something to do: False if the run in the folder is finished. Writes nothing.
+        """Whether the run is still to be done; False if it is finished. Writes nothing.
 
-        UsageError if it holds a run of other settings, or files of another kind.
+        UsageError if the folder has a run with other settings or inputs, or files that are not a training run.
         """
         found = read_record(self.path)
         if found is None:
             if self.path.exists() and any(not file.name.startswith(BASE) for file in self.path.iterdir()):
-                raise UsageError(f"{self.path} is not empty and holds no training run: name another --output")
+                raise UsageError(
+                    f"{self.path} is not empty and is not the folder of a training run: name another --output"
+                )
             return True
         if changed := _first_difference(found["settings"], self.settings):
             raise UsageError(
-                f"{self.path} holds a run with another {changed}: name another --output, or remove that folder to begin anew"
+                f"{self.path} holds a run with a different {changed}: name another --output, or remove that folder"
             )
         if other := [path for path, digest in found.get("inputs", {}).items() if self._inputs.get(path) != digest]:
             raise UsageError(
-                f"{self.path} holds a run of what {other[0]} was before: name another --output, or remove that folder to begin anew"
+                f"{self.path} holds a run with earlier contents of {other[0]}: name another --output, or remove that folder"
             )
         return not found.get("finished")
 
     def open(self) -> None:
-        """Record the settings, once all that can be checked beforehand is."""
+        """Record the settings. Call this after all checks that need no training."""
         if read_record(self.path) is None:
             self._write({})
 
     def checkpoint(self) -> str | None:
-        """The last whole checkpoint."""
+        """The last complete checkpoint, or None."""
         whole = [p.parent for p in self.path.glob("checkpoint-*/trainer_state.json")]  # written last
         return str(max(whole, key=lambda p: int(p.name.removeprefix("checkpoint-")))) if whole else None
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Record that the run is finished, and its facts."""
+        """Record that the run is finished, with ``facts`` about it."""
         self._write({"finished": True, **facts})
 
     @property
     def _inputs(self) -> dict[str, str]:
-        """The digest of each file of rows."""
+        """The SHA-256 of each input file."""
         found = {}
         for path in self.settings.get("data", ()):
             if Path(path).is_file():
@@ -94,13 +96,13 @@ class Folder:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a training run has recorded in its folder; None where there is no run."""
+    """The record of a training run in its folder; None if there is no run."""
     path = folder / RECORD
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def main_process() -> bool:
-    """Whether this is the first process of all, or the only one."""
+    """Whether this is the first process, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 

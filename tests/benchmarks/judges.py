@@ -25,10 +25,11 @@ from embedded import DATA, LANES, ROOT
 
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.resources import conf
-from pyserini_reasonrank.train.data.builder import Listed
-from pyserini_reasonrank.train.data.readers import Released, tfrank
+from pyserini_reasonrank.train.data.lists import LabelledList
+from pyserini_reasonrank.train.data.release import Release
 from pyserini_reasonrank.train.data.rows import Audit
-from pyserini_reasonrank.train.distil.blocks import held_out
+from pyserini_reasonrank.train.data.tfrank import tfrank
+from pyserini_reasonrank.train.distil.blocks import held_back
 
 BUILD = ROOT / "build" / "judges"
 RELEASE = DATA / "training" / "tfrank_normalised.jsonl.gz"
@@ -93,14 +94,14 @@ def lists() -> Path:
     if not path.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         with gzip.open(RELEASE, "rt", encoding="utf-8") as lines:
-            kept = [line for line in lines if not held_out(json.loads(line)["query"])]
+            kept = [line for line in lines if not held_back(json.loads(line)["query"])]
         path.write_text("".join(kept), encoding="utf-8")
     return path
 
 
-def held() -> list[Listed]:
-    released = Released(RELEASE, None, None, "tfrank", "listwise")
-    found = [listed for listed in tfrank(released, Audit()) if held_out(listed.query.text)]
+def held() -> list[LabelledList]:
+    release = Release(RELEASE, None, None, "tfrank", "listwise")
+    found = [listed for listed in tfrank(release, Audit()) if held_back(listed.query.text)]
     found = [listed for listed in found if len({c.docid for c in listed.candidates}) == len(listed.candidates)]
     chance = random.Random(929)
     return [one.shown(chance.sample(range(n), n)) for one in found[:HELD] for n in [len(one.candidates)]]

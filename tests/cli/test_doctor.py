@@ -2,6 +2,7 @@
 
 import json
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def parameters(config: ModelConfig) -> int:
     return config.shape.parameters
 
 
+@pytest.mark.skipif(find_spec("pyserini") is None, reason="Pyserini is not installed")
 def test_doctor_looks_at_everything() -> None:
     checks = {check.name: check for check in doctor()}
     assert {"Python", "Java", "Pyserini", "engine vllm", "engine openai", "memory"} <= checks.keys()

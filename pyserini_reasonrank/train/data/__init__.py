@@ -1,1 +1,1 @@
-"""Training rows: read, drawn, labelled, written."""
+"""Training rows: reading labels, drawing passages, labelling with a teacher, writing rows."""

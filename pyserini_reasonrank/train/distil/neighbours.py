@@ -1,11 +1,12 @@
-"""Documents that look alike: BM25 over texts in memory, for negatives that share words with the positive."""
+"""Documents with similar words: BM25 over texts in memory, for hard negatives."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,17 @@ K1, B = 0.9, 0.4
 _WORD = re.compile(r"[a-z0-9]+")
 
 
-class Neighbours:
-    """BM25 (Lucene's formula and Pyserini's k1 and b; neither stems nor stops) over ``texts``."""
+class Neighbours[K: Hashable]:
+    """BM25 over ``texts`` (by key) with Lucene's formula and Pyserini's k1 and b, without stemming and stop words."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._counts = [Counter(_WORD.findall(text.lower())) for text in texts]
+    def __init__(self, texts: Mapping[K, str]) -> None:
+        self._keys = list(texts)
+        self._counts = [Counter(_WORD.findall(text.lower())) for text in texts.values()]
         self._words = {word: i for i, word in enumerate(sorted({w for c in self._counts for w in c}))}
 
     @cached_property
     def _weights(self) -> Any:
-        """Words x texts, sparse."""
+        """The sparse matrix of BM25 weights, words x texts."""
         from scipy.sparse import csr_matrix
 
         lengths = np.array([c.total() for c in self._counts], dtype=float)
@@ -39,12 +41,13 @@ class Neighbours:
         idf = np.log1p((len(self._counts) - found + 0.5) / (found + 0.5))
         return table.multiply(idf[:, None]).tocsr()
 
-    def like(self, query: str, n: int, *, but: Sequence[int] = ()) -> list[int]:
-        """The indices of the ``n`` texts nearest to ``query``, best first, those of ``but`` left out.
+    def like(self, query: str, n: int, *, exclude: Collection[K] = ()) -> list[K]:
+        """The keys of the ``n`` texts most similar to ``query``, best first, without those of ``exclude``.
 
-        Fewer, where fewer share a word with it.
+        Fewer, if fewer texts share a word with the query.
         """
         known = [self._words[w] for w in set(_WORD.findall(query.lower())) if w in self._words]
         scores = np.asarray(self._weights[known].sum(axis=0)).ravel()
-        scores[list(but)] = 0.0
-        return [int(i) for i in np.argsort(-scores, kind="stable")[:n] if scores[i] > 0]
+        found = (int(i) for i in np.argsort(-scores, kind="stable") if scores[i] > 0)
+        keys = (self._keys[i] for i in found)
+        return list(islice((key for key in keys if key not in exclude), n))

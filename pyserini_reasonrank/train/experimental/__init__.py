@@ -1,1 +1,1 @@
-"""Published methods that have not been run at full size: LaTRO, RARL, SELM, PRILoRA, curriculum."""
+"""Published methods that were not run at full size here: LaTRO, RARL, SELM, PRILoRA, curriculum."""

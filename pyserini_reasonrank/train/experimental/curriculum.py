@@ -1,7 +1,7 @@
-"""Train on domains one after the other, with replay, in the order in which each harms those before it least.
+"""Train on domains one after the other, with replay, in the order with the least forgetting.
 
-Omni-Thinker (arXiv 2507.14783), carried over to ranking: the domains are those of the training mix. How much training
-on j changes what is known of i (backward transfer) is measured with short runs; the order is found by trying all.
+Omni-Thinker (arXiv 2507.14783), adapted to ranking: the domains are parts of the training mix. Short runs measure how
+training on domain j changes the score on domain i (backward transfer); the best order is found by trying all orders.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, validated
 from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.train.data.held_out import split_position
 from pyserini_reasonrank.train.data.rows import Row, as_line, read_rows, write_rows
 from pyserini_reasonrank.train.folder import main_process
 from pyserini_reasonrank.train.trainers import grpo, sft
@@ -27,7 +28,7 @@ OWN = ("model", "data", "output")
 TRAINERS = {"sft": sft, "grpo": grpo}
 
 Transfer = dict[str, dict[str, float]]
-"""``transfer[i][j]``: what domain i scores after training on i and then on j, less what it scored before j."""
+"""``transfer[i][j]``: the score on domain i after training on i and then on j, minus the score before training on j."""
 
 
 class Domain(BaseModel):
@@ -35,10 +36,8 @@ class Domain(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Annotated[list[Path], Field(min_length=1, description="its rows")]
-    settings: Annotated[
-        dict[str, Any], Field(description="what differs from the trainer's settings: rewards, args")
-    ] = {}
+    data: Annotated[list[Path], Field(min_length=1, description="files of the domain's rows")]
+    settings: Annotated[dict[str, Any], Field(description="overrides of the trainer's settings: rewards, args")] = {}
 
 
 class Config(BaseModel):
@@ -46,57 +45,61 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Annotated[str, Field(description="to start from")]
-    domains: Annotated[dict[str, Domain], Field(min_length=1, description="by name")]
-    output: Annotated[Path, Field(description="folder; the stages lie in it as 1-NAME, 2-NAME, ...")]
-    trainer: Annotated[Literal["sft", "grpo"], Field(description="what trains a stage")] = "grpo"
-    settings: Annotated[dict[str, Any], Field(description="that trainer's settings")] = {}
-    order: Annotated[list[str] | None, Field(description="of the domains; measured if null")] = None
-    replay: Annotated[float, Field(ge=0, lt=1, description="share of a stage's rows that are earlier domains'")] = 0.15
-    probe_steps: Annotated[int, Field(ge=1, description="of the short runs that measure transfer")] = 200
-    held_out: Annotated[int, Field(ge=1, description="rows of each domain that measure it, not trained on")] = 64
+    model: Annotated[str, Field(description="model to start from")]
+    domains: Annotated[dict[str, Domain], Field(min_length=1, description="the domains by name")]
+    output: Annotated[Path, Field(description="output folder, with the stages in 1-NAME, 2-NAME, ...")]
+    trainer: Annotated[Literal["sft", "grpo"], Field(description="trainer of the stages")] = "grpo"
+    settings: Annotated[dict[str, Any], Field(description="settings of the trainer")] = {}
+    order: Annotated[list[str] | None, Field(description="order of the domains; measured if null")] = None
+    replay: Annotated[
+        float, Field(ge=0, lt=1, description="share of a stage's rows that come from earlier domains")
+    ] = 0.15
+    probe_steps: Annotated[int, Field(ge=1, description="steps of the short runs that measure transfer")] = 200
+    held_out: Annotated[int, Field(ge=1, description="rows of each domain held out to score it")] = 64
     seed: int = 929
 
 
 def run(config: Config) -> None:
-    """Measure the order if none is given, then train stage by stage. A second call goes on where the first stopped."""
+    """Measure the order if none is given, then train stage by stage. A second call continues where the first stopped.
+
+    UsageError for domains or settings that can't be used.
+    """
     names = list(config.domains)
     if config.order is not None and sorted(config.order) != sorted(names):
-        raise UsageError(f"order has to name each domain once: {', '.join(names)}")
+        raise UsageError(f"order must name each domain once: {', '.join(names)}")
     if config.order is None and len(names) > MOST:
+        raise UsageError(f"the order of {len(names)} domains can't be measured (at most {MOST}): set order")
+    if config.order is None and _uses_self_reward(config):
         raise UsageError(
-            f"the order of {len(names)} domains can't be found by trying all, only that of {MOST}: give order"
+            "self-rewards (latro) of different models are not comparable, so no order can be measured: set order"
         )
-    if config.order is None and _judges_itself(config):
-        raise UsageError("what a model gives itself (latro) can't be compared with what another does: give order")
     if taken := [name for name in OWN if name in config.settings]:
-        raise UsageError(f"curriculum.settings.{taken[0]} is set by the curriculum itself: take it out of settings")
+        raise UsageError(f"curriculum.settings.{taken[0]} is set by the curriculum: remove it from settings")
     rows = {name: _rows(name, domain) for name, domain in config.domains.items()}
     if config.order is None:
         split = {name: _split(name, found, config) for name, found in rows.items()}
-        rows = {name: taught for name, (taught, _) in split.items()}
+        rows = {name: train for name, (train, _) in split.items()}
         order = best_order(_transfer(config, split))
     else:
         order = config.order
     print(f"order: {', '.join(order)}")
     model, earlier = config.model, list[Row]()
     for number, name in enumerate(order, 1):
-        taught = rows[name]
-        stage = mixed(taught, earlier, config.replay, config.seed)
+        stage = mixed(rows[name], earlier, config.replay, config.seed)
         model = _train(config, name, model, stage, f"{number}-{name}", {})
-        earlier += taught
+        earlier += rows[name]
     print(f"the last stage is {model}")
 
 
-def _judges_itself(config: Config) -> bool:
+def _uses_self_reward(config: Config) -> bool:
     trees = [config.settings, *(domain.settings for domain in config.domains.values())]
     return config.trainer == "grpo" and any(tree.get("latro") is not None for tree in trees)
 
 
 def best_order(transfer: Transfer) -> list[str]:
-    """The order whose later domains take the least from earlier ones: the sum of the negative transfers is smallest.
+    """The order with the smallest sum of negative transfers from later to earlier domains.
 
-    Of orders that are equal, the one that gains most; then the one in which the domains came.
+    Ties go to the order with the highest total transfer, then to the given order of the domains.
     """
 
     def cost(order: Iterable[str]) -> tuple[float, float]:
@@ -108,7 +111,7 @@ def best_order(transfer: Transfer) -> list[str]:
 
 
 def mixed(rows: Sequence[Row], earlier: Sequence[Row], share: float, seed: int) -> list[Row]:
-    """``rows``, and as many of ``earlier`` at random as make ``share`` of the whole, shuffled."""
+    """``rows`` and a random sample of ``earlier`` that makes up ``share`` of the result, shuffled."""
     chance = random.Random(seed)
     count = min(round(len(rows) * share / (1 - share)), len(earlier))
     found = [*rows, *chance.sample(list(earlier), count)]
@@ -117,7 +120,7 @@ def mixed(rows: Sequence[Row], earlier: Sequence[Row], share: float, seed: int) 
 
 
 def _rows(name: str, domain: Domain) -> list[Row]:
-    """A domain's rows; what was left out of its files is said."""
+    """A domain's rows. Prints the rows that were left out."""
     found = list[Row]()
     for path in domain.data:
         rows, audit = read_rows(path)
@@ -128,33 +131,34 @@ def _rows(name: str, domain: Domain) -> list[Row]:
 
 
 def _split(name: str, found: Sequence[Row], config: Config) -> tuple[list[Row], list[Row]]:
-    """The rows to train on and those that measure, no query in both. UsageError for a domain of one query."""
-    qids = list(dict.fromkeys(row.qid for row in found))
-    random.Random(config.seed).shuffle(qids)
-    if len(qids) < 2:
-        raise UsageError(f"{name} has one query, of which none can be held back to measure it: give order")
-    held, measured = set[str](), 0
-    while measured < config.held_out and len(held) < len(qids) // 2:
-        held.add(qids.pop())
-        measured = sum(row.qid in held for row in found)
-    return [row for row in found if row.qid not in held], [row for row in found if row.qid in held]
+    """The rows to train on and the held-out rows, split by query. UsageError for a domain with a single query."""
+    position = {row.query: split_position(row.query, config.seed) for row in found}
+    places = sorted(set(position.values()))  # queries that differ only in case and punctuation share a place
+    if len(places) < 2:
+        raise UsageError(f"domain {name} has a single query, so none can be held out: set order")
+    held, measured = set[float](), 0
+    while measured < config.held_out and len(held) < len(places) // 2:
+        held.add(places[len(held)])
+        measured = sum(position[row.query] in held for row in found)
+    train = [row for row in found if position[row.query] not in held]
+    return train, [row for row in found if position[row.query] in held]
 
 
 def _transfer(config: Config, rows: Mapping[str, tuple[list[Row], list[Row]]]) -> Transfer:
-    """The measured matrix: kept in the folder, since K + K (K - 1) short runs are behind it."""
+    """The measured transfer matrix. It is saved in the folder, because it takes K + K (K - 1) short runs."""
     path, measured = config.output / "transfer.json", _measured(config, rows)
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["measured"] != measured:
             raise UsageError(
-                f"{path} is of other settings or rows: name another --output, or remove {config.output} to begin anew"
+                f"{path} was measured with other settings or rows: name another --output, or remove {config.output}"
             )
         known: Transfer = found["transfer"]
         return known
     short = {"max_steps": config.probe_steps, "save_strategy": "no"}
     transfer: Transfer = {}
-    for i, (taught, held) in rows.items():
-        first = _train(config, i, config.model, taught, f"probes/{i}", short)
+    for i, (train, held) in rows.items():
+        first = _train(config, i, config.model, train, f"probes/{i}", short)
         before = _score(config, i, first, held)
         transfer[i] = {}
         for j in rows:
@@ -169,7 +173,7 @@ def _transfer(config: Config, rows: Mapping[str, tuple[list[Row], list[Row]]]) -
 
 
 def _measured(config: Config, rows: Mapping[str, tuple[list[Row], list[Row]]]) -> str:
-    """The digest of all that the transfer depends on."""
+    """The digest of the settings and rows that the transfer depends on."""
     digest = hashlib.sha256(config.model_dump_json(exclude={"output", "order", "replay"}).encode())
     for parts in rows.values():
         for row in chain(*parts):

@@ -1,61 +1,60 @@
-"""LaTRO's self-reward at work: the policy's own log-probability of the right answer after each thought it wrote.
+"""LaTRO's self-reward (arXiv 2411.04282, section 3): the policy's own log-probability of the right answer after a thought.
 
-LaTRO (arXiv 2411.04282), section 3. The divergence from the reference model stays in TRL's loss (``args.beta``) and
-the baseline is the group's mean (``args.scale_rewards: none``): RLOO's advantage times (G - 1) / G. What is learnt is the
-thought: a completion ends with it, as the answer that follows is not what is rewarded.
+The divergence from the reference model stays in TRL's loss (``args.beta``), and the baseline is the mean of the group
+(``args.scale_rewards: none``): RLOO's advantage times (G - 1) / G. Only the thought is trained, so a completion ends with
+it; the answer after it is not rewarded.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from pyserini_reasonrank.parsing import CLOSE_THINK
-from pyserini_reasonrank.train.experimental.latro_reward import answer_logprob, right_orders, self_reward, unstopped
-from pyserini_reasonrank.train.experimental.rarl_trainer import reference
+from pyserini_reasonrank.train.rewards.reference import POSITIONS, right_answer, right_orders
 
 ANSWER = f"{CLOSE_THINK}\n<answer>"
-ASKED = ("kind", "gains", "grade", "choices")  # the columns that a right answer is made of
+COLUMNS = ("kind", "gains", "grade", "choices")  # those that determine a right answer
+NO_STOP = 2.0
 
 
 class SelfReward:
-    """A reward function for TRL. ``trainer`` is set once there is one; ``orders`` equally right answers are tried.
+    """A reward function for TRL: the mean natural log-probability of the right answer's tokens, at most 0.
 
-    The mean log-probability, natural, over the tokens of the first ten ids; a thought that never ends gets twice the
-    batch's mean.
+    Of up to ``orders`` equally right permutations the most likely one counts, by the tokens of its first ten identifiers.
+    ``policy`` returns the model being trained; ``tokenizer`` is its tokenizer.
     """
 
     __name__ = "self_reward"
-    trainer: Any
 
-    def __init__(self, orders: int = 4) -> None:
-        self.orders = orders
+    def __init__(self, policy: Callable[[], Any], tokenizer: Any, orders: int = 4) -> None:
+        self._policy, self._tokenizer, self._orders = policy, tokenizer, orders
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
         rewards = []
         for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            row: dict[str, Any] = {name: columns[name][i] for name in ASKED if name in columns}
+            row: dict[str, Any] = {name: columns[name][i] for name in COLUMNS if name in columns}
             head = prompt + completion.partition(CLOSE_THINK)[0] + ANSWER
-            logprobs = self._logprobs(head, self._answers(row))
-            rewards.append(self_reward([answer_logprob(found) for found in logprobs], 0.0, 0.0, beta=0.0))
-        return unstopped(rewards, [CLOSE_THINK in completion for completion in completions])
+            rewards.append(best_likelihood(self._logprobs(head, self._answers(row))))
+        return penalised(rewards, [CLOSE_THINK in completion for completion in completions])
 
-    def _answers(self, row: dict[str, Any]) -> list[str]:
+    def _answers(self, row: Mapping[str, Any]) -> list[str]:
         if row["kind"] != "permutation":
-            return [reference(row)]
-        return [" > ".join(f"[{i + 1}]" for i in order) for order in right_orders(row["gains"], self.orders, seed=0)]
+            return [right_answer(row)]
+        orders = right_orders(row["gains"], self._orders, seed=0, positions=POSITIONS)
+        return [" > ".join(f"[{i + 1}]" for i in order) for order in orders]
 
     def _logprobs(self, head: str, answers: Sequence[str]) -> list[list[float]]:
         """The log-probability of each token of each answer after ``head``."""
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        encode = self.trainer.processing_class
+        model, encode = self._policy(), self._tokenizer
         start = encode(head, add_special_tokens=False)["input_ids"]
         spelled = [encode(answer, add_special_tokens=False)["input_ids"] for answer in answers]
         keep = max(map(len, spelled))
-        # on the left, so that the last positions are every answer's
+        # padded on the left, so that the last positions belong to the answers
         rows = [[0] * (keep - len(s)) + start + s for s in spelled]
         masks = [[0] * (keep - len(s)) + [1] * (len(start) + len(s)) for s in spelled]
         ids, mask = (torch.tensor(values, device=model.device) for values in (rows, masks))
@@ -69,9 +68,26 @@ class SelfReward:
         return [values[keep - len(s) :].tolist() for values, s in zip(found, spelled, strict=True)]
 
 
-def thoughts_alone(tokenizer: Any, found: tuple[Any, ...]) -> tuple[Any, ...]:
-    """TRL's generation output ``found`` with every completion cut after the token that closes its thought."""
-    ids, texts, logprobs = found[1], found[3], found[4]
+def best_likelihood(answers: Sequence[Sequence[float]]) -> float:
+    """The highest mean log-probability among equally right answers, each given by its tokens' log-probabilities.
+
+    The paper sums the log-probabilities; the mean makes answers of different lengths comparable.
+    """
+    return max(map(fmean, answers))
+
+
+def penalised(rewards: Sequence[float], stopped: Sequence[bool], factor: float = NO_STOP) -> list[float]:
+    """The rewards, with ``factor`` times their mean for each thought that did not end.
+
+    As published. This is a penalty because log-probabilities are negative.
+    """
+    mean = fmean(rewards)
+    return [reward if stop else factor * mean for reward, stop in zip(rewards, stopped, strict=True)]
+
+
+def cut_after_thought(trainer: Any, rows: Sequence[Mapping[str, Any]], found: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Cut each completion in TRL's generation output ``found`` after the token that closes its thought."""
+    tokenizer, ids, texts, logprobs = trainer.processing_class, found[1], found[3], found[4]
 
     def text_of(place: int, tokens: int) -> str:
         text: str = tokenizer.decode(ids[place][:tokens], skip_special_tokens=True)

@@ -1,7 +1,7 @@
-"""PRILoRA (arXiv 2401.11316): LoRA whose rank grows with depth, and whose A matrices are pruned while they are trained.
+"""PRILoRA (arXiv 2401.11316): LoRA whose rank grows with depth, and whose A matrices are pruned during training.
 
-The ranks are PEFT's ``rank_pattern``. The importance of a weight of A is its size times the running norm of the input
-feature it reads; every so many steps the least important share of each row is set to zero, and may grow again.
+The ranks are PEFT's ``rank_pattern``. The importance of a weight of A is its magnitude times the running norm of its
+input feature. At regular intervals the least important share of each row is set to zero; these weights can grow again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pyserini_reasonrank.train.settings import Prilora
 
 
 class Pruning(TrainerCallback):  # type: ignore[misc]
-    """Watches what every ``lora_A`` reads, and prunes. The running norms are kept beside each checkpoint."""
+    """Tracks the input norms of every ``lora_A`` and prunes it. The running norms are saved with each checkpoint."""
 
     def __init__(self, settings: Prilora) -> None:
         self.settings = settings
@@ -32,23 +32,23 @@ class Pruning(TrainerCallback):  # type: ignore[misc]
         self._modules = {name: m for name, m in named if ".lora_A." in name and isinstance(m, nn.Linear)}
         if any(hasattr(m.weight, "ds_id") for m in self._modules.values()):
             raise UsageError(
-                "prilora.every needs whole weights, which ZeRO-3 has in parts: set it to 0, or take ZeRO-2"
+                "prilora.every needs complete weights, which ZeRO-3 partitions: set it to 0, or use ZeRO-2"
             )
-        kept = _kept(args, state)
-        if kept.is_file():
-            self._norms = torch.load(kept, map_location=model.device)
+        saved = _norms_file(args, state)
+        if saved.is_file():
+            self._norms = torch.load(saved, map_location=model.device)
         self._hooks = [m.register_forward_pre_hook(partial(self._read, name)) for name, m in self._modules.items()]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.settings.every and state.global_step % self.settings.every == 0:
             for name, norm in self._norms.items():
-                _shared(norm)
+                _average(norm)
                 weight: Any = self._modules[name].weight
                 prune(weight.data, norm, self.settings.share)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            torch.save(self._norms, _kept(args, state))
+            torch.save(self._norms, _norms_file(args, state))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for hook in self._hooks:
@@ -56,18 +56,18 @@ class Pruning(TrainerCallback):  # type: ignore[misc]
 
     def _read(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not module.training or not torch.is_grad_enabled():
-            return  # a model that is trained answers too, and is its own reference
+            return  # the model also generates and serves as its own reference
         now = inputs[0].detach().float().flatten(0, -2).norm(dim=0)
         past = self._norms.get(name)
         self._norms[name] = now if past is None else self.settings.memory * past + (1 - self.settings.memory) * now
 
 
-def _kept(args: Any, state: Any) -> Path:
+def _norms_file(args: Any, state: Any) -> Path:
     return Path(args.output_dir, f"checkpoint-{state.global_step}", "prilora.pt")
 
 
-def _shared(norm: Tensor) -> None:
-    """The mean over all processes, in place: they have to prune alike."""
+def _average(norm: Tensor) -> None:
+    """Average over all processes, in place, so that they prune the same weights."""
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(norm)
         norm /= torch.distributed.get_world_size()

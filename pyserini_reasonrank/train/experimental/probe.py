@@ -1,4 +1,4 @@
-"""How well a model in a folder does on rows it has not been trained on: likelihood of the right answers, mean reward."""
+"""Score a model on held-out rows: the likelihood of the right answers, or the mean reward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = 8
 
 
 def likelihood(model: str, rows: Sequence[Row]) -> float:
-    """The mean natural log-probability of a token of the demonstrations."""
+    """The mean natural log-probability of the demonstrations' tokens."""
     policy = _loaded(model)
     total, count = 0.0, 0
     for example in examples.demonstrations(rows, policy, policy.context, Audit()):
@@ -34,7 +34,7 @@ def likelihood(model: str, rows: Sequence[Row]) -> float:
 def mean_reward(
     model: str, rows: Sequence[Row], rewards: Sequence[Callable[..., Any]], weights: Sequence[float], max_tokens: int
 ) -> float:
-    """The mean over ``rows`` of the weighted rewards of the greedy answers; one without a reward counts 0."""
+    """The mean over ``rows`` of the weighted rewards of the greedy answers. A missing reward counts as 0."""
     policy = _loaded(model)
     total = 0.0
     for batch in batched(rows, BATCH):

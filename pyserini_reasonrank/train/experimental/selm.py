@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer on pairs that are tokens already, with SELM's optimism term (arXiv 2405.19332, equation 7)."""
+"""TRL's DPOTrainer on tokenised pairs, with SELM's optimism term (arXiv 2405.19332, equation 7)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from trl import DPOTrainer
 
-from pyserini_reasonrank.train.trainers.resuming import WholeCheckpoint
+from pyserini_reasonrank.train.trainers.fit import WholeCheckpoint
 
 OWN = ("own_ids", "own_mask", "own_labels")
 
 
 class PairTrainer(WholeCheckpoint, DPOTrainer):  # type: ignore[misc]
-    """Adds ``optimism`` beta log pi(own): what the policy says of its own accord becomes less likely, whoever won.
+    """Adds ``optimism`` times beta log pi(own) to DPO's loss: the policy's own first answer becomes less likely.
 
-    The reference's log-probability of it, which the paper subtracts, is constant and has no gradient: it is left out.
+    The reference's log-probability, which the paper subtracts, is constant and has no gradient, so it is left out.
     """
 
     def __init__(self, *args: Any, optimism: float, **kwargs: Any) -> None:
@@ -50,7 +50,7 @@ class PairTrainer(WholeCheckpoint, DPOTrainer):  # type: ignore[misc]
         if not own:
             return loss
         ids, mask, labels = own
-        said = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
-        logprob = said.log_probs.sum(1).mean()
+        output = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
+        logprob = output.log_probs.sum(1).mean()
         self._metrics["train" if self.model.training else "eval"]["logps/own"].append(float(logprob.detach()))
         return loss + self._optimism * self.beta * logprob

@@ -1,9 +1,9 @@
-"""Rewards with TRL's signature, each importable by its dotted path: ``trl grpo --reward_funcs
-pyserini_reasonrank.train.rewards.multiview``. Settings are keyword arguments: ``functools.partial`` sets them.
+"""Reward functions with TRL's signature. Each has a dotted path: ``trl grpo --reward_funcs
+pyserini_reasonrank.train.rewards.multiview``. Settings are keyword arguments: set them with ``functools.partial``.
 
-Every one reads the columns ``docids`` and ``gains`` of the rows that ``train data`` writes, and, where the row has them,
-``prefill``, ``tags``, ``kind``, ``qid``, ``gold``, ``grade``, ``choices`` and ``teacher``. What it does for one completion
-stands in the pure function of the same name in the module beside this one.
+Each reads the columns ``docids`` and ``gains`` of the rows that ``train data`` writes, and, if the rows have them,
+``prefill``, ``tags``, ``kind``, ``qid``, ``gold``, ``grade``, ``choices`` and ``teacher``. The reward of one completion is
+a pure function of the same name in a module of this package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from pyserini_reasonrank.train.rewards import listwise, pointwise, rarl, setwise
+from pyserini_reasonrank.train.rewards import listwise, regression, relevance_scores, setwise
 from pyserini_reasonrank.train.rewards.rollouts import Rewards, Scored, Turns, each, rollouts, settle
 
 
@@ -26,24 +26,24 @@ def multiview(
     ids: listwise.Ids = "exact",
     **columns: Any,
 ) -> Rewards:
-    """ReasonRank: nDCG@10 + phi Recall@10 + gamma RBO; -1 for a wrong form, 0 for wrong ids (``listwise.multiview``)."""
+    """ReasonRank: nDCG@10 + phi Recall@10 + gamma RBO; -1 for a wrong format, 0 for wrong ids (``listwise.multiview``)."""
     return each("multiview", completions, columns, lambda r: listwise.multiview(r, phi=phi, gamma=gamma, p=p, ids=ids))
 
 
 def conditional_format(
     prompts: Sequence[Any], completions: Sequence[Turns], *, alpha: float = 0.1, **columns: Any
 ) -> Rewards:
-    """GR2: what nDCG@10 gained over the order shown, form paid only where it gained (``listwise.conditional_format``)."""
+    """GR2: the nDCG@10 gained over the order shown, and a format bonus only with a gain (``listwise.conditional_format``)."""
     return each("conditional_format", completions, columns, lambda r: listwise.conditional_format(r, alpha=alpha))
 
 
 def ranking_coverage(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
-    """DRanker: nDCG@20 of the candidates named, coverage and form (``listwise.ranking_coverage``)."""
+    """DRanker: nDCG@20 of the named candidates, coverage and format (``listwise.ranking_coverage``)."""
     return each("ranking_coverage", completions, columns, listwise.ranking_coverage)
 
 
 def exact_label(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
-    """Rank-R1: 1 for the right label in the right form, else 0 (``setwise.exact_label``)."""
+    """Rank-R1: 1 for the right label in the right format, else 0 (``setwise.exact_label``)."""
     return each("exact_label", completions, columns, setwise.exact_label)
 
 
@@ -55,11 +55,11 @@ def exclusion(prompts: Sequence[Any], completions: Sequence[Turns], **columns: A
 def listwise_derived(
     prompts: Sequence[Any], completions: Sequence[Turns], *, top: float = 10.0, **columns: Any
 ) -> Rewards:
-    """ERank: scores rewarded by the ranking they make up (``pointwise.listwise_derived``).
+    """ERank: scores rewarded by the ranking they produce (``relevance_scores.listwise_derived``).
 
-    Pools the completions of a query, by ``qid``: the sampler has to put all of a query's candidates into one batch.
-    The teacher's score is ``teacher``, or else ``grade``, or else ``top`` for a positive and 0 for a negative. UsageError
-    for a ``teacher`` that is not on the scale from 0 to ``top``.
+    Pools the completions of a query by ``qid``: the sampler must put all candidates of a query into one batch. The
+    teacher's score is ``teacher``, or else ``grade``, or else ``top`` for a positive and 0 for a negative. UsageError for
+    a ``teacher`` that is not on the scale from 0 to ``top``.
     """
     batch = rollouts(completions, columns)
     pools: dict[str, list[int]] = defaultdict(list)
@@ -68,10 +68,10 @@ def listwise_derived(
     scored = [Scored(0.0)] * len(batch)
     for places in pools.values():
         pool = [batch[place] for place in places]
-        scores = [pointwise.score_of(rollout, top) for rollout in pool]
+        scores = [relevance_scores.score_of(rollout, top) for rollout in pool]
         positive = [rollout.gains[0] > 0 for rollout in pool]
-        teacher = [pointwise.target(rollout, top) for rollout in pool]
-        rewards = pointwise.listwise_derived(scores, positive, teacher, top=top)
+        teacher = [relevance_scores.target(rollout, top) for rollout in pool]
+        rewards = relevance_scores.listwise_derived(scores, positive, teacher, top=top)
         one_sided = float(len(set(positive)) < 2)
         for place, score, reward in zip(places, scores, rewards, strict=True):
             scored[place] = Scored(reward, {"format": float(score is not None), "one_sided_pool": one_sided})
@@ -88,15 +88,15 @@ def regression_ranking(
     valued: bool = False,
     **columns: Any,
 ) -> Rewards:
-    """RARL: values and order in one reward (``rarl.regression_ranking``)."""
+    """RARL: values and order in one reward (``regression.regression_ranking``)."""
     return each(
         "regression_ranking",
         completions,
         columns,
-        lambda r: rarl.regression_ranking(r, delta=delta, top=top, top_gain=top_gain, valued=valued),
+        lambda r: regression.regression_ranking(r, delta=delta, top=top, top_gain=top_gain, valued=valued),
     )
 
 
 def graded(prompts: Sequence[Any], completions: Sequence[Turns], *, top: float = 10.0, **columns: Any) -> Rewards:
-    """TFRank: the label, and how close the score is (``pointwise.graded``)."""
-    return each("graded", completions, columns, lambda r: pointwise.graded(r, top=top))
+    """TFRank: the label and the closeness of the score (``relevance_scores.graded``)."""
+    return each("graded", completions, columns, lambda r: relevance_scores.graded(r, top=top))

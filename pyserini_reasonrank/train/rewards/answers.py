@@ -1,6 +1,6 @@
-"""Stricter than serving: whether an answer is whole and in form, for rewards. The reading itself is parsing.py's.
+"""Strict reading of answers for rewards: complete and in the right format. The parsing itself is in parsing.py.
 
-Serving makes the best of a faulty answer; a reward that did so would teach the fault.
+Serving repairs a faulty answer; a reward that did so would teach the fault.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _GRADED = re.compile(r"\s*(?:(yes|no|true|false)\b)?\s*(?:\(?\s*(\d+(?:\.\d+)?)\
 _VALUED = re.compile(r"\[\s*(\d+)\s*\]\s*\(\s*(\d+(?:\.\d+)?)\s*\)")
 
 
-def formed(text: str) -> bool:
-    """Whether the text holds each of the four tags once, in order, with nothing between thought and answer."""
+def well_formed(text: str) -> bool:
+    """Whether the text has each of the four tags once, in order, with nothing between thought and answer."""
     return all(text.count(tag) == 1 for tag in TAGS) and _BLOCKS.search(text) is not None
 
 
 def blocks_alone(text: str) -> bool:
-    """Whether the text is a thought and an answer in their tags and nothing else."""
+    """Whether the text is a tagged thought and a tagged answer and nothing else."""
     return _BLOCKS.fullmatch(text.strip()) is not None
 
 
 def bad_tags(text: str) -> int:
-    """How many of the four tags do not occur exactly once."""
+    """The number of the four tags that do not occur exactly once."""
     return sum(text.count(tag) != 1 for tag in TAGS)
 
 
 def exact_order(text: str, n: int) -> tuple[int, ...] | None:
-    """The order of all ``n`` positions, if the answer names each exactly once and nothing else."""
+    """The order of all ``n`` positions (from 0); None unless the answer names each position exactly once."""
     ids = identifiers(split(text).answer or "")
     return tuple(i - 1 for i in ids) if sorted(ids) == list(range(1, n + 1)) else None
 
@@ -49,39 +49,42 @@ def exact_order(text: str, n: int) -> tuple[int, ...] | None:
 def published_order(text: str, n: int) -> tuple[int, ...] | None:
     """The order as ReasonRank's published reward reads it; None for a wrong number of ids.
 
-    The hole: it counts ids and distinct ids and does not look at which they are. One above ``n`` is dropped, 0 is
-    the last passage. The first pair of blocks counts, tags may recur.
+    The published reward has a hole: it counts ids and distinct ids but does not check their values. Ids above ``n`` are
+    dropped, and 0 is the last passage. The first pair of blocks counts; tags can recur.
     """
     blocks = _BLOCKS.search(text)
     ids = identifiers(blocks[1], "digits") if blocks else []
     if not len(ids) == len(set(ids)) == n:
         return None
     order = [i - 1 if i else n - 1 for i in ids if i <= n]
-    return tuple(dict.fromkeys(order[::-1]))[::-1]  # of a passage named twice the later place stands, as in a run
+    return tuple(dict.fromkeys(order[::-1]))[::-1]  # a passage named twice keeps its later place, as in a run
 
 
 def has_blocks(text: str) -> bool:
-    """Whether a thought and an answer stand anywhere in the text: the published form of ReasonRank."""
+    """Whether the text contains a tagged thought and a tagged answer: the published format check of ReasonRank."""
     return _BLOCKS.search(text) is not None
 
 
 def exact_label(text: str, n: int, *, tags: bool) -> int | None:
-    """The position named, if the answer is its bracketed label and nothing else, in tags where ``tags``."""
-    if tags and not formed(text):
+    """The position (from 0) that the answer names; None unless the answer is one bracketed label and nothing else.
+
+    With ``tags``, thought and answer must be tagged.
+    """
+    if tags and not well_formed(text):
         return None
     position, judgement = read_label(Completion(text), n, tags=tags)
     return position if judgement.status is Status.OK else None
 
 
 class Graded(NamedTuple):
-    """A pointwise answer: ``yes(3)``, ``yes`` or ``3``. At least one of the two is there."""
+    """A pointwise answer: ``yes(3)``, ``yes`` or ``3``. At least one of the fields is not None."""
 
     label: bool | None
     value: float | None
 
 
 def graded(text: str) -> Graded | None:
-    """The label and the number that an answer about one passage gives; None if it is anything else."""
+    """The label and the number in an answer about one passage; None for any other answer."""
     found = _GRADED.fullmatch(split(text).answer or "")
     if found is None or found.lastindex is None:
         return None
@@ -90,7 +93,7 @@ def graded(text: str) -> Graded | None:
 
 
 def valued_order(text: str) -> tuple[str, dict[int, float]]:
-    """A list with values, ``[2] (9) > [1] (4)``, as the list alone and the value of each position (from 0)."""
+    """The list without values, and the value of each position (from 0), of an answer as ``[2] (9) > [1] (4)``."""
     answer = split(text).answer or ""
     values = {int(number) - 1: float(value) for number, value in _VALUED.findall(answer)}
     return _VALUED.sub(lambda found: f"[{found[1]}]", answer), values

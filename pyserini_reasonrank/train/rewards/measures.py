@@ -1,4 +1,4 @@
-"""Measures of one order of the passages shown, as pure functions of positions (0-based, best first) and gains."""
+"""Measures of an order of the passages shown: pure functions of positions (from 0, best first) and gains."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from itertools import combinations
 from math import log2
 
 Span = tuple[int, int]
-"""Where a passage may stand in the gold order: the first rank of its tie (from 0), and how many share it."""
+"""The possible ranks of a passage in the gold order: the first rank of its tie (from 0), and the size of the tie."""
 
 
 def ndcg(order: Sequence[int], gains: Sequence[float], k: int = 10) -> float:
-    """nDCG at ``k`` in [0, 1], linear gains as trec_eval has them; 0 where no passage gains anything.
+    """nDCG at ``k`` in [0, 1] with linear gains, as in trec_eval; 0 if no passage has a gain.
 
-    ``order`` may leave positions out; they gain nothing.
+    Positions that ``order`` leaves out contribute nothing.
     """
     ideal = _dcg(sorted(gains, reverse=True)[:k])
     return _dcg([gains[i] for i in order[:k]]) / ideal if ideal else 0.0
 
 
 def recall(order: Sequence[int], gains: Sequence[float], k: int = 10) -> float:
-    """The share of the passages with a gain that stand among the first ``k``; 0 where there is none."""
+    """The share of the passages with a gain that are among the first ``k``; 0 if no passage has a gain."""
     relevant = sum(gain > 0 for gain in gains)
     return sum(gains[i] > 0 for i in order[:k]) / relevant if relevant else 0.0
 
 
 def spans(gains: Sequence[float]) -> list[Span]:
-    """Where each position may stand in an order by falling gain."""
+    """The possible ranks of each position in an order by falling gain."""
     ranked = sorted(gains, reverse=True)
     return [(ranked.index(gain), ranked.count(gain)) for gain in gains]
 
 
 def ranked_spans(gold: Sequence[int]) -> list[Span]:
-    """Where each position stands in the strict order ``gold``."""
+    """The rank of each position in the strict order ``gold``."""
     ranks = {position: rank for rank, position in enumerate(gold)}
     return [(ranks[position], 1) for position in range(len(gold))]
 
 
 def overlap(order: Sequence[int], gold: Sequence[Span], p: float = 1.0) -> float:
-    """Rank-biased overlap of ``order`` with the gold order, over its whole length: sum of (1 - p) p^(d-1) A_d.
+    """Rank-biased overlap of ``order`` with the gold order over its whole length: the sum of (1 - p) p^(d-1) A_d.
 
-    A_d is the share of the first d that the two have in common; where gold ties, its expectation over the ways to
-    break them, so that no chance order among equals is rewarded. ``p`` = 1 is plain average overlap, which is what
-    ReasonRank's published code computes (its rbo library's default), although the paper writes p < 1.
+    A_d is the share of the first d that both orders have in common. With ties in gold it is the expectation over the ways
+    to break them, so a chance order among equals is not rewarded. ``p`` = 1 is average overlap, which ReasonRank's
+    published code computes (the default of its rbo library), although the paper writes p < 1.
     """
     total = 0.0
     for depth in range(1, len(order) + 1):
@@ -52,7 +52,7 @@ def overlap(order: Sequence[int], gold: Sequence[Span], p: float = 1.0) -> float
 
 
 def concordance(order: Sequence[int], targets: Sequence[float]) -> float:
-    """Kendall's tau in [-1, 1] of a whole order over the pairs whose targets differ; 0 where all are equal."""
+    """Kendall's tau in [-1, 1] of a complete order over the pairs whose targets differ; 0 if all targets are equal."""
     pairs = [(i, j) for i, j in combinations(order, 2) if targets[i] != targets[j]]
     return sum(1 if targets[i] > targets[j] else -1 for i, j in pairs) / len(pairs) if pairs else 0.0
 

@@ -1,12 +1,11 @@
-"""From TRL's batch to single rollouts and back: columns in, one reward each out, with what has to be counted.
+"""From TRL's batch to single rollouts, and from single rewards back to the batch, with the parts for TRL's log.
 
-TRL calls a reward with ``prompts``, ``completions`` and every column of the data set, each a list with one entry a
-completion, and takes None for "no reward": that completion then has no say in its group.
+TRL calls a reward function with ``prompts``, ``completions`` and every column of the data set: lists with one entry for
+each completion. None means "no reward": that completion is left out of its group.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -17,16 +16,14 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.parsing import CLOSE_THINK, OPEN_THINK
 
-log = logging.getLogger(__name__)
-
 Rewards = list[float | None]
 Turns = str | Sequence[Mapping[str, Any]]
-SAME = 1e-9  # rewards of a group closer than this teach nothing
+SAME = 1e-9  # rewards of a group closer than this count as equal
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion, prefill included, and the row it answers (see ``rows.Row``)."""
+    """One completion with its prefill, and the columns of its row (see ``rows.Row``)."""
 
     text: str
     gains: tuple[float, ...]
@@ -46,17 +43,17 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A reward, and the parts that it is made of, for the log."""
+    """A reward and its parts for the log."""
 
     reward: float
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
 def rollouts(completions: Sequence[Turns], columns: Mapping[str, Any]) -> list[Rollout]:
-    """The batch, one by one. UsageError if the data set lacks the columns that every reward needs."""
+    """The rollouts of a batch. UsageError if the data set lacks the columns that every reward needs."""
     if missing := {"docids", "gains"}.difference(columns):
         raise UsageError(
-            f"the training data have no column {' or '.join(sorted(missing))}; write them with `train data`"
+            f"the training data lack the column {' and '.join(sorted(missing))}: write them with `train data`"
         )
     empty: list[Any] = [None] * len(completions)
 
@@ -73,7 +70,7 @@ def rollouts(completions: Sequence[Turns], columns: Mapping[str, Any]) -> list[R
         places = {docid: place for place, docid in enumerate(docids)}
         made.append(
             Rollout(
-                text=begun(prefill or "") + spoken(completion),
+                text=answer_start(prefill or "") + completion_text(completion),
                 gains=tuple(gains),
                 docids=tuple(docids),
                 tags=tags is not False,
@@ -88,25 +85,25 @@ def rollouts(completions: Sequence[Turns], columns: Mapping[str, Any]) -> list[R
     return made
 
 
-def taught(rollout: Rollout, top: float) -> tuple[float, ...] | None:
-    """The teacher's scores, if there are any. UsageError for one that is not on the scale from 0 to ``top``."""
+def teacher_scores(rollout: Rollout, top: float) -> tuple[float, ...] | None:
+    """The teacher's scores, or None. UsageError for a score that is not on the scale from 0 to ``top``."""
     strays = [score for score in rollout.teacher or () if score < 0 or score > top]
     if strays:
         raise UsageError(
             f"the teacher's score {strays[0]:g} in the rows of query {rollout.qid} is not on the scale from 0 to {top:g} "
-            f"that answers are on: write the rows again, with `train data --teacher_scale '[LEAST, MOST]'`, or set the "
+            f"that answers use: write the rows again with `train data --teacher_scale '[LOWEST, HIGHEST]'`, or set the "
             f"reward's top"
         )
     return rollout.teacher
 
 
-def begun(prefill: str) -> str:
-    """What a prefill has the model say. Words that lead in to a thought are not part of the answer's form."""
+def answer_start(prefill: str) -> str:
+    """The part of a prefill that belongs to the answer. Words before an opened thought do not count for the format."""
     return prefill[prefill.rfind(OPEN_THINK) :] if OPEN_THINK in prefill else prefill
 
 
-def spoken(completion: Turns) -> str:
-    """The words of a completion. A thought that a chat template's parser has set apart goes back in its tags."""
+def completion_text(completion: Turns) -> str:
+    """The text of a completion. Reasoning that a chat template's parser separated is put back into its tags."""
     if isinstance(completion, str):
         return completion
     turn = completion[0]
@@ -117,17 +114,18 @@ def spoken(completion: Turns) -> str:
 def each(
     name: str, completions: Sequence[Turns], columns: Mapping[str, Any], score: Callable[[Rollout], Scored]
 ) -> Rewards:
-    """The reward of every completion on its own."""
+    """Reward each completion independently with ``score``."""
     batch = rollouts(completions, columns)
     return settle(name, batch, [score(rollout) for rollout in batch], columns)
 
 
 def settle(name: str, batch: Sequence[Rollout], scored: Sequence[Scored], columns: Mapping[str, Any]) -> Rewards:
-    """The rewards as TRL wants them, a NaN as None; parts, groups without contrast and NaN go to its log."""
+    """The rewards for TRL, NaN and infinity as None.
+
+    TRL's log gets the mean of each part, and the shares of groups with equal rewards and of completions without a reward.
+    """
     rewards: Rewards = [s.reward if math.isfinite(s.reward) else None for s in scored]
-    if lost := sum(reward is None for reward in rewards):
-        qids = sorted({r.qid for r, reward in zip(batch, rewards, strict=True) if reward is None})
-        log.warning("%s: %d of %d completions have no finite reward (queries %s)", name, lost, len(batch), qids[:5])
+    lost = sum(reward is None for reward in rewards)
     if record := columns.get("log_metric"):
         parts: dict[str, list[float]] = defaultdict(list)
         for s in scored:
@@ -142,9 +140,9 @@ def settle(name: str, batch: Sequence[Rollout], scored: Sequence[Scored], column
 
 
 def flat_groups(groups: Iterable[Hashable], rewards: Rewards) -> tuple[int, int]:
-    """How many groups have no two different rewards, so that nothing can be learnt from them, and of how many.
+    """The number of groups whose rewards are all equal (no learning signal), and the number of groups.
 
-    A group is the rollouts of one prompt; one with a single rollout in this batch is not judged.
+    A group is the rollouts of one prompt. Groups with a single rollout in this batch are not counted.
     """
     members: dict[Hashable, list[float | None]] = defaultdict(list)
     for group, reward in zip(groups, rewards, strict=True):

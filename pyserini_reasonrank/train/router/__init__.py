@@ -1,1 +1,1 @@
-"""Train the router of the `route` combination from runs."""
+"""Training of the router that chooses a reranker for each query."""

@@ -1,1 +1,1 @@
-"""SFT, GRPO and DPO over TRL."""
+"""The trainers: SFT, GRPO, DPO and preference pairs, over TRL."""

@@ -1,4 +1,4 @@
-"""Development topics while a model trains: reranked through the serving path, measured, the best checkpoint kept."""
+"""Evaluation on development topics during training, through the serving path; the best checkpoint is kept."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from pyserini_reasonrank.train.settings import Dev
 from pyserini_reasonrank.train.trainers.dev_engine import InTraining
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Every ``dev.every`` steps and at the end: the measure as ``dev/MEASURE`` in the log, the best model in ``best/``.
+class DevCallback(TrainerCallback):  # type: ignore[misc]
+    """Reranks the development topics every ``dev.every`` steps and at the end.
 
-    Every run of it stays under ``dev/`` with its journal, so that the answers can be read.
+    The measure is logged as ``dev/MEASURE`` and the best model is saved in ``best/``. The runs and their journals are kept
+    under ``dev/``, so that the answers can be inspected.
     """
 
     def __init__(self, dev: Dev, folder: Folder, trainer: Any, chat: Chat, context: int) -> None:
-        """UsageError, before a step is trained, for a reranker, topic or measure that is not there."""
+        """UsageError, before the first training step, for an unknown reranker, topic or measure."""
         self.dev, self.folder, self._trainer, self._chat = dev, folder, trainer, chat
         self._home = folder.path / "dev"
         self._model = Model("policy", str(self._home), context=context)
@@ -47,11 +48,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self.dev.every == 0 or state.global_step == state.max_steps:
-            due = control.should_log
-            self._look(state.global_step)
-            control.should_log = due  # which a log of ours has settled
+            should_log = control.should_log
+            self._evaluate(state.global_step)
+            control.should_log = should_log  # logging the measure has reset it
 
-    def _look(self, step: int) -> None:
+    def _evaluate(self, step: int) -> None:
         trainer = self._trainer
         accelerator, training = trainer.accelerator, trainer.model.training
         with unwrap_model_for_generation(trainer.model_wrapped, accelerator) as model:
@@ -60,7 +61,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             model.train(training)
         accelerator.wait_for_everyone()
         if main_process():
-            Trainer.log(trainer, {f"dev/{self.dev.measure}": value})  # not TRL's, which would empty its own measures
+            Trainer.log(trainer, {f"dev/{self.dev.measure}": value})  # TRL's own log() would clear its metrics
         if accelerator.num_processes > 1:
             import torch
 
@@ -90,7 +91,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         return float(json.loads(path.read_text(encoding="utf-8"))["value"]) if path.is_file() else float("-inf")
 
     def _write_qrels(self) -> None:
-        """The judgments of the topics that are looked at: a smaller collection, not a trimmed evaluation."""
+        """Write the judgments of the development topics alone: unanswered topics would count 0."""
         qids = {request.query.qid for request in self._requests}
         lines = self.dev.qrels.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.split()[:1] and line.split()[0] in qids]

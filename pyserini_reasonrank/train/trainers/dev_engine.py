@@ -1,4 +1,4 @@
-"""An engine around the model that is being trained, so that development topics go the way that serving goes."""
+"""An engine around the model being trained, so that development topics take the serving path."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ GATHER = 0.02  # seconds in which calls join a batch
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Pending:
     tokens: list[int]
     sampling: Sampling
     found: asyncio.Future[Completion] = field(default_factory=asyncio.Future)
 
 
 class InTraining(Engine[EngineOptions]):
-    """``model`` as it is now. Calls that wait are generated together, padded, ``batch`` at a time."""
+    """Generates with ``model`` in its current state. Waiting calls are padded and batched, ``batch`` at a time."""
 
     name = "training"
 
@@ -35,7 +35,7 @@ class InTraining(Engine[EngineOptions]):
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
         self._model, self._chat, self._tokenizer = model, chat, tokenizer
         self._step, self._batch = step, batch
-        self._waiting: list[_Question] = []
+        self._waiting: list[_Pending] = []
         self._work: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -49,7 +49,7 @@ class InTraining(Engine[EngineOptions]):
             tokens, spelled = self._chat.alternatives(prompt, sampling.choices)
             logprobs = await asyncio.wrap_future(self._scorer.submit(tokens, spelled))
             return Completion(choices=disjoint(sampling.choices, spelled, logprobs), prompt_tokens=len(tokens))
-        question = _Question(self._chat.tokens(prompt), sampling)
+        question = _Pending(self._chat.tokens(prompt), sampling)
         self._waiting.append(question)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._drain())
@@ -114,7 +114,7 @@ class InTraining(Engine[EngineOptions]):
 
 
 def _stop(chat: Chat, strings: Sequence[str], width: int) -> Any:
-    """transformers' criterion for each row: one of the strings stands at its end. ``width`` is the prompts'."""
+    """A stopping criterion for each row: its text ends with one of ``strings``. ``width``: tokens of a padded prompt."""
     import torch
     from transformers import StoppingCriteria
 

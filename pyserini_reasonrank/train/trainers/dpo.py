@@ -1,4 +1,4 @@
-"""Learn from pairs of answers: direct preference optimisation (TRL's DPOTrainer), optimistic if so wished (SELM)."""
+"""Learn from pairs of answers: direct preference optimisation (TRL's DPOTrainer), optionally optimistic (SELM)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 class Config(TrainerSettings):
     """Settings of ``train dpo``; ``data`` are files of pairs."""
 
-    max_length: Annotated[int, Field(ge=2, description="tokens of prompt and answer; longer pairs are left out")] = 4096
+    max_length: Annotated[
+        int, Field(ge=2, description="maximum tokens of prompt and answer; longer pairs are left out")
+    ] = 4096
     optimism: Annotated[
-        float, Field(ge=0, description="SELM's alpha: how far to leave what the policy says already; 0.001 there")
+        float, Field(ge=0, description="SELM's alpha, the weight of its optimism term (0.001 in the paper)")
     ] = 0.0
 
 
 def run(config: Config) -> None:
-    """Train. UsageError for pairs or settings that can't be used, Failure if training breaks off."""
+    """Train. UsageError for pairs or settings that can't be used; Failure if training stops early."""
     folder = Folder(config.output, "dpo", config.model_dump(mode="json"))
     if not folder.begin():
         print(f"{config.output} is finished")
@@ -56,7 +58,7 @@ def run(config: Config) -> None:
 
 
 def dataset(pairs: list[Pair], policy: Policy, max_length: int, audit: Audit) -> Dataset:
-    """Pairs as tokens, the prompt's those that serving sends. ``audit`` counts those left out. UsageError if none is left."""
+    """The pairs as tokens, with the prompt that serving sends. ``audit`` counts them. UsageError if none can be used."""
     from datasets import Dataset
 
     from pyserini_reasonrank.errors import UsageError
@@ -80,5 +82,5 @@ def dataset(pairs: list[Pair], policy: Policy, max_length: int, audit: Audit) ->
             ids = {"chosen_ids": chosen, "rejected_ids": rejected, "own_ids": own}
             records.append({"prompt_ids": prompt, **{name: [*tokens, end] for name, tokens in ids.items()}})
     if not records:
-        raise UsageError(f"there is no pair to learn from: {audit}")
+        raise UsageError(f"there is no pair to train on: {audit}")
     return Dataset.from_list(records)

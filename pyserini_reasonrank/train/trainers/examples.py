@@ -1,4 +1,4 @@
-"""Rows as the tokens a trainer sees: the prompt's are those that serving sends, byte for byte."""
+"""Rows as tokens for a trainer. The prompt is tokenised exactly as serving sends it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pyserini_reasonrank.train.trainers.policy import Policy
 if TYPE_CHECKING:
     from datasets import Dataset
 
-IGNORED = -100  # PyTorch's label for "no loss here"
+IGNORED = -100  # PyTorch's label for positions without loss
 _FIRST_ID = re.compile(r"\[\s*(\d)\s*\]")
-_FIRST_LETTER = re.compile(r"([A-Z])\]")  # its bracket is the prompt's prefill
+_FIRST_LETTER = re.compile(r"([A-Z])\]")  # the opening bracket is in the prompt's prefill
 
 
 class Unfit(StrEnum):
-    """Why a row that is well-formed can't be used by a trainer."""
+    """The reason why a trainer can't use a well-formed row."""
 
     TOO_LONG = "longer than max_length with its answer"
     LONG_PROMPT = "a prompt longer than max_prompt_length, or than the context leaves"
@@ -45,8 +45,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class FirstId:
-    """Where the first identifier of an answer stands (an index into the completion), the token that each passage's
-    identifier would have there, and the rank each passage should get, from 1; equal gains share a rank."""
+    """The first identifier of an answer.
+
+    ``index`` is its place in the completion, ``tokens`` the token of each passage's identifier at that place, and
+    ``ranks`` the target rank of each passage, from 1. Equal gains share a rank.
+    """
 
     index: int
     tokens: list[int]
@@ -54,18 +57,18 @@ class FirstId:
 
 
 def prompt_of(row: Row) -> Prompt:
-    """The prompt of a row, as the judges ask it."""
+    """The prompt of a row, as judges send it."""
     return Prompt(row.prompt, row.prefill)
 
 
 def rows_of(paths: Iterable[Path]) -> tuple[list[Row], list[Audit]]:
-    """The rows of several files that can be trained on, with each file's audit."""
+    """The rows of several files that can be trained on, and the audit of each file."""
     found = [read_rows(path) for path in paths]
     return [row for rows, _ in found for row in rows], [audit for _, audit in found]
 
 
 def demonstrations(rows: Iterable[Row], policy: Policy, max_length: int, audit: Audit) -> list[Example]:
-    """The rows with an answer to imitate, as tokens; ``audit`` counts those left out. UsageError if none is left."""
+    """The rows with an answer to imitate, as tokens. ``audit`` counts the rows. UsageError if none can be used."""
     end = end_of_turn(policy)
     specials = controls(policy)
     kept = []
@@ -82,30 +85,33 @@ def demonstrations(rows: Iterable[Row], policy: Policy, max_length: int, audit: 
         if audit.note(fault, f"{row.source} {row.qid}"):
             kept.append(Example(row, prompt, [*answer, end]))
     if not kept:
-        raise UsageError(f"there is no row to imitate: {audit}")
+        raise UsageError(f"there is no row with an answer to imitate: {audit}")
     return kept
 
 
 def end_of_turn(policy: Policy) -> int:
-    """The token with which the chat template ends an assistant's turn, which is how the model learns to stop."""
+    """The control token that ends an assistant's turn in the chat template; from it the model learns to stop.
+
+    UsageError if the template has none.
+    """
     ends = [policy.tokenizer.eos_token_id, *policy.tokenizer.all_special_ids]
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     ids = policy.tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
     last = next((token for token in reversed(ids) if token in ends), None)
     if last is None:
         raise UsageError(
-            f"the chat template of {policy.name} ends a turn with no control token: the model could not learn to stop"
+            f"the chat template of {policy.name} ends a turn without a control token, so the model can't learn to stop"
         )
     return int(last)
 
 
 def controls(policy: Policy) -> set[int]:
-    """The tokens that must not stand in an answer: the tokenizer's special ones, save that for unknown words."""
+    """The tokens that an answer must not contain: the tokenizer's special tokens except the one for unknown words."""
     return set(policy.tokenizer.all_special_ids) - {policy.tokenizer.unk_token_id}
 
 
 def first_id(example: Example, policy: Policy) -> FirstId | None:
-    """The first identifier of an answer; None where the passages' identifiers are not one token each in its place."""
+    """The first identifier of an answer; None unless each passage's identifier is a single token at its place."""
     text, n = example.row.demonstration, len(example.row.docids)
     if example.row.kind in LETTERED:
         found, symbols = _FIRST_LETTER.match(text), ascii_uppercase
@@ -129,7 +135,7 @@ def first_id(example: Example, policy: Policy) -> FirstId | None:
 
 
 def ranks(row: Row) -> list[int]:
-    """The rank each passage shown should get: by the order demonstrated, or by the gains, which may tie."""
+    """The target rank of each passage: by the demonstrated order, else by the gains, which can tie."""
     n = len(row.docids)
     if row.kind in ORDERS and row.completion:
         order = named(row)
@@ -138,7 +144,7 @@ def ranks(row: Row) -> list[int]:
 
 
 def labelled(example: Example) -> dict[str, list[int]]:
-    """Token ids, and labels that are on the completion alone."""
+    """Token ids, and labels on the completion only."""
     return {
         "input_ids": [*example.prompt, *example.completion],
         "labels": [IGNORED] * len(example.prompt) + example.completion,
@@ -146,7 +152,7 @@ def labelled(example: Example) -> dict[str, list[int]]:
 
 
 def dataset(examples: Sequence[Example]) -> Dataset:
-    """What SFTTrainer takes as already prepared."""
+    """The examples as a data set that SFTTrainer needs no preparation for."""
     from datasets import Dataset
 
     return Dataset.from_list([labelled(example) for example in examples])

@@ -1,4 +1,4 @@
-"""Running a trainer: begin or go on, stop at a word, watch, save, record."""
+"""Run a trainer: start or resume, stop on signals, evaluate on development topics, save, and record the run."""
 
 from __future__ import annotations
 
@@ -14,47 +14,50 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.train.curves import write_page
 from pyserini_reasonrank.train.data.rows import Audit
-from pyserini_reasonrank.train.experimental.prilora import Pruning
 from pyserini_reasonrank.train.folder import Folder, main_process
-from pyserini_reasonrank.train.page import write_page
 from pyserini_reasonrank.train.settings import TrainerSettings
-from pyserini_reasonrank.train.trainers.dev_callback import Watch
+from pyserini_reasonrank.train.trainers.dev_callback import DevCallback
 from pyserini_reasonrank.train.trainers.policy import Policy
 
-LINES = 20
+LINES = 20  # progress lines of a run
+OWN, REFERENCE = "default", "ref"  # PEFT's names of the trained adapter and of its frozen copy
 HALF = (torch.bfloat16, torch.float16)
-TOLD = ("loss", "reward", "groups/equal", "completions/mean_length")
+PRINTED = ("loss", "reward", "groups/equal", "completions/mean_length")
 
 
 def fit(
     trainer: Any, policy: Policy, settings: TrainerSettings, folder: Folder, audits: Sequence[Audit], *, every: int = 1
 ) -> None:
-    """Train to the end, from the last checkpoint if there is one, and leave model, tokenizer, log and page in the folder.
+    """Train to the end, from the last checkpoint if there is one. Saves model, tokenizer, log and curves in the folder.
 
-    ``every``: checkpoints are whole only at multiples of so many steps. UsageError for weights too coarse to be trained.
-    Failure if it is told to stop (SIGINT, SIGTERM), after a checkpoint, or if the loss is no number any more.
+    A run can be resumed exactly only from checkpoints at multiples of ``every`` steps. UsageError for weights in 16 bits
+    that training can't update. Failure after a checkpoint if a signal stops training (SIGINT, SIGTERM), or if the loss is
+    NaN or infinite.
     """
     began = time.monotonic()
     check_precision(trainer)
-    watches = [Watch(dev, folder, trainer, policy.chat, policy.context) for dev in (settings.dev,) if dev is not None]
+    dev = DevCallback(settings.dev, folder, trainer, policy.chat, policy.context) if settings.dev else None
     folder.open()
     if main_process():
         for audit in audits:
             print(audit)
     trainer.remove_callback(PrinterCallback)
     if settings.lora is not None and settings.lora.prilora is not None:
-        trainer.add_callback(Pruning(settings.lora.prilora))  # before whoever looks at the weights
-    stop = Stop(trainer, every)
+        from pyserini_reasonrank.train.experimental.prilora import Pruning
+
+        trainer.add_callback(Pruning(settings.lora.prilora))  # before the callbacks that use the weights
+    stop = StopOnSignal(trainer, every)
     trainer.add_callback(stop)
-    trainer.add_callback(Log(folder))
-    for watch in watches:
-        trainer.add_callback(watch)
+    trainer.add_callback(ProgressLog(folder))
+    if dev is not None:
+        trainer.add_callback(dev)
     with stop.on_signals():
         trainer.train(resume_from_checkpoint=folder.checkpoint())
     if stop.stopped:
         raise Failure(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}: "
-                      f"the same command goes on from there")  # fmt: skip
+                      f"run the same command to continue")  # fmt: skip
     trainer.save_model(str(folder.path))
     if not trainer.is_world_process_zero():
         return
@@ -72,33 +75,49 @@ def fit(
     )
     write_page(folder.path / "training.html", folder.step, log)
     print(
-        f"{folder.step}: {trainer.state.global_step} steps, {folder.path}; the curves are in {folder.path / 'training.html'}"
+        f"{folder.step}: {trainer.state.global_step} steps; model in {folder.path}, curves in {folder.path / 'training.html'}"
     )
 
 
 def check_precision(trainer: Any) -> None:
-    """UsageError if all weights are trained in 16 bits and nothing keeps them in 32: around 0.02 the numbers of bfloat16
-    are 1.2e-4 apart, so a step of 1e-6 rounds to nothing."""
+    """UsageError if full weights are trained in 16 bits without a 32-bit copy.
+
+    Near 0.02, bfloat16 numbers are 1.2e-4 apart, so an update of 1e-6 is rounded away.
+    """
     upcast = trainer.is_fsdp_enabled and trainer.accelerator.mixed_precision != "no"
     if hasattr(trainer.model, "peft_config") or trainer.is_deepspeed_enabled or upcast:
         return
     coarse = {weight.dtype for weight in trainer.model.parameters() if weight.requires_grad}.intersection(HALF)
     if coarse:
         raise UsageError(
-            f"all weights would be trained in {str(coarse.pop()).removeprefix('torch.')}, where small steps round to nothing: "
-            f"take dtype out of model_args (args.bf16 computes in bfloat16 without it), or launch with DeepSpeed"
+            f"all weights would be trained in {str(coarse.pop()).removeprefix('torch.')}, which rounds small updates away: "
+            f"remove dtype from model_args (args.bf16 computes in bfloat16 without it), or launch with DeepSpeed"
         )
 
 
 def last_values(log: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The last value of everything that was logged."""
+    """The last value of each logged measure."""
     return {
         k: v for entry in log for k, v in entry.items() if isinstance(v, int | float) and k not in ("step", "epoch")
     }
 
 
-class Stop(TrainerCallback):  # type: ignore[misc]
-    """Ends training at the next step after which a checkpoint is whole, once a signal has come."""
+class WholeCheckpoint:
+    """Mixin before a TRL trainer: a checkpoint restores both the trained adapter and its frozen reference copy.
+
+    transformers loads either the adapters in a checkpoint's subfolders or the adapter at its top: without this mixin it
+    would restore the reference and restart the policy.
+    """
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(checkpoint, model)  # type: ignore[misc]
+        policy: Any = self.model  # type: ignore[attr-defined]
+        if REFERENCE in getattr(policy, "peft_config", {}):
+            policy.load_adapter(checkpoint, OWN, is_trainable=True)
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """After a signal, saves a checkpoint at the next step from which the run can be resumed exactly, and stops."""
 
     def __init__(self, trainer: Any, every: int) -> None:
         self._trainer, self._every = trainer, every
@@ -107,7 +126,7 @@ class Stop(TrainerCallback):  # type: ignore[misc]
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop; a second one ends the process as ever."""
+        """Handle SIGINT and SIGTERM; a second signal has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -131,7 +150,7 @@ class Stop(TrainerCallback):  # type: ignore[misc]
         self.stopped = control.should_save = control.should_training_stop = True
 
     def _agreed(self) -> bool:
-        """Whether any process was asked: all have to end at the same step."""
+        """Whether any process received a signal: all processes stop at the same step."""
         accelerator = self._trainer.accelerator
         if accelerator.num_processes == 1:
             return self._asked
@@ -139,25 +158,25 @@ class Stop(TrainerCallback):  # type: ignore[misc]
         return bool(accelerator.reduce(asked, "sum").item())
 
 
-class Log(TrainerCallback):  # type: ignore[misc]
-    """Says how it goes, some LINES times a run; redraws the page at each checkpoint; ends a run whose loss is no number."""
+class ProgressLog(TrainerCallback):  # type: ignore[misc]
+    """Prints about LINES progress lines and redraws the curves at each checkpoint. Stops training on a non-finite loss."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._said = 0
+        self._turn = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         logs = logs or {}
-        told = {name: logs[name] for name in logs if name in TOLD or name.startswith("dev/")}
+        printed = {name: logs[name] for name in logs if name in PRINTED or name.startswith("dev/")}
         turn = state.global_step * LINES // max(state.max_steps, 1)
-        if told and state.is_world_process_zero and (turn > self._said or "loss" not in told):
-            self._said = turn
-            values = ", ".join(f"{name} {value:.4g}" for name, value in told.items())
+        if printed and state.is_world_process_zero and (turn > self._turn or "loss" not in printed):
+            self._turn = turn
+            values = ", ".join(f"{name} {value:.4g}" for name, value in printed.items())
             print(f"step {state.global_step} of {state.max_steps}: {values}", flush=True)
         loss = logs.get("loss")
         if loss is not None and not math.isfinite(loss):
-            raise Failure(f"the loss is {loss} at step {state.global_step}: lower args.learning_rate or look at the rows; "
-                          f"{self._folder.path} holds the checkpoints before")  # fmt: skip
+            raise Failure(f"the loss is {loss} at step {state.global_step}: lower args.learning_rate or check the rows; "
+                          f"earlier checkpoints are in {self._folder.path}")  # fmt: skip
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:

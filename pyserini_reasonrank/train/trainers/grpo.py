@@ -1,4 +1,4 @@
-"""Learn from rewards: group-relative policy optimisation (TRL's GRPOTrainer) with the rewards of train/rewards."""
+"""Learn from rewards: group relative policy optimisation (TRL's GRPOTrainer) with the rewards of train/rewards."""
 
 from __future__ import annotations
 
@@ -29,44 +29,48 @@ class Reward(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Annotated[str, Field(description="dotted path, or the name of one of train.rewards")]
-    weight: float = 1.0
-    args: Annotated[dict[str, Any], Field(description="its keyword arguments")] = {}
+    path: Annotated[str, Field(description="dotted path, or the name of a reward of train.rewards")]
+    weight: Annotated[float, Field(description="weight in the sum of the rewards")] = 1.0
+    args: Annotated[dict[str, Any], Field(description="keyword arguments of the reward function")] = {}
 
 
-class Latro(BaseModel):
-    """LaTRO's self-reward, in place of reward functions or beside them."""
+class LatroSettings(BaseModel):
+    """LaTRO's self-reward, instead of reward functions or in addition to them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = 1.0
-    orders: Annotated[int, Field(ge=1, description="equally right answers tried, where gains tie")] = 4
+    weight: Annotated[float, Field(description="weight in the sum of the rewards")] = 1.0
+    orders: Annotated[int, Field(ge=1, description="number of equally right answers to score if gains tie")] = 4
 
 
-class Mutation(BaseModel):
+class MutationSettings(BaseModel):
     """RARL's response mutation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    good: Annotated[float, Field(description="reward from which a group counts as all good")] = 0.5
-    until: Annotated[float, Field(gt=0, le=1, description="share of the steps in which it is done")] = 0.8
+    good: Annotated[float, Field(description="reward from which a group counts as good")] = 0.5
+    until: Annotated[
+        float, Field(gt=0, le=1, description="share of the training steps with mutation, from the start")
+    ] = 0.8
 
 
 class Config(TrainerSettings):
     """Settings of ``train grpo``."""
 
-    rewards: Annotated[list[Reward], Field(description="list of path, weight, args")] = []
-    latro: Annotated[Latro | None, Field(description="LaTRO's self-reward")] = None
-    mutation: Annotated[Mutation | None, Field(description="RARL's response mutation")] = None
+    rewards: Annotated[list[Reward], Field(description="reward functions: list of {path, weight, args}")] = []
+    latro: Annotated[LatroSettings | None, Field(description="LaTRO's self-reward")] = None
+    mutation: Annotated[MutationSettings | None, Field(description="RARL's response mutation")] = None
     max_prompt_length: Annotated[
-        int | None, Field(ge=1, description="longer rows are left out; the context if null")
+        int | None, Field(ge=1, description="maximum tokens of a prompt, longer rows are left out; the context if null")
     ] = None
-    per_query: Annotated[int | None, Field(ge=2, description="rows of a query that share a batch (ERank)")] = None
-    drop_equal: Annotated[bool, Field(description="groups of equal rewards take no part in the loss")] = True
+    per_query: Annotated[
+        int | None, Field(ge=2, description="number of rows of a query that share a batch (ERank)")
+    ] = None
+    drop_equal: Annotated[bool, Field(description="leave groups with equal rewards out of the loss")] = True
 
 
 def run(config: Config) -> None:
-    """Train. UsageError for rows, rewards or settings that can't be used, Failure if training breaks off."""
+    """Train. UsageError for rows, rewards or settings that can't be used; Failure if training stops early."""
     functions = [function(reward) for reward in config.rewards]
     if not functions and config.latro is None:
         raise UsageError(f"grpo needs --rewards, such as '[{{path: multiview}}]'{nearest('', _own())}")
@@ -79,26 +83,31 @@ def run(config: Config) -> None:
     from trl import GRPOConfig
 
     from pyserini_reasonrank.train.data.rows import Audit, check_written
-    from pyserini_reasonrank.train.experimental.rarl_trainer import Mutations
     from pyserini_reasonrank.train.trainers import examples, policy
     from pyserini_reasonrank.train.trainers.fit import fit
-    from pyserini_reasonrank.train.trainers.grpo_trainer import Grouping, RankingTrainer
+    from pyserini_reasonrank.train.trainers.ranking_trainer import Grouping, RankingTrainer
 
     rows, audits = examples.rows_of(config.data)
     check_written(rows)
     weights = [reward.weight for reward in config.rewards]
     if config.latro is not None:
-        from pyserini_reasonrank.train.experimental.latro import SelfReward
-
-        own = SelfReward(config.latro.orders)
-        functions, weights = [*functions, own], [*weights, config.latro.weight]
+        weights.append(config.latro.weight)
     args = policy.arguments(GRPOConfig, config.args, output_dir=str(config.output), reward_weights=weights)
     loaded = policy.load(config)
-    asked = Audit()
-    data = prompts(rows, loaded, loaded.context - args.max_completion_length, config.max_prompt_length, asked)
-    mutation = None
+    rewrite, mutation = None, None
+    if config.latro is not None:
+        from pyserini_reasonrank.train.experimental.latro import SelfReward, cut_after_thought
+
+        functions.append(
+            SelfReward(lambda: trainer.accelerator.unwrap_model(trainer.model), loaded.tokenizer, config.latro.orders)
+        )
+        rewrite = None if config.rewards else cut_after_thought
     if config.mutation is not None:
-        mutation = Mutations(config.mutation.good, config.mutation.until, examples.end_of_turn(loaded))
+        from pyserini_reasonrank.train.experimental.rarl import ResponseMutation
+
+        mutation = ResponseMutation(config.mutation.good, config.mutation.until, examples.end_of_turn(loaded))
+    fitting = Audit()
+    data = prompts(rows, loaded, loaded.context - args.max_completion_length, config.max_prompt_length, fitting)
     trainer = RankingTrainer(
         model=loaded.model,
         reward_funcs=functions,
@@ -106,25 +115,26 @@ def run(config: Config) -> None:
         train_dataset=data,
         processing_class=loaded.tokenizer,
         peft_config=loaded.peft_config,
-        grouping=Grouping(
-            config.per_query, config.drop_equal, mutation, thoughts=config.latro is not None and not config.rewards
-        ),
+        grouping=Grouping(config.per_query, config.drop_equal),
+        rewrite=rewrite,
+        mutation=mutation,
     )
-    if config.latro is not None:
-        own.trainer = trainer
     check(trainer, config)
-    fit(trainer, loaded, config, folder, [*audits, asked], every=trainer.steps_per_batch)
+    fit(trainer, loaded, config, folder, [*audits, fitting], every=trainer.steps_per_batch)
 
 
 def function(reward: Reward) -> Callable[..., Any]:
-    """The function a reward names, its arguments set. UsageError if there is none, or it has no such argument."""
+    """The function that a reward names, with its arguments. UsageError for an unknown function or argument.
+
+    The check is needed because reward functions swallow unknown keyword arguments as columns.
+    """
     path = reward.path if "." in reward.path else f"{OWN_REWARDS}.{reward.path}"
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError):
         known = _own() if module == OWN_REWARDS else []
-        raise UsageError(f"there is no reward function {path}{nearest(name, known) if known else ''}") from None
+        raise UsageError(f"unknown reward function {path}{nearest(name, known) if known else ''}") from None
     parameters = inspect.signature(found).parameters
     for argument in reward.args:
         if argument not in parameters:
@@ -133,7 +143,10 @@ def function(reward: Reward) -> Callable[..., Any]:
 
 
 def prompts(rows: list[Row], policy: Policy, room: int, longest: int | None, audit: Audit) -> Dataset:
-    """The rows with their prompts as the text that serving sends; ``audit`` counts those longer than fits."""
+    """The rows with their prompts as the text that serving sends. ``audit`` counts the rows; longer prompts are left out.
+
+    The limit is the smaller of ``room`` and ``longest``, in tokens. UsageError if no prompt is short enough.
+    """
     from pyserini_reasonrank.train.data.rows import to_dataset
     from pyserini_reasonrank.train.trainers.examples import Unfit, prompt_of
 
@@ -146,30 +159,30 @@ def prompts(rows: list[Row], policy: Policy, room: int, longest: int | None, aud
             kept.append(row)
             texts.append(policy.chat.text(prompt))
     if not kept:
-        raise UsageError(f"no prompt fits into {limit} tokens: {audit}")
+        raise UsageError(f"no prompt has at most {limit} tokens: {audit}")
     return to_dataset(kept).remove_columns("prompt").add_column("prompt", texts)
 
 
 def check(trainer: Any, config: Config) -> None:
-    """UsageError for a batch that can't hold what has to be together, or a checkpoint between two generations."""
+    """UsageError for batch sizes that split groups, or for checkpoints between two generations."""
     args, every = trainer.args, trainer.steps_per_batch
     slices, accumulated = args.steps_per_generation * args.num_iterations, args.gradient_accumulation_steps
     if slices % accumulated and accumulated % slices:
-        raise UsageError(f"a generation lasts {slices} passes and an update takes {accumulated}: make one of "
+        raise UsageError(f"a generation takes {slices} passes and an update {accumulated}: make one of "
                          f"args.steps_per_generation and args.gradient_accumulation_steps a multiple of the other")  # fmt: skip
     if "save_steps" not in config.args:
         args.save_steps = -(-args.save_steps // every) * every
     here = args.per_device_train_batch_size * args.steps_per_generation
     whole = trainer.num_generations * (config.per_query or 1)
     if (config.per_query or config.mutation or config.latro) and here % whole:
-        raise UsageError(f"a process generates {here} completions at once, which do not hold whole groups of {whole}: "
+        raise UsageError(f"a process generates {here} completions at once, which is not a multiple of the group size {whole}: "
                          f"change args.per_device_train_batch_size or args.steps_per_generation")  # fmt: skip
     if args.save_strategy == "steps" and args.save_steps % every:
-        raise UsageError(f"args.save_steps {args.save_steps:g} lies between two generations, from where no run can go on "
+        raise UsageError(f"args.save_steps {args.save_steps:g} is between two generations, where a run can't be resumed "
                          f"exactly: make it a multiple of {every}")  # fmt: skip
     sampler = trainer._get_train_sampler()
     if not sampler.batches:
-        few = f", {sampler.left_out} queries having fewer than {config.per_query}" if config.per_query else ""
+        few = f"; {sampler.left_out} queries have fewer than {config.per_query} rows" if config.per_query else ""
         raise UsageError(f"there are too few prompts for one batch of {sampler.prompts}{few}")
     if sampler.left_out:
         print(f"{sampler.left_out} queries left out: fewer than {config.per_query} rows")

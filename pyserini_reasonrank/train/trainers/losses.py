@@ -1,7 +1,7 @@
-"""Losses that rank: scores of the passages of one prompt against the order they should be in.
+"""Ranking losses: the scores of the passages of a prompt against their target ranks.
 
-Each takes ``scores`` and ``ranks``, both (prompts, passages); a rank is from 1, best, and 0 marks padding. Each returns
-the mean over what it compares, or zero where there is nothing to compare.
+Each takes ``scores`` and ``ranks``, both of shape (prompts, passages). Rank 1 is best and 0 marks padding. Each returns
+the mean over the compared pairs or lists, or zero if there are none.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def ranknet(scores: Tensor, ranks: Tensor) -> Tensor:
-    """RankNet over every pair, as in permutation distillation (RankGPT, arXiv 2304.09542, section 4)."""
+    """RankNet over all pairs, as in permutation distillation (RankGPT, arXiv 2304.09542, section 4)."""
     return _pairwise(scores, ranks, torch.ones_like(_pairs(ranks), dtype=scores.dtype))
 
 
 def weighted_ranknet(scores: Tensor, ranks: Tensor) -> Tensor:
-    """RankNet whose pair (i, j) weighs 1 / (rank i + rank j) (FIRST, arXiv 2406.15657, equation 3)."""
+    """RankNet with the weight 1 / (rank i + rank j) for the pair (i, j) (FIRST, arXiv 2406.15657, equation 3)."""
     total = ranks.unsqueeze(2) + ranks.unsqueeze(1)
     return _pairwise(scores, ranks, 1.0 / total.clamp(min=1).to(scores.dtype))
 
 
 def listnet(scores: Tensor, ranks: Tensor) -> Tensor:
-    """Cross-entropy of the scores' softmax to that of the gains 1 / rank."""
+    """Cross-entropy between the softmax of the gains 1 / rank and the softmax of the scores."""
     real = ranks > 0
     target = gains(ranks).masked_fill(~real, -torch.inf).softmax(-1)
     predicted = scores.masked_fill(~real, -torch.inf).log_softmax(-1)
@@ -37,7 +37,7 @@ def listnet(scores: Tensor, ranks: Tensor) -> Tensor:
 
 
 def lambdarank(scores: Tensor, ranks: Tensor) -> Tensor:
-    """RankNet whose pair weighs the nDCG that its exchange would cost, gains 1 / rank, ideal DCG over the list."""
+    """RankNet with the nDCG change of swapping a pair as its weight; gains are 1 / rank, the ideal DCG is the list's."""
     real = ranks > 0
     gain = gains(ranks)
     shown = scores.masked_fill(~real, -torch.inf).argsort(-1, descending=True).argsort(-1)
@@ -53,7 +53,7 @@ def gains(ranks: Tensor) -> Tensor:
 
 
 def _pairs(ranks: Tensor) -> Tensor:
-    """Whether i should stand before j, (prompts, passages, passages)."""
+    """Whether i should rank before j: shape (prompts, passages, passages)."""
     real = ranks > 0
     return real.unsqueeze(2) & real.unsqueeze(1) & (ranks.unsqueeze(2) < ranks.unsqueeze(1))
 
@@ -70,4 +70,4 @@ LOSSES: dict[str, tuple[Loss, float]] = {
     "listnet": (listnet, 0.1),
     "lambdarank": (lambdarank, 1.0),
 }
-"""By name, with the weight FIRST's published code gives each beside the language-model loss."""
+"""The losses by name, with their weight relative to the language-model loss in FIRST's published code."""

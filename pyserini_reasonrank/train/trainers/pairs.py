@@ -1,8 +1,7 @@
-"""Make pairs of a better and a worse answer: the policy's own samples, rewarded, the best and the worst of each prompt.
+"""Make preference pairs: the best and the worst rewarded answer among the policy's own samples for each prompt.
 
-Two uses. Self-exploration (SELM, arXiv 2405.19332): the reward looks at the answer itself. An order adjuster
-(CoRanking, arXiv 2503.23427): the answer is an order in which a larger reranker is then shown the passages, and the
-reward is the nDCG@10 of what that one makes of it.
+For self-exploration (SELM, arXiv 2405.19332) the reward reads the answer itself. For an order adjuster (CoRanking, arXiv
+2503.23427) the answer is the input order of a larger reranker, and the reward is the nDCG@10 of that reranker's result.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ from pyserini_reasonrank.train.rewards.answers import exact_order
 from pyserini_reasonrank.train.rewards.measures import ndcg
 from pyserini_reasonrank.train.trainers.grpo import Reward, function
 
-NO_GAP = "best and worst answer too close"
+NO_GAP = "best and worst answer are too close"
 UNANSWERED = "fewer than two answers"
 
 
 class Adjusted(BaseModel):
-    """The larger reranker that is shown the passages in the order answered."""
+    """The larger reranker whose input order the policy adjusts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reranker: Annotated[str, Field(description="its name")]
-    settings: Annotated[dict[str, Any], Field(description="its settings, as under --rerank")] = {}
-    corpus: Annotated[Path, Field(description="JSON lines that hold the texts")]
+    reranker: Annotated[str, Field(description="name of the larger reranker")]
+    settings: Annotated[dict[str, Any], Field(description="settings of the larger reranker, as under --rerank")] = {}
+    corpus: Annotated[Path, Field(description="corpus as JSON lines")]
 
 
 class Config(BaseModel):
@@ -54,26 +53,28 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Annotated[str, Field(description="the policy: a name, a folder or a hub id")]
-    adapter: str | None = None
-    engine: Annotated[dict[str, Any], Field(description="what it runs on: name and settings")] = {
+    model: Annotated[str, Field(description="policy: a name (`models`), a folder or a hub id")]
+    adapter: Annotated[str | None, Field(description="LoRA adapter of the policy")] = None
+    engine: Annotated[dict[str, Any], Field(description="engine to sample with: name and settings")] = {
         "name": "transformers"
     }
-    data: Annotated[Path, Field(description="rows")]
-    output: Annotated[Path, Field(description="pairs, as JSON lines; the answers stay in a journal beside them")]
-    samples: Annotated[int, Field(ge=1, description="answers sampled for each row")] = 4
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    max_tokens: Annotated[int, Field(ge=1, description="of an answer")] = 512
-    seed: int = 42
-    gold: Annotated[bool, Field(description="the row's own answer is a candidate too")] = True
-    shown: Annotated[bool, Field(description="so is the order shown, where answers are bare lists")] = True
-    reward: Annotated[Reward, Field(description="path and args")] = Reward(path="multiview")
+    data: Annotated[Path, Field(description="file of rows")]
+    output: Annotated[Path, Field(description="file of pairs, JSON lines; a journal beside it records the answers")]
+    samples: Annotated[int, Field(ge=1, description="number of answers sampled for each row")] = 4
+    temperature: Annotated[float, Field(gt=0, description="sampling temperature")] = 1.0
+    max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of an answer")] = 512
+    seed: Annotated[int, Field(description="seed of the sampling")] = 42
+    gold: Annotated[bool, Field(description="also use the row's own answer as a candidate")] = True
+    shown: Annotated[bool, Field(description="also use the order shown as a candidate, if answers are bare lists")] = (
+        True
+    )
+    reward: Annotated[Reward, Field(description="reward function: {path, args}")] = Reward(path="multiview")
     adjusted: Annotated[Adjusted | None, Field(description="reward an order by a larger reranker's result")] = None
-    gap: Annotated[float, Field(ge=0, description="between best and worst reward, at least")] = 0.05
+    gap: Annotated[float, Field(ge=0, description="minimum difference between best and worst reward")] = 0.05
 
 
 class Pair(BaseModel):
-    """Two answers to one prompt, the better first, less the prefill; ``own`` is the policy's own first answer."""
+    """A better and a worse answer to a prompt, without the prefill. ``own`` is the policy's own first sample."""
 
     qid: str
     source: str
@@ -86,7 +87,7 @@ class Pair(BaseModel):
 
 
 def run(config: Config) -> None:
-    """Sample, reward and write. UsageError if no row gives a pair."""
+    """Sample, reward and write pairs. UsageError if no row gives a pair."""
     reward = function(config.reward)
     rows, audit = read_rows(config.data)
     check_written(rows)
@@ -109,9 +110,9 @@ def run(config: Config) -> None:
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Write pairs, one a line. UsageError if there is none."""
+    """Write pairs, one a line. UsageError if there are none."""
     if not pairs:
-        raise UsageError(f"{path} is not written: there is no pair to learn from")
+        raise UsageError(f"{path} was not written: there is no pair to train on")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
         file.writelines(f"{pair.model_dump_json()}\n".encode(errors="replace") for pair in pairs)
@@ -124,7 +125,7 @@ def _pair(row: Row, best: tuple[float, str], worst: tuple[float, str], own: str)
 
 
 async def _sampled(config: Config, rows: Sequence[Row]) -> list[list[str]]:
-    """``samples`` answers to each row; those in the journal of an earlier try are not asked again."""
+    """``samples`` answers to each row. Answers in the journal of an earlier run are reused."""
     from pyserini_reasonrank.train.trainers.examples import prompt_of
 
     given = dict(config.engine)
@@ -151,7 +152,7 @@ async def _sampled(config: Config, rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _candidates(row: Row, sampled: Sequence[str], config: Config) -> list[str]:
-    """Each different answer once: samples, the row's own, the order shown."""
+    """The distinct answers: samples, the row's own answer, the order shown."""
     found = [text for text in sampled if text]
     if config.gold and row.completion:
         found.append(row.demonstration)
@@ -169,7 +170,7 @@ def _rewarded(reward: Any, row: Row, texts: Sequence[str]) -> list[float | None]
 
 
 async def _adjusted(config: Config, rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> list[list[float | None]]:
-    """The nDCG@10 of what the larger reranker makes of each order; None where the answer is no order."""
+    """The nDCG@10 of the larger reranker's result for each order; None if the answer is not a complete order."""
     assert config.adjusted is not None
     texts = corpus_texts(config.adjusted.corpus, {docid for row in rows for docid in row.docids})
     requests: list[Request] = []
@@ -195,7 +196,7 @@ async def _adjusted(config: Config, rows: Sequence[Row], answers: Sequence[Seque
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file. UsageError if it is missing, empty or holds something else."""
+    """The pairs of a file. UsageError if it is missing or empty, or if it is not a file of pairs."""
     try:
         found = [
             Pair.model_validate(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line
@@ -203,7 +204,7 @@ def read_pairs(path: Path) -> list[Pair]:
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from None
     except ValueError:
-        raise UsageError(f"{path} holds no pairs: write them with `train pairs`") from None
+        raise UsageError(f"{path} is not a file of pairs: write one with `train pairs`") from None
     if not found:
         raise UsageError(f"{path} is empty")
     return found

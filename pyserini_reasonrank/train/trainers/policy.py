@@ -1,4 +1,4 @@
-"""The policy: tokenizer, model and adapter of what is trained, loaded once for every trainer."""
+"""The policy: tokenizer, model and adapter, loaded in the same way for every trainer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyserini_reasonrank.train.settings import Lora, PolicySettings, TrainerSett
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A loaded policy. ``model`` has the starting adapter in it; ``peft_config`` is the adapter to add, if any."""
+    """A loaded policy. ``model`` includes the starting adapter; ``peft_config`` is the new adapter to add, or None."""
 
     name: str
     base: str
@@ -31,10 +31,10 @@ class Policy:
 
 
 def load(settings: PolicySettings) -> Policy:
-    """Load tokenizer and weights. UsageError if the model can't be had or has no chat template.
+    """Load tokenizer and weights. UsageError if the model can't be loaded or has no chat template.
 
-    The tokenizer's template has these settings in it, so whoever loads what is saved asks in the same words. From then on
-    nothing of this process is reported to the hub, as TRL's trainers would.
+    The chat template arguments are saved in the tokenizer's template, so a served model gets the prompts it was trained
+    on. Telemetry to the Hugging Face hub is switched off, which TRL's trainers would send.
     """
     import datasets
     from huggingface_hub import constants
@@ -46,9 +46,8 @@ def load(settings: PolicySettings) -> Policy:
     chatter.disable_progress_bar()
     found = _found(settings)
     base = settings.output / BASE if isinstance(settings, TrainerSettings) and settings.lora is not None else None
-    if (
-        base is not None and base.is_dir() and read_record(base.parent) is not None
-    ):  # else whose base it is, none can tell
+    # without a record, the base could belong to another run
+    if base is not None and base.is_dir() and read_record(base.parent) is not None:
         found = replace(found, source=str(base.resolve()), revision=None, adapter=None)
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.source, revision=found.revision)
@@ -84,28 +83,30 @@ def load(settings: PolicySettings) -> Policy:
 
 
 def arguments(kind: type[Any], given: dict[str, Any], **own: Any) -> Any:
-    """TRL's configuration of class ``kind``: ``given`` (a recipe's ``args``) over defaults that suit this device, with
-    ``own`` fixed by the step. UsageError for a name TRL does not know, or a value it does not take."""
+    """TRL's configuration of class ``kind``: ``given`` (a recipe's ``args``) over defaults for this device.
+
+    ``own`` are the arguments that the step sets itself. UsageError for a name or value that TRL rejects.
+    """
     import torch
 
     accelerated = torch.accelerator.current_accelerator(check_available=True) is not None
     known = [field.name for field in fields(kind)]
     for name in given:
         if name not in known:
-            raise UsageError(f"args.{name} is no setting of TRL's {kind.__name__}{nearest(name, known)}")
+            raise UsageError(f"args.{name} is not a setting of TRL's {kind.__name__}{nearest(name, known)}")
         if name in own:
-            raise UsageError(f"args.{name} is set by the step itself: take it out of args")
+            raise UsageError(f"args.{name} is set by the step itself: remove it from args")
     defaults = {"report_to": "none", "logging_steps": 1, "logging_nan_inf_filter": False, "save_total_limit": 2,
                 "bf16": accelerated, "use_cpu": not accelerated, "gradient_checkpointing": accelerated,
                 "disable_tqdm": not sys.stderr.isatty()}  # fmt: skip
     try:
         return kind(**{**defaults, **given, **own})
     except (TypeError, ValueError) as error:
-        raise UsageError(f"TRL's {kind.__name__} does not take these args: {' '.join(str(error).split())}") from error
+        raise UsageError(f"TRL's {kind.__name__} rejects these args: {' '.join(str(error).split())}") from error
 
 
 def template(own: str, arguments: Mapping[str, Any]) -> str:
-    """The chat template ``own``, or the one among ``arguments``, with the other arguments as defaults of its variables."""
+    """The chat template (``own``, or the one in ``arguments``) with the other arguments as defaults of its variables."""
     given = dict(arguments)
     text = str(given.pop("chat_template", own))
     return "".join(f"{{%- set {name} = {name} | default({value!r}) -%}}" for name, value in given.items()) + text
@@ -114,13 +115,13 @@ def template(own: str, arguments: Mapping[str, Any]) -> str:
 def _merged(model: Any) -> Any:
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         raise UsageError(
-            "ZeRO-3 has the weights in parts, into which no adapter can be merged: merge it first, by export"
+            "ZeRO-3 partitions the weights, so no adapter can be merged into them: merge it before, with `train export`"
         )
     return model.merge_and_unload()
 
 
 def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write what a new adapter will sit on, as its base is nowhere else, and have PEFT record it as that base."""
+    """Save the merged weights as the base of the new adapter, and have PEFT record that base."""
     if main_process():
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -132,13 +133,13 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _found(settings: PolicySettings) -> Model:
-    """The model, its base where the folder holds an adapter alone."""
+    """The model; for a folder with only an adapter, its base with that adapter."""
     name, adapter = settings.model, settings.adapter
     own_adapter = read_adapter_config(name) if Path(name).is_dir() else None
     if own_adapter is not None:
         if adapter is not None:
             raise UsageError(
-                f"{name} is an adapter itself, so --adapter {adapter} can't be given too: merge it with export"
+                f"{name} is itself an adapter, so --adapter {adapter} can't be added: merge it first, with `train export`"
             )
         if own_adapter.base is None:
             raise UsageError(f"{name}/adapter_config.json does not name its base: set base_model_name_or_path there")
@@ -153,7 +154,7 @@ def _peft_config(lora: Lora, model: Any) -> Any:
 
     layers = model.config.get_text_config().num_hidden_layers
     if lora.first_layer >= layers:
-        raise UsageError(f"lora.first_layer {lora.first_layer} leaves nothing to train: the model has {layers} layers")
+        raise UsageError(f"lora.first_layer {lora.first_layer} leaves no layer to train: the model has {layers} layers")
     pattern = {}
     if lora.prilora is not None:
         by_layer = lora.prilora.ranks(layers)

@@ -1,4 +1,4 @@
-"""Imitate answers: supervised fine-tuning of all weights or an adapter, loss on the answer alone (TRL's SFTTrainer)."""
+"""Imitate answers: supervised fine-tuning of all weights or an adapter, with the loss on the answer (TRL's SFTTrainer)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from pyserini_reasonrank.train.settings import RankLoss, TrainerSettings
 class Config(TrainerSettings):
     """Settings of ``train sft``."""
 
-    max_length: Annotated[int, Field(ge=2, description="tokens of prompt and answer; longer rows are left out")] = 4096
+    max_length: Annotated[
+        int, Field(ge=2, description="maximum tokens of prompt and answer; longer rows are left out")
+    ] = 4096
     rank_loss: Annotated[
-        RankLoss | None, Field(description="FIRST's joint loss, for identifiers of one token each")
+        RankLoss | None, Field(description="FIRST's joint loss; each identifier must be one token")
     ] = None
 
 
 def run(config: Config) -> None:
-    """Train. UsageError for rows or settings that can't be used, Failure if training breaks off."""
+    """Train. UsageError for rows or settings that can't be used; Failure if training stops early."""
     folder = Folder(config.output, "sft", config.model_dump(mode="json"))
     if not folder.begin():
         print(f"{config.output} is finished")
@@ -48,9 +50,9 @@ def run(config: Config) -> None:
     if config.rank_loss is None:
         trainer = SFTTrainer(**parts, train_dataset=examples.dataset(shown))
     else:
-        from pyserini_reasonrank.train.trainers import first_loss
+        from pyserini_reasonrank.train.trainers import joint_trainer
 
         audits.append(Audit())
-        data = first_loss.dataset(shown, loaded, audits[-1])
-        trainer = first_loss.JointTrainer(**parts, train_dataset=data, rank_loss=config.rank_loss)
+        data = joint_trainer.dataset(shown, loaded, audits[-1])
+        trainer = joint_trainer.JointTrainer(**parts, train_dataset=data, rank_loss=config.rank_loss)
     fit(trainer, loaded, config, folder, audits)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.train.command import load
-from pyserini_reasonrank.train.data.decontaminate import Config, matches, normalised, run
+from pyserini_reasonrank.train.data.decontaminate import Config, near_duplicates, normalised, run
 
 TOPICS = [("t.tsv", "1", "What is an air brake?"), ("t.tsv", "2", "who wrote the origin of species in 1859")]
 
@@ -28,20 +28,23 @@ TOPICS = [("t.tsv", "1", "What is an air brake?"), ("t.tsv", "2", "who wrote the
     ],
 )
 def test_equal_and_nearly_equal_queries_are_found(query: str, qid: str | None, equal: bool) -> None:
-    found = matches([query], TOPICS, 0.85).get(query)
+    found = near_duplicates([query], TOPICS, 0.85).get(query)
     assert (found.qid if found else None) == qid
     assert found is None or found.equal == equal
 
 
 def test_equal_queries_are_found_at_any_threshold() -> None:
     texts = ["a simple query about rain", "who wrote the origin of species in 1859", "why is the sky blue at noon"]
-    assert len(matches([text.upper() for text in texts], [("t", str(i), t) for i, t in enumerate(texts)], 1.0)) == 3
+    assert (
+        len(near_duplicates([text.upper() for text in texts], [("t", str(i), t) for i, t in enumerate(texts)], 1.0))
+        == 3
+    )
 
 
 def test_the_verdict_on_two_queries_does_not_depend_on_others() -> None:
-    pair = matches(["air brake"], [("t", "1", "air brakes")], 0.1)["air brake"].cosine
+    pair = near_duplicates(["air brake"], [("t", "1", "air brakes")], 0.1)["air brake"].cosine
     others = [("t", str(i), text) for i, text in enumerate(("brake", "airs and graces", "rain", "air brakes"))]
-    assert matches(["air brake", "x", "the rain"], others, 0.1)["air brake"].cosine == pytest.approx(pair)
+    assert near_duplicates(["air brake", "x", "the rain"], others, 0.1)["air brake"].cosine == pytest.approx(pair)
 
 
 texts = st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=6)
@@ -49,9 +52,9 @@ texts = st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1,
 
 @given(texts, texts)
 def test_cosines_are_symmetric_and_bounded(ours: list[str], theirs: list[str]) -> None:
-    for query, match in matches(ours, [("t", str(i), text) for i, text in enumerate(theirs)], 0.5).items():
+    for query, match in near_duplicates(ours, [("t", str(i), text) for i, text in enumerate(theirs)], 0.5).items():
         assert -1e-9 <= match.cosine <= 1 + 1e-9
-        back = matches([match.topic], [("t", "1", query)], 0.5)[match.topic]
+        back = near_duplicates([match.topic], [("t", "1", query)], 0.5)[match.topic]
         assert back.cosine == pytest.approx(match.cosine)
         assert back.equal == match.equal == (normalised(query) == normalised(match.topic))
 
@@ -68,7 +71,7 @@ def test_rows_are_dropped_and_told_of(tmp_path: Path, capsys: pytest.CaptureFixt
     report = (tmp_path / "new" / "clean.jsonl.dropped.tsv").read_text(encoding="utf-8").splitlines()
     assert report[1].split("\t") == ["2", "1.000", "What is an air brake", str(topics), "1", "What is an air brake?"]
     told = capsys.readouterr().out
-    assert "1 of 3 queries dropped (1 equal to a topic, 0 nearly), 2 rows" in told
+    assert "1 of 3 queries dropped (1 equal to a topic, 0 nearly equal), 2 rows" in told
     assert "What is an air brake" in told
 
 
@@ -89,10 +92,10 @@ def test_topics_files_can_be_cleaned_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("rows.jsonl", '{"qid": "1"}\n', "line 1 is no row"),
+        ("rows.jsonl", '{"qid": "1"}\n', "line 1 is neither a row nor a topic"),
         ("rows.tsv", "no tab\n", "is not qid<TAB>query"),
-        ("rows.tsv", "1\twhat is an air brake\n", "nothing would be left"),
-        ("topics.tsv", "1\twhat is an air brake\n", "is both"),
+        ("rows.tsv", "1\twhat is an air brake\n", "no row would remain"),
+        ("topics.tsv", "1\twhat is an air brake\n", "is given both"),
     ],
 )
 def test_bad_input(name: str, text: str, message: str, tmp_path: Path) -> None:

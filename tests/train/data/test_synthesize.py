@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.parsing import OPEN_ANSWER
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling, Status
 from pyserini_reasonrank.train.command import load
-from pyserini_reasonrank.train.data import make as data_step
-from pyserini_reasonrank.train.data.labelling import Config, Teacher
+from pyserini_reasonrank.train.data import prepare as data_step
+from pyserini_reasonrank.train.data.labelling import Config, TeacherSettings
 from pyserini_reasonrank.train.data.rows import Row, read_rows
+from pyserini_reasonrank.train.data.selection import HardNegativeSelection, RelevanceSelection, template_of
 from pyserini_reasonrank.train.data.synthesize import run
-from pyserini_reasonrank.train.data.useful import Misleading, Useful, template_of
 from pyserini_reasonrank.train.rewards.listwise import multiview
 from pyserini_reasonrank.train.rewards.rollouts import Rollout
 
@@ -78,19 +79,19 @@ def spoiled(settings: dict[str, Any], **faults: float) -> dict[str, Any]:
     ],
 )
 def test_reading_a_pick(text: str, picked: list[int] | None, status: Status) -> None:
-    judge = Useful(Useful.Options(), Sampling(), frozenset(), "")
+    judge = RelevanceSelection(RelevanceSelection.Options(), Sampling(), frozenset(), "")
     judgement = judge.read(Completion(text), 3)
     assert judgement.status is status
     assert judge.outcome(judgement, [0, 1, 2]) == picked
     assert sorted(judgement.order) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("kind", [Useful, Misleading])
-def test_ideal_picks_are_read_back(kind: type[Useful]) -> None:
+@pytest.mark.parametrize("kind", [RelevanceSelection, HardNegativeSelection])
+def test_ideal_picks_are_read_back(kind: type[RelevanceSelection]) -> None:
     judge = kind(kind.Options(), Sampling(), frozenset(), "")
     for gains, useful in (((0.0, 1.0, 2.0), [1, 2]), ((0.0, 0.0), []), ((1.0,), [0])):
         judgement = judge.read(Completion(judge.ideal(gains)), len(gains))
-        wanted = useful if kind is Useful else [i for i in range(len(gains)) if i not in useful]
+        wanted = useful if kind is RelevanceSelection else [i for i in range(len(gains)) if i not in useful]
         assert judge.outcome(judgement, range(len(gains))) == wanted
         assert judgement.status is Status.OK
 
@@ -116,17 +117,17 @@ def test_a_good_teacher(settings: dict[str, Any], capsys: pytest.CaptureFixture[
         gold = tuple(row.docids.index(docid) for docid in row.gold)
         assert multiview(Rollout(row.demonstration, row.gains, row.docids, gold=gold)).reward > 1.0
     told = capsys.readouterr().out
-    assert "calls that pick positives and negatives        8" in told  # 25, 7 and 1 candidates, 5 at a time
-    assert "calls that order a list                        3" in told
+    assert "calls that select positives and negatives        8" in told  # 25, 7 and 1 candidates, 5 at a time
+    assert "calls that order a list                          3" in told
     assert "no negative" in told or "no positive" in told  # of the query with a single candidate
-    assert "nothing to pick from" in told
+    assert "no candidates to select from" in told
     assert "50.0%" in told
 
 
 def test_the_thoughts_of_orders_are_not_for_a_student_that_is_asked_for_something_else(
     settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    thoughts = "the thoughts of 2 of 2 lists left out"
+    thoughts = "the reasoning of 2 of 2 lists is left out"
     assert all(row.demonstration.startswith("<think>") for row in labelled(settings))
     assert thoughts not in capsys.readouterr().out
     labelled(settings, reranker="rank-r1")
@@ -183,7 +184,7 @@ def test_known_positives_are_not_picked(settings: dict[str, Any], tmp_path: Path
     rows = labelled(settings, qrels=tmp_path / "qrels.txt")
     assert [row.qid for row in rows] == ["long", "7"]
     told = capsys.readouterr().out
-    assert "calls that pick positives and negatives        0" in told
+    assert "calls that select positives and negatives        0" in told
     assert "useful" not in told
 
 
@@ -236,7 +237,7 @@ def test_a_teacher_that_says_nothing_is_counted_and_nothing_is_written(
     with pytest.raises(UsageError, match="no row to train on"):
         labelled(settings, **spoiled(settings, **{fault: 1.0}))
     told = capsys.readouterr().out
-    assert "the pick of positives can't be read" in told
+    assert "the selection of positives can't be read" in told
     assert f"useful: 3 {fault}" in told
     assert not settings["output"].exists()
 
@@ -319,7 +320,11 @@ def test_the_recipe(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"teacher": {"reranker": "coranking"}}, "a teacher is a single one"),
+        pytest.param(
+            {"teacher": {"reranker": "coranking"}},
+            "name a single reranker as the teacher",
+            marks=pytest.mark.skipif(find_spec("transformers") is None, reason="no engine is installed"),
+        ),
         ({"answers": "nowhere.jsonl"}, "does not exist"),
     ],
 )
@@ -341,7 +346,7 @@ def real(data: Path, tmp_path: Path, teacher: dict[str, Any], queries: int) -> C
     """CACM, its BM25 run and judged queries."""
     folder = data / "cacm"
     return Config(
-        teacher=Teacher.model_validate({"settings": teacher}),
+        teacher=TeacherSettings.model_validate({"settings": teacher}),
         reranker="reasonrank",
         model="smollm2-135m",
         topics=folder / "topics.tsv",

@@ -22,9 +22,12 @@ from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.prompts.tokens import ModelTokens
 from pyserini_reasonrank.records import Call, Candidate, Completion, Judgement, Prompt, Query, Request, Sampling
 from pyserini_reasonrank.train.command import load
-from pyserini_reasonrank.train.distil.blocks import Block, _graded, blocks, held_out
+from pyserini_reasonrank.train.data.tfrank import tfrank_labels
+from pyserini_reasonrank.train.distil.blocks import Block, blocks, held_back
+from pyserini_reasonrank.train.distil.distillation import gather, run
 from pyserini_reasonrank.train.distil.neighbours import Neighbours
-from pyserini_reasonrank.train.distil.run import Config, Training, gather, listwise_loss, ndcg, run, targets
+from pyserini_reasonrank.train.distil.objective import block_ndcg, listwise_loss, targets
+from pyserini_reasonrank.train.distil.optimisation import Config, Training, pack
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
@@ -63,7 +66,6 @@ def config(model: Path, corpus: Path, output: Path, **changes: Any) -> Config:
 def test_what_is_trained_is_what_is_served(model: Path) -> None:
     """Packed, with the queries behind one reading of the passage: the judge's own scores through an engine."""
     from pyserini_reasonrank.engines.local.prompt_trees import log_probabilities
-    from pyserini_reasonrank.train.distil.packing import pack
 
     training = Training(config(model, Path(), Path()), [BLOCK])
     with torch.no_grad():
@@ -117,16 +119,15 @@ def test_the_loss_is_nothing_where_the_softmax_is_right_and_allows_for_the_lengt
 
 
 def test_ndcg_within_a_block() -> None:
-    assert ndcg([[1.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [0.0, 1.0]]) == 1.0
-    assert ndcg([[1.0, 0.0]], [[1.0, 2.0]]) == pytest.approx(0.6309, abs=1e-4)
+    assert block_ndcg([[1.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [0.0, 1.0]]) == 1.0
+    assert block_ndcg([[1.0, 0.0]], [[1.0, 2.0]]) == pytest.approx(0.6309, abs=1e-4)
 
 
 def test_neighbours_are_by_rare_words_and_length() -> None:
-    near = Neighbours(
-        ["the wing of an aircraft", "the the the heat", "heat of a wing in a long passage on heat", "the tea"]
-    )
+    texts = ["the wing of an aircraft", "the the the heat", "heat of a wing in a long passage on heat", "the tea"]
+    near = Neighbours(dict(enumerate(texts)))
     assert near.like("heat of the wing", 2) == [2, 0]
-    assert near.like("heat of the wing", 2, but=[2]) == [0, 1]
+    assert near.like("heat of the wing", 2, exclude=[2]) == [0, 1]
     assert near.like("tea", 3) == [3]
 
 
@@ -143,9 +144,12 @@ def test_titles_are_asked_for_among_neighbours_and_not_shown(corpus: Path) -> No
 
 
 def test_grades_of_an_answer() -> None:
-    assert _graded(["a", "b", "c"], "[2] (3.0) = [3] (3.0) > [1] (0.5)") == {"a": 0.0, "b": 1.0, "c": 1.0}
-    assert _graded(["a", "b"], "[1] < [2]") == {"a": 0.0, "b": 1.0}
-    assert (_graded(["a"], "yes"), _graded(["a"], "no")) == ({"a": 1.0}, {"a": 0.0})
+    assert tfrank_labels("[2] (3.0) = [3] (3.0) > [1] (0.5)", 3, "listwise") == ((0.0, 1.0, 1.0), (0.5, 3.0, 3.0))
+    assert tfrank_labels("[1] < [2]", 2, "pairwise") == ((0.0, 1.0), None)
+    assert (tfrank_labels("yes", 1, "pointwise"), tfrank_labels("no", 1, "pointwise")) == (
+        ((1.0,), None),
+        ((0.0,), None),
+    )
 
 
 def test_blocks_of_the_real_data_are_sound_and_keep_queries_back(data: Path) -> None:
@@ -154,12 +158,12 @@ def test_blocks_of_the_real_data_are_sound_and_keep_queries_back(data: Path) -> 
         assert len(made) > 60
         kept = list(blocks(kind, folder, 6, random.Random(1), held=True))  # type: ignore[arg-type]
         assert kept
-        assert all(held_out(query) for block in kept for query in block.queries)
+        assert all(held_back(query) for block in kept for query in block.queries)
         for block in made:
             assert 2 <= len(block.passages) == len(set(block.passages)) <= 6
             assert len(block.gains) == len(block.queries)
             assert all(len(row) == len(block.passages) and max(row) > 0 for row in block.gains)
-            assert not any(map(held_out, block.queries))
+            assert not any(map(held_back, block.queries))
 
 
 def test_no_topic_for_testing_is_trained_on(data: Path) -> None:

@@ -78,7 +78,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model(made / "tiny")
     for name, answer in {"first": "[1]", "last": "[3]"}.items():
         answered: dict[str, Any] = {"completion": (Message("assistant", answer),), "source": name}
-        write_rows(made / f"{name}.jsonl", best_rows(40, **answered))
+        rows = [row.model_copy(update={"query": f"query {row.qid}"}) for row in best_rows(40, **answered)]
+        write_rows(made / f"{name}.jsonl", rows)
     return made
 
 
@@ -98,9 +99,9 @@ def test_transfer_is_measured_and_stages_follow_each_other(folder: Path, capsys:
     capsys.readouterr()
     curriculum.run(made)
     assert capsys.readouterr().out.count("is finished") == 2  # a second call does nothing anew
-    with pytest.raises(UsageError, match=r"transfer.json is of other settings or rows"):
+    with pytest.raises(UsageError, match=r"transfer.json was measured with other settings or rows"):
         curriculum.run(config(folder, held_out=9))
-    with pytest.raises(UsageError, match=r"holds a run of what .*2-.*jsonl was before"):
+    with pytest.raises(UsageError, match=r"holds a run with earlier contents of .*2-.*jsonl"):
         curriculum.run(config(folder, replay=0.3))
 
 
@@ -112,23 +113,23 @@ def test_an_order_that_is_given_holds_nothing_back(folder: Path, tmp_path: Path)
 
 
 def test_what_can_not_be_compared_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="can't be compared with what another does: give order"):
+    with pytest.raises(UsageError, match="are not comparable, so no order can be measured: set order"):
         curriculum.run(config(folder, output=tmp_path / "out", trainer="grpo", settings={"latro": {}}))
 
 
 def test_a_domain_of_one_query_can_not_be_measured(folder: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "one.jsonl", best_rows(1))
     domains = {"first": {"data": [folder / "first.jsonl"]}, "one": {"data": [tmp_path / "one.jsonl"]}}
-    with pytest.raises(UsageError, match="one has one query"):
+    with pytest.raises(UsageError, match="domain one has a single query"):
         curriculum.run(config(folder, output=tmp_path / "out", domains=domains))
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"order": ["first"]}, "order has to name each domain once: first, last"),
-        ({"settings": {"model": "m"}}, "curriculum.settings.model is set by the curriculum itself"),
-        ({"domains": {str(n): {"data": ["x"]} for n in range(7)}}, "7 domains can't be found by trying all"),
+        ({"order": ["first"]}, "order must name each domain once: first, last"),
+        ({"settings": {"model": "m"}}, "curriculum.settings.model is set by the curriculum"),
+        ({"domains": {str(n): {"data": ["x"]} for n in range(7)}}, "7 domains can't be measured"),
         ({"settings": {"max_lenght": 1}, "order": ["first", "last"]}, "sft.max_lenght is not known"),
     ],
 )

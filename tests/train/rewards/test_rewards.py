@@ -20,10 +20,10 @@ from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.records import Sampling
 from pyserini_reasonrank.train import rewards
-from pyserini_reasonrank.train.experimental import latro_reward as latro
-from pyserini_reasonrank.train.experimental.rarl_mutation import mutated
-from pyserini_reasonrank.train.rewards import listwise, pointwise, rarl, setwise
+from pyserini_reasonrank.train.experimental.rarl import mutated
+from pyserini_reasonrank.train.rewards import listwise, regression, relevance_scores, setwise
 from pyserini_reasonrank.train.rewards.measures import concordance, ndcg, overlap, ranked_spans, recall, spans
+from pyserini_reasonrank.train.rewards.reference import right_orders
 from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, flat_groups
 
 Reward = Callable[[Rollout], Scored]
@@ -196,13 +196,15 @@ def test_gr2_pays_for_the_form_only_where_the_order_became_better_or_was_perfect
 def test_erank_pools_all_rollouts_of_a_query() -> None:
     scores = [9.0, 4.0, 6.0, 2.0, None, 0.0]
     positive = [True, True, False, False, False, False]
-    found = pointwise.listwise_derived(scores, positive, [10, 10, 0, 1, 0, 0])
+    found = relevance_scores.listwise_derived(scores, positive, [10, 10, 0, 1, 0, 0])
     assert found == pytest.approx([1.0, 0.5, -0.5, 0.5 * (1 - 0.01), -1.0, 0.5])
 
 
 def test_erank_equal_scores_are_not_above_one_another() -> None:
-    assert pointwise.listwise_derived([4.0, 4.0], [True, False], [10, 4]) == pytest.approx([1.0, 0.5])
-    assert pointwise.listwise_derived([4.0, 4.0, 4.0], [False] * 3, [4, 4, 9]) == pytest.approx([0.5, 0.5, 0.375])
+    assert relevance_scores.listwise_derived([4.0, 4.0], [True, False], [10, 4]) == pytest.approx([1.0, 0.5])
+    assert relevance_scores.listwise_derived([4.0, 4.0, 4.0], [False] * 3, [4, 4, 9]) == pytest.approx(
+        [0.5, 0.5, 0.375]
+    )
 
 
 def test_erank_reads_the_whole_batch_by_query() -> None:
@@ -228,13 +230,13 @@ def test_a_teacher_of_another_scale_is_refused_where_it_is_compared() -> None:
             [], [said("0")], **{name: of[:1] for name, of in columns.items()} | {"teacher": [[-1]]}
         )
     order = rollout("[2] > [1]", (0.0, 1.0), teacher=(90.5, 96.7))
-    assert rarl.regression_ranking(order).parts["ranking"] == 1.5  # an order knows no scale
+    assert regression.regression_ranking(order).parts["ranking"] == 1.5  # an order knows no scale
 
 
 @given(st.lists(st.tuples(st.one_of(st.none(), st.floats(0, 10)), st.booleans(), st.floats(-1e6, 1e6)), max_size=9))
 def test_erank_is_bounded_whatever_the_teacher_says(pool: list[tuple[float | None, bool, float]]) -> None:
     scores, positive, teacher = [s for s, _, _ in pool], [p for _, p, _ in pool], [t for _, _, t in pool]
-    found = pointwise.listwise_derived(scores, positive, teacher)
+    found = relevance_scores.listwise_derived(scores, positive, teacher)
     assert all(-1 <= reward <= 1 for reward in found)
     assert all(
         reward >= 0
@@ -260,7 +262,7 @@ def test_erank_is_bounded_whatever_the_teacher_says(pool: list[tuple[float | Non
     ],
 )
 def test_tfrank_label_and_score_must_agree(answer: str, grade: float, reward: float) -> None:
-    assert pointwise.graded(rollout(answer, (grade,), grade=grade), top=4.0).reward == pytest.approx(reward)
+    assert relevance_scores.graded(rollout(answer, (grade,), grade=grade), top=4.0).reward == pytest.approx(reward)
 
 
 @pytest.mark.parametrize(
@@ -286,14 +288,16 @@ def test_tfrank_of_a_judge_that_answers_in_a_word(
 
 
 def test_rarl_regression_and_ranking() -> None:
-    assert rarl.regression([5.0, 6.0, 9.0, None], [5.0, 5.0, 5.0, 5.0], delta=2.0) == pytest.approx((1 + 0.75) / 4)
-    valued = partial(rarl.regression_ranking, valued=True)
+    assert regression.regression([5.0, 6.0, 9.0, None], [5.0, 5.0, 5.0, 5.0], delta=2.0) == pytest.approx(
+        (1 + 0.75) / 4
+    )
+    valued = partial(regression.regression_ranking, valued=True)
     assert valued(rollout("[2] (10) > [1] (0)", (0.0, 1.0))).reward == pytest.approx(0.4 + 0.5 * 1.5 + 0.1)
     assert valued(rollout("[1] (10) > [2] (0)", (0.0, 1.0))).reward == pytest.approx(0.1)
     assert valued(rollout("[2] > [1]", (0.0, 1.0))).reward == pytest.approx(0.5 * 1.5 + 0.1)  # the values are missing
-    bare = rarl.regression_ranking(rollout("[2] > [1]", (0.0, 1.0)))
+    bare = regression.regression_ranking(rollout("[2] > [1]", (0.0, 1.0)))
     assert bare.reward == pytest.approx((0.5 * 1.5 + 0.1) / 0.6)
-    single = rarl.regression_ranking(rollout("6", (0.0,), kind="score", teacher=(5.0,)))
+    single = regression.regression_ranking(rollout("6", (0.0,), kind="score", teacher=(5.0,)))
     assert single.reward == pytest.approx((0.4 * 0.75 + 0.1) / 0.5)
 
 
@@ -306,13 +310,13 @@ LISTWISE: dict[str, tuple[Reward, float, float]] = {
     "p": (partial(listwise.multiview, p=0.9), -1.0, 1.3),
     "conditional_format": (listwise.conditional_format, -1.0, 1.1),
     "ranking_coverage": (listwise.ranking_coverage, -4.0, 1.0),
-    "regression_ranking": (rarl.regression_ranking, 0.0, 1.42),
-    "valued": (partial(rarl.regression_ranking, valued=True), 0.0, 1.25),
+    "regression_ranking": (regression.regression_ranking, 0.0, 1.42),
+    "valued": (partial(regression.regression_ranking, valued=True), 0.0, 1.25),
 }
 OTHERS: dict[str, tuple[Reward, float, float]] = {
     "exact_label": (setwise.exact_label, 0.0, 1.0),
     "exclusion": (setwise.exclusion, -3.0, 1.0),
-    "graded": (pointwise.graded, 0.0, 1.0),
+    "graded": (relevance_scores.graded, 0.0, 1.0),
 }
 answers = st.one_of(
     st.text(max_size=60),
@@ -392,14 +396,14 @@ def test_the_ideal_order_is_the_best_there_is() -> None:
 def test_erank_a_better_score_never_costs(pool: list[tuple[int | None, bool]], data: st.DataObject) -> None:
     scores = [None if s is None else float(s) for s, _ in pool]
     positive = [p for _, p in pool]
-    before = pointwise.listwise_derived(scores, positive, [10.0 * p for p in positive])
+    before = relevance_scores.listwise_derived(scores, positive, [10.0 * p for p in positive])
     assert all(-1 <= reward <= 1 for reward in before)
     place = data.draw(st.integers(0, len(pool) - 1))
     score = scores[place]
     if score is None:
         return
     raised = [*scores[:place], min(score + 1, 10.0) if positive[place] else max(score - 1, 0.0), *scores[place + 1 :]]
-    after = pointwise.listwise_derived(raised, positive, [10.0 * p for p in positive])
+    after = relevance_scores.listwise_derived(raised, positive, [10.0 * p for p in positive])
     assert after[place] >= before[place] - 1e-12
 
 
@@ -544,7 +548,7 @@ def test_groups_without_contrast_and_copied_orders_are_counted() -> None:
 
 
 def test_rows_of_another_making_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="no column gains"):
+    with pytest.raises(UsageError, match="lack the column gains"):
         rewards.multiview([], ["x"], docids=[["a"]])
 
 
@@ -620,26 +624,19 @@ def test_a_mutation_that_changes_nothing_is_none() -> None:
     assert mutated([said("no number")], [1.0], "", good=1.0, seed=0) is None
 
 
-@given(st.lists(st.floats(-50, 0), min_size=1, max_size=16))
-def test_leave_one_out_advantages(found: list[float]) -> None:
-    advantages = latro.leave_one_out(found)
-    assert sum(advantages) == pytest.approx(0, abs=1e-6)
-    if len(found) > 1:
-        assert advantages[0] == pytest.approx(found[0] - fmean(found[1:]), abs=1e-6)
-
-
 def test_self_reward_arithmetic() -> None:
-    assert latro.answer_logprob([-1.0, -3.0, -8.0]) == -4.0
-    assert latro.answer_logprob([-1.0, -3.0, -8.0], tokens=2) == -2.0
-    assert latro.self_reward([-3.0, -2.0], thought=-10.0, reference=-12.0, beta=0.05) == pytest.approx(-2.1)
-    assert latro.unstopped([-1.0, -3.0], [True, False]) == [-1.0, -4.0]
-    assert latro.leave_one_out([-2.0]) == [0.0]
+    pytest.importorskip("torch")
+    from pyserini_reasonrank.train.experimental.latro import best_likelihood, penalised
+
+    assert best_likelihood([[-1.0, -3.0, -8.0]]) == -4.0
+    assert best_likelihood([[-3.0], [-1.0, -3.0]]) == -2.0
+    assert penalised([-1.0, -3.0], [True, False]) == [-1.0, -4.0]
 
 
 def test_equally_right_orders_are_right_and_different() -> None:
     gains = (0.0, 1.0, 0.0, 2.0, 0.0)
-    found = latro.right_orders(gains, 8, seed=1)
+    found = right_orders(gains, 8, seed=1)
     assert len(found) == len(set(found)) > 1
     assert all(order[:2] == (3, 1) and sorted(order) == [0, 1, 2, 3, 4] for order in found)
-    assert all(len(order) == 10 for order in latro.right_orders([0.0] * 30, 3, seed=1))
-    assert latro.right_orders(gains, 8, seed=1) == found
+    assert all(len(order) == 10 for order in right_orders([0.0] * 30, 3, seed=1))
+    assert right_orders(gains, 8, seed=1) == found

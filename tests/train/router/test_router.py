@@ -21,8 +21,9 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Candidate, Query, Request
 from pyserini_reasonrank.train.command import load
-from pyserini_reasonrank.train.router import evaluate_router as route
-from pyserini_reasonrank.train.router.fit_router import Examples, Fit, held_out, targets, train
+from pyserini_reasonrank.train.router import arm_rewards
+from pyserini_reasonrank.train.router import train_router as route
+from pyserini_reasonrank.train.router.classifier import Examples, Fit, cross_validated, targets, train
 
 FIT = Fit(temperature=0.2, beta=0.3, C=1.0, depth=100, threshold=0.4, fallback=None)
 
@@ -48,8 +49,8 @@ class Study:
         given = {key: str(self.folder / name) for key, name in named.items()} | {"mu": 0.3} | changes
         return [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
 
-    def config(self, **changes: Any) -> route.Config:
-        return load("route", route.Config, self.words(**changes))
+    def config(self, **changes: Any) -> arm_rewards.Config:
+        return load("route", arm_rewards.Config, self.words(**changes))
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +157,9 @@ def test_the_fallback_is_the_best_arm_of_the_training_queries_unless_named() -> 
 def test_no_choice_depends_on_what_its_query_taught() -> None:
     chance = np.random.default_rng(5)
     rewards = chance.random((30, 3))
-    before = held_out(example(rewards.tolist()), FIT, 5, 929)
+    before = cross_validated(example(rewards.tolist()), FIT, 5, 929)
     rewards[11] = rewards[11][::-1] * 5
-    after = held_out(example(rewards.tolist()), FIT, 5, 929)
+    after = cross_validated(example(rewards.tolist()), FIT, 5, 929)
     assert after[11] == before[11]
     assert after != before
 
@@ -168,9 +169,9 @@ def test_nor_on_what_another_of_the_same_words_taught() -> None:
     rewards = chance.random((30, 3))
     texts = [f"query {i}" for i in range(30)]
     texts[17] = " QUERY  11"
-    before = held_out(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
+    before = cross_validated(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
     rewards[17] = rewards[17][::-1] * 5
-    after = held_out(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
+    after = cross_validated(replace(example(rewards.tolist()), texts=texts), FIT, 5, 929)
     assert after[11].probabilities == before[11].probabilities
 
 
@@ -218,7 +219,7 @@ def test_cost_is_what_the_metadata_tells(unit: str, study: Study) -> None:
     told["resources"]["llm"] |= {"calls": 200, "prompt tokens": 6000, "output tokens": 600}
     told["resources"]["runtime in seconds"]["rerank"] = 30.0
     path.write_text(yaml.safe_dump(told))
-    examples, _ = route.read(study.config(unit=unit))
+    examples, _ = arm_rewards.read(study.config(unit=unit))
     assert examples.costs[2] == {"calls": 200 / 60, "tokens": 110.0, "seconds": 0.5}[unit]
 
 
@@ -227,10 +228,16 @@ def test_answers_from_a_journal_cost_what_they_did_but_not_their_time(study: Stu
     told = yaml.safe_load(path.read_text())
     told["resources"]["llm"] |= {"calls": 0, "calls answered from the journal": 240}
     path.write_text(yaml.safe_dump(told))
-    assert route.read(study.config())[0].costs[2] == 4.0
-    with pytest.raises(UsageError, match=r"240 calls from a journal.*say --costs\.deep NUMBER, its seconds a query"):
-        route.read(study.config(unit="seconds"))
-    assert route.read(study.config(unit="seconds", **{"costs.deep": 9, "costs.top": 1}))[0].costs.tolist() == [0, 1, 9]
+    assert arm_rewards.read(study.config())[0].costs[2] == 4.0
+    with pytest.raises(
+        UsageError, match=r"240 calls answered from a journal.*set --costs\.deep to its seconds per query"
+    ):
+        arm_rewards.read(study.config(unit="seconds"))
+    assert arm_rewards.read(study.config(unit="seconds", **{"costs.deep": 9, "costs.top": 1}))[0].costs.tolist() == [
+        0,
+        1,
+        9,
+    ]
 
 
 def test_queries_without_hits_or_judgments_are_left_out(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,14 +254,14 @@ def test_queries_without_hits_or_judgments_are_left_out(study: Study, capsys: py
 def test_tags(tags: str, study: Study) -> None:
     lines = [f"q{i}\t{'even' if i % 2 == 0 else 'odd'}\n" for i in range(60)]
     (study.folder / "tags.tsv").write_text("".join(lines))
-    examples, _ = route.read(study.config(tags=tags if tags == "length" else study.folder / tags))
+    examples, _ = arm_rewards.read(study.config(tags=tags if tags == "length" else study.folder / tags))
     assert examples.tags is not None
     assert len(examples.tags) == 60
     if tags == "tags.tsv":
         assert examples.tags == ["even", "odd"] * 30
         (study.folder / "tags.tsv").write_text("q0\teven\n")
         with pytest.raises(UsageError, match=r"tags\.tsv has no tag for query q1"):
-            route.read(study.config(tags=study.folder / tags))
+            arm_rewards.read(study.config(tags=study.folder / tags))
 
 
 def without(path: Path, qid: str) -> None:
@@ -265,10 +272,10 @@ def without(path: Path, qid: str) -> None:
     ("changes", "says"),
     [
         ({"arms.top": None, "arms.deep": None}, "train route needs --arms"),
-        ({"arms.deep": None, "none": "false"}, "a router chooses between two arms or more; there is top"),
-        ({"arms.none": "x.txt"}, "the arm none is the first stage's order and has no run of its own"),
-        ({"fallback": "depe"}, "--fallback speaks of 'depe', which is no arm; did you mean 'deep'?"),
-        ({"costs.depe": 3}, "--costs speaks of 'depe', which is no arm"),
+        ({"arms.deep": None, "none": "false"}, "a router needs at least two arms; given: top"),
+        ({"arms.none": "x.txt"}, "the arm none is the first-stage order and has no run of its own"),
+        ({"fallback": "depe"}, "--fallback names 'depe', which is not an arm; did you mean 'deep'?"),
+        ({"costs.depe": 3}, "--costs names 'depe', which is not an arm"),
         ({"arms.deep": "nowhere.txt"}, "nowhere.txt does not exist"),
         ({"folds": 40}, "60 different queries are too few for 40 folds"),
         ({"measure": "nDGC@10"}, "There is no measure 'nDGC'; did you mean 'nDCG'?"),
@@ -285,23 +292,23 @@ def test_settings_that_can_not_be_are_refused(changes: dict[str, Any], says: str
 
 def test_a_run_that_lacks_queries_is_named(study: Study) -> None:
     without(study.folder / "top.txt", "q7")
-    with pytest.raises(UsageError, match=r"top\.txt lacks 1 of 60 queries, q7 for one"):
+    with pytest.raises(UsageError, match=r"top\.txt lacks 1 of 60 queries, such as q7"):
         route.run(study.config())
 
 
 def test_a_run_without_metadata_needs_a_cost(study: Study) -> None:
     (study.folder / "top.txt.ir-metadata.yml").unlink()
-    with pytest.raises(UsageError, match=r"no metadata at .*: say --costs\.top NUMBER, its calls a query"):
+    with pytest.raises(UsageError, match=r"no metadata at .*: set --costs\.top to its calls per query"):
         route.run(study.config())
     (study.folder / "top.txt.ir-metadata.yml").write_text("tag: other\n")
-    with pytest.raises(UsageError, match=r"does not tell what its run cost"):
+    with pytest.raises(UsageError, match=r"does not record the cost of its run"):
         route.run(study.config())
     route.run(study.config(**{"costs.top": 1.5}))
 
 
 def test_arms_all_alike_teach_nothing(study: Study) -> None:
     same = study.folder / "first.txt"
-    with pytest.raises(UsageError, match="every query is worth the same with every arm"):
+    with pytest.raises(UsageError, match="all arms have the same reward on every query"):
         route.run(study.config(**{"arms.top": same, "arms.deep": same, "costs.top": 0, "costs.deep": 0}))
 
 
@@ -315,7 +322,7 @@ def test_a_first_stage_without_scores_is_refused(study: Study) -> None:
 
 def test_files_of_other_queries_are_refused(study: Study) -> None:
     (study.folder / "other.tsv").write_text("x\twhat\n")
-    with pytest.raises(UsageError, match=r"has no query that .*other\.tsv asks and .*qrels\.txt judges"):
+    with pytest.raises(UsageError, match=r"no query of .* is both in .*other\.tsv and in .*qrels\.txt"):
         route.run(study.config(topics=study.folder / "other.tsv"))
 
 

@@ -18,11 +18,11 @@ from pyserini_reasonrank.engines.transformers import Transformers, TransformersO
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.train.curves import curves, write_page
 from pyserini_reasonrank.train.folder import Folder
-from pyserini_reasonrank.train.page import curves, write_page
 from pyserini_reasonrank.train.settings import Dev, PolicySettings
 from pyserini_reasonrank.train.trainers import policy
-from pyserini_reasonrank.train.trainers.dev_callback import Watch
+from pyserini_reasonrank.train.trainers.dev_callback import DevCallback
 from pyserini_reasonrank.train.trainers.dev_engine import InTraining
 from pyserini_reasonrank.train.trainers.examples import prompt_of
 
@@ -89,10 +89,10 @@ def test_sampling_leaves_the_random_numbers_of_training_alone(model: Path) -> No
     assert torch.equal(before, torch.get_rng_state())
 
 
-def watch(model: Path, folder: Path, **changes: Any) -> Watch:
+def watch(model: Path, folder: Path, **changes: Any) -> DevCallback:
     loaded = policy.load(PolicySettings(model=str(model)))
     trainer = SimpleNamespace(processing_class=loaded.tokenizer, model=loaded.model)
-    return Watch(
+    return DevCallback(
         Dev.model_validate(tiny_dev(folder, **changes)), Folder(folder / "run", "sft", {}), trainer, loaded.chat, 512
     )
 

@@ -113,11 +113,11 @@ def test_pairs_that_can_not_be_used_are_counted_and_named(model: Path) -> None:
     assert loaded.tokenizer.decode(table[0]["chosen_ids"]) == "[2]<|im_end|>"
     assert loaded.tokenizer.decode(table[0]["prompt_ids"]).endswith("<|im_start|>assistant\n")
     assert (audit.read, audit.kept) == (3, 1)
-    with pytest.raises(UsageError, match="no pair to learn from"):
+    with pytest.raises(UsageError, match="no pair to train on"):
         dpo.dataset([control], loaded, 100, Audit())
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ('{"qid": "q"}\n', "holds no pairs")])
+@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ('{"qid": "q"}\n', "is not a file of pairs")])
 def test_a_file_without_pairs(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text(text)
     with pytest.raises(UsageError, match=said):
@@ -150,9 +150,9 @@ def calls(journal: Path) -> list[tuple[int, float]]:
 
 def test_rows_without_a_gap_give_no_pair(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = written(tmp_path / "rows.jsonl", listed(3))
-    with pytest.raises(UsageError, match="no pair to learn from"):
+    with pytest.raises(UsageError, match="no pair to train on"):
         pairs.run(config(model, rows, tmp_path / "pairs.jsonl", gap=9.0))
-    assert "3 left out, best and worst answer too close" in capsys.readouterr().out
+    assert "3 left out, best and worst answer are too close" in capsys.readouterr().out
 
 
 def unsure(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:

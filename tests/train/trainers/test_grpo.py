@@ -22,14 +22,14 @@ from tiny import best_rows, tiny_model
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.train.data.rows import Audit, Row, write_rows
-from pyserini_reasonrank.train.experimental.rarl_mutation import mutated
-from pyserini_reasonrank.train.experimental.rarl_trainer import Mutations, reference, wrong
+from pyserini_reasonrank.train.experimental.rarl import ResponseMutation, mutated
 from pyserini_reasonrank.train.folder import read_record
+from pyserini_reasonrank.train.rewards.reference import right_answer, wrong_answer
 from pyserini_reasonrank.train.settings import PolicySettings
 from pyserini_reasonrank.train.trainers import grpo, policy, sft
+from pyserini_reasonrank.train.trainers.batching import PromptSampler
 from pyserini_reasonrank.train.trainers.examples import end_of_turn, prompt_of
-from pyserini_reasonrank.train.trainers.grpo_trainer import Grouping, RankingTrainer
-from pyserini_reasonrank.train.trainers.pooling import PromptSampler
+from pyserini_reasonrank.train.trainers.ranking_trainer import Grouping, RankingTrainer
 
 ARGS = {
     "learning_rate": 1e-3,
@@ -93,7 +93,7 @@ def log(output: Path, name: str) -> list[float]:
     return [entry[name] for entry in record["log"] if name in entry]
 
 
-def trainer(model: Path, output: Path, grouping: Grouping, **args: Any) -> RankingTrainer:
+def trainer(model: Path, output: Path, grouping: Grouping, mutation: Any = None, **args: Any) -> RankingTrainer:
     from trl import GRPOConfig
 
     loaded = policy.load(PolicySettings(model=str(model)))
@@ -105,6 +105,7 @@ def trainer(model: Path, output: Path, grouping: Grouping, **args: Any) -> Ranki
         train_dataset=grpo.prompts(best_rows(12), loaded, 500, None, Audit()),
         processing_class=loaded.tokenizer,
         grouping=grouping,
+        mutation=mutation,
     )
 
 
@@ -192,7 +193,7 @@ def test_prompts_that_do_not_fit_are_left_out_and_named(model: Path) -> None:
     audit = Audit()
     assert grpo.prompts(rows, loaded, 500, 100, audit)["qid"] == ["q0", "q2"]
     assert "1 left out, a prompt longer than max_prompt_length, or than the context leaves: tiny q1" in str(audit)
-    with pytest.raises(UsageError, match="no prompt fits into 10 tokens"):
+    with pytest.raises(UsageError, match="no prompt has at most 10 tokens"):
         grpo.prompts(rows, loaded, 10, None, Audit())
 
 
@@ -203,18 +204,18 @@ def test_prompts_that_do_not_fit_are_left_out_and_named(model: Path) -> None:
     ("changes", "said"),
     [
         ({"rewards": []}, "grpo needs --rewards"),
-        ({"rewards": [{"path": "multivew"}]}, "no reward function .*multivew; did you mean 'multiview'"),
-        ({"rewards": [{"path": "no.such.module.reward"}]}, "no reward function no.such.module.reward"),
+        ({"rewards": [{"path": "multivew"}]}, "unknown reward function .*multivew; did you mean 'multiview'"),
+        ({"rewards": [{"path": "no.such.module.reward"}]}, "unknown reward function no.such.module.reward"),
         ({"rewards": [{"path": "multiview", "args": {"phy": 1}}]}, "the reward multiview has no argument phy"),
-        ({"train": {"steps_per_generation": 2, "save_steps": 3}}, "save_steps 3 lies between two generations"),
+        ({"train": {"steps_per_generation": 2, "save_steps": 3}}, "save_steps 3 is between two generations"),
         (
             {"train": {"num_generations": 8, "per_device_train_batch_size": 1, "steps_per_generation": 4}},
-            "does not take",
+            "rejects these args",
         ),
         ({"train": {"per_device_train_batch_size": 64}}, "too few prompts for one batch of 16"),
-        ({"per_query": 3}, "do not hold whole groups of 12"),
-        ({"per_query": 2}, "12 queries having fewer than 2"),
-        ({"max_prompt_length": 5}, "no prompt fits into 5 tokens"),
+        ({"per_query": 3}, "not a multiple of the group size 12"),
+        ({"per_query": 2}, "12 queries have fewer than 2"),
+        ({"max_prompt_length": 5}, "no prompt has at most 5 tokens"),
     ],
 )
 def test_faults_are_said_in_a_sentence(
@@ -286,7 +287,7 @@ def test_a_completion_without_a_finite_reward_is_left_out_of_its_group(
     assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
     assert made._metrics["train"]["completions/no_reward"] == [0.5]
     said = [record.message for record in caplog.records if record.name.startswith("pyserini_reasonrank")]
-    assert said == ["4 of 8 completions have no finite reward from infinite and take no part in the loss "
+    assert said == ["4 of 8 completions have no finite reward from infinite and are left out of the loss "
                     "(queries ['q0', 'q1'])"]  # fmt: skip
 
 
@@ -440,7 +441,7 @@ def test_answering_is_no_part_of_what_prilora_watches() -> None:
     ],
 )
 def test_the_right_answer_to_a_row(changes: dict[str, Any], expected: str) -> None:
-    assert reference(best_rows(1)[0].model_copy(update=changes).model_dump()) == expected
+    assert right_answer(best_rows(1)[0].model_copy(update=changes).model_dump()) == expected
 
 
 @pytest.mark.parametrize(
@@ -457,10 +458,12 @@ def test_the_right_answer_to_a_row(changes: dict[str, Any], expected: str) -> No
 def test_a_wrong_answer_to_a_row(changes: dict[str, Any], expected: str | None) -> None:
     """To drop another passage that is not the target would be as right: the group stayed as flat as before."""
     row = best_rows(1)[0].model_copy(update=changes).model_dump()
-    assert wrong(row) == expected
+    assert wrong_answer(row) == expected
     if expected is not None:
         form = "<think>a</think>\n<answer>{}</answer>"
-        found = mutated([form.format(reference(row))], [1.0], reference(row), good=0.5, seed=0, wrong=wrong(row))
+        found = mutated(
+            [form.format(right_answer(row))], [1.0], right_answer(row), good=0.5, seed=0, wrong=wrong_answer(row)
+        )
         assert found is not None
         assert found.text == form.format(expected)
 
@@ -468,16 +471,16 @@ def test_a_wrong_answer_to_a_row(changes: dict[str, Any], expected: str | None) 
 def test_a_flat_group_gets_one_answer_that_differs(model: Path, tmp_path: Path) -> None:
     loaded = policy.load(PolicySettings(model=str(model)))
     end = end_of_turn(loaded)
-    mutations = Mutations(0.5, 0.8, end)
-    made = trainer(model, tmp_path, Grouping(mutations=mutations))
+    made = trainer(model, tmp_path, Grouping(), mutation=ResponseMutation(0.5, 0.8, end))
     made.reward_funcs = [grpo.function(grpo.Reward(path="exact_label"))]
     made.state.max_steps = 10
     row = best_rows(1)[0].model_dump()
-    right = reference(row)
+    right = right_answer(row)
     rows = [{**row, "prompt": "p"}] * 8
     texts = ["gem"] * 4 + [right, "gem", "gem", "gem"]
     ids = [[5, end] for _ in texts]
-    found = mutations.applied(made, rows, ([], ids, None, list(texts), None, {}, None, None))
+    assert made.mutation is not None
+    found = made.mutation(made, rows, ([], ids, None, list(texts), None, {}, None, None))
     changed = [i for i, (old, new) in enumerate(zip(texts, found[3], strict=True)) if old != new]
     assert len(changed) == 1  # the second group has contrast
     assert changed[0] < 4
@@ -485,7 +488,7 @@ def test_a_flat_group_gets_one_answer_that_differs(model: Path, tmp_path: Path) 
     assert loaded.tokenizer.decode(found[1][changed[0]]) == f"{right}<|im_end|>"
     assert made._metrics["train"]["groups/mutated"] == [0.5]
     made.state.global_step = 8
-    late = mutations.applied(made, rows, ([], ids, None, list(texts), None, {}, None, None))
+    late = made.mutation(made, rows, ([], ids, None, list(texts), None, {}, None, None))
     assert late[3] == texts
 
 
@@ -493,8 +496,7 @@ def test_a_thought_gives_way_to_the_answer_that_a_mutation_puts_behind_it(model:
     """What is rewarded is what is learnt from, and as long as a completion may be."""
     loaded = policy.load(PolicySettings(model=str(model)))
     end = end_of_turn(loaded)
-    mutations = Mutations(0.5, 0.8, end)
-    made = trainer(model, tmp_path, Grouping(mutations=mutations), max_completion_length=30)
+    made = trainer(model, tmp_path, Grouping(), mutation=ResponseMutation(0.5, 0.8, end), max_completion_length=30)
     made.reward_funcs = [grpo.function(grpo.Reward(path="multiview"))]
     made.state.max_steps = 10
     [row] = thoughtful_rows(1)
@@ -513,7 +515,8 @@ def test_a_thought_gives_way_to_the_answer_that_a_mutation_puts_behind_it(model:
             None,
             None,
         )
-        found = mutations.applied(made, rows, generated)
+        assert made.mutation is not None
+        found = made.mutation(made, rows, generated)
         return found[3], found[1]
 
     texts, spelled = applied()
@@ -550,8 +553,7 @@ def test_the_self_reward_is_the_likelihood_of_the_right_answer(model: Path, tmp_
     from pyserini_reasonrank.train.experimental.latro import ANSWER, SelfReward
 
     made = trainer(model, tmp_path, Grouping())
-    own = SelfReward(2)
-    own.trainer = made
+    own = SelfReward(lambda: made.accelerator.unwrap_model(made.model), made.processing_class, 2)
     [row] = thoughtful_rows(1)
     prompt = made.processing_class.decode([1, 5, 6])
     told, untold = "gem</think> bear", "cloud drum"
@@ -581,8 +583,8 @@ def test_latro_trains_without_a_reward_function(model: Path, tmp_path: Path) -> 
 def test_the_self_reward_of_a_score_is_that_of_its_grade(model: Path, tmp_path: Path) -> None:
     from pyserini_reasonrank.train.experimental.latro import SelfReward
 
-    own = SelfReward()
-    own.trainer = trainer(model, tmp_path, Grouping())
+    made = trainer(model, tmp_path, Grouping())
+    own = SelfReward(lambda: made.accelerator.unwrap_model(made.model), made.processing_class)
     asked: list[Sequence[str]] = []
     inner = own._logprobs
 
@@ -604,13 +606,14 @@ def test_the_self_reward_of_a_score_is_that_of_its_grade(model: Path, tmp_path: 
 
 @pytest.mark.parametrize("sampled", [True, False])
 def test_only_the_thought_is_learnt_by_latro(sampled: bool, model: Path) -> None:
-    from pyserini_reasonrank.train.experimental.latro import thoughts_alone
+    from pyserini_reasonrank.train.experimental.latro import cut_after_thought
 
     tokenizer = policy.load(PolicySettings(model=str(model))).tokenizer
+    made = SimpleNamespace(processing_class=tokenizer)
     texts = ["gem</think>\n<answer>[1]</answer>", "gem bear", "</think>", ""]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     logprobs = [[-float(i) for i in range(len(spelled))] for spelled in ids] if sampled else None
-    found = thoughts_alone(tokenizer, ([], [list(i) for i in ids], None, list(texts), logprobs, {}, None, None))
+    found = cut_after_thought(made, [], ([], [list(i) for i in ids], None, list(texts), logprobs, {}, None, None))
     assert found[3] == ["gem</think>", "gem bear", "</think>", ""]
     assert found[1] == [ids[0][:2], *ids[1:]]
     if sampled:

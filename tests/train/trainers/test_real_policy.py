@@ -11,7 +11,8 @@ pytest.importorskip("trl")
 
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.resources import conf
-from pyserini_reasonrank.train.data.builder import Asking, Listed
+from pyserini_reasonrank.train.data.lists import LabelledList
+from pyserini_reasonrank.train.data.row_builder import RowBuilder
 from pyserini_reasonrank.train.data.rows import Audit, Row, write_rows
 from pyserini_reasonrank.train.folder import read_record
 from pyserini_reasonrank.train.settings import PolicySettings
@@ -29,12 +30,12 @@ PASSAGES = (
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    asking = Asking("rankgpt", "smollm2-135m", STUDENT, widest=3)
+    asking = RowBuilder("rankgpt", "smollm2-135m", STUDENT, widest=3)
     made = []
     for n, query in enumerate(("duplicate a list", "keep a queue sorted by priority", "where am I on the disk")):
         candidates = tuple(Candidate(f"d{i}", 0.0, text) for i, text in enumerate(PASSAGES))
         gains = tuple(float(i == n) for i in range(3))
-        made += list(asking.rows(Listed(Query(f"q{n}", query), candidates, gains, (1, 2, 3), "made-up")))
+        made += list(asking.rows(LabelledList(Query(f"q{n}", query), candidates, gains, (1, 2, 3), "made-up")))
     return made
 
 

@@ -24,7 +24,8 @@ from transformers import AutoTokenizer
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.records import Candidate, Message, Query
 from pyserini_reasonrank.train import export
-from pyserini_reasonrank.train.data.builder import Asking, Listed
+from pyserini_reasonrank.train.data.lists import LabelledList
+from pyserini_reasonrank.train.data.row_builder import RowBuilder
 from pyserini_reasonrank.train.data.rows import Audit, check_written, fault_of, write_rows
 from pyserini_reasonrank.train.folder import read_record
 from pyserini_reasonrank.train.settings import PolicySettings, Prilora
@@ -99,7 +100,7 @@ def test_rows_that_can_not_be_imitated_are_counted_and_named(model: Path) -> Non
     assert "1 left out, no answer to imitate: tiny q0" in str(audit)
     assert "1 left out, control tokens in the answer: tiny q1" in str(audit)
     assert "1 left out, longer than max_length with its answer: tiny q2" in str(audit)
-    with pytest.raises(UsageError, match="no row to imitate"):
+    with pytest.raises(UsageError, match="no row with an answer to imitate"):
         examples.demonstrations(rows[:3], policy, 400, Audit())
 
 
@@ -130,11 +131,11 @@ def test_training_learns_records_itself_and_does_not_begin_twice(
 
 def test_other_settings_do_not_go_on_in_the_same_folder(model: Path, data: Path, tmp_path: Path) -> None:
     sft.run(config(model, data, tmp_path / "run", {"max_steps": 1}))
-    with pytest.raises(UsageError, match=r"a run with another args.max_steps \(1, now 2\)"):
+    with pytest.raises(UsageError, match=r"a run with a different args.max_steps \(1, now 2\)"):
         sft.run(config(model, data, tmp_path / "run", {"max_steps": 2}))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty and holds no training run"):
+    with pytest.raises(UsageError, match="is not empty and is not the folder of a training run"):
         sft.run(config(model, data, tmp_path / "full"))
 
 
@@ -143,15 +144,18 @@ def test_other_settings_do_not_go_on_in_the_same_folder(model: Path, data: Path,
     [
         (
             {"args": {"lerning_rate": 1}},
-            "args.lerning_rate is no setting of TRL's SFTConfig; did you mean 'learning_rate'",
+            "args.lerning_rate is not a setting of TRL's SFTConfig; did you mean 'learning_rate'",
         ),
         ({"args": {"output_dir": "x"}}, "args.output_dir is set by the step itself"),
-        ({"args": {"eval_strategy": "never"}}, "SFTConfig does not take these args"),
+        ({"args": {"eval_strategy": "never"}}, "SFTConfig rejects these args"),
         ({"model": "/nowhere"}, "there is no model '/nowhere'"),
         ({"data": ["/nowhere.jsonl"]}, "/nowhere.jsonl does not exist"),
-        ({"max_length": 5}, "no row to imitate"),
-        ({"lora": {"first_layer": 2}}, "leaves nothing to train: the model has 2 layers"),
-        ({"model_args": {"dtype": "bfloat16"}}, "all weights would be trained in bfloat16, where small steps round to"),
+        ({"max_length": 5}, "no row with an answer to imitate"),
+        ({"lora": {"first_layer": 2}}, "leaves no layer to train: the model has 2 layers"),
+        (
+            {"model_args": {"dtype": "bfloat16"}},
+            "all weights would be trained in bfloat16, which rounds small updates away",
+        ),
     ],
 )
 def test_faults_are_said_in_a_sentence(
@@ -252,7 +256,7 @@ def test_other_rows_in_the_same_file_are_another_run(model: Path, tmp_path: Path
     made = config(model, tmp_path / "rows.jsonl", tmp_path / "run", {"max_steps": 1})
     sft.run(made)
     write_rows(tmp_path / "rows.jsonl", best_rows(16))
-    with pytest.raises(UsageError, match=r"holds a run of what .*rows.jsonl was before: name another --output"):
+    with pytest.raises(UsageError, match=r"holds a run with earlier contents of .*rows.jsonl: name another --output"):
         sft.run(made)
 
 
@@ -307,7 +311,7 @@ def test_a_signal_stops_after_a_step_with_a_checkpoint(model: Path, data: Path, 
     _, said = process.communicate(timeout=300)
     assert process.returncode == 1
     stopped = int(said.split("stopped after step ")[1].split()[0])
-    assert "the same command goes on from there" in said
+    assert "run the same command to continue" in said
     assert (tmp_path / "run" / f"checkpoint-{stopped}" / "trainer_state.json").is_file()
 
 
@@ -332,8 +336,8 @@ def test_first_ranks_by_the_letters_that_serving_reads(tmp_path: Path) -> None:
     policy = load(PolicySettings(model=str(model)))
     candidates = tuple(Candidate(f"d{i}", 0.0, f"passage {i}") for i in range(20))
     gains = tuple(float(i == 11) + 2.0 * (i == 16) for i in range(20))
-    listed = Listed(Query("q", "what"), candidates, gains, tuple(range(1, 21)), "made-up")
-    [row] = Asking("first", str(model), {"max_model_len": 8192}, widest=20).rows(listed)
+    listed = LabelledList(Query("q", "what"), candidates, gains, tuple(range(1, 21)), "made-up")
+    [row] = RowBuilder("first", str(model), {"max_model_len": 8192}, widest=20).rows(listed)
     assert (row.kind, row.prefill, row.demonstration[:11]) == ("first_token", "[", "Q] > [L] > ")
     assert fault_of(row) is None
     assert fault_of(

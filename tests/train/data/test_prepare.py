@@ -25,10 +25,11 @@ from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.settings.rerankers import names
 from pyserini_reasonrank.train import rewards
 from pyserini_reasonrank.train.command import load
-from pyserini_reasonrank.train.data import make as step
-from pyserini_reasonrank.train.data.builder import Asking, Listed
-from pyserini_reasonrank.train.data.draw import Band, Draw, draw, exclusions
-from pyserini_reasonrank.train.data.make import Config, split_by_query
+from pyserini_reasonrank.train.data import prepare as step
+from pyserini_reasonrank.train.data.lists import LabelledList, exclusions
+from pyserini_reasonrank.train.data.negatives import Band, Draw, draw
+from pyserini_reasonrank.train.data.prepare import Config, split_by_query
+from pyserini_reasonrank.train.data.row_builder import RowBuilder
 from pyserini_reasonrank.train.data.rows import Row, fault_of, read_rows
 
 
@@ -79,8 +80,8 @@ SHORT: dict[str, Any] = {"sampling": {"max_tokens": 512}}
 RERANKERS = ("reasonrank", "rankgpt", "first", "setwise-likelihood", "rank-r1", "iranker", "dranker", "erank", "rank1")
 
 
-def listing(query: Query, candidates: Sequence[Candidate], gains: Sequence[float]) -> Listed:
-    return Listed(query, tuple(candidates), tuple(gains), tuple(range(1, len(candidates) + 1)), "made-up")
+def listing(query: Query, candidates: Sequence[Candidate], gains: Sequence[float]) -> LabelledList:
+    return LabelledList(query, tuple(candidates), tuple(gains), tuple(range(1, len(candidates) + 1)), "made-up")
 
 
 def tight(reranker: str, model: str, collection: Collection) -> dict[str, Any]:
@@ -90,12 +91,13 @@ def tight(reranker: str, model: str, collection: Collection) -> dict[str, Any]:
     settings: dict[str, Any] = {"sampling": {"max_tokens": 300}, "depth": 25, "query_tokens": 8}
     for context in range(400, 6000, 4):
         with suppress(UsageError):
-            asking = Asking(reranker, model, settings | {"max_model_len": context}, widest=1)
+            asking = RowBuilder(reranker, model, settings | {"max_model_len": context}, widest=1)
             list(asking.rows(listing(request.query, candidates, [1.0] + [0.0] * (len(candidates) - 1))))
             return settings | {"max_model_len": context}
     raise AssertionError("no context is long enough")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reranker", RERANKERS)
 def test_training_reads_the_bytes_that_serving_sends(
     reranker: str,
@@ -121,7 +123,7 @@ def test_training_reads_the_bytes_that_serving_sends(
     assert asked
     texts = {c.docid: c.text for request in collection.requests for c in request.candidates}
     queries = {request.query.qid: request.query for request in collection.requests}
-    asking = Asking(reranker, model, fitted, widest=2)
+    asking = RowBuilder(reranker, model, fitted, widest=2)
     for (qid, docids), prompt in asked.items():
         candidates = [Candidate(docid, 0.0, texts[docid]) for docid in docids]
         [row] = asking.rows(listing(queries[qid], candidates, collection.gains(qid, docids)))
@@ -135,10 +137,10 @@ def test_training_reads_the_bytes_that_serving_sends(
 def test_a_judge_that_reads_the_next_token_finds_it_after_the_row_s_words(tmp_path: Path, model: str) -> None:
     """Served, the passage is judged by what follows the opening: a row without a thought begins there."""
     candidate = Candidate("a", 0.0, "text")
-    one = Listed(Query("q", "what"), (candidate,), (1.0,), (1,), "made-up")
-    [bare] = Asking("rank1", model, {"judge": {"think": False}, "max_model_len": 16384}, widest=1).rows(one)
+    one = LabelledList(Query("q", "what"), (candidate,), (1.0,), (1,), "made-up")
+    [bare] = RowBuilder("rank1", model, {"judge": {"think": False}, "max_model_len": 16384}, widest=1).rows(one)
     assert (bare.prefill, bare.demonstration) == ("\n<answer>", "true</answer>")
-    [thinking] = Asking("rank1", model, {"max_model_len": 16384}, widest=1).rows(one)
+    [thinking] = RowBuilder("rank1", model, {"max_model_len": 16384}, widest=1).rows(one)
     assert thinking.prefill == ""
     assert thinking.demonstration.endswith("</think>\n<answer>true</answer>")
 
@@ -147,8 +149,8 @@ def test_a_judge_that_reads_the_next_token_finds_it_after_the_row_s_words(tmp_pa
     ("gain", "top", "grade"), [(0.0, 3.0, 0.0), (1.0, 3.0, 3.0), (2.0, 3.0, 7.0), (3.0, 3.0, 10.0), (1.0, 1.0, 10.0)]
 )
 def test_a_grade_is_on_the_judge_s_scale(gain: float, top: float, grade: float, model: str) -> None:
-    one = Listed(Query("q", "what"), (Candidate("a", 0.0, "text"),), (gain,), (1,), "made-up")
-    [row] = Asking("erank", model, {}, widest=1, top_gain=top).rows(one)
+    one = LabelledList(Query("q", "what"), (Candidate("a", 0.0, "text"),), (gain,), (1,), "made-up")
+    [row] = RowBuilder("erank", model, {}, widest=1, top_gain=top).rows(one)
     assert row.grade == grade
     assert row.demonstration.endswith(f"<answer>{grade:g}</answer>")
 
@@ -159,7 +161,7 @@ def test_every_reranker_s_rows_can_be_trained_on_and_imitated(reranker: str, mod
     does; a reranker there are no rows for says so."""
     asking, told = None, ""
     try:
-        asking = Asking(reranker, model, {"max_model_len": 65536}, widest=3)
+        asking = RowBuilder(reranker, model, {"max_model_len": 65536}, widest=3)
     except UsageError as error:
         told = str(error)
     if asking is None:
@@ -185,13 +187,13 @@ def test_every_reranker_s_rows_can_be_trained_on_and_imitated(reranker: str, mod
 
 def test_a_labelled_order_and_its_thought_become_the_answer(model: str) -> None:
     candidates = tuple(Candidate(docid, 0.0, docid) for docid in "abc")
-    listed = Listed(
+    listed = LabelledList(
         Query("q", "what"), candidates, (0.0, 1.0, 0.0), (1, 2, 3), "x", ("c", "b", "a"), "I </think> see <answer>."
     )
-    [row] = Asking("reasonrank", model, {"sampling": {"max_tokens": 512}}, widest=3).rows(listed)
+    [row] = RowBuilder("reasonrank", model, {"sampling": {"max_tokens": 512}}, widest=3).rows(listed)
     assert row.demonstration == "<think>I  see .</think>\n<answer>[3] > [2] > [1]</answer>"
     assert row.gold == ("c", "b", "a")
-    [best] = Asking("rank-r1", model, {}, widest=3).rows(listed)
+    [best] = RowBuilder("rank-r1", model, {}, widest=3).rows(listed)
     assert best.demonstration.endswith("<answer>[2]</answer>")
     assert best.gold is None
 
@@ -199,7 +201,7 @@ def test_a_labelled_order_and_its_thought_become_the_answer(model: str) -> None:
 def test_a_thought_goes_only_with_the_row_it_is_about(model: str) -> None:
     """One about three passages says nothing of one of them, of two, of another order, or of which is best or worst."""
     candidates = tuple(Candidate(docid, 0.0, docid) for docid in "abc")
-    listed = Listed(
+    listed = LabelledList(
         Query("q", "what"),
         candidates,
         (0.0, 1.0, 0.0),
@@ -211,29 +213,32 @@ def test_a_thought_goes_only_with_the_row_it_is_about(model: str) -> None:
     assert listed.shown((0, 1, 2)).reasoning == listed.reasoning
     assert [listed.shown(places).reasoning for places in ((0, 1), (0, 2, 1), (1,))] == ["", "", ""]
     for reranker in ("rank-r1", "iranker", "erank", "rank1", "rankgpt"):
-        asking = Asking(reranker, model, SHORT, widest=3)
-        assert not asking.thinks(listed)
+        asking = RowBuilder(reranker, model, SHORT, widest=3)
+        assert not asking.takes_reasoning(listed)
         assert all("says it" not in row.demonstration for row in asking.rows(listed))
         if reranker == "iranker":
             cases = [row for case in exclusions(listed, random.Random(1)) for row in asking.rows(case)]
             assert [len(row.docids) for row in cases] == [2, 3]
             assert all("says it" not in row.demonstration for row in cases)
-    ordered = Asking("reasonrank", model, SHORT, widest=3)
+    ordered = RowBuilder("reasonrank", model, SHORT, widest=3)
     [row] = ordered.rows(listed)
     assert "<think>[2] says it" in row.demonstration
     [other] = ordered.rows(listed.shown((2, 1, 0)))
     assert "says it" not in other.demonstration
-    single = Listed(Query("q", "what"), candidates[:1], (1.0,), (1,), "x", reasoning="It says it.")
-    [row] = Asking("rank1", model, SHORT, widest=1).rows(single)
+    single = LabelledList(Query("q", "what"), candidates[:1], (1.0,), (1,), "x", reasoning="It says it.")
+    [row] = RowBuilder("rank1", model, SHORT, widest=1).rows(single)
     assert row.demonstration == "<think>It says it.</think>\n<answer>true</answer>"
-    told = ordered.unthought([listed, single]), Asking("erank", model, {}, widest=3).unthought([listed, single])
-    assert told == ([], ["the thoughts of 1 of 2 lists left out: they are about more than a row shows or asks for"])
+    told = (
+        ordered.reasoning_report([listed, single]),
+        RowBuilder("erank", model, {}, widest=3).reasoning_report([listed, single]),
+    )
+    assert told == ([], ["the reasoning of 1 of 2 lists is left out: it explains more than a row shows or asks for"])
 
 
 def test_graded_pays_for_the_word_that_a_row_asks_for(model: str) -> None:
     """Rank1's rows are answered by true or false, whose grades are 1 and 0, not by a score up to 10."""
     candidates = [Candidate(docid, 0.0, docid) for docid in "ab"]
-    positive, negative = Asking("rank1", model, SHORT, widest=1).rows(
+    positive, negative = RowBuilder("rank1", model, SHORT, widest=1).rows(
         listing(Query("q", "what"), candidates, [1.0, 0.0])
     )
     for row, right, wrong in ((positive, "true", "false"), (negative, "false", "true")):
@@ -249,7 +254,7 @@ def test_graded_pays_for_the_word_that_a_row_asks_for(model: str) -> None:
     [({}, True), ({"think": False}, False), ({"opening": "\n"}, False), ({"think": False, "opening": ""}, False)],
 )
 def test_a_score_row_says_whether_it_asks_for_tags(judge: dict[str, Any], tags: bool, model: str) -> None:
-    [row] = Asking("rank1", model, {**SHORT, "judge": judge}, widest=1).rows(
+    [row] = RowBuilder("rank1", model, {**SHORT, "judge": judge}, widest=1).rows(
         listing(Query("q", "x"), [Candidate("a", 0, "a")], [1])
     )
     assert row.tags == tags
@@ -269,16 +274,16 @@ def test_a_score_row_says_whether_it_asks_for_tags(judge: dict[str, Any], tags: 
 )
 def test_answers_that_no_reward_reads_have_no_rows(reranker: str, judge: dict[str, Any], said: str, model: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Asking(reranker, model, {"judge": judge, "max_model_len": 8192}, widest=3)
+        RowBuilder(reranker, model, {"judge": judge, "max_model_len": 8192}, widest=3)
 
 
 def test_what_can_t_be_asked_is_refused_in_a_sentence(tmp_path: Path, model: str) -> None:
     with pytest.raises(UsageError, match="combines several"):
-        Asking("coranking", model, {}, widest=20)
+        RowBuilder("coranking", model, {}, widest=20)
     bare = tmp_path / "bare"
     bare.mkdir()
-    with pytest.raises(UsageError, match=r"give --rerank\.max_model_len"):
-        Asking("reasonrank", str(bare), {}, widest=20)
+    with pytest.raises(UsageError, match=r"set --rerank\.max_model_len"):
+        RowBuilder("reasonrank", str(bare), {}, widest=20)
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------------
@@ -344,7 +349,7 @@ def test_a_draw_is_a_list_that_can_teach_or_none(
 
 def test_exclusion_cases_always_hold_the_target(model: str) -> None:
     gains = (0.0, 1.0, 0.0, 2.0, 0.0, 0.0)
-    listed = Listed(
+    listed = LabelledList(
         Query("q", "what"), tuple(Candidate(f"d{i}", 0.0, "") for i in range(6)), gains, tuple(range(1, 7)), "x"
     )
     cases = list(exclusions(listed, random.Random(1)))
@@ -452,12 +457,12 @@ def test_held_out_queries(
 
 
 def test_a_query_stays_on_its_side_whatever_comes_or_goes() -> None:
-    lists = [Listed(Query(str(i), f"query {i}"), (), (), (), "x") for i in range(50)]
+    lists = [LabelledList(Query(str(i), f"query {i}"), (), (), (), "x") for i in range(50)]
     train, dev = split_by_query(lists, 0.4, seed=1)
     fewer_train, fewer_dev = split_by_query(lists[::3], 0.4, seed=1)
     assert {*fewer_train} <= {*train}
     assert {*fewer_dev} <= {*dev}
-    renamed = [Listed(Query(f"other {i}", f"  Query, {i}!"), (), (), (), "x") for i in range(50)]
+    renamed = [LabelledList(Query(f"other {i}", f"  Query, {i}!"), (), (), (), "x") for i in range(50)]
     assert [r.query.qid for r in split_by_query(renamed, 0.4, seed=1)[1]] == [f"other {r.query.qid}" for r in dev]
 
 

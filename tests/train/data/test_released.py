@@ -12,10 +12,13 @@ import pytest
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.train.command import load
-from pyserini_reasonrank.train.data import make as step
-from pyserini_reasonrank.train.data.builder import Asking, Listed
-from pyserini_reasonrank.train.data.readers import READERS, Released, Task, digest, tfrank_gains
+from pyserini_reasonrank.train.data import prepare as step
+from pyserini_reasonrank.train.data.lists import LabelledList
+from pyserini_reasonrank.train.data.prepare import READERS
+from pyserini_reasonrank.train.data.release import Release, TfrankTask, digest
+from pyserini_reasonrank.train.data.row_builder import RowBuilder
 from pyserini_reasonrank.train.data.rows import Audit, Row, read_rows
+from pyserini_reasonrank.train.data.tfrank import tfrank_labels
 from pyserini_reasonrank.train.rewards import listwise_derived
 
 
@@ -24,10 +27,10 @@ def lines(path: Path, records: list[Any]) -> Path:
     return path
 
 
-def read(name: str, path: Path, **where: Any) -> tuple[list[Listed], Audit]:
+def read(name: str, path: Path, **where: Any) -> tuple[list[LabelledList], Audit]:
     audit = Audit("records")
     given: dict[str, Any] = {"topics": None, "corpus": None, "source": "made-up", "task": "listwise"}
-    return list(READERS[name](Released(path, **(given | where)), audit)), audit
+    return list(READERS[name](Release(path, **(given | where)), audit)), audit
 
 
 # --- ReasonRank ------------------------------------------------------------------------------------------------------
@@ -71,7 +74,7 @@ def test_reasonrank_s_records(tmp_path: Path, maps: dict[str, Path]) -> None:
         ({"final_list": ["z", "x"]}, "the final list has other passages"),
         ({"final_list": ["z", "x", "x"]}, "the final list has other passages"),
         ({"relevant_docids": ["z", "w"]}, "a relevant passage is not in the list"),
-        ({"relevant_docids": None}, "no record of ReasonRank's"),
+        ({"relevant_docids": None}, "not a ReasonRank record"),
         (
             {"initial_list": ["x", "y", "x2"], "final_list": ["x2", "x", "y"], "relevant_docids": ["x2"]},
             "the same text",
@@ -88,7 +91,7 @@ def test_records_that_can_t_be_used_are_named(
     assert audit.kept == 1
     assert "line 2" in str(audit)
     assert fault in str(audit)
-    assert "no JSON record" in str(audit)
+    assert "not a JSON record" in str(audit)
 
 
 def test_a_data_set_without_texts_is_an_error(tmp_path: Path, maps: dict[str, Path]) -> None:
@@ -147,8 +150,10 @@ def test_a_thought_keeps_the_order_that_it_numbers(tmp_path: Path, tokenizer_fil
         ("yes", 2, "pointwise", None, False),
     ],
 )
-def test_tfrank_s_answers(answer: str, n: int, task: Task, gains: tuple[float, ...] | None, graded: bool) -> None:
-    assert tfrank_gains(answer, n, task) == (gains, graded)
+def test_tfrank_s_answers(answer: str, n: int, task: TfrankTask, gains: tuple[float, ...] | None, graded: bool) -> None:
+    labels = tfrank_labels(answer, n, task)
+    assert (labels and (labels[1] or labels[0])) == gains
+    assert bool(labels and labels[1]) == graded
 
 
 @pytest.mark.parametrize(
@@ -166,7 +171,7 @@ def test_rows_of_other_types_are_no_rows_of_tfrank_s(changes: dict[str, Any], tm
     row = {"task": "pointwise", "query": "q", "passages": ["a"], "answer": "yes"}
     [listed], audit = read("tfrank", lines(tmp_path / "rows.jsonl", [row | changes, row]), task="pointwise")
     assert [candidate.text for candidate in listed.candidates] == ["a"]
-    assert "1 left out, no row of TFRank's" in str(audit)
+    assert "1 left out, not a TFRank row" in str(audit)
 
 
 def test_the_forms_of_one_question_come_out_as_one(tmp_path: Path) -> None:
@@ -212,7 +217,9 @@ def test_a_passage_of_a_low_grade_is_not_relevant_where_tfrank_says_no(tmp_path:
         ((1.0,), None),
         ((0.0,), None),
     ]
-    asking = Asking("rank1", str(tokenizer_file.parent), {"judge": {"think": False}, "max_model_len": 16384}, widest=1)
+    asking = RowBuilder(
+        "rank1", str(tokenizer_file.parent), {"judge": {"think": False}, "max_model_len": 16384}, widest=1
+    )
     answers = [row.demonstration for listed in lists for row in asking.rows(listed)]
     assert answers == [f"{word}</answer>" for word in ("false", "true", "true", "false")]
 
@@ -236,14 +243,14 @@ def test_a_thought_about_a_list_stays_with_the_list(
     step.run(config)
     rows, _ = read_rows(config.output)
     assert {"So [3]." in row.demonstration for row in rows} == {kept}
-    assert ("the thoughts of 4 of 4 lists left out" in capsys.readouterr().out) == (not kept)
+    assert ("the reasoning of 4 of 4 lists is left out" in capsys.readouterr().out) == (not kept)
     if len(rows) == 4:  # shuffled again, once there is no thought that numbers them
         assert (len({row.docids for row in rows}) == 1) == kept
 
 
 @pytest.mark.parametrize(("task", "reranker", "least"), [("listwise", "reasonrank", 150), ("pointwise", "erank", 300)])
 def test_tfrank_s_release(
-    task: Task, reranker: str, least: int, data: Path, tmp_path: Path, tokenizer_file: Path
+    task: TfrankTask, reranker: str, least: int, data: Path, tmp_path: Path, tokenizer_file: Path
 ) -> None:
     config = step.Config(
         reranker=reranker,
@@ -385,11 +392,11 @@ def test_the_bands_of_released_lists_are_their_places(tmp_path: Path, tokenizer_
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": "triples", "draw": {"missed": False}}, "draw.missed can't apply to format triples"),
-        ({"format": "reasonrank", "draw": {"size": 5}}, "draw.size can't apply to format reasonrank"),
-        ({"format": "tfrank", "draw": {"positives": 1}}, "draw.positives can't apply to format tfrank"),
-        ({"format": "tfrank", "teacher_scale": [0, 1]}, "teacher_scale can't apply to format tfrank"),
-        ({"format": "collection", "teacher_scale": [0, 1]}, "teacher_scale can't apply to format collection"),
+        ({"format": "triples", "draw": {"missed": False}}, "draw.missed does not apply to format triples"),
+        ({"format": "reasonrank", "draw": {"size": 5}}, "draw.size does not apply to format reasonrank"),
+        ({"format": "tfrank", "draw": {"positives": 1}}, "draw.positives does not apply to format tfrank"),
+        ({"format": "tfrank", "teacher_scale": [0, 1]}, "teacher_scale does not apply to format tfrank"),
+        ({"format": "collection", "teacher_scale": [0, 1]}, "teacher_scale does not apply to format collection"),
     ],
 )
 def test_settings_without_a_use_are_refused(
@@ -413,7 +420,7 @@ def test_a_teacher_s_scores_are_put_on_the_scale_of_the_answers(
         return read_rows(tmp_path / "rows.jsonl")[0]
 
     assert all(row.teacher is None for row in made())
-    assert "left out, as --teacher_scale '[LEAST, MOST]' does not say" in capsys.readouterr().out
+    assert "left out: set --teacher_scale '[LOWEST, HIGHEST]' to map" in capsys.readouterr().out
     rows = made(teacher_scale=(88, 98))
     scores = {c.docid: score for c, score in zip(raw.candidates, raw.teacher, strict=True)}
     for row in rows:
@@ -421,7 +428,7 @@ def test_a_teacher_s_scores_are_put_on_the_scale_of_the_answers(
         assert 0 <= row.teacher[0] <= 10
         if row.query == raw.query.text:
             assert row.teacher[0] == pytest.approx(min(max(scores[row.docids[0]] - 88, 0), 10))
-    assert "of them beyond teacher_scale and taken for its ends" in capsys.readouterr().out
+    assert "of them outside teacher_scale and clipped" in capsys.readouterr().out
     columns: dict[str, Any] = {"qid": [], "docids": [], "gains": [], "teacher": [], "grade": []}
     for row in rows[:8]:
         for name, values in columns.items():

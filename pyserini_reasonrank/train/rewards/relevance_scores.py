@@ -1,4 +1,4 @@
-"""Rewards of one score: ERank's, derived from the list the scores make up, and TFRank's graded label."""
+"""Rewards of a pointwise relevance score: ERank's, derived from the ranking that the scores produce, and TFRank's."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 from pyserini_reasonrank.parsing import split
 from pyserini_reasonrank.train.rewards.answers import graded as graded_answer
-from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, taught
+from pyserini_reasonrank.train.rewards.reference import is_relevant, two_words, word_for
+from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, teacher_scores
 
 UNREADABLE, ABOVE = -1.0, -0.5
 
 
 def score_of(rollout: Rollout, top: float = 10.0) -> float | None:
-    """The score an answer gives, if it is one on the scale from 0 to ``top``."""
+    """The score in an answer; None if the answer has no score on the scale from 0 to ``top``."""
     found = graded_answer(rollout.text)
     value = None if found is None else found.value
     return value if value is not None and value <= top else None
 
 
 def target(rollout: Rollout, top: float = 10.0) -> float:
-    """The score a passage should get: the teacher's, the row's grade, or the end of the scale that its gain is on.
+    """The score that a passage should get: the teacher's, else the row's grade, else ``top`` if it has a gain and 0 if not.
 
     UsageError for a teacher's score that is not on the scale.
     """
-    if teacher := taught(rollout, top):
+    if teacher := teacher_scores(rollout, top):
         return teacher[0]
     if rollout.grade is not None:
         return rollout.grade
@@ -35,10 +36,10 @@ def listwise_derived(
 ) -> list[float]:
     """The rewards of all rollouts of all candidates of one query, pooled: each in [-1, 1].
 
-    ERank, arXiv 2509.00520, section 3.3; its constants are not published, these are ours. A positive gains
-    1 / (1 + the number of negative rollouts strictly above it): positives do not push one another down. A negative
-    above some positive is worth -0.5, any other 0.5 (1 - ((s - t) / top)^2) with the teacher's score t, and 0 if that
-    is less. A score that can't be read (None) is worth -1.
+    ERank, arXiv 2509.00520, section 3.3; the paper does not give its constants, these are ours. The reward of a positive
+    is 1 / (1 + the number of negative rollouts strictly above it), so positives do not compete. The reward of a negative
+    above some positive is -0.5, that of any other negative 0.5 (1 - ((s - t) / top)^2) with the teacher's score t, at
+    least 0. A score that can't be read (None) has the reward -1.
     """
     negatives = [s for s, p in zip(scores, positive, strict=True) if s is not None and not p]
     lowest = min((s for s, p in zip(scores, positive, strict=True) if s is not None and p), default=None)
@@ -56,16 +57,16 @@ def listwise_derived(
 
 
 def graded(rollout: Rollout, *, top: float = 10.0) -> Scored:
-    """(the label is right + closeness of the score) / 2, in [0, 1]; closeness is 1 - |difference| / ``top``.
+    """The mean of label correctness and score closeness, in [0, 1]; closeness is 1 - |difference| / ``top``.
 
-    After the published reward of TFRank. Answers are ``yes(3)``, ``yes`` or ``3``; the
-    label of a bare number is yes from the middle of the scale on. A label that its own number contradicts leaves no
-    closeness. The target is the row's ``grade``, or else its gain. TFRank's own scale ends at 4.
+    Follows TFRank's published reward. Answers are ``yes(3)``, ``yes`` or ``3``; a bare number means yes from the middle of
+    the scale. If label and number contradict each other, closeness is 0. The target is the row's ``grade``, else its
+    gain. TFRank's own scale ends at 4.
 
-    A row whose ``choices`` are two words can get no score: its reward is 1 for the right word alone, else 0.
+    A row whose ``choices`` are two words has no score: its reward is 1 for the right word alone, else 0.
     """
-    if rollout.choices and len(rollout.choices) == 2:
-        return _worded(rollout, rollout.choices)
+    if words := two_words(rollout.choices):
+        return _word_reward(rollout, words)
     target = rollout.gains[0] if rollout.grade is None else rollout.grade
     found = graded_answer(rollout.text)
     if found is None or (found.value is not None and found.value > top):
@@ -77,8 +78,7 @@ def graded(rollout: Rollout, *, top: float = 10.0) -> Scored:
     return Scored((right + close) / 2, {"format": 1.0, "label": float(right), "closeness": close})
 
 
-def _worded(rollout: Rollout, words: Sequence[str]) -> Scored:
-    said = (split(rollout.text).answer or "").strip()
-    relevant = rollout.gains[0] > 0 if rollout.grade is None else rollout.grade > 0
-    right = float(said == words[not relevant])
-    return Scored(right, {"format": float(said in words), "label": right})
+def _word_reward(rollout: Rollout, words: Sequence[str]) -> Scored:
+    answer = (split(rollout.text).answer or "").strip()
+    right = float(answer == word_for(words, is_relevant(rollout.gains[0], rollout.grade)))
+    return Scored(right, {"format": float(answer in words), "label": right})

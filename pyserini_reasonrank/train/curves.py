@@ -1,4 +1,4 @@
-"""The page of a training run: one self-contained HTML file with its curves."""
+"""The training curves of a run as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from pyserini_reasonrank.ir.files import atomic
 
 FIRST = ("loss", "kl", "nDCG@10", "dev/", "reward", "rewards/", "entropy", "completions/mean_length")
-"""What stands at the top, in this order; the rest follows by name."""
+"""The first curves, in this order; the others follow by name."""
 
 HIDDEN = ("epoch", "step", "total_flos", "train_", "num_tokens", "step_time", "completions/min_", "completions/max_")
 
 
 def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of each number that was logged more than once, the most telling first."""
+    """The steps and values of each number that was logged more than once, in the order of FIRST."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     for entry in log:
         for name, value in entry.items():
@@ -32,12 +32,12 @@ def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[
 
 
 def write_page(path: Path, title: str, log: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page; it appears whole. Without two logged steps there is nothing to draw and nothing is written."""
+    """Write the page atomically. Writes nothing if no number was logged twice."""
     drawn = curves(log)
     if not drawn:
         return
     moving = {name: curve for name, curve in drawn.items() if len(set(curve[1])) > 1}
-    image = base64.b64encode(_figure(moving or drawn)).decode()  # what never changed is in the table below
+    image = base64.b64encode(_figure(moving or drawn)).decode()  # constant values are only in the table
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{values[0]:.4g}</td><td>{values[-1]:.4g}</td></tr>"
         for name, (_, values) in drawn.items()

@@ -1,16 +1,16 @@
-"""RARL: one reward for the values an answer gives and for the order it puts passages in (arXiv 2601.20585)."""
+"""RARL's reward: regression on the values in an answer, and the order of its passages (arXiv 2601.20585)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from pyserini_reasonrank.parsing import identifiers
-from pyserini_reasonrank.train.rewards.answers import formed, graded, valued_order
+from pyserini_reasonrank.train.rewards.answers import graded, valued_order, well_formed
 from pyserini_reasonrank.train.rewards.measures import concordance
-from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, taught
+from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, teacher_scores
 
 WEIGHTS: Mapping[str, float] = {"regression": 0.4, "ranking": 0.5, "format": 0.1}
-EXACT = 0.5  # what an order without a fault gains on top
+EXACT = 0.5  # bonus for a perfect order
 
 
 def regression(values: Sequence[float | None], targets: Sequence[float], delta: float) -> float:
@@ -31,16 +31,17 @@ def regression_ranking(
     valued: bool = False,
     weights: Mapping[str, float] = WEIGHTS,
 ) -> Scored:
-    """The weighted mean of regression, ranking and form, at least 0 and at most 1.42.
+    """The weighted mean of regression, ranking and format, between 0 and 1.42.
 
-    A single passage is answered by its value, a list by ``[2] > [1]`` or, where the prompt asks for values (``valued``),
-    ``[2] (9) > [1] (4)``. Ranking is (1 + Kendall's tau) / 2, and 0.5 more without a fault; 0 for what is no whole order.
-    A part that the prompt does not ask for is left out and its weight shared among the others. Targets are the
-    teacher's scores or else the gains, ``top_gain`` worth ``top``. The paper's exact ranking term and weights are not
-    known; these are ours. UsageError for a teacher's score that a value would be compared with and is not on the scale.
+    The answer to a single passage is its value. The answer to a list is ``[2] > [1]`` or, if the prompt asks for values
+    (``valued``), ``[2] (9) > [1] (4)``. Ranking is (1 + Kendall's tau) / 2, plus 0.5 for a perfect order, and 0 for an
+    incomplete order. Parts that the prompt does not ask for are left out, and the other weights are rescaled. Targets are
+    the teacher's scores, else the gains mapped so that ``top_gain`` becomes ``top``. The paper does not give its ranking
+    term and weights; these are ours. UsageError for a teacher's score that is compared with a value and is not on the
+    scale.
     """
-    form = float(formed(rollout.text) or not rollout.tags)
-    teacher = taught(rollout, top) if valued or rollout.kind == "score" else rollout.teacher
+    form = float(well_formed(rollout.text) or not rollout.tags)
+    teacher = teacher_scores(rollout, top) if valued or rollout.kind == "score" else rollout.teacher
     targets = teacher or tuple(min(gain / top_gain, 1.0) * top for gain in rollout.gains)
     parts = {"format": form}
     if rollout.kind == "score":

@@ -1,7 +1,7 @@
-"""FIRST's joint loss on TRL's SFTTrainer: the words of the answer, and the order in the logits of its first identifier.
+"""FIRST's joint loss on TRL's SFTTrainer: language modelling of the answer, and ranking by the first identifier's logits.
 
-FIRST (arXiv 2406.15657), section 3: L = L_LM + weight * L_rank, where the scores are the logits that the passages'
-identifiers have in the place of the first one.
+FIRST (arXiv 2406.15657), section 3: L = L_LM + weight * L_rank. The scores are the logits of the passages' identifiers
+at the position of the first identifier.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from pyserini_reasonrank.train.trainers.policy import Policy
 
 
 def dataset(examples: Sequence[Example], policy: Policy, audit: Audit) -> Dataset:
-    """Token ids and labels, with the place where the first identifier is predicted, the tokens that could stand there
-    and the ranks. ``audit`` counts the rows without. UsageError if there is none with."""
+    """Token ids and labels, the position that predicts the first identifier, the identifiers' tokens, and the ranks.
+
+    ``audit`` counts the rows; those without a first identifier are left out. UsageError if none can be used.
+    """
     records = []
     for example in examples:
         first = first_id(example, policy)
@@ -32,14 +34,14 @@ def dataset(examples: Sequence[Example], policy: Policy, audit: Audit) -> Datase
             place = len(example.prompt) + first.index - 1
             records.append({**labelled(example), "place": place, "tokens": first.tokens, "ranks": first.ranks})
     if not records:
-        raise UsageError(f"there is no row to rank by: {audit}")
+        raise UsageError(f"no row has a first identifier for the ranking loss: {audit}")
     return Dataset.from_list(records)
 
 
 class JointTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer with a ranking loss beside its own. The ranking term of a batch is left out, and counted, if it is NaN.
+    """SFTTrainer with an additional ranking loss. A batch whose ranking loss is not finite omits it; the log counts these.
 
-    Needs the output layer in one piece: not with ZeRO-3 or FSDP.
+    Needs the complete output layer, so it does not work with ZeRO-3 or FSDP.
     """
 
     def __init__(self, *args: Any, rank_loss: RankLoss, **kwargs: Any) -> None:
@@ -80,10 +82,10 @@ class JointTrainer(SFTTrainer):  # type: ignore[misc]
         scores = torch.einsum("bh,bnh->bn", self._hidden[rows, place].float(), head[tokens].float())
         self._hidden = None
         rank = self._loss(scores, ranks)
-        sound = bool(torch.isfinite(rank))
+        finite = bool(torch.isfinite(rank))
         metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics["rank_loss_skipped"].append(float(not sound))
-        if not sound:
+        metrics["rank_loss_skipped"].append(float(not finite))
+        if not finite:
             return loss
         metrics["rank_loss"].append(float(rank.detach()))
         steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1

@@ -1,4 +1,4 @@
-"""How a router is fitted and judged: soft targets from what each arm reached and cost, held-out choices by query."""
+"""The routing classifier: soft targets from the arms' rewards, logistic regression, cross-validated choices."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Queries with their first-stage scores, and what each arm reached: ``quality`` is queries x arms.
+    """Queries with their first-stage scores, and the results of each arm. ``quality`` has the shape (queries, arms).
 
-    ``costs`` are of a query by arm, ``rewards`` is quality less mu times the cost, the dearest arm's being 1. ``tags``
-    group queries whose targets are smoothed together.
+    ``costs`` has the cost of a query for each arm. ``rewards`` (queries, arms) is the quality minus mu times the cost,
+    relative to the most expensive arm. ``tags`` group queries whose targets are smoothed together.
     """
 
     texts: Sequence[str]
@@ -39,7 +39,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Settings of the fit: ``temperature`` of the targets, ``beta`` of their smoothing, scikit-learn's ``C``."""
+    """Settings of the fit: ``temperature`` of the targets, ``beta`` of their smoothing, ``C`` of scikit-learn."""
 
     temperature: float
     beta: float
@@ -50,9 +50,9 @@ class Fit:
 
 
 def targets(examples: Examples, rows: Sequence[int], fit: Fit) -> Array:
-    """Probabilities of the arms for the queries ``rows``: the softmax of their rewards.
+    """The target probabilities of the arms for the queries ``rows``: the softmax of their rewards.
 
-    With tags each is ``beta`` of its own and the rest of the mean over the queries of its tag among ``rows``.
+    With tags, a target is ``beta`` times its own softmax plus 1 - ``beta`` times the mean of its tag among ``rows``.
     """
     soft = np.array([softmax(list(examples.rewards[row] / fit.temperature)) for row in rows])
     if examples.tags is None:
@@ -65,7 +65,7 @@ def targets(examples: Examples, rows: Sequence[int], fit: Fit) -> Array:
 def train(examples: Examples, rows: Sequence[int], fit: Fit, trained: Mapping[str, Any] | None = None) -> Router:
     """A router from the queries ``rows``: multinomial logistic regression on ``targets``.
 
-    Without a ``fallback`` it is the arm of the highest mean reward, the first of them.
+    The default ``fallback`` is the first arm with the highest mean reward. ``trained`` is the provenance to record.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -74,11 +74,11 @@ def train(examples: Examples, rows: Sequence[int], fit: Fit, trained: Mapping[st
     scales[scales == 0] = 1.0
     x = np.array([standardised(values, means, scales) for values in raw.tolist()])
     n, k = len(rows), len(examples.arms)
-    # a soft target is its query seen once for each arm, weighted: the cross-entropy is the same
+    # a soft target has the same cross-entropy as one weighted copy of its query for each arm
     model = LogisticRegression(C=fit.C, max_iter=1000)
     model.fit(x.repeat(k, axis=0), np.tile(np.arange(k), n), sample_weight=targets(examples, rows, fit).ravel())
     weights, biases = model.coef_, model.intercept_
-    if k == 2:  # scikit-learn then tells the second arm's only
+    if k == 2:  # scikit-learn then returns only the weights of the second arm
         weights, biases = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], biases])
     best = examples.arms[int(np.argmax(examples.rewards[list(rows)].mean(axis=0)))]
     return Router(
@@ -95,8 +95,8 @@ def train(examples: Examples, rows: Sequence[int], fit: Fit, trained: Mapping[st
     )
 
 
-def held_out(examples: Examples, fit: Fit, folds: int, seed: int) -> list[Choice]:
-    """For every query, the choice of a router that was trained without it, nor any query of the same words."""
+def cross_validated(examples: Examples, fit: Fit, folds: int, seed: int) -> list[Choice]:
+    """The choice for each query of a router trained without this query and without queries of the same words."""
     parts = _folds(examples.texts, folds, seed)
     choices: dict[int, Choice] = {}
     for part in parts:
@@ -106,20 +106,24 @@ def held_out(examples: Examples, fit: Fit, folds: int, seed: int) -> list[Choice
 
 
 def _folds(texts: Sequence[str], folds: int, seed: int) -> list[set[int]]:
-    """Rows dealt to ``folds`` parts at random, those with the same text to the same part."""
+    """The rows in ``folds`` random parts. Queries with the same text are in the same part."""
     words = [" ".join(text.casefold().split()) for text in texts]
     distinct = list(dict.fromkeys(words))
     if len(distinct) < 2 * folds:
-        raise UsageError(f"{len(distinct)} different queries are too few for {folds} folds: give more, or fewer folds")
+        raise UsageError(
+            f"{len(distinct)} different queries are too few for {folds} folds: use more queries or fewer folds"
+        )
     random.Random(seed).shuffle(distinct)
     of = {text: number % folds for number, text in enumerate(distinct)}
     return [{row for row, text in enumerate(words) if of[text] == fold} for fold in range(folds)]
 
 
 def check(examples: Examples, run: str, depth: int) -> None:
-    """UsageError if there is nothing to learn: scores that are ranks, or arms that are all worth the same."""
+    """UsageError if there is nothing to learn: first-stage scores that are ranks, or arms with equal rewards."""
     found = np.array([features("", scores[:depth]) for scores in examples.scores])
     if not np.ptp(found[:, -len(SCORE_FEATURES) :], axis=0).any():
-        raise UsageError(f"the scores of {run} are the same for every query, as ranks are: give the first stage's own")
+        raise UsageError(
+            f"the scores of {run} are the same for every query, as ranks are: use the first stage's scores"
+        )
     if not np.ptp(examples.rewards, axis=1).any():
-        raise UsageError("every query is worth the same with every arm: there is nothing to choose")
+        raise UsageError("all arms have the same reward on every query: there is nothing to learn")

@@ -1,4 +1,4 @@
-"""Which prompts share a batch: each repeated for its rollouts, and, where a reward compares them, a query's together."""
+"""Which prompts share a generation batch: each is repeated for its rollouts; rows of a query can be kept together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.utils.data import Sampler
 
 
 class PromptSampler(Sampler[int]):  # type: ignore[misc]
-    """Indices of rows, in generation batches of ``prompts`` rows, each ``generations`` times in a row, each batch
-    ``repeats`` times over (TRL takes a slice of it at each optimisation step, see its RepeatSampler).
+    """Yields row indices in generation batches of ``prompts`` rows.
 
-    With ``per_query`` a batch holds whole queries: so many rows of each, those with fewer are left out; of one with
-    more, others are drawn each epoch, a positive always among them. The order is that of the epoch, so a resumed run
-    sees what an uninterrupted one would have seen.
+    Each index occurs ``generations`` times in succession and each batch ``repeats`` times (TRL takes a slice of it at
+    each optimisation step; see its RepeatSampler). With ``per_query``, a batch has that many rows of each of its queries.
+    Queries with fewer rows are left out; of queries with more rows, each epoch draws others, always with a positive. The
+    order depends only on seed and epoch, so a resumed run sees the same batches as an uninterrupted one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a distillation logs: ``log.csv`` (a row a block), ``dev.csv`` (a row a source of held-out blocks), and their page."""
+"""The log of a distillation: ``log.csv`` (a row for each block), ``dev.csv`` (a row for each held-out source), curves."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pyserini_reasonrank.train.page import write_page
+from pyserini_reasonrank.train.curves import write_page
 
 BLOCKS = ("step", "source", "kl", "nDCG@10", "tokens", "seconds")
 HELD = ("step", "source", "blocks", "kl", "nDCG@10")
 
 
-class Log:
-    """The files of a run in ``folder``. Rows of steps from ``done`` on, written before a run broke off, are dropped: those
-    steps are taken again."""
+class CsvLog:
+    """The log files of a run in ``folder``.
+
+    Rows of step ``done`` and later are dropped: a resumed run repeats these steps.
+    """
 
     def __init__(self, folder: Path, done: int) -> None:
         self._folder = folder
@@ -35,16 +37,16 @@ class Log:
         return self._folder / "dev.csv"
 
     def trained(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Blocks of a step, by the columns of ``BLOCKS``."""
+        """Append rows for the blocks of a step, with the columns of ``BLOCKS``."""
         _append(self._blocks, rows)
 
     def measured(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Held-out sources, by the columns of ``HELD``; the page is drawn anew."""
+        """Append rows for the held-out sources, with the columns of ``HELD``, and redraw the curves."""
         _append(self._held, rows)
         write_page(self._folder / "training.html", f"distil {self._folder.name}", list(self.curves()))
 
     def curves(self) -> Iterator[Mapping[str, float]]:
-        """The means of each step, and what was held out there, as a page of curves takes them."""
+        """The means of each step and the held-out measures, as log entries for the curves."""
         for step, rows in groupby(_rows(self._blocks), key=lambda row: int(row["step"])):
             block = list(rows)
             yield {"step": step} | {name: fmean(float(row[name]) for row in block) for name in ("kl", "nDCG@10")}

@@ -1,4 +1,4 @@
-"""Which passages a teacher picks out of a list when it may know the answer: positives, and hard negatives."""
+"""A teacher selects passages from a list: the relevant ones and, separately, the hard negatives."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pyserini_reasonrank.run.parts import SinglePlan
 NONE = "None"
 
 
-class Useful(Written):
-    """Shows passages, reads which of them the answer rests on; the prompt allows for none."""
+class RelevanceSelection(Written):
+    """A judge that selects the passages on which the answer depends, possibly none."""
 
     kind = "select"
 
     def read(self, completion: Completion, n: int) -> Judgement:
-        """A judgement whose order begins with the ``chosen`` passages."""
+        """A judgement whose order starts with the ``chosen`` passages."""
         kept = tuple(range(n))
         if bad := unanswered(completion):
             return Judgement(kept, bad, filled=n, detail=completion.error or "")
         parts = parts_of(completion, tags=self.options.tags)
         if parts.answer is None:
-            return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
+            return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the reasoning was cut")
         ids = identifiers(parts.answer)
         named = list(dict.fromkeys(i - 1 for i in ids if 1 <= i <= n))
         if not named and NONE.lower() not in parts.answer.lower():
@@ -51,12 +51,12 @@ class Useful(Written):
 
     @staticmethod
     def outcome(judgement: Judgement, indices: Sequence[int]) -> list[int] | None:
-        """The indices picked; None where the answer could not be read."""
+        """The selected indices; None if the answer can't be read."""
         return None if judgement.status.bad else [indices[i] for i in judgement.order[: judgement.chosen]]
 
     @staticmethod
     def agreed(outcomes: Sequence[Sequence[int] | None], indices: Sequence[int]) -> list[int]:
-        """Those that more than half of the readable votes pick."""
+        """The indices that more than half of the readable votes select."""
         votes = [outcome for outcome in outcomes if outcome is not None]
         return [index for index in indices if 2 * sum(index in vote for vote in votes) > len(votes)]
 
@@ -74,17 +74,20 @@ class Useful(Written):
         return 6 * n + 16
 
 
-class Misleading(Useful):
-    """Shows passages, reads which of them look right and are not."""
+class HardNegativeSelection(RelevanceSelection):
+    """A judge that selects the passages that look relevant and are not."""
 
     def ideal(self, gains: Sequence[float]) -> str:
         return self._ideal([i for i, gain in enumerate(gains) if gain <= 0])
 
 
 class Selector:
-    """Asks a teacher's engine to select, ``window`` passages at a time. ``purpose`` names judge and prompt."""
+    """Has a teacher select from windows of ``window`` passages. ``purpose`` names the judge and its prompt."""
 
-    PURPOSES: dict[str, type[Useful]] = {"useful": Useful, "misleading": Misleading}
+    PURPOSES: dict[str, type[RelevanceSelection]] = {
+        "useful": RelevanceSelection,
+        "misleading": HardNegativeSelection,
+    }
 
     def __init__(
         self, purpose: str, teacher: SinglePlan, endpoint: Endpoint, window: int, watch: Callable[[], None]
@@ -105,19 +108,19 @@ class Selector:
         self._llm = LLMJudge(judge, fitter, endpoint, self.tally, settings.on_error, watch)
 
     async def select(self, request: Request) -> list[int] | None:
-        """The candidates picked, by index; None where an answer could not be read."""
+        """The indices of the selected candidates; None if an answer can't be read."""
         prepared = await asyncio.to_thread(self._fitter.prepare, request)
         judge = QueryJudge(self._llm, request, prepared, self.purpose)
-        picked: list[int] = []
+        selected: list[int] = []
         for window in batched(range(len(request.candidates)), self.window):
             found: list[int] | None = await judge.ask(window)
             if found is None:
                 return None
-            picked += found
-        return picked
+            selected += found
+        return selected
 
 
 def template_of(purpose: str) -> Template:
-    """The prompt that ships for selecting."""
+    """The shipped prompt of a purpose (conf/train/prompts)."""
     text = conf("train", "prompts", f"{purpose}.yaml").read_text(encoding="utf-8")
     return Template.parse(purpose, yaml.safe_load(text))
