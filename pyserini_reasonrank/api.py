@@ -1,4 +1,4 @@
-"""The Python API: rerank documents in a script, a notebook or a server, with all that the command line can set."""
+"""The Python API: rerank documents in a script, a notebook or a server, with all settings of the command line."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Reranker:
     """A reranker by name, with any setting of the command line as a keyword argument.
 
     Args:
-        reranker: a name that ``--rerank`` accepts, such as ``reasonrank``, ``rank-r1`` or ``upr``.
-        journal: a file for finished calls, so that a second process does not pay for them again; in memory by default.
+        reranker: a name for ``--rerank``, such as ``reasonrank``, ``rank-r1`` or ``upr``.
+        journal: a file that stores finished calls, so that later processes reuse them; by default they are in memory.
         settings: ``model="..."``, ``depth=50``, ``engine="vllm"``, ``strategy={"window_size": 10}``,
-            ``fuse="min-max"``, ``config="settings.yaml"``, ...: a mapping or a string for what the command line writes
-            with dots. ``engine`` may also be an ``engines.Engine``.
+            ``fuse="min-max"``, ``config="settings.yaml"``, ...: flags with dots are mappings, or strings if
+            they only set a name. ``engine`` may also be an ``engines.Engine``.
 
     Raises:
-        UsageError: the settings can't be used as given; one sentence says why and what to do.
+        UsageError: the settings are invalid; the message has the reason and a remedy.
 
-    The settings are checked at once. The model is loaded at the first ranking, by ``load()`` or at the beginning of a
-    ``with`` block, once for the life of the object, on an event loop of its own: the same object serves scripts,
-    notebooks, threads and coroutines. Nothing is printed; see ``warnings``.
+    The constructor checks the settings. The model is loaded once, by the first ranking, by ``load()`` or at the beginning
+    of a ``with`` block. It runs on an event loop in a thread of its own, so the object can be used in scripts, notebooks,
+    threads and coroutines. Nothing is printed; see ``warnings``.
 
     Example:
         >>> from pyserini_reasonrank import Reranker
@@ -60,7 +60,7 @@ class Reranker:
     """
 
     def __init__(self, reranker: str = "reasonrank", *, journal: str | Path | None = None, **settings: Any) -> None:
-        # libraries import tqdm's notebook bars, which warn where Jupyter has no widgets; no bar is shown here
+        # libraries import tqdm's notebook bars, which warn if Jupyter has no widgets; no bar is shown here
         warnings.filterwarnings("ignore", message="IProgress not found")
         engine = settings.get("engine")
         given = engine if isinstance(engine, Engine) else None
@@ -81,11 +81,11 @@ class Reranker:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know: an estimated tokenizer, a missing prompt, prompts that were cut, ..."""
+        """Warnings about the settings and rankings so far: an estimated tokenizer, a missing prompt, truncated prompts, ..."""
         return tuple(self._live.session.warnings if self._live else self._plan.warnings)
 
     def cost(self, n: int) -> Cost:
-        """What a query with ``n`` candidates costs: calls, the longest chain of calls, passages shown. Loads nothing."""
+        """The cost of a query with ``n`` candidates: calls, longest chain of calls, passages shown. Loads nothing."""
         return estimate(self._plan, n)
 
     def rank(
@@ -93,8 +93,8 @@ class Reranker:
     ) -> RankedDocuments:
         """Rank ``documents``, given in first-stage order, for ``query``.
 
-        ``scores`` are their first-stage scores, if the documents do not carry them. Without scores there is no first
-        stage to fuse with. ``qid`` names the query in results; by default it is a number.
+        ``scores`` are their first-stage scores, if the documents have none. Without scores there is no fusion with the first
+        stage. ``qid`` identifies the query in results; by default it is a number.
 
         UsageError for documents without text or docid; Failure if the engine fails (see ``on_error``).
         """
@@ -105,7 +105,7 @@ class Reranker:
     async def rank_async(
         self, query: str, documents: Documents, *, scores: Sequence[float] | None = None, qid: str | None = None
     ) -> RankedDocuments:
-        """As ``rank``, without blocking the event loop that runs; cancelling it cancels the calls."""
+        """As ``rank``, without blocking the running event loop. Cancelling it cancels the calls."""
         live = await asyncio.to_thread(self._loaded)
         item = self._item(query, documents, scores, qid)
         return item.result(await live.loop.run(live.session.rerank(item.request)), self._plan.tag)
@@ -113,9 +113,9 @@ class Reranker:
     def rank_many(self, requests: Iterable[tuple[str, Documents] | Mapping[str, Any]]) -> Iterator[RankedDocuments]:
         """Rank many queries at once and yield each result as soon as it is complete, in any order.
 
-        A request is ``(query, documents)`` or a mapping with ``query``, ``documents`` and, as wished, ``scores`` and
-        ``qid``; without a qid, ``result.qid`` is the number of the request, from 0. Requests are taken only as others
-        end, so they may be a generator over a large collection. The first exception ends the iteration and the calls.
+        A request is ``(query, documents)``, or a mapping with ``query``, ``documents`` and optionally ``scores`` and ``qid``.
+        Without a qid, ``result.qid`` is the number of the request, from 0. Requests are read only as others are finished, so
+        they may be a generator over a large collection. The first exception ends the iteration and cancels the calls.
         """
         live = self._loaded()
         items: dict[int, _Item] = {}
@@ -141,12 +141,12 @@ class Reranker:
             future.cancel()
 
     def load(self) -> Self:
-        """Load the model now, if it is not loaded yet. UsageError or Failure if that fails."""
+        """Load the model, unless it is already loaded. UsageError or Failure if that fails."""
         self._loaded()
         return self
 
     def close(self) -> None:
-        """Free the model, connections and the journal. The object can't be used afterwards."""
+        """Free the model, and close connections and the journal. The object can't be used afterwards."""
         with self._loading:
             self._closed = True
             if self._live is not None:
@@ -165,7 +165,7 @@ class Reranker:
     def _loaded(self) -> _Live:
         with self._loading:
             if self._closed:
-                raise UsageError("the reranker is closed: make another one")
+                raise UsageError("the reranker is closed: create another one")
             if self._live is None:
                 self._live = _Live(self, self._plan, self._journal)
             return self._live
@@ -206,13 +206,13 @@ class Reranker:
         if len({c.docid for c in candidates}) < len(candidates):
             docids = [c.docid for c in candidates]
             twice = next(docid for i, docid in enumerate(docids) if docid in docids[:i])
-            raise UsageError(f"document {twice!r} is there twice")
+            raise UsageError(f"document {twice!r} occurs twice: docids must be unique")
         name = str(number) if qid is None else str(qid)
         return _Item(Request(Query(name, query), candidates, number), documents, not missing and bool(found))
 
 
 class _Item:
-    """One request with the documents as they were passed in."""
+    """A request, with the documents as they were passed in."""
 
     def __init__(self, request: Request, documents: Sequence[Any], scored: bool) -> None:
         self.request, self._documents, self._scored = request, documents, scored
@@ -222,7 +222,7 @@ class _Item:
 
 
 class _Live:
-    """The loaded model with its session, on an event loop of its own. ``finalizer`` frees them, at exit if not before."""
+    """The loaded model and its session on their own event loop. ``finalizer`` frees them, at the latest at exit."""
 
     def __init__(self, owner: Reranker, plan: Plan, journal: Path | None) -> None:
         self.loop = BackgroundLoop("reranker")
@@ -241,7 +241,7 @@ class _Live:
         return self.loop.submit(coroutine)
 
     def call(self, coroutine: Any) -> Any:
-        """Run a coroutine on the loop and wait for it here; an interrupt cancels it."""
+        """Run a coroutine on the loop and wait for its result. An interrupt cancels it."""
         future = self.loop.submit(coroutine)
         try:
             return future.result()
@@ -288,12 +288,12 @@ def _candidate(document: Any, place: int) -> tuple[str, float | None, str]:
 
 def _checked(docid: str, score: Any, text: str | None, place: int) -> tuple[str, float | None, str]:
     if text is None:
-        raise UsageError(f"document {place} ({docid}) has no text: give it a field 'text' or 'contents'")
+        raise UsageError(f"document {place} ({docid}) has no text: add a field 'text' or 'contents'")
     return docid, None if score is None else float(score), text
 
 
 def _hit_text(hit: Any) -> str | None:
-    """The stored text of a hit of a Pyserini searcher; None for one that carries no document."""
+    """The stored text of a hit of a Pyserini searcher; None if it has none."""
     document = getattr(hit, "lucene_document", None)
     if document is not None:
         return stored_text(document.get("raw"), document.get("contents"))

@@ -1,4 +1,4 @@
-"""The package's two exceptions, and the validation that reports a fault in settings as one of them."""
+"""The two exceptions of the package, and the validation of settings."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """The input or the settings can't be used as given. The message is one sentence; the command exits with 2."""
+    """The input or the settings are invalid, and the user can correct them. Commands print the message and exit with 2."""
 
     exit_code = 2
 
 
 class Failure(Exception):
-    """The run could not be finished (an engine died, too many bad calls). The message is one sentence; exits with 1."""
+    """A run could not be finished (an engine died, too many bad calls). Commands print the message and exit with 1."""
 
     exit_code = 1
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error's sentence: ``; did you mean X?`` or, if no name is close, ``; known: ...``."""
+    """The end of an error message: ``; did you mean X?``, or ``; known: ...`` if no known name is similar."""
     known = list(known)
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
 def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str) -> M:
-    """``values`` as a ``model``. UsageError with one sentence on the first fault; ``flag`` is the dotted prefix.
+    """``values`` as a ``model``. UsageError for the first invalid value; ``flag`` is the dotted prefix.
 
-    A null resets its key: to None where the key accepts that, else to its declared default.
+    A null resets its key: to None if the key accepts that, otherwise to its default.
     """
     from pydantic import ValidationError
 

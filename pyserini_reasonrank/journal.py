@@ -1,9 +1,9 @@
-"""The journal: every finished call in SQLite, which makes it audit, cache and resume in one file.
+"""The journal: every finished call in a SQLite file, for auditing, caching and resuming.
 
-A completion is handed on only once its row is committed, so a run killed at any moment pays for no finished call
-twice. Rows are committed in groups by one thread. Passages are not stored, docids and the prompt's hash are.
+A completion is returned only once its row is committed, so that a run that was killed never repeats a finished call. One
+thread commits rows in groups. The journal stores docids and a hash of the prompt, not passages.
 
-A call stands there once, however many questions it answers: ``asked`` tells which call answered what in which run.
+Each call is stored once, even if it answers several questions: the table ``asked`` maps questions of a run to calls.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS rankings (
 PRAGMA user_version = {_VERSION};
 """
 _WITHOUT_ASKED = 2
-"""The version before: each call stood for the one question that it was made for."""
+"""The previous version, without the table ``asked``: each call answered only the question in its row."""
 _FILL_ASKED = """
 DROP INDEX IF EXISTS calls_by_question;
 INSERT OR IGNORE INTO asked SELECT run, qid, part, number, key FROM calls ORDER BY rowid;
@@ -53,7 +53,7 @@ Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
 
 def call_key(identity: str, prompt: Prompt, sampling: Sampling, draw: Draw) -> str:
-    """Equal for equal calls: model identity, every word of the prompt, sampling and draw."""
+    """The key of a call: a hash of the model identity, the prompt, the sampling and the draw."""
     digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{draw!r}".encode())
     for part in (*(part for m in prompt.messages for part in (m.role, m.content)), prompt.prefill):
         digest.update(b"\0" + part.encode())
@@ -61,26 +61,26 @@ def call_key(identity: str, prompt: Prompt, sampling: Sampling, draw: Draw) -> s
 
 
 class CallStore(Protocol):
-    """Where finished calls are kept: the journal, or memory."""
+    """A store of finished calls: the journal, or memory."""
 
     def find(self, key: str) -> Completion | None:
-        """The completion of the call with this key, if it is finished."""
+        """The completion of the finished call with this key, or None."""
 
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
-        """Keep a finished call."""
+        """Store a finished call."""
 
     def asked(self, key: str, call: Call) -> None:
-        """Note that a question was answered by the call with this key."""
+        """Record that the call with this key answered a question."""
 
     def judged(self, call: Call, judgement: Judgement) -> None:
-        """Note a judgement."""
+        """Record a judgement."""
 
     def ranked(self, ranking: Ranking) -> None:
-        """Note the final order of a query."""
+        """Record the final order of a query."""
 
 
 class MemoryStore:
-    """Finished calls in memory: a call is made once as long as the process lives, and nothing is written."""
+    """A store in memory: no call is repeated in the same process, and nothing is written to disk."""
 
     def __init__(self) -> None:
         self._completions: dict[str, Completion] = {}
@@ -99,9 +99,10 @@ class MemoryStore:
 
 
 class Journal:
-    """The open journal of the run named ``run`` (its tag and output). One process writes; any may read meanwhile.
+    """The open journal of the run named ``run`` (its tag and output). One process writes; others may read concurrently.
 
-    Entries of an earlier try of the same run are deleted, except for its calls.
+    Opening it deletes the judgements and rankings of an earlier attempt at the same run, but not its calls. UsageError if
+    the file can't be used as a journal.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -114,20 +115,20 @@ class Journal:
                 self._reader.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {older} COMMIT")
             for table in ("asked", "judgements", "rankings"):
                 self._reader.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
-            held = {key for (key,) in self._reader.execute("SELECT key FROM calls")}
+            known = {key for (key,) in self._reader.execute("SELECT key FROM calls")}
         except (OSError, sqlite3.DatabaseError) as error:
             raise UsageError(
-                f"{path} can't be used as a journal: {error}; name another with --rerank.journal"
+                f"{path} can't be used as a journal: {error}; name another file with --rerank.journal"
             ) from error
-        self._held: set[str] = held
+        self._keys: set[str] = known
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._broken: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
 
     def find(self, key: str) -> Completion | None:
-        """The completion on record for a call, if it was made."""
-        if key not in self._held:
+        """The completion of the finished call with this key, or None."""
+        if key not in self._keys:
             return None
         row = self._reader.execute(
             "SELECT text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error FROM calls WHERE key = ?",
@@ -137,7 +138,7 @@ class Journal:
         return Completion(text, finish_reason, prompt_tokens, output_tokens, seconds, json.loads(choices), error)
 
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
-        """Put a finished call on record; returns when it is committed."""
+        """Store a finished call. Returns when it is committed."""
         c, done = completion, asyncio.get_running_loop().create_future()
         row = (key, self.run, call.qid, call.part, call.number, call.draw.seed_offset, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
@@ -145,21 +146,21 @@ class Journal:
         self.asked(key, call)
         self._queue.put((_CALL, row, done))
         await done
-        self._held.add(key)
+        self._keys.add(key)
 
     def asked(self, key: str, call: Call) -> None:
-        """Put on record, soon, that a question was answered by the call with this key."""
+        """Record, without waiting, that the call with this key answered a question."""
         self._queue.put((_ASKED, (self.run, call.qid, call.part, call.number, key), None))
 
     def judged(self, call: Call, judgement: Judgement) -> None:
-        """Put a judgement on record, soon: it can always be read again from its calls."""
+        """Record a judgement, without waiting, since it can be parsed again from its calls."""
         j = judgement
         row = (self.run, call.qid, call.part, call.number, call.label, json.dumps(call.docids), json.dumps(j.order),
                str(j.status), j.filled, j.score, j.detail, j.reasoning)  # fmt: skip
         self._queue.put((_JUDGEMENT, row, None))
 
     def ranked(self, ranking: Ranking) -> None:
-        """Put the final order of a query on record, soon: first-stage rank and score, and the LLM's where it gave one."""
+        """Record the final order of a query, without waiting: first-stage ranks and scores, and the LLM's scores if any."""
         candidates, ranked = ranking.request.candidates, ranking.ranked
         lines = [
             {"docid": candidates[i].docid, "first_stage": [i + 1, candidates[i].score]}
@@ -171,7 +172,7 @@ class Journal:
         self._queue.put((_RANKING, row, None))
 
     def close(self) -> None:
-        """Commit what is queued and let go of the file."""
+        """Commit queued rows and close the file."""
         self._queue.put(None)
         self._thread.join()
         self._reader.close()
@@ -196,7 +197,7 @@ class Journal:
                 for statement, row, _ in writes:
                     connection.execute(statement, row)
                 connection.execute("COMMIT")
-            except Exception as error:  # whatever it is, who waits for these writes must hear of it
+            except Exception as error:  # all callers that wait for these writes must get the error
                 self._broken = error
             for _, _, done in writes:
                 if done is not None:
@@ -207,7 +208,7 @@ class Journal:
 
 
 def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
-    """Every judgement in a journal with its calls, as plain records: by run, query and call; of ``qid`` alone if given."""
+    """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` if given."""
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _open_to_read(path) as connection:
         asked = _asked(connection)
@@ -232,7 +233,7 @@ def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
 
 
 def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
-    """Every final order in a journal, with confidences and notes: by run and query; of ``qid`` alone if given."""
+    """Yield every final order with confidences and notes as a mapping, by run and query; only that of ``qid`` if given."""
     with _open_to_read(path) as connection:
         rows = connection.execute("SELECT * FROM rankings WHERE ? IS NULL OR qid = ? ORDER BY run, qid", (qid, qid))
         for run, qid_, ranking, confidence, notes in rows:
@@ -243,33 +244,33 @@ def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    """The version of the tables; 0 in a new file. DatabaseError for one that can't be read."""
+    """The version of the tables; 0 in a new file. DatabaseError for an unknown version."""
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and version not in (_VERSION, _WITHOUT_ASKED):
-        raise sqlite3.DatabaseError(f"it has the form of version {version}, not {_VERSION}")
+        raise sqlite3.DatabaseError(f"its format has version {version}, expected {_VERSION}")
     return int(version) if tables else 0
 
 
 def _asked(connection: sqlite3.Connection) -> str:
-    """The table that tells which questions a call answered."""
+    """The table that maps questions to calls."""
     return "calls" if _version(connection) == _WITHOUT_ASKED else "asked"
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
     if not path.is_file():
-        raise UsageError(f"there is no journal at {path}")
+        raise UsageError(f"journal {path} does not exist")
     connection = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)
     try:
         connection.execute("SELECT 1 FROM calls, judgements LIMIT 0")
         _version(connection)
     except sqlite3.DatabaseError as error:
-        raise UsageError(f"{path} is no journal: {error}") from error
+        raise UsageError(f"{path} is not a journal (SQLite) file: {error}") from error
     return connection
 
 
 def read_answers(path: Path) -> dict[tuple[str, str, int], Completion]:
-    """The last answer to every question of a journal, by qid, part and call number."""
+    """The last answer to every question in a journal, by qid, part and call number."""
     with _open_to_read(path) as connection:
         rows = connection.execute(
             f"SELECT a.qid, a.part, a.number, c.text, c.finish_reason FROM {_asked(connection)} AS a "
@@ -285,5 +286,5 @@ def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
 
     try:
         done.get_loop().call_soon_threadsafe(settle)
-    except RuntimeError:  # the loop is gone: nobody waits any more
+    except RuntimeError:  # the event loop is closed, so nobody waits for the result
         pass

@@ -1,4 +1,4 @@
-"""YAML: the one loader of its syntax, and the files that ship with the package (the repository's ``conf/``)."""
+"""The reader and writer of YAML, and the files that ship with the package (``conf/`` in the repository)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SCALARS = {
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
     ),
 }
-"""The plain scalars that are not text, a pattern for each of YAML's types."""
+"""Patterns of the plain scalars that are not text, by YAML type."""
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with the types of ``SCALARS`` and no others, whose mappings give each key once.
+    """Loads YAML with the scalar types of ``SCALARS``, and rejects repeated keys.
 
-    It differs from YAML 1.1 where that surprises: ``1e-5`` is a number; ``0123``, ``1_000``, ``12:30`` and
-    ``2024-01-31`` are text. A whole number is one only if Python writes it the same way.
+    It differs from YAML 1.1: ``1e-5`` is a number; ``0123``, ``1_000``, ``12:30`` and ``2024-01-31`` are text. Only
+    integers that Python formats in the same way are integers.
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
@@ -47,11 +47,11 @@ class Loader(yaml.SafeLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes YAML that YAML 1.1 and ``Loader`` both read back as it was: text that either takes for a number is quoted."""
+    """Writes YAML that YAML 1.1 and ``Loader`` read alike: text that one of them would read as another type is quoted."""
 
 
 class DuplicateKey(yaml.constructor.ConstructorError):
-    """A mapping gives a key twice."""
+    """A mapping has a key twice."""
 
 
 for _type, _pattern in {**SCALARS, "merge": re.compile(r"<<\Z")}.items():
@@ -75,7 +75,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 
 def dump_yaml(tree: Mapping[str, Any]) -> str:
-    """``tree`` as YAML, its keys in their order."""
+    """``tree`` as YAML, with its keys in their order."""
     text: str = yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True)
     return text
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
-    """A document in its place. ``document`` is the object that was passed in.
+    """A ranked document. ``document`` is the object that was passed in.
 
-    ``score`` falls strictly with the rank, as in a run. ``llm_score`` is the score that the LLM gave this document alone,
-    None where it compared several. ``first_stage_score`` is None if the document had none. ``confidence`` is set by
+    ``score`` falls strictly with the rank, as in a run. ``llm_score`` is the LLM's score of this document; None if the LLM
+    compared several documents. ``first_stage_score`` is None if the document has none. ``confidence`` is set by
     combinations that compare several orders.
     """
 
@@ -34,9 +34,9 @@ class RankedDocument:
 
 @dataclass(frozen=True)
 class RankedDocuments(Sequence[RankedDocument]):
-    """The documents of one query, best first. Index it, iterate over it, or take its ``top``.
+    """The documents of one query, best first: a sequence of ``RankedDocument``.
 
-    ``statuses`` counts the judgements by status; ``reasoning`` is all reasoning of the model; ``notes`` say how a
+    ``statuses`` counts the judgements by status; ``reasoning`` is all reasoning of the model; ``notes`` describe how a
     combination made the order; ``seconds`` is the wall time.
     """
 
@@ -51,7 +51,7 @@ class RankedDocuments(Sequence[RankedDocument]):
 
     @classmethod
     def of(cls, ranking: Ranking, documents: Sequence[Any], *, scored: bool, tag: str) -> RankedDocuments:
-        """The result for ``documents`` in the order in which they were given; ``scored``: they had first-stage scores."""
+        """The result for ``documents`` in the order they were passed in. ``scored``: they have first-stage scores."""
         ranked, n = ranking.ranked, len(documents)
         confidence = dict(enumerate(ranked.confidence))
         candidates = ranking.request.candidates
@@ -85,7 +85,7 @@ class RankedDocuments(Sequence[RankedDocument]):
         return list(self.documents[:k])
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """One row a document: qid, query, docid, rank, score, first_stage_score, llm_score."""
+        """One row per document: qid, query, docid, rank, score, first_stage_score, llm_score."""
         import pandas
 
         columns = ["qid", "query", "docid", "rank", "score", "first_stage_score", "llm_score"]
@@ -95,6 +95,6 @@ class RankedDocuments(Sequence[RankedDocument]):
         return pandas.DataFrame(rows, columns=columns)
 
     def to_run(self, qid: str | None = None, tag: str | None = None) -> str:
-        """The lines of a TREC run. UsageError if a name has white space, which such a run can't hold."""
+        """The lines of a TREC run. UsageError if a qid, docid or tag contains white space."""
         docids = [document.docid for document in self.documents]
         return run_lines(self.qid if qid is None else qid, docids, tag or self.tag, RunFormat.TREC)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Aligned columns under a ruled header: those numbered in ``left`` to the left, the others, numbers, to the right."""
+    """A table with a ruled header. Columns whose numbers are in ``left`` are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for row in (header, ["-" * width for width in widths], *rows):

@@ -170,8 +170,8 @@ def test_first_stage_scores_are_fused_only_if_there_are_any(oracle: Mapping[str,
     ("given", "says"),
     [
         ([3], r"document 0 is a int: pass a string, a mapping with a text, or a searcher's hit"),
-        ([{"docid": "a"}], r"document 0 \(a\) has no text: give it a field 'text' or 'contents'"),
-        ([{"docid": "a", "text": "x"}, {"docid": "a", "text": "y"}], r"document 'a' is there twice"),
+        ([{"docid": "a"}], r"document 0 \(a\) has no text: add a field 'text' or 'contents'"),
+        ([{"docid": "a", "text": "x"}, {"docid": "a", "text": "y"}], r"document 'a' occurs twice"),
         ([{"text": "x", "score": 1}, {"text": "y"}], r"document '1' has no score, but other documents have one"),
         ("one text", "documents have to be a list"),
         ({"docid": "a", "text": "x"}, "documents have to be a list"),
@@ -276,7 +276,7 @@ def test_an_engine_of_ones_own_starts_once_and_is_closed(slow: Slow, collection:
         rank(reranker, collection, 2)
         assert (slow.started, slow.closed) == (1, 0)
     assert (slow.started, slow.closed) == (1, 1)
-    with pytest.raises(UsageError, match="the reranker is closed: make another one"):
+    with pytest.raises(UsageError, match="the reranker is closed: create another one"):
         rank(reranker, collection, 1)
     reranker.close()
     assert slow.closed == 1

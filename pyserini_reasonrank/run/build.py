@@ -33,7 +33,7 @@ def build(settings: Settings) -> Engine[Any]:
 def _model(settings: Settings, answers: str) -> Model:
     if answers in ENGINES_WITHOUT_MODEL:
         return Model(settings.model, settings.model, context=settings.max_model_len)
-    named = entry(settings.model, settings.adapter)  # its context and template are its own, whatever it is asked
+    named = entry(settings.model, settings.adapter)  # its context and template are its own, whatever the settings
     if answers == "openai":
         model = _served(settings, known_models()[named] if named else None)
     else:
@@ -49,12 +49,12 @@ def _model(settings: Settings, answers: str) -> Model:
 
 
 def _served(settings: Settings, known: Known | None) -> Model:
-    """A server has the weights: its name for them is taken as it is."""
+    """The model of a server, under the name that the server has for it. UsageError for settings of local weights."""
     for key in ("adapter", "revision"):
         if value := getattr(settings, key):
             raise UsageError(
-                f"--rerank.{key} {value} is for engines that load a model themselves: let the server serve it under its own "
-                "name, and name that with --rerank.model"
+                f"--rerank.{key} {value} is for engines that load the model: let the server serve it under a name of its own, "
+                "and pass that name with --rerank.model"
             )
     context = settings.max_model_len or (known.context if known else None)
     arguments = known.chat_template_args if known else {}
@@ -62,7 +62,7 @@ def _served(settings: Settings, known: Known | None) -> Model:
 
 
 def memory_problem(engine: Engine[Any]) -> str | None:
-    """Why the weights and the cache of one question do not fit this machine, and what to do; None if they fit."""
+    """Why the weights and the KV cache of one question do not fit this machine, and what to do; None if they fit."""
     if not engine.needs_weights:
         return None
     settings = engine.options.model_dump()
@@ -74,17 +74,17 @@ def memory_problem(engine: Engine[Any]) -> str | None:
     verdict = Verdict(need, device.free)
     if verdict.fits:
         return None
-    remedies = ["name a smaller one with --rerank.model"]
+    remedies = ["choose a smaller model with --rerank.model"]
     if (n := spread(need)) is not None:
         how = f"tensor_parallel_size {n}" if engine.name == "vllm" else "device_map auto"
-        remedies.append(f"spread it over {n} of the accelerators here with --rerank.engine.args.{how}")
+        remedies.append(f"spread it over {n} accelerators with --rerank.engine.args.{how}")
     if (longest := verdict.longest // 1024 * 1024) >= _SHORTEST:
-        remedies.append(f"say --rerank.max_model_len {longest}")
+        remedies.append(f"set --rerank.max_model_len {longest}")
     return f"model {engine.model.name} {verdict} ({device.name}): {', or '.join(remedies)}"
 
 
 def _need(model: Model, arguments: Mapping[str, Any]) -> Need | None:
-    """None for a hub model that models.yaml does not describe, or a config.json of unknown shape: the engine finds out."""
+    """The memory that ``model`` needs; None if models.yaml does not describe it, or its config.json has an unknown shape."""
     folder, known = Path(model.source), entry(model.name) or entry(model.source, model.adapter)
     if folder.is_dir():
         with suppress(UnknownShape):
@@ -99,38 +99,39 @@ def _best_engine() -> str:
         return "vllm"
     if find_spec("transformers") and find_spec("torch"):
         return "transformers"
-    raise UsageError("no engine is installed: pip install 'pyserini-reasonrank[transformers]', or name a server with "
+    raise UsageError("no engine is installed: run pip install 'pyserini-reasonrank[transformers]', or use a server with "
                      "--rerank.engine.name openai --rerank.engine.base_url URL")  # fmt: skip
 
 
 _NEEDED = {
     Capability.CHOICES: "log-probabilities of given answers",
     Capability.LIKELIHOOD: "the log-probability of a whole text",
-    Capability.PREFILL: "answers we begin",
-    Capability.PATTERN: "answers held to a form",
+    Capability.PREFILL: "answers with a prefilled beginning",
+    Capability.PATTERN: "answers that match a pattern",
 }
 _REMEDIES = {
-    Capability.CHOICES: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
-    Capability.PREFILL: "if its server can continue an assistant turn, say --rerank.engine.continue_final_message true",
-    Capability.LIKELIHOOD: "vllm and transformers do",
-    Capability.PATTERN: "if its server can hold answers to a form, say --rerank.engine.structured_outputs vllm",
+    Capability.CHOICES: "if its server can continue an assistant turn, set --rerank.engine.continue_final_message true",
+    Capability.PREFILL: "if its server can continue an assistant turn, set --rerank.engine.continue_final_message true",
+    Capability.LIKELIHOOD: "the engines vllm and transformers support it",
+    Capability.PATTERN: "if its server supports structured outputs, set --rerank.engine.structured_outputs vllm",
 }
 
 
 def check_capabilities(engine: Engine[Any], who: str, needs: frozenset[Capability], settings: Settings) -> None:
-    """UsageError if ``who`` needs what the engine can't do, with a remedy where its server might."""
+    """UsageError if ``engine`` lacks a capability that ``who`` needs, with a remedy if its server may have it."""
     if missing := sorted(needs - engine.capabilities):
         remedies = dict.fromkeys(_REMEDIES[m] for m in missing if m in _REMEDIES)
         raise UsageError(
-            f"{who} needs {' and '.join(_NEEDED.get(m, m) for m in missing)}, which the {engine.name} engine does not give"
+            f"{who} needs {' and '.join(_NEEDED.get(m, m) for m in missing)}, which the {engine.name} engine does not support"
             + "".join(f"; {remedy}" for remedy in remedies if answering_engine(settings.engine) == "openai")
         )
 
 
 def tokens_for(settings: Settings, model: Model) -> tuple[Tokens, tuple[str, ...]]:
-    """The model's tokenizer; or an estimate, with a warning that says so and why.
+    """The tokenizer of the model, or an estimate of token counts with a warning that gives the reason.
 
-    There is no warning if no model reads the estimate: the engine has none, or the server has not yet named its model.
+    There is no warning if the engine has no model, or if the server has not yet reported its model. UsageError if the
+    folder of ``--rerank.tokenizer`` has no tokenizer.json.
     """
     source = settings.tokenizer or _weights(model.source)
     if (own := Path(source, "tokenizer.json")).is_file():
@@ -149,14 +150,14 @@ def tokens_for(settings: Settings, model: Model) -> tuple[Tokens, tuple[str, ...
     if file is not None:
         return ModelTokens(file), ()
     warning = (
-        f"passages are cut by an estimate of three characters a token: no tokenizer.json of {source} ({reason}); name a "
-        "folder that has one with --rerank.tokenizer"
+        f"passages are truncated by an estimate of three characters per token: no tokenizer.json of {source} ({reason}); "
+        "name a folder that has one with --rerank.tokenizer"
     )
     return EstimatedTokens(), (warning,)
 
 
 def _weights(source: str) -> str:
-    """Whose tokenizer ``source`` has: of a name or id in conf/models.yaml that of the weights, of an adapter its base's."""
+    """The model whose tokenizer ``source`` uses: for names and ids in conf/models.yaml the weights, for adapters the base."""
     if (named := entry(source)) is None:
         return source
     known = known_models()[named]

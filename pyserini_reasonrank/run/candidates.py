@@ -1,4 +1,4 @@
-"""The ways candidates come in: from a search process as it writes them, from a file, from a run and a corpus."""
+"""Sources of requests: a search process while it writes its candidates, a candidates file, or a run and a corpus."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request
 
-POLL = 0.05  # seconds between looks at a file that is being written
-CHUNK = 1 << 22  # bytes read of it at a time
+POLL = 0.05  # seconds between reads of a file that is being written
+CHUNK = 1 << 22  # bytes per read
 
 
 class HostFailed(Failure):
-    """The host said itself what was wrong; its exit status becomes ours."""
+    """The process that runs Pyserini failed, and printed the reason. Its exit status is used for this process."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(f"the search ended with status {status}; what it said is above")
+        super().__init__(f"Pyserini failed (exit status {status}); see its message above")
         self.exit_code = status if status > 0 else 1
 
 
 def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
-    """A candidates line, ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``.
+    """The request of a candidates line, ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``.
 
-    Other names for the text of a document are taken too; below ``depth`` a candidate needs none. UsageError beginning
-    with ``where``.
+    The text of a document may have any name that is allowed in a corpus; below ``depth`` it is optional. UsageError, which
+    begins with ``where`` (the file and line), if the line is malformed.
     """
     try:
         row = json.loads(line)
-        query = Query(_written(row, "qid"), _written(row, "query"))
+        query = Query(_string(row, "qid"), _string(row, "query"))
         rows: list[dict[str, Any]] = row["candidates"]
         candidates = tuple(
-            Candidate(_written(c, "docid"), _score(c, -i), _text(c, i < depth, f"{where}, query {query.qid}"))
+            Candidate(_string(c, "docid"), _score(c, -i), _text(c, i < depth, f"{where}, query {query.qid}"))
             for i, c in enumerate(rows)
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{where}: expected qid, query, candidates as JSON ({error!r})") from None
     if len({c.docid for c in candidates}) < len(candidates):
-        raise UsageError(f"{where}: query {query.qid} holds a document twice")
+        raise UsageError(f"{where}: query {query.qid} lists a document twice")
     return Request(query, candidates, number)
 
 
-def _written(row: Mapping[str, Any], key: str) -> str:
+def _string(row: Mapping[str, Any], key: str) -> str:
     value = row[key]
     if not isinstance(value, str | int | float):
         raise ValueError(f"{key} is {json.dumps(value)}")
@@ -73,14 +73,14 @@ def _text(candidate: Mapping[str, Any], needed: bool, where: str) -> str:
 
 
 async def from_file(path: Path, depth: int) -> AsyncIterator[Request]:
-    """Requests of a candidates file, plain or gzipped, read as they are wanted. UsageError if it is missing or empty."""
+    """Yield the requests of a candidates file, plain or gzipped. UsageError if it is missing or empty."""
     for number, (where, line) in enumerate(read_lines(path)):
         yield parse_request(line, where, number, depth)
 
 
 @asynccontextmanager
 async def child(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """``python -m module`` beside us; ended with the block if it has not ended by itself."""
+    """Run ``python -m module`` concurrently. The process is terminated at the end of the block if it still runs."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *arguments)
     try:
         yield process
@@ -92,9 +92,9 @@ async def child(module: str, *arguments: str) -> AsyncIterator[asyncio.subproces
 
 
 async def follow(path: Path, process: asyncio.subprocess.Process, depth: int) -> AsyncIterator[Request]:
-    """Requests of a candidates file that ``process`` is writing, each as soon as its line is there.
+    """Yield the requests of a candidates file that ``process`` writes, each as soon as its line is complete.
 
-    HostFailed if the process ends with an error, whatever it wrote.
+    HostFailed if the exit status of the process is not 0.
     """
     waiter = asyncio.ensure_future(process.wait())
     number, position, rest = 0, 0, b""
@@ -124,18 +124,18 @@ def _read_from(path: Path, position: int, most: int) -> bytes:
 
 
 def read_requests(run: Path, topics: Path, corpus: Path, depth: int) -> Iterator[Request]:
-    """Requests for every topic from a run file and a corpus. UsageError for a run with other topics or unknown docids."""
+    """Yield a request for every topic, from a run and a corpus. UsageError for unknown qids or docids in the run."""
     queries, hits = read_topics(topics), read_run(run)
     if unknown := hits.keys() - {q.qid for q in queries}:
-        raise UsageError(f"{run} ranks for query {min(unknown)}, which {topics} does not hold")
+        raise UsageError(f"{run} has query {min(unknown)}, which is not in the topics {topics}")
     texts = corpus_texts(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
     for number, query in enumerate(queries):
         found = hits.get(query.qid, [])
-        # below the depth nothing is read, so no text is needed
+        # candidates below the depth need no text
         yield Request(query, tuple(Candidate(h.docid, h.score, texts.get(h.docid, "")) for h in found), number)
 
 
 async def stream(requests: Sequence[Request] | Iterator[Request]) -> AsyncIterator[Request]:
-    """Requests at hand, as a stream."""
+    """``requests`` as an asynchronous iterator."""
     for request in requests:
         yield request

@@ -1,6 +1,6 @@
-"""Whether a model can answer a reranker's questions at all, from its small files, before its weights are loaded.
+"""Checks whether a model can answer a reranker's questions, from its small files, before its weights are loaded.
 
-A file that can't be had here (a hub that does not answer) decides nothing: the engine will find out.
+If a file is unavailable (the hub does not answer), its check is skipped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _QUANTIZED = re.compile(r"-(unsloth-)?(bnb-\dbit|awq|gptq.*|fp8|int[48]|gguf)\Z"
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a reranker asks of a model: ``tokens`` of its longest question (see ``least_tokens``), ``messages`` of one."""
+    """The needs of a reranker: ``tokens`` of its longest question (see ``least_tokens``), and ``messages`` of a question."""
 
     reranker: str
     tokens: int
@@ -38,11 +38,11 @@ class Demand:
 
 
 def check(model: Model, demand: Demand) -> list[str]:
-    """Warnings about a model that can be used; UsageError for one that can't, with the reason and a remedy."""
+    """Warnings about a model. UsageError, with the reason and a remedy, if the model can't be used."""
     config = _config(model)
     if config is None and (adapter := _adapter_as_model(model)) is not None:
         raise UsageError(
-            f"{model.source} is an adapter, which needs its base: say --rerank.model {adapter.base or 'ITS_BASE'} "
+            f"{model.source} is an adapter, which needs its base: set --rerank.model {adapter.base or 'ITS_BASE'} "
             f"--rerank.adapter {model.source}"
         )
     _check_architecture(model, config or ModelConfig())
@@ -67,8 +67,8 @@ def _check_architecture(model: Model, config: ModelConfig) -> None:
     for architecture in config.architectures:
         if _NOT_GENERATIVE.search(architecture):
             raise UsageError(
-                f"model {model.name} writes no text (it is a {architecture}), and every reranker here reads what a model "
-                "writes: name one for text generation with --rerank.model"
+                f"model {model.name} does not generate text (its architecture is {architecture}): choose a model for text "
+                "generation with --rerank.model"
             )
 
 
@@ -76,18 +76,18 @@ def _check_context(model: Model, config: ModelConfig, demand: Demand) -> None:
     own = config.context
     if own is not None and model.context is not None and model.context > own:
         raise UsageError(
-            f"model {model.name} holds {own} tokens, not the {model.context} asked for: lower --rerank.max_model_len"
+            f"model {model.name} has a context of {own} tokens, less than --rerank.max_model_len {model.context}: lower it"
         )
     check_room(model.name, min((n for n in (own, model.context) if n is not None), default=None), demand)
 
 
 def check_room(name: str, context: int | None, demand: Demand) -> None:
-    """UsageError if the model ``name``, which holds ``context`` tokens where that is known, has no room for a question."""
+    """UsageError if a question of ``demand`` does not fit the ``context`` of the model ``name``, if that is known."""
     if context is None or demand.tokens <= context:
         return
     raise UsageError(
-        f"model {name} holds {context} tokens, and {demand.reranker} needs {demand.tokens} for a question and its "
-        "answer: show fewer passages at once, or lower --rerank.sampling.max_tokens"
+        f"model {name} has a context of {context} tokens, and {demand.reranker} needs {demand.tokens} for a question and "
+        "its answer: show fewer passages per question, or lower --rerank.sampling.max_tokens"
     )
 
 
@@ -100,18 +100,18 @@ def _check_chat_template(model: Model, demand: Demand) -> None:
         return
     if template is None:
         raise UsageError(
-            f"model {model.name} has no chat template, as base models have none: name an instruction-tuned model, or put "
-            "the template it was trained with into its folder as chat_template.jinja"
+            f"model {model.name} has no chat template (base models have none): choose an instruction-tuned model, or put the "
+            "template it was trained with into its folder as chat_template.jinja"
         )
     if refusal := _refusal(template, demand.messages):
         raise UsageError(
-            f"the chat template of {model.name} takes no prompt like that of {demand.reranker} ({refusal}): "
-            "name another model, or a prompt of other turns with --rerank.prompt"
+            f"the chat template of {model.name} rejects the prompt of {demand.reranker} ({refusal}): choose another model, or "
+            "a prompt with other roles with --rerank.prompt"
         )
 
 
 def _refusal(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
-    """What the template itself has against these turns; None if nothing, or if it can't be rendered outside its library."""
+    """The error that the template raises for these messages; None if it accepts them, or needs its library to render."""
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -128,7 +128,7 @@ def _refusal(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
         compiled.render(messages=turns, add_generation_prompt=True, **template.special_tokens)
     except Refused as refused:
         return str(refused)
-    except Exception:  # tags, filters and variables that only its library knows
+    except Exception:  # tags, filters and variables that only transformers defines
         return None
     return None
 
@@ -141,11 +141,11 @@ def _check_adapter(model: Model) -> list[str]:
     except Unreachable:
         return []
     if adapter is None:
-        raise UsageError(
-            f"{model.adapter} is not an adapter (it has no adapter_config.json): name one with --rerank.adapter"
-        )
+        raise UsageError(f"--rerank.adapter {model.adapter} is not an adapter: it has no adapter_config.json")
     if adapter.peft_type != "LORA":
-        raise UsageError(f"adapter {model.adapter} is of type {adapter.peft_type}; the engines load LoRA adapters")
+        raise UsageError(
+            f"adapter {model.adapter} is of the unsupported type {adapter.peft_type}; the engines load LoRA adapters"
+        )
     if adapter.task_type != "CAUSAL_LM":
         raise UsageError(
             f"adapter {model.adapter} was trained for {adapter.task_type}, not for text generation (CAUSAL_LM)"
@@ -154,13 +154,16 @@ def _check_adapter(model: Model) -> list[str]:
 
 
 def _compare_bases(model: Model, trained: str) -> list[str]:
-    """Names alone are compared (ours is one in `models`, or its source): a folder may be called anything, and a base and its
-    instruct version share a shape."""
+    """Warn, or raise UsageError, if the adapter was trained on a base with another name than ``model``.
+
+    Only names are compared, since a base and its instruct version have the same shape. The name of a folder proves nothing,
+    so there a difference is only a warning.
+    """
     ours, theirs = (_QUANTIZED.sub("", Path(name).name.lower()) for name in (model.source, trained))
     if not theirs or theirs in (ours, model.name.lower()):
         return []
     difference = f"adapter {model.adapter} was trained on {trained}, not on {model.source}"
     on_the_hub = not Path(model.source).is_dir() and trained.count("/") == 1 and not trained.startswith((".", "/"))
     if on_the_hub and not ours.startswith(theirs) and not theirs.startswith(ours):
-        raise UsageError(f"{difference}: say --rerank.model {trained}")
+        raise UsageError(f"{difference}: set --rerank.model {trained}")
     return [difference]

@@ -1,4 +1,4 @@
-"""What a plan costs per query, before anything is loaded: its strategies run on questions that are only counted."""
+"""The cost of a plan per query, computed before anything is loaded: strategies run on questions that are only counted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 
 @dataclass(slots=True)
 class PartCost:
-    """What one reranker asks about one query: questions, the calls they take, passages shown in all and at most in one.
+    """The cost of one reranker for one query: questions, LLM calls, passages shown in total and in the widest question.
 
-    ``alternative``: a more expensive part may be asked instead, so it counts in no total.
+    ``alternative``: the query may use a more expensive part instead, so this one is not part of the totals.
     """
 
     questions: int = 0
@@ -34,7 +34,7 @@ class PartCost:
 class Cost:
     """The cost of one query. ``chain``: the longest chain of dependent calls. ``parts``: by reranker, if several combine.
 
-    Where only one of several rerankers is asked, the totals count the most expensive one.
+    If a query uses only one of several rerankers, the totals are those of the most expensive one.
     """
 
     chain: int
@@ -67,8 +67,8 @@ _known: WeakKeyDictionary[SinglePlan | CombinedPlan, dict[int, Cost]] = WeakKeyD
 def estimate(plan: Plan, n: int) -> Cost:
     """The cost of one query with ``n`` candidates; those below the depth cost nothing.
 
-    Exact for strategies whose questions do not depend on the answers. For the others it is the cost of a first-stage
-    order that the judge confirms. UsageError if a strategy or combination refuses its options.
+    Exact for strategies whose questions do not depend on the answers. For the others it is the cost if the judge confirms
+    the first-stage order. UsageError if a strategy or combination rejects its options.
     """
     n = min(n, plan.settings.depth)
     costs = _known.setdefault(plan, {})
@@ -108,7 +108,7 @@ async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, par
 
 @dataclass(frozen=True, slots=True)
 class _SimulatedArm:
-    """An arm that only counts."""
+    """An arm whose questions are only counted."""
 
     plan: Plan
     request: Request
@@ -130,7 +130,7 @@ class _SimulatedArm:
 
 
 class Meter:
-    """Counts the questions of a simulated ranking. Questions that can be asked at once are one link of the chain."""
+    """Counts the questions of a simulated ranking. Independent questions are one link of the chain."""
 
     def __init__(self) -> None:
         self.parts: dict[str, PartCost] = {}
@@ -140,7 +140,7 @@ class Meter:
     async def question(self, part: str, shown: int, *, calls: int, chain: int | None = None, votes: int = 1) -> None:
         """Count a question about ``shown`` passages, asked ``votes`` times in parallel.
 
-        ``chain`` of its ``calls`` wait for one another; all of them by default.
+        ``chain`` of its ``calls`` depend on one another; all of them by default.
         """
         cost = self.parts.setdefault(part, PartCost())
         cost.questions += votes
@@ -152,7 +152,7 @@ class Meter:
         await answered
 
     async def most_expensive[R](self, alternatives: Sequence[Callable[[Meter], Awaitable[R]]]) -> R:
-        """Simulate alternatives of which only one runs: the one with the most calls counts, the others are listed."""
+        """Simulate alternatives if a query uses only one: count the one with the most calls, and list the others."""
         costs = [count(alternative) for alternative in alternatives]
         chosen = max(range(len(costs)), key=lambda i: costs[i].calls)
         for i, cost in enumerate(costs):
@@ -165,7 +165,7 @@ class Meter:
         task = asyncio.ensure_future(ranking)
         while not task.done():
             known = -1
-            while known != len(self._waiting) and not task.done():  # until everything that can ask has asked
+            while known != len(self._waiting) and not task.done():  # until all tasks wait for an answer
                 known = len(self._waiting)
                 for _ in range(8):
                     await asyncio.sleep(0)
@@ -178,11 +178,11 @@ class Meter:
 
 
 def count(ranking: Callable[[Meter], Awaitable[Any]]) -> Cost:
-    """The cost of a simulated ``ranking``, in which no answer changes an order."""
+    """The cost of a simulated ``ranking``, in which the judge confirms every order."""
 
     async def counted() -> Cost:
         meter = Meter()
         return await meter.run(ranking(meter))
 
-    with ThreadPoolExecutor(1) as thread:  # an event loop of its own: the caller may run in one
+    with ThreadPoolExecutor(1) as thread:  # with its own event loop, since the caller may run in one
         return thread.submit(asyncio.run, counted()).result()

@@ -1,4 +1,4 @@
-"""What a plan consists of: rerankers, single or combined, with validated parts. Nothing is loaded yet."""
+"""Plans: single and combined rerankers, with validated parts. Nothing is loaded yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyserini_reasonrank.strategies import StrategyEntry
 
 
 class _Common:
-    """What both kinds of plan derive from their parts."""
+    """The properties that both kinds of plan derive from their parts."""
 
     settings: Settings
     parts: Mapping[str, SinglePlan]
@@ -59,7 +59,7 @@ class SinglePlan(_Common):
 
     @property
     def token_warnings(self) -> tuple[str, ...]:
-        """What is to be said about that tokenizer."""
+        """The warnings about that tokenizer."""
         return self._tokenizer[1]
 
     @property
@@ -75,12 +75,12 @@ class SinglePlan(_Common):
 
     @property
     def context(self) -> int | None:
-        """Tokens of a question with its answer, as far as the settings or the engine say by now; None if unknown."""
+        """The context length in tokens from the settings and the engine; None as long as it is unknown."""
         known = (self.settings.max_model_len, self.engine.max_model_len)
         return min((n for n in known if n is not None), default=None)
 
     def output_tokens(self, widest: int) -> int:
-        """Tokens of an answer about ``widest`` passages, at most."""
+        """The maximum number of tokens of an answer about ``widest`` passages."""
         return self.settings.sampling.max_tokens + self.judge.answer_tokens(widest)
 
 

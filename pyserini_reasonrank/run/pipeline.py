@@ -23,7 +23,7 @@ from pyserini_reasonrank.run.session import Session, close, start
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to rerank and where to write it. ``queries`` are the topics if they are known before the requests."""
+    """What to rerank, and where to write it. ``queries`` are the topics, if they are known before the requests."""
 
     requests: AsyncIterator[Request]
     output: Path
@@ -37,7 +37,7 @@ class Task:
 async def rerank(plan: Plan, task: Task) -> RunRecord:
     """Rerank every request of ``task`` by ``plan``. The engines load while the first requests arrive.
 
-    Failure if an engine dies or too many judgements are bad; the journal stays, so the same command resumes.
+    Failure if an engine dies or too many judgements are bad; the same command then resumes from the journal.
     """
     began = time.monotonic()
     journal_path = Path(plan.settings.journal or f"{task.output}.journal.sqlite")
@@ -77,7 +77,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
 
 
 async def _start(plan: Plan, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
-    """Load the engines and wait for the first request at the same time; the first failure ends the wait."""
+    """Load the engines while waiting for the first request. The first error of either is raised at once."""
     if weights := [engine.model.name for engine in plan.engines if engine.needs_weights]:
         progress.say(f"loading {', '.join(weights)}")
     first = asyncio.ensure_future(anext(requests, None))
@@ -101,7 +101,7 @@ def _writer(plan: Plan, task: Task) -> RunWriter:
 
 
 def _run_name(plan: Plan, task: Task, journal: Path) -> str:
-    """The name of the run in its journal, relative to it: a journal may be shared, and moved with its runs."""
+    """The name of the run in its journal. Its path is relative, so that journal and runs can be moved together."""
     return f"{plan.tag} {os.path.relpath(task.output, journal.parent)}"
 
 
@@ -122,8 +122,8 @@ async def _serve(
         async for request in requests:
             session.check(request.query)
             if request.query.qid in counts:
-                raise UsageError(f"query {request.query.qid} comes twice; a topic is reranked once")
-            writer.qid(request.query.qid)  # before a call is paid for that can't be written
+                raise UsageError(f"query {request.query.qid} occurs twice; each topic must have one request")
+            writer.qid(request.query.qid)  # raises before any call is made
             for candidate in request.candidates:
                 writer.docid(candidate.docid)
             counts[request.query.qid] = len(request.candidates)

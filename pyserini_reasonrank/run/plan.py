@@ -1,4 +1,4 @@
-"""From settings to a plan: parts that fit together, checked before anything is loaded."""
+"""From settings to a plan, whose parts are checked against each other before anything is loaded."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from pyserini_reasonrank.strategies import STRATEGIES, StrategyEntry, options_mo
 def plan(
     settings: Settings, warnings: Sequence[str] = (), *, here: bool = True, engine: Engine[Any] | None = None
 ) -> Plan:
-    """The plan for ``settings``. UsageError for the first thing that does not fit.
+    """The plan for ``settings``. UsageError for the first incompatibility.
 
-    ``warnings`` begin the plan's own. A model too large for this machine is an error, or with ``here`` False, to plan for
-    another machine, a warning. All parts use ``engine`` if it is given.
+    The plan's warnings begin with ``warnings``. A model that is too large for this machine is an error; with ``here`` False,
+    for a plan for another machine, it is a warning. All parts use ``engine`` if it is given.
     """
     planner = _Planner(engine)
     planned = planner.plan(settings, PREFIX)
@@ -49,16 +49,16 @@ def plan(
 
 
 def check_questions(part: SinglePlan, widest: int) -> list[str]:
-    """UsageError if the model of ``part`` can't answer questions about ``widest`` passages; else warnings.
+    """Warnings about questions with ``widest`` passages. UsageError if the model of ``part`` can't answer them.
 
-    A server may report its context only once the engine has started: ``check_context`` is called again then.
+    Some servers report their context only once the engine has started; ``check_context`` is then called again.
     """
     demand = check_context(part, widest)
     return check(part.engine.model, demand) if part.engine.needs_weights else []
 
 
 def check_context(part: SinglePlan, widest: int) -> Demand:
-    """What a question about ``widest`` passages needs. UsageError if it can't be asked, or does not fit the context."""
+    """The needs of a question about ``widest`` passages. UsageError if the judge rejects it, or it exceeds the context."""
     part.judge.check(widest, part.tokens, part.template.render("", [""]).prefill)
     settings = part.settings
     tokens = least_tokens(
@@ -75,7 +75,7 @@ def check_context(part: SinglePlan, widest: int) -> Demand:
 
 
 def preset_warnings(part: SinglePlan) -> list[str]:
-    """A warning if a server turned out to serve a known checkpoint whose training settings ``auto`` does not apply."""
+    """A warning if the server serves a known checkpoint whose training settings are not applied because of ``auto``."""
     served = part.engine.model.source
     if part.settings.model != AUTO or (named := entry(served, kind=part.judge.kind)) is None:
         return []
@@ -87,7 +87,7 @@ def preset_warnings(part: SinglePlan) -> list[str]:
 
 
 class _Planner:
-    """Plans one run. Rerankers that ask the same of an engine share it."""
+    """Plans one run. Rerankers with the same engine settings share the engine."""
 
     def __init__(self, engine: Engine[Any] | None) -> None:
         self._given = engine
@@ -96,7 +96,7 @@ class _Planner:
     def plan(self, settings: Settings, where: str) -> Plan:
         """``where`` is the flag prefix of ``settings``."""
         planned: Plan = self._combined(settings, where) if settings.combine else self._single(settings, where)
-        estimate(planned, settings.depth)  # raises what a strategy or combination has against its options
+        estimate(planned, settings.depth)  # raises UsageError if a strategy or combination rejects its options
         return planned
 
     def _single(self, settings: Settings, where: str) -> SinglePlan:
@@ -122,7 +122,7 @@ class _Planner:
         arms = {arm: self.plan(of_arm, f"{where}.arms.{arm}") for arm, of_arm in settings.arms.items()}
         if combination.repeated and not _differs(arms[combination.repeated], shuffled=options["shuffle"] > 1):
             raise UsageError(
-                f"{where}.arms.{combination.repeated} would rank the same way every time: set a temperature, or show more "
+                f"{where}.arms.{combination.repeated} would give the same ranking every time: set a temperature, or show more "
                 f"than one passage per question and set {where}.combine.shuffle above 1"
             )
         warnings += [warning for arm in arms.values() for warning in arm.warnings]
@@ -141,7 +141,7 @@ class _Planner:
 
 
 def _judge_and_strategy(settings: Settings, where: str) -> tuple[str, Any, StrategyEntry, Mapping[str, Any]]:
-    """The kind of judge, its options, the strategy and its options. UsageError if they do not go together."""
+    """The kind of judge, its options, the strategy and its options. UsageError if they are incompatible."""
     judge_settings, strategy_settings = dict(settings.judge), dict(settings.strategy)
     kind, name = judge_settings.pop("kind", None), strategy_settings.pop("name", None)
     if kind not in JUDGES:
@@ -173,7 +173,7 @@ def _check_votes(settings: Settings, judge_options: Any, where: str) -> None:
 
 
 def _check_prefill(engine: Engine[Any], template: Template, settings: Settings, where: str) -> None:
-    """UsageError if the prompt starts the answer and the engine can't continue it."""
+    """UsageError if the prompt begins the answer (prefill) and the engine can't continue it."""
     if answering_engine(settings.engine) in ENGINES_WITHOUT_MODEL or not template.render("", [""]).prefill:
         return
     same = template.name.replace("-prefilled", "-reasoning")

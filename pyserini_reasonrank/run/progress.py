@@ -1,4 +1,4 @@
-"""One line on stderr while a run goes on: calls done of those known, tokens a second, bad calls. Quiet in a pipe."""
+"""The progress bar of a run on stderr: judgements, tokens per second, bad judgements. Off if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyserini_reasonrank.records import Tally
 
 
 class Progress:
-    """A bar over the questions of a run. ``expect`` adds questions as requests become known."""
+    """A progress bar over the questions of a run. ``expect`` adds questions when a request arrives."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
@@ -22,9 +22,9 @@ class Progress:
     def expect(self, questions: int) -> None:
         self._bar.total = (self._bar.total or 0) + questions
 
-    def say(self, what: str) -> None:
-        """What is going on now, before the first call."""
-        self._bar.set_description(what)
+    def say(self, stage: str) -> None:
+        """Describe the current stage, such as loading."""
+        self._bar.set_description(stage)
 
     def show(self, tally: Tally) -> None:
         self._bar.n = tally.judgements

@@ -1,4 +1,4 @@
-"""A plan at work: engines that have started, and the reranking of requests until they are closed."""
+"""Execution of a plan: starting and closing its engines, and reranking requests with them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ async def start(engines: Sequence[Engine[Any]]) -> None:
 
 
 async def close(engines: Sequence[Engine[Any]]) -> None:
-    """Free what the engines hold."""
+    """Close all engines."""
     await asyncio.gather(*(engine.close() for engine in engines))
 
 
 class Session:
     """Reranks requests by ``plan``, whose engines have started.
 
-    ``on_judgement`` is called after each judgement. ``candidates`` is the most that a query has, the depth by default.
+    ``on_judgement`` is called after each judgement. ``candidates`` is the maximum per query, by default the depth.
     UsageError if the context that an engine reports is too small.
     """
 
@@ -62,23 +62,23 @@ class Session:
 
     @property
     def tallies(self) -> Mapping[str, Tally]:
-        """What each part has spent so far."""
+        """The counts of each part so far."""
         return self.ranker.tallies
 
     @property
     def tally(self) -> Tally:
-        """What all parts have spent so far."""
+        """The counts of all parts together so far."""
         return self.ranker.tally
 
     @property
     def width(self) -> int:
-        """Calls that may be in flight at once."""
+        """The maximum number of concurrent calls."""
         widths: list[int] = [engine.options.concurrency for engine in self.plan.engines]
         return max(widths)
 
     @property
     def warnings(self) -> list[str]:
-        """The warnings of the plan, of the engines once started, and of prompts that were cut so far."""
+        """The warnings of the plan, of its engines since they have started, and of prompts truncated so far."""
         tokens = [warning for part in self.plan.parts.values() for warning in part.token_warnings]
         return list(dict.fromkeys([*self.plan.warnings, *tokens, *self._presets, *self._cuts()]))
 
@@ -128,7 +128,7 @@ class Session:
         return CombinedRanker(plan.combination.function, plan.options, arms)
 
     def _cuts(self) -> list[str]:
-        """Warnings about prompts that were cut to fit the context."""
+        """Warnings about prompts that were truncated to fit the context."""
         cuts = {name: str(fitter.cuts) for name, fitter in self._fitters.items()}
         return [
             f"{f'{name}: ' if name else ''}to fit a context of {self._fitters[name].context:,} tokens: {cut}"
@@ -138,7 +138,7 @@ class Session:
 
 
 def fitter_for(part: SinglePlan, widest: int) -> Fitter:
-    """Fits prompts to the context of an engine that has started. UsageError if a question does not fit."""
+    """A fitter for the context of an engine that has started. UsageError if a question does not fit."""
     if widest:
         check_context(part, widest)
     settings = part.settings

@@ -263,7 +263,9 @@ def test_values_out_of_bounds(refused: Callable[..., str], collection: Collectio
     assert refused(*base, "--rerank.depth", 0) == "--rerank.depth 0: input should be greater than or equal to 1"
     assert "stride 30 is larger than window_size 20" in refused(*base, "--rerank.strategy.stride", 30)
     assert "--rerank.depth needs a value" in refused(*base, "--rerank.depth")
-    assert "model oracle holds 100 tokens, and reasonrank needs" in refused(*base, "--rerank.max_model_len", 100)
+    assert "model oracle has a context of 100 tokens, and reasonrank needs" in refused(
+        *base, "--rerank.max_model_len", 100
+    )
 
 
 def test_missing_and_empty_files(refused: Callable[..., str], collection: Collection, tmp_path: Path) -> None:
@@ -327,9 +329,9 @@ def test_a_corpus_that_is_wrong(
             '{"qid": "q", "query": "x", "candidates": [{"docid": "d", "text": ""}, {"docid": "d", "text": "y"}]}',
             "document twice",
         ),
-        ('{"qid": "p", "query": "x", "candidates": [{"docid": "d", "text": "x"}]}', "query p comes twice"),
-        ('{"qid": "q q", "query": "x", "candidates": [{"docid": "d", "text": "x"}]}', "'q q' has white space"),
-        ('{"qid": "q", "query": "x", "candidates": [{"docid": "d d", "text": "x"}]}', "'d d' has white space"),
+        ('{"qid": "p", "query": "x", "candidates": [{"docid": "d", "text": "x"}]}', "query p occurs twice"),
+        ('{"qid": "q q", "query": "x", "candidates": [{"docid": "d", "text": "x"}]}', "'q q' contains white space"),
+        ('{"qid": "q", "query": "x", "candidates": [{"docid": "d d", "text": "x"}]}', "'d d' contains white space"),
     ],
 )
 def test_candidates_that_are_wrong(
@@ -344,11 +346,11 @@ def test_candidates_that_are_wrong(
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("long Q0 long-d0 26 0.5 first", "document long-d0 stands twice under query long"),
-        ("other Q0 long-d0 1 0.5 first", "ranks for query other, which"),
+        ("long Q0 long-d0 26 0.5 first", "query long lists document long-d0 twice"),
+        ("other Q0 long-d0 1 0.5 first", "has query other, which is not in the topics"),
         ("long Q0 unknown-d0 26 0.5 first", "has no document 'unknown-d0'"),
         ("long Q0 a b 26 0.5 first", "7 columns"),
-        ("long Q0 x last 0.5 first", "the rank 'last' is not a whole number"),
+        ("long Q0 x last 0.5 first", "the rank 'last' is not an integer"),
     ],
 )
 def test_a_run_that_is_wrong(

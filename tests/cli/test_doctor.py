@@ -185,8 +185,8 @@ def test_32_billion_parameters_fit_an_accelerator_of_80_gigabytes(
     gpus(monkeypatch, 80)
     said = refusal()
     assert said == (
-        "model reasonrank-32b needs 65.6 GB + 8.6 GB (1 x 32,768 tokens in flight), 80.0 GB free: does not fit (GPU): name a "
-        "smaller one with --rerank.model, or say --rerank.max_model_len 23552"
+        "model reasonrank-32b needs 65.6 GB + 8.6 GB (1 x 32,768 tokens in flight), 80.0 GB free: does not fit (GPU): choose "
+        "a smaller model with --rerank.model, or set --rerank.max_model_len 23552"
     )
     assert refusal("--rerank.max_model_len", "23552") == ""
 
@@ -198,7 +198,7 @@ def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(
     gpus(monkeypatch, 48, 48)
     said = refusal(engine=engine)
     assert said.endswith(
-        f"name a smaller one with --rerank.model, or spread it over 2 of the accelerators here with --rerank.engine.args.{flag}"
+        f"choose a smaller model with --rerank.model, or spread it over 2 accelerators with --rerank.engine.args.{flag}"
     )
     assert "max_model_len" not in said  # the weights alone are too large for one
     assert refusal(f"--rerank.engine.args.{flag.split(maxsplit=1)[0]}", flag.split()[1], engine=engine) == ""
@@ -224,7 +224,7 @@ def test_a_folder_of_another_shape_is_left_to_the_engine(
 
 def test_where_nothing_helps_only_a_smaller_model_is_named(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 16, 16)
-    assert refusal().endswith("does not fit (GPU): name a smaller one with --rerank.model")
+    assert refusal().endswith("does not fit (GPU): choose a smaller model with --rerank.model")
 
 
 def test_models_and_doctor_count_accelerators_as_the_engine_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,7 +271,7 @@ def test_explain_tells_every_arm_and_counts_the_dearest(command: Command, file: 
     assert [line for line in dearest if "tokens, at most" in line] == [
         line for line in done.stdout.splitlines() if "tokens, at most" in line
     ]
-    assert "a query asks one of the arms; the totals are of the one with the most calls" in done.stdout
+    assert "a query uses one of the arms; the totals are for the arm with the most calls" in done.stdout
 
 
 def test_within_a_cascade_the_dearest_arm_counts_too(file: Path) -> None:

@@ -639,7 +639,8 @@ def test_a_served_context_without_room_for_a_question_is_refused(server: Server)
     server.models["data"][0]["max_model_len"] = 4096
     made = started(server)
     with pytest.raises(
-        UsageError, match=r"^model m holds 4096 tokens, and reasonrank needs \d+ for a question and its answer"
+        UsageError,
+        match=r"^model m has a context of 4096 tokens, and reasonrank needs \d+ for a question and its answer",
     ):
         Session(made, MemoryStore())
     made = started(server, sampling={"max_tokens": 1024})
@@ -649,7 +650,7 @@ def test_a_served_context_without_room_for_a_question_is_refused(server: Server)
 
 def test_a_context_that_is_known_beforehand_is_checked_beforehand() -> None:
     flags = {"engine": {"name": "openai"}, "model": "m", "max_model_len": 4096}
-    with pytest.raises(UsageError, match="model m holds 4096 tokens"):
+    with pytest.raises(UsageError, match="model m has a context of 4096 tokens"):
         plan(*layers.load("reasonrank", flags))
 
 

@@ -125,7 +125,7 @@ def test_an_estimate_is_warned_of_once(
     exact, warnings = counted(model)
     assert not exact
     assert warnings == [
-        f"passages are cut by an estimate of three characters a token: {reason}; name a folder that has one with "
+        f"passages are truncated by an estimate of three characters per token: {reason}; name a folder that has one with "
         "--rerank.tokenizer"
     ]
 

@@ -79,17 +79,19 @@ def test_what_cannot_be_known_decides_nothing() -> None:
 
 def test_a_context_that_is_too_small_is_refused(tmp_path: Path) -> None:
     assert refused(model(folder(tmp_path, config=CONFIG)), demand(4097)) == (
-        "model mine holds 4096 tokens, and reasonrank needs 4097 for a question and its answer: show fewer passages at "
-        "once, or lower --rerank.sampling.max_tokens"
+        "model mine has a context of 4096 tokens, and reasonrank needs 4097 for a question and its answer: show fewer passages "
+        "per question, or lower --rerank.sampling.max_tokens"
     )
 
 
 def test_a_context_that_was_lowered_counts(tmp_path: Path) -> None:
-    assert "holds 512 tokens" in refused(model(folder(tmp_path, config=CONFIG), context=512))
+    assert "has a context of 512 tokens" in refused(model(folder(tmp_path, config=CONFIG), context=512))
 
 
 def test_a_context_larger_than_the_model_is_refused(tmp_path: Path) -> None:
-    assert "holds 4096 tokens, not the 8192 asked for" in refused(model(folder(tmp_path, config=CONFIG), context=8192))
+    assert "has a context of 4096 tokens, less than --rerank.max_model_len 8192" in refused(
+        model(folder(tmp_path, config=CONFIG), context=8192)
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,9 @@ def test_limits_of_ones_own_need_less(tokenizer_file: Path) -> None:
 def test_room_in_a_context_that_is_known_only_later() -> None:
     check_room("m", None, demand(10**6))
     check_room("m", 1000, demand(1000))
-    with pytest.raises(UsageError, match=r"^model m holds 999 tokens, and reasonrank needs 1000 for a question"):
+    with pytest.raises(
+        UsageError, match=r"^model m has a context of 999 tokens, and reasonrank needs 1000 for a question"
+    ):
         check_room("m", 999, demand(1000))
 
 
@@ -153,7 +157,7 @@ def test_room_in_a_context_that_is_known_only_later() -> None:
 
 @pytest.mark.parametrize("kind", ["BertForMaskedLM", "Qwen3ForSequenceClassification", "BertForTokenClassification"])
 def test_a_model_that_writes_no_text(tmp_path: Path, kind: str) -> None:
-    assert f"it is a {kind}" in refused(model(folder(tmp_path, config=CONFIG | {"architectures": [kind]})))
+    assert f"its architecture is {kind}" in refused(model(folder(tmp_path, config=CONFIG | {"architectures": [kind]})))
 
 
 def test_other_architectures_are_left_to_the_engine(tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_other_architectures_are_left_to_the_engine(tmp_path: Path) -> None:
 
 def test_a_base_model(tmp_path: Path) -> None:
     given = model(folder(tmp_path, template=None, config=CONFIG, tokenizer_config={"eos_token": "</s>"}))
-    assert "has no chat template, as base models have none" in refused(given)
+    assert "has no chat template (base models have none)" in refused(given)
     own = {"chat_template": "{{ messages[0].content }}"}
     assert check(model(tmp_path, chat_template_args=own), demand()) == []
 
@@ -182,7 +186,7 @@ def test_a_chat_template_may_lie_in_any_of_its_places(tmp_path: Path, files: dic
 
 def test_a_chat_template_that_refuses_our_turns(tmp_path: Path) -> None:
     given = model(folder(tmp_path, template=NO_SYSTEM, config=CONFIG))
-    assert "takes no prompt like that of reasonrank (System role not supported)" in refused(given)
+    assert "rejects the prompt of reasonrank (System role not supported)" in refused(given)
     assert check(given, Demand("setwise", 100, SYSTEM[1:])) == []
 
 
@@ -218,7 +222,7 @@ def test_an_adapter_of_another_kind(tmp_path: Path, change: dict[str, Any], says
 
 
 def test_a_folder_that_is_no_adapter(tmp_path: Path) -> None:
-    assert "is not an adapter (it has no adapter_config.json)" in refused(model("Qwen/Qwen2.5-7B-Instruct", tmp_path))
+    assert "is not an adapter: it has no adapter_config.json" in refused(model("Qwen/Qwen2.5-7B-Instruct", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +243,7 @@ def test_the_base_an_adapter_was_trained_on(tmp_path: Path, base: str, trained: 
     given = model(base, adapter)
     if outcome == "refused":
         assert (
-            refused(given) == f"adapter {adapter} was trained on {trained}, not on {base}: say --rerank.model {trained}"
+            refused(given) == f"adapter {adapter} was trained on {trained}, not on {base}: set --rerank.model {trained}"
         )
     else:
         warnings = check(given, demand())

@@ -272,9 +272,7 @@ def test_a_run_with_too_many_bad_calls_fails(
     if not fails:
         assert run_reranker("reasonrank", flags).tally.bad == 3
         return
-    with pytest.raises(
-        Failure, match=r"^3 of 3 judgements \(100\.0%\) are bad \(3 refused\), above --rerank\.max_bad"
-    ):
+    with pytest.raises(Failure, match=r"^3 of 3 judgements \(100\.0%\) are bad \(3 refused\), above --rerank\.max_bad"):
         run_reranker("reasonrank", flags)
     assert not (tmp_path / "run.txt").exists()
     assert len((tmp_path / "run.txt.partial").read_text().splitlines()) == 33
@@ -664,7 +662,7 @@ def test_what_is_no_query_and_no_candidate_is_refused(row: dict[str, Any], says:
 
 
 def test_a_topic_that_comes_twice_is_refused(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="query 7 comes twice"):
+    with pytest.raises(UsageError, match="query 7 occurs twice"):
         run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1]] * 2)
     assert not (tmp_path / "run.txt").exists()
 

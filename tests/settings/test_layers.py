@@ -628,7 +628,7 @@ def test_a_judge_that_needs_probabilities_is_refused_where_the_engine_has_none()
         UsageError, match="the score judge needs log-probabilities of given answers, which the recorded"
     ):
         plan(settings("rank1", "--rerank.engine.name", "recorded"))
-    with pytest.raises(UsageError, match=r"say --rerank\.engine\.continue_final_message true"):
+    with pytest.raises(UsageError, match=r"set --rerank\.engine\.continue_final_message true"):
         plan(settings("rank1", "--rerank.engine.name", "openai"))
     plan(settings("rank1", "--rerank.engine.name", "openai", "--rerank.engine.continue_final_message", "true"))
 
