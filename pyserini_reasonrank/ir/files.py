@@ -1,36 +1,83 @@
-"""Files of lines: reading with line numbers, gzipped or not, and writing that never leaves half a file."""
+"""Files of lines: reading with line numbers, gzipped or not; JSON lines; writing that never leaves half a file."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
+import json
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pyserini_reasonrank.errors import UsageError
 
+GZIP = b"\x1f\x8b"
+"""The first two bytes of a gzipped file."""
+
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield each line of a file with its place, ``"path, line number"``. Names that end in .gz are decompressed.
+    """Yield each line of a UTF-8 file with its place, ``"path, line number"``. Every reader of text files uses it.
 
-    Blank lines are skipped. UsageError if the file is missing, unreadable or has no other lines.
+    Lines have no line terminator, neither LF nor CRLF. A byte order mark is removed. A file is decompressed if its name
+    ends in .gz or if it begins as a gzipped file does. Blank lines are skipped. UsageError if the file is missing,
+    unreadable, UTF-16 text or has no other lines, and, with the place, for a carriage return inside a line: other programs
+    end the line there.
     """
     found = False
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
+                text = line.rstrip(b"\r\n")
+                if number == 1:
+                    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                        raise UsageError(f"{path} is UTF-16 text; save it as UTF-8")
+                    text = text.removeprefix(codecs.BOM_UTF8)
+                if b"\r" in text:
+                    raise UsageError(f"{path}, line {number} contains a carriage return; end lines with LF or CRLF")
+                if text.strip():
                     found = True
-                    yield f"{path}, line {number}", line
+                    yield f"{path}, line {number}", text
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from None
     if not found:
         raise UsageError(f"{path} is empty")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        if path.suffix != ".gz" and file.peek(len(GZIP))[: len(GZIP)] != GZIP:
+            yield file
+            return
+        with gzip.open(file) as unpacked:
+            yield unpacked  # type: ignore[misc]
+
+
+def parse_json(line: bytes) -> Any:
+    """The value of a JSON text. ValueError for everything else, also for text that UTF-8 can't represent."""
+    try:
+        value = json.loads(line.decode())
+        if b"\\u" in line:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can't be written
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+    except UnicodeEncodeError:
+        raise ValueError("an escape such as \\ud800 is half of a character") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def identifier(value: Any, name: str) -> str:
+    """A qid or docid from JSON, verbatim: a string or an integer. ValueError, with ``name``, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{name} is {json.dumps(value)}; it must be a string or an integer")
+    return str(value)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
-"""Relevance judgments (qrels) from files in TREC format."""
+"""Relevance judgments (qrels) from files in TREC format, and in BEIR's."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
@@ -11,23 +12,51 @@ from pyserini_reasonrank.ir.files import read_lines
 Qrels = dict[str, dict[str, int]]
 """The relevance of each judged docid, by qid."""
 
+BEIR_HEADER = ["query-id", "corpus-id", "score"]
+"""The first line of BEIR's qrels, which have three columns, separated by tabs."""
+
+_WIDE = re.compile(rb"\s*(\S+)\s+((?i:Q?0))\s+(\S.*?)\s+([+-]?\d+)\s*")
+"""A line with white space in its docid: the columns are counted from both ends."""
+
 
 def read_qrels(path: str | os.PathLike[str]) -> Qrels:
-    """Read TREC qrels, plain or gzipped: qid, iteration, docid and relevance, separated by spaces or tabs.
+    """Read qrels, plain or gzipped, in TREC format: qid, iteration, docid and relevance, separated by spaces or tabs.
 
-    UsageError, with file and line, for a missing or empty file, another number of columns, a relevance that is not an
-    integer, and a document that is judged twice with different relevance.
+    A docid may contain white space if tabs separate the columns or if the iteration is 0 or Q0. A file whose first line is
+    BEIR's header has the columns qid, docid and relevance. UsageError, with file and line, for a missing or empty file,
+    another number of columns, a relevance that is not an integer, text that is not UTF-8, and a document that is judged
+    twice with different relevance.
     """
     qrels: Qrels = {}
-    for where, line in read_lines(Path(path)):
-        columns = [column.decode(errors="replace") for column in line.split()]
-        if len(columns) != 4:
-            raise UsageError(f"{where}: {len(columns)} columns, expected 4: qid, iteration, docid, relevance")
-        qid, _, docid, relevance = columns
+    beir = False
+    for number, (where, line) in enumerate(read_lines(Path(path))):
         try:
-            grade = int(relevance)
-        except ValueError:
-            raise UsageError(f"{where}: the relevance {relevance!r} is not an integer") from None
+            columns = [column.decode() for column in _columns(line, 3 if beir else 4)]
+        except UnicodeDecodeError:
+            raise UsageError(f"{where} is not UTF-8 text") from None
+        if not number and [column.lower() for column in columns] == BEIR_HEADER:
+            beir = True
+            continue
+        if len(columns) != (3 if beir else 4):
+            expected = "3: query-id, corpus-id, score" if beir else "4: qid, iteration, docid, relevance"
+            raise UsageError(f"{where}: {len(columns)} columns, expected {expected}")
+        qid, docid, relevance = columns[0], columns[-2], columns[-1]
+        if not re.fullmatch(r"[+-]?[0-9]{1,9}", relevance):
+            raise UsageError(f"{where}: the relevance {relevance!r} is not an integer")
+        grade = int(relevance)
         if qrels.setdefault(qid, {}).setdefault(docid, grade) != grade:
             raise UsageError(f"{where}: document {docid} is judged twice for query {qid}, with different relevance")
+    if not qrels:
+        raise UsageError(f"{path} has no judgments")
     return qrels
+
+
+def _columns(line: bytes, expected: int) -> list[bytes]:
+    columns = line.split()
+    if len(columns) > expected:
+        tabbed = [column.strip() for column in line.split(b"\t")]
+        if len(tabbed) == expected and all(len(c.split()) == 1 for i, c in enumerate(tabbed) if i != expected - 2):
+            return tabbed if tabbed[expected - 2] else columns
+        if expected == 4 and (found := _WIDE.fullmatch(line)):
+            return list(found.groups())
+    return columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.candidate_rows import candidate_row
+from pyserini_reasonrank.ir.files import identifier, parse_json, read_lines
 
 
 class RunFormat(StrEnum):
@@ -48,40 +48,64 @@ class RunLine(NamedTuple):
     tag: str
 
 
+_WIDE = re.compile(rb"\s*(\S+)\s+((?i:Q?0))\s+(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s*")
+"""A TREC line with white space in its docid: the columns are counted from both ends."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
 def parse_lines(line: bytes, where: str) -> list[RunLine]:
     """Read one line of a run in any format. A JSON line has the ranking of a query, any other line one document.
 
-    Only ASCII white space separates columns, as in trec_eval; other Unicode spaces belong to the docid. UsageError, which
-    begins with ``where`` (the file and line), if it is not a line of a run.
+    Only ASCII white space separates columns, as in trec_eval; other Unicode spaces belong to the docid. A docid may contain
+    white space if tabs separate the columns, or if the second of more than six columns is Q0 or 0. UsageError, which begins
+    with ``where`` (the file and line), if it is not a line of a run.
     """
-    if line.lstrip().startswith(b'{"'):
+    if line.lstrip().startswith(b"{"):
         return _parse_json(line, where)
-    columns = line.split()
     try:
-        match columns:
-            case [qid, _, docid, rank, score, tag]:
-                parsed = RunLine(qid.decode(), docid.decode(), int(rank), float(score), tag.decode())
-                if math.isfinite(parsed.score):
-                    return [parsed]
-            case [qid, docid, rank] if int(rank) > 0:
-                return [RunLine(qid.decode(), docid.decode(), int(rank), 1 / int(rank), "")]
+        columns = [column.decode() for column in _columns(line)]
     except UnicodeDecodeError:
         raise UsageError(f"{where} is not UTF-8 text") from None
-    except ValueError:
-        pass
+    match columns:
+        case [qid, _, docid, rank, score, tag] if _INTEGER.fullmatch(rank) and _NUMBER.fullmatch(score):
+            if math.isfinite(float(score)):
+                return [RunLine(qid, docid, int(rank), float(score), tag)]
+        case [qid, docid, rank] if _INTEGER.fullmatch(rank) and int(rank) > 0:
+            return [RunLine(qid, docid, int(rank), 1 / int(rank), "")]
     raise UsageError(f"{where}: {_fault(columns)}")
+
+
+def _columns(line: bytes) -> list[bytes]:
+    """The columns of a line. The docid, third of six or second of three, may contain white space."""
+    if b"\t" in line:
+        tabbed = [column.strip() for column in line.split(b"\t")]
+        docid = {6: 2, 3: 1}.get(len(tabbed), 0)
+        if docid and tabbed[docid] and all(len(c.split()) == 1 for i, c in enumerate(tabbed) if i != docid):
+            return tabbed
+    columns = line.split()
+    if len(columns) > 6 and (found := _WIDE.fullmatch(line)):
+        return list(found.groups())
+    return columns
 
 
 def _parse_json(line: bytes, where: str) -> list[RunLine]:
     """A ranking as RunWriter writes it; or a line of a candidates file, whose candidates are in ranked order."""
     try:
-        row: dict[str, Any] = json.loads(line)
-        qid, tag = str(row["qid"]), str(row.get("tag", ""))
+        row: dict[str, Any] = parse_json(line)
         if "ranking" not in row:
-            docids = [str(candidate["docid"]) for candidate in row["candidates"]]
-            return [RunLine(qid, docid, rank, 1 / rank, tag) for rank, docid in enumerate(docids, 1)]
+            found = candidate_row(row)
+            return [
+                RunLine(found.qid, document.docid, rank, 1 / rank, str(row.get("tag", "")))
+                for rank, document in enumerate(found.documents, 1)
+            ]
+        qid, tag = identifier(row["qid"], "qid"), str(row.get("tag", ""))
         ranking = row["ranking"]
-        lines = [RunLine(qid, str(hit["docid"]), int(hit["rank"]), float(hit["score"]), tag) for hit in ranking]
+        lines = [
+            RunLine(qid, identifier(hit["docid"], "docid"), int(hit["rank"]), float(hit["score"]), tag)
+            for hit in ranking
+        ]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{where}: expected qid and ranking (of docid, rank, score) as JSON ({error!r})") from None
     if bad := [line.docid for line in lines if not math.isfinite(line.score)]:
@@ -89,26 +113,26 @@ def _parse_json(line: bytes, where: str) -> list[RunLine]:
     return lines
 
 
-def _fault(columns: list[bytes]) -> str:
+def _fault(columns: list[str]) -> str:
     """Why these columns are not those of a run."""
-    texts = [column.decode(errors="replace") for column in columns]
-    match texts:
-        case [_, _, rank] | [_, _, _, rank, _, _] if not re.fullmatch(r"[+-]?\d+", rank):
+    match columns:
+        case [_, _, rank] | [_, _, _, rank, _, _] if not _INTEGER.fullmatch(rank):
             return f"the rank {rank!r} is not an integer"
         case [_, _, _, _, score, _]:
             return f"the score {score!r} is not a finite number"
         case [_, _, rank]:
             return f"the rank is {rank}; in an MS MARCO run ranks begin at 1"
-    return f"{len(columns)} columns, expected 6 (TREC) or 3 (MS MARCO); a docid that contains white space is the likely cause"
+    return f"{len(columns)} columns, expected 6 (TREC) or 3 (MS MARCO)"
 
 
-def read_run(path: str | os.PathLike[str]) -> Run:
+def read_run(path: str | os.PathLike[str], *, keep_first: bool = False) -> Run:
     """Read a run in TREC, MS MARCO or JSON lines format, or a candidates file; plain or gzipped.
 
     Hits are sorted by falling score. Ties are broken by the rank column, then by the order of the file, which is the
-    order that the searcher returned; trec_eval breaks ties by docid instead (see ``trec_eval_order``). UsageError, with
-    file and line, for a missing or empty file, a wrong number of columns, and a rank or score that is not a number;
-    UsageError, with file and query, for a repeated document.
+    order that the searcher returned; trec_eval breaks ties by docid instead (see ``trec_eval_order``). With ``keep_first``,
+    a document that a query lists again is dropped at the lower place. UsageError, with file and line, for a missing or
+    empty file, a wrong number of columns, and a rank or score that is not a number; UsageError, with file and query, for a
+    repeated document without ``keep_first``.
     """
     lines: dict[str, list[RunLine]] = {}
     for where, text in read_lines(Path(path)):
@@ -116,13 +140,18 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             lines.setdefault(line.qid, []).append(line)
     run: Run = {}
     for qid, found in lines.items():
-        if duplicates := repeated(line.docid for line in found):
-            raise UsageError(
-                f"{path}: query {qid} lists document {duplicates[0]} twice; a run lists a document once per query"
-            )
+        if not keep_first and (duplicates := repeated(line.docid for line in found)):
+            raise UsageError(f"{path}: query {qid} lists document {duplicates[0]} twice; {KEEP_FIRST}")
         found.sort(key=lambda line: (-line.score, line.rank))
-        run[qid] = [Hit(line.docid, line.score) for line in found]
+        best: dict[str, Hit] = {}
+        for line in found:
+            best.setdefault(line.docid, Hit(line.docid, line.score))
+        run[qid] = list(best.values())
     return run
+
+
+KEEP_FIRST = "a run lists a document once per query (--duplicates keep-first keeps the better place)"
+"""What error messages say about a document that a query lists twice."""
 
 
 def trec_eval_order(hits: Iterable[Hit]) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.files import identifier, parse_json, read_lines
 from pyserini_reasonrank.records import Query
 
 QID_FIELDS = ("qid", "id", "query_id", "_id")
@@ -16,16 +15,18 @@ QUERY_FIELDS = ("query", "title", "text")
 def read_topics(path: str | Path) -> list[Query]:
     """The queries of a file, plain or gzipped, in its order. Qids are kept verbatim.
 
-    A ``.jsonl`` file has lines ``{"qid", "query"}``, any other file ``qid<TAB>query``. UsageError if the file is missing or
-    empty, or if a line is malformed or repeats a qid.
+    A ``.jsonl`` file has lines ``{"qid", "query"}``, any other file ``qid<TAB>query``; the query may contain tabs.
+    UsageError if the file is missing or empty, or if a line is malformed or repeats a qid.
     """
     parse = _json_line if ".jsonl" in Path(path).suffixes else _tsv_line
     queries: dict[str, Query] = {}
+    places: dict[str, str] = {}
     for where, line in read_lines(Path(path)):
         query = parse(line, where)
         if query.qid in queries:
-            raise UsageError(f"{where} repeats the qid {query.qid!r}; a topic has one line")
-        queries[query.qid] = query
+            first = places[query.qid].rpartition(", ")[2]
+            raise UsageError(f"{where} repeats the qid {query.qid!r} of {first}; a topic has one line")
+        queries[query.qid], places[query.qid] = query, where
     return list(queries.values())
 
 
@@ -41,11 +42,14 @@ def _tsv_line(line: bytes, where: str) -> Query:
 
 def _json_line(line: bytes, where: str) -> Query:
     try:
-        record = json.loads(line)
-    except ValueError:
-        raise UsageError(f"{where} is not JSON") from None
+        record = parse_json(line)
+    except ValueError as error:
+        raise UsageError(f"{where} is not JSON ({error})") from None
     fields = record if isinstance(record, dict) else {}
-    qid = next((str(fields[name]) for name in QID_FIELDS if name in fields), "")
+    try:
+        qid = next((identifier(fields[name], name) for name in QID_FIELDS if name in fields), "").strip()
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
     text: str = next((fields[name] for name in QUERY_FIELDS if isinstance(fields.get(name), str)), "")
     if not qid or not text.strip():
         raise UsageError(f'{where} is not {{"qid": ..., "query": ...}}')

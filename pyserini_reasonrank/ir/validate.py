@@ -50,6 +50,7 @@ def validate(
         except UsageError as error:
             findings.append(str(error))
             continue
+        findings.extend(_blank_docid(text, parsed, where))
         for line in parsed:
             lines.setdefault(line.qid, []).append(line)
             tags.setdefault(line.tag)
@@ -73,6 +74,13 @@ def validate(
     if missing := [qid for qid in expected if qid not in lines]:
         findings.append(f"{_count(len(missing), 'topic', 'topics')} missing from the run: {_some(missing)}")
     return Validation(tuple(findings), len(lines), sum(map(len, lines.values())))
+
+
+def _blank_docid(text: bytes, parsed: list[RunLine], where: str) -> Iterable[str]:
+    """A finding for a docid with white space in a format with columns: other programs can't read the line."""
+    if not text.lstrip().startswith(b"{") and len(parsed[0].docid.encode().split()) > 1:
+        columns = len(text.split())
+        yield f"{where}: {columns} columns; the docid {parsed[0].docid!r} contains white space, so trec_eval can't read it"
 
 
 def _format_problems(lines: list[RunLine]) -> Iterable[str]:

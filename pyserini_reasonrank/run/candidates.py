@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir.candidate_rows import FORMS, DocumentRow, candidate_row, read_rows
 from pyserini_reasonrank.ir.corpus import corpus_texts, document_text
-from pyserini_reasonrank.ir.files import read_lines
-from pyserini_reasonrank.ir.runs import read_run
+from pyserini_reasonrank.ir.files import parse_json
+from pyserini_reasonrank.ir.runs import KEEP_FIRST, read_run, repeated
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request
 
@@ -31,51 +30,57 @@ class HostFailed(Failure):
 
 
 def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
-    """The request of a candidates line, ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``.
+    """The request of a line of a candidates file. UsageError, which begins with ``where``, if the line is malformed."""
+    try:
+        row = parse_json(line)
+    except ValueError as error:
+        raise UsageError(f"{where}: expected qid, query, candidates as JSON, {FORMS} ({error})") from None
+    return to_request(row, where, number, depth)
 
-    The text of a document may have any name that is allowed in a corpus; below ``depth`` it is optional. UsageError, which
-    begins with ``where`` (the file and line), if the line is malformed.
+
+def to_request(row: Any, where: str, number: int, depth: int, *, keep_first: bool = False) -> Request:
+    """The request of a row of a candidates file, in any form that ``ir.candidate_rows`` reads.
+
+    The text of a document may have any name that is allowed in a corpus; below ``depth`` it is optional. With
+    ``keep_first``, a repeated document is dropped at the lower place. UsageError, which begins with ``where`` (the file
+    and line), if the row is malformed, or repeats a document without ``keep_first``.
     """
     try:
-        row = json.loads(line)
-        query = Query(_string(row, "qid"), _string(row, "query"))
-        rows: list[dict[str, Any]] = row["candidates"]
-        candidates = tuple(
-            Candidate(_string(c, "docid"), _score(c, -i), _text(c, i < depth, f"{where}, query {query.qid}"))
-            for i, c in enumerate(rows)
+        found = candidate_row(row)
+        if not found.query.strip():
+            raise ValueError("the query is empty or missing")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UsageError(f"{where}: expected qid, query, candidates as JSON, {FORMS} ({error!r})") from None
+    documents = found.documents
+    if twice := repeated(document.docid for document in documents):
+        if not keep_first:
+            raise UsageError(f"{where}: query {found.qid} lists document {twice[0]} twice; {KEEP_FIRST}")
+        best: dict[str, DocumentRow] = {}
+        for document in documents:
+            best.setdefault(document.docid, document)
+        documents = list(best.values())
+    candidates = tuple(
+        Candidate(
+            document.docid,
+            -float(i) if document.score is None else document.score,
+            _text(document, i < depth, f"{where}, query {found.qid}"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{where}: expected qid, query, candidates as JSON ({error!r})") from None
-    if len({c.docid for c in candidates}) < len(candidates):
-        raise UsageError(f"{where}: query {query.qid} lists a document twice")
-    return Request(query, candidates, number)
+        for i, document in enumerate(documents)
+    )
+    return Request(Query(found.qid, found.query), candidates, number)
 
 
-def _string(row: Mapping[str, Any], key: str) -> str:
-    value = row[key]
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"{key} is {json.dumps(value)}")
-    return str(value)
-
-
-def _score(candidate: Mapping[str, Any], default: float) -> float:
-    score = float(candidate.get("score", default))
-    if not isfinite(score):
-        raise ValueError(f"the score of {candidate['docid']} is {score}")
-    return score
-
-
-def _text(candidate: Mapping[str, Any], needed: bool, where: str) -> str:
-    text = document_text(candidate)
+def _text(document: DocumentRow, needed: bool, where: str) -> str:
+    text = document_text(document.fields)
     if text is None and needed:
-        raise UsageError(f"{where}: document {candidate['docid']} has no text")
+        raise UsageError(f"{where}: document {document.docid} has no text")
     return text or ""
 
 
-async def from_file(path: Path, depth: int) -> AsyncIterator[Request]:
+async def from_file(path: Path, depth: int, *, keep_first: bool = False) -> AsyncIterator[Request]:
     """Yield the requests of a candidates file, plain or gzipped. UsageError if it is missing or empty."""
-    for number, (where, line) in enumerate(read_lines(path)):
-        yield parse_request(line, where, number, depth)
+    for number, (where, row) in enumerate(read_rows(path)):
+        yield to_request(row, where, number, depth, keep_first=keep_first)
 
 
 @asynccontextmanager
@@ -123,9 +128,9 @@ def _read_from(path: Path, position: int, most: int) -> bytes:
         return file.read(most)
 
 
-def read_requests(run: Path, topics: Path, corpus: Path, depth: int) -> Iterator[Request]:
+def read_requests(run: Path, topics: Path, corpus: Path, depth: int, *, keep_first: bool = False) -> Iterator[Request]:
     """Yield a request for every topic, from a run and a corpus. UsageError for unknown qids or docids in the run."""
-    queries, hits = read_topics(topics), read_run(run)
+    queries, hits = read_topics(topics), read_run(run, keep_first=keep_first)
     if unknown := hits.keys() - {q.qid for q in queries}:
         raise UsageError(f"{run} has query {min(unknown)}, which is not in the topics {topics}")
     texts = corpus_texts(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})

@@ -327,7 +327,7 @@ def test_a_corpus_that_is_wrong(
         ('{"qid": "q", "query": "x", "candidates": ["d"]}', "line 2: expected qid, query, candidates"),
         (
             '{"qid": "q", "query": "x", "candidates": [{"docid": "d", "text": ""}, {"docid": "d", "text": "y"}]}',
-            "document twice",
+            "query q lists document d twice; a run lists a document once per query (--duplicates keep-first",
         ),
         ('{"qid": "p", "query": "x", "candidates": [{"docid": "d", "text": "x"}]}', "query p occurs twice"),
         ('{"qid": "q q", "query": "x", "candidates": [{"docid": "d", "text": "x"}]}', "'q q' contains white space"),
@@ -349,7 +349,8 @@ def test_candidates_that_are_wrong(
         ("long Q0 long-d0 26 0.5 first", "query long lists document long-d0 twice"),
         ("other Q0 long-d0 1 0.5 first", "has query other, which is not in the topics"),
         ("long Q0 unknown-d0 26 0.5 first", "has no document 'unknown-d0'"),
-        ("long Q0 a b 26 0.5 first", "7 columns"),
+        ("long Q0 a b 26 0.5 first", "has no document 'a b'"),
+        ("long x a b 26 0.5 first", "7 columns"),
         ("long Q0 x last 0.5 first", "the rank 'last' is not an integer"),
     ],
 )

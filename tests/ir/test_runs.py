@@ -192,7 +192,15 @@ def test_gzipped_and_msmarco(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("\n\n", "is empty"),
-        ("q Q0 a 1 1.0 t\nq Q0 b c 2 0.5 t\n", r"run, line 2: 7 columns, expected 6.*docid that contains white space"),
+        ("q Q0 a 1 1.0 t\nq x b c 2 0.5 t\n", r"run, line 2: 7 columns, expected 6"),
+        ("q Q0 a 1 1.0 t\nq Q0 b 2 0.5\n", r"run, line 2: 5 columns, expected 6"),
+        ("q Q0 b 1 0.5 my tag\n", r"run, line 1: the rank '0.5' is not an integer"),
+        ("q Q0 a 1_0 1.0 t\n", "line 1: the rank '1_0'"),
+        ("q Q0 a 1 1_0 t\n", "line 1: the score '1_0'"),
+        ("q Q0 a 1 1.0 t\rq Q0 b 2 0.5 t\n", "line 1 contains a carriage return"),
+        ('{"qid": true, "ranking": []}', "line 1: expected qid and ranking.*qid is true"),
+        ('{"qid": "\\ud800", "ranking": []}', "line 1: expected qid and ranking.*half of a character"),
+        ("[" * 20 + "{", "line 1: 1 columns, expected 6"),
         ("q Q0 a one 1.0 t\n", "line 1: the rank 'one'"),
         ("q Q0 a 1 high t\n", "line 1: the score 'high'"),
         ("q Q0 a 1 nan t\n", "line 1: the score 'nan'"),
@@ -228,3 +236,53 @@ def test_missing_broken_and_binary_runs(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("q Q0 caf\u00e9 1 1.0 t\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin, line 1 is not UTF-8"):
         read_run(tmp_path / "latin")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "q Q0 torch/Memory  Management_1.txt 1 0.9 t\nq Q0 c 2 0.8 t\n",
+        "q\tQ0\ttorch/Memory  Management_1.txt\t1\t0.9\tt\nq\tQ0\tc\t2\t0.8\tt\n",
+        "\ufeffq Q0 torch/Memory  Management_1.txt 1 0.9 t\r\nq Q0 c 2 0.8 t\r\n",
+        '{"query": {"qid": "q", "text": "x"}, "candidates": [{"docid": "torch/Memory  Management_1.txt"}, {"docid": "c"}]}',
+    ],
+)
+def test_docids_with_blanks_are_read_from_both_ends(tmp_path: Path, text: str) -> None:
+    run = read_run(write(tmp_path / "run", text))
+    assert [hit.docid for hit in run["q"]] == ["torch/Memory  Management_1.txt", "c"]
+
+
+def test_msmarco_docids_with_blanks_are_read_between_tabs(tmp_path: Path) -> None:
+    assert read_run(write(tmp_path / "run", "q\ta b c d\t1\n")) == {"q": [Hit("a b c d", 1.0)]}
+
+
+def test_a_repeated_document_is_refused_with_the_flag_or_kept_at_its_better_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", "q Q0 a 1 0.7 t\nq Q0 b 2 0.8 t\nq Q0 a 3 0.9 t\np Q0 a 1 1 t\n")
+    with pytest.raises(UsageError, match=r"query q lists document a twice.*--duplicates keep-first"):
+        read_run(path)
+    assert read_run(path, keep_first=True) == {"q": [Hit("a", 0.9), Hit("b", 0.8)], "p": [Hit("a", 1.0)]}
+
+
+def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:
+    path = tmp_path / "run.txt"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfq\tb\t1\n"))
+    assert read_run(path) == {"q": [Hit("b", 1.0)]}
+
+
+def test_utf16_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("q Q0 a 1 1 t\n", encoding="utf-16")
+    with pytest.raises(UsageError, match="is UTF-16 text; save it as UTF-8"):
+        read_run(tmp_path / "run")
+
+
+BLANK_NAMES = st.lists(names, min_size=1, max_size=3).map(" ".join)
+
+
+@given(st.lists(BLANK_NAMES, min_size=1, unique=True), st.sampled_from([" ", "\t"]))
+def test_any_docid_in_columns_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, docids: list[str], separator: str
+) -> None:
+    rows = [["q", "Q0", docid, str(i + 1), f"{len(docids) - i:.6f}", "tag"] for i, docid in enumerate(docids)]
+    path = tmp_path_factory.mktemp("blanks") / "run"
+    path.write_bytes("".join(separator.join(row) + "\n" for row in rows).encode())
+    assert [hit.docid for hit in read_run(path)["q"]] == docids

@@ -33,6 +33,11 @@ def test_gzipped_json_lines(tmp_path: Path) -> None:
         ("t.tsv", "\n", "is empty"),
         ("t.jsonl", '{"qid": 1}\n', "line 1 is not {"),
         ("t.jsonl", "1\tone\n", "line 1 is not JSON"),
+        ("t.tsv", "1\tone\n2\ttwo\n1\tagain\n", "line 3 repeats the qid '1' of line 1"),
+        ("t.jsonl", '{"qid": null, "query": "x"}\n', "line 1: qid is null; it must be a string or an integer"),
+        ("t.jsonl", '{"qid": 1.5, "query": "x"}\n', "line 1: qid is 1.5; it must be"),
+        ("t.jsonl", '{"qid": 1, "query": "\\udc00"}\n', "line 1 is not JSON .*half of a character"),
+        ("t.tsv", "1\tone\r2\ttwo\n", "line 1 contains a carriage return"),
     ],
 )
 def test_malformed_topics_are_rejected(tmp_path: Path, name: str, content: str, says: str) -> None:
@@ -52,3 +57,16 @@ def test_topics_that_are_not_utf8(tmp_path: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         read_topics(tmp_path / "none.tsv")
+
+
+def test_leading_zeros_are_part_of_a_qid(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("007\tseven\n7\tanother\n")
+    assert read_topics(path) == [Query("007", "seven"), Query("7", "another")]
+
+
+def test_a_byte_order_mark_and_crlf_are_not_part_of_the_text(tmp_path: Path) -> None:
+    for name, text in (("t.tsv", "\ufeff1\tone\r\n2\ttwo\r\n"), ("t.jsonl", '\ufeff{"qid": 1, "query": "one"}\r\n')):
+        (tmp_path / name).write_bytes(text.encode())
+    assert read_topics(tmp_path / "t.tsv") == [Query("1", "one"), Query("2", "two")]
+    assert read_topics(tmp_path / "t.jsonl") == [Query("1", "one")]
