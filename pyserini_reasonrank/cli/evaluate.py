@@ -7,6 +7,7 @@ import json
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.ir.evaluate import MEASURES, evaluate
+from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE
 
 
 def main(argv: list[str]) -> int:
@@ -22,9 +23,14 @@ def main(argv: list[str]) -> int:
         help=f"measures as ir_measures names them [{' '.join(map(str, MEASURES))}]",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
+        help="a document that a query lists twice: an error, or kept at its better place [refuse]",
+    )  # fmt: skip
     parser.add_argument("first", metavar="FIRST", help="the run to compare with")
     parser.add_argument("runs", metavar="RUN", nargs="*", help="reranked runs")
     options = parser.parse_args(argv)
-    report = evaluate(options.qrels, options.first, options.runs, options.measures)
+    keep_first = options.duplicates == KEEP_FIRST_CHOICE
+    report = evaluate(options.qrels, options.first, options.runs, options.measures, keep_first=keep_first)
     print(json.dumps(report.as_json(), indent=2) if options.json else report)
     return SUCCESS

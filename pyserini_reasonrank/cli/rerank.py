@@ -15,7 +15,7 @@ from pyserini_reasonrank.cli.rerank_help import flags_help
 from pyserini_reasonrank.cli.summary import summary
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
-from pyserini_reasonrank.ir.runs import RunFormat
+from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, RunFormat
 from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
 from pyserini_reasonrank.run.parts import Plan
@@ -65,6 +65,10 @@ def _parser() -> Parser:
     inputs.add_argument(
         "--candidates", type=Path, metavar="path", help="JSON lines of qid, query and candidates, in place of all these"
     )
+    inputs.add_argument(
+        "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
+        help="a document that a query lists twice: an error, or kept at its better place [refuse]",
+    )  # fmt: skip
     outputs = parser.add_argument_group("output")
     outputs.add_argument("--output", type=Path, required=True, metavar="path", help="run file to write")
     outputs.add_argument(
@@ -75,20 +79,23 @@ def _parser() -> Parser:
 
 async def _rerank(plan: Plan, options: argparse.Namespace, command: Sequence[str]) -> RunRecord:
     depth, corpus = plan.settings.depth, options.corpus or plan.settings.corpus
+    keep_first = options.duplicates == KEEP_FIRST_CHOICE
     queries: Sequence[Query] = ()
     requests: AsyncIterator[Request]
     async with AsyncExitStack() as stack:
         if options.candidates:
-            requests = from_file(options.candidates, depth)
+            requests = from_file(options.candidates, depth, keep_first=keep_first)
         elif not options.run or not options.topics or not (options.index or corpus):
             raise UsageError("rerank needs --run, --topics and the texts (--index or --corpus), or else --candidates")
         elif corpus:
-            known = list(read_requests(options.run, Path(options.topics), Path(corpus), depth))
+            topics = Path(options.topics)
+            known = list(read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first))
             queries, requests = [request.query for request in known], stream(known)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-"))
             candidates = Path(folder, "candidates.jsonl")
             wanted = ["--run", options.run, "--topics", options.topics, "--texts", options.index, "--depth", depth]
+            wanted += ["--duplicates", options.duplicates]
             texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), "--candidates", str(candidates)))
             requests = follow(candidates, texts, depth)
         first = options.run or options.candidates

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import FAILURE, SUCCESS
 from pyserini_reasonrank.ir.metadata import topics_without_candidates
+from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.ir.validate import validate
 
@@ -17,8 +18,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--first", metavar="path", help="first-stage run: the run must hold its candidates, each exactly once"
     )
+    parser.add_argument(
+        "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
+        help="a document that a query of the first stage lists twice: an error, or kept at its better place [refuse]",
+    )  # fmt: skip
     options = parser.parse_args(argv)
+    keep_first = options.duplicates == KEEP_FIRST_CHOICE
     topics = [query.qid for query in read_topics(options.topics)] if options.topics else None
-    found = validate(options.run, topics, options.first, topics_without_candidates(options.run))
+    found = validate(options.run, topics, options.first, topics_without_candidates(options.run), keep_first=keep_first)
     print(found)
     return FAILURE if found.findings else SUCCESS

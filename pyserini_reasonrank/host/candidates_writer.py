@@ -17,9 +17,10 @@ from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
-from pyserini_reasonrank.host.pyserini_topics import host_topics, readable
+from pyserini_reasonrank.host.pyserini_topics import host_qid, host_topics
 from pyserini_reasonrank.host.texts import IndexTexts
-from pyserini_reasonrank.ir.runs import Hit, read_run
+from pyserini_reasonrank.ir.run_writer import writable
+from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, Hit, read_run, repeated
 from pyserini_reasonrank.records import Query
 
 HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) \S+\n")
@@ -42,25 +43,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--texts", required=True, metavar="index", help="index that stores the texts")
     parser.add_argument("--depth", type=int, default=100, metavar="num", help="candidates per query that get a text")
     parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="candidates file to write")
+    parser.add_argument("--duplicates", choices=DUPLICATES, default=DUPLICATES[0], help="of documents in the run")
     options = parser.parse_args(argv)
     return reported(lambda: _write_for_run(options))
 
 
 def _write_for_run(options: argparse.Namespace) -> None:
-    run = read_run(options.run)
+    run = read_run(options.run, keep_first=options.duplicates == KEEP_FIRST_CHOICE)
     prepare()
-    with readable(options.topics) as topics:
-        queries = host_topics(topics, options.topics_format)
-    qids = {host_qid(qid): qid for qid in run}
+    with host_topics(options.topics, options.topics_format) as (_, queries):
+        pass
+    qids: dict[str, str] = {}
+    for qid in run:
+        if (other := qids.setdefault(host_qid(qid), qid)) != qid:
+            raise UsageError(f"{options.run}: Pyserini reads the qids {other} and {qid} as the same number; rename one")
     if unknown := qids.keys() - {query.qid for query in queries}:
         raise UsageError(f"{options.run} has query {qids[min(unknown)]}, which is not in the topics {options.topics}")
     queries = [Query(qids.get(query.qid, query.qid), query.text) for query in queries]
     write_candidates(options.candidates, queries, run, IndexTexts(options.texts), options.depth)
-
-
-def host_qid(qid: str) -> str:
-    """``qid`` as the host returns it: qids of digits are numbers there, without leading zeros."""
-    return str(int(qid)) if qid.isdecimal() else qid
 
 
 def read_host_run(path: Path) -> dict[str, list[Hit]]:
@@ -71,6 +71,27 @@ def read_host_run(path: Path) -> dict[str, list[Hit]]:
             if found := HOST_LINE.fullmatch(line):
                 run.setdefault(found["qid"], []).append(Hit(found["docid"], float(found["score"])))
     return run
+
+
+def check_repeated(run: Mapping[str, Sequence[Hit]], index: str) -> None:
+    """UsageError if a query of a search of ``index`` lists a document twice."""
+    for qid, hits in run.items():
+        if twice := repeated(hit.docid for hit in hits):
+            raise UsageError(
+                f"query {qid}: the search returned document {twice[0]!r} twice, so the index {index} contains it more "
+                "than once; pass Pyserini's --remove-duplicates, or index each document once"
+            )
+
+
+def replace_blanks(path: Path, blanks: str) -> None:
+    """Replace each white-space character in the docids of a run that the host wrote, as the reranked run does."""
+    lines = []
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            found = HOST_LINE.fullmatch(line)
+            begin, end = found.span("docid") if found else (0, 0)
+            lines.append(line[:begin] + writable(line[begin:end], "docid", blanks) + line[end:] if found else line)
+    path.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def write_candidates(

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
-from pyserini_reasonrank.host.candidates_writer import read_host_run, write_candidates
-from pyserini_reasonrank.host.pyserini_topics import host_topics, readable
+from pyserini_reasonrank.host.candidates_writer import check_repeated, read_host_run, replace_blanks, write_candidates
+from pyserini_reasonrank.host.pyserini_topics import host_topics
 from pyserini_reasonrank.host.texts import IndexTexts
 from pyserini_reasonrank.ir.corpus import corpus_texts
 from pyserini_reasonrank.settings.host_flags import read_host_flags
@@ -46,8 +46,7 @@ def search(options: argparse.Namespace) -> None:
     if host.help or host.index is None or host.topics is None:
         return run_host(options.module, options.flags)  # prints its help or its own error
     partial = options.run.with_name(f"{options.run.name}.partial")
-    with readable(host.topics) as topics:
-        queries = host_topics(topics, host.topics_format)
+    with host_topics(host.topics, host.topics_format) as (topics, queries):
         check_index(options.module, host.index)
         index_texts = None if options.corpus else IndexTexts(options.texts or host.index)
         try:
@@ -60,8 +59,11 @@ def search(options: argparse.Namespace) -> None:
         finally:
             partial.unlink(missing_ok=True)
     run = read_host_run(options.run)
+    check_repeated(run, host.index)
     wanted_docids = {hit.docid for hits in run.values() for hit in hits[: options.depth]}
     texts = index_texts or corpus_texts(options.corpus, wanted_docids)
+    if options.docid_blanks:
+        replace_blanks(options.run, options.docid_blanks)
     write_candidates(options.candidates, queries, run, texts, options.depth)
 
 
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, metavar="path", help="first-stage run to write")
     parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="candidates file to write")
     parser.add_argument("--depth", type=int, default=100, metavar="num", help="candidates per query that get a text")
+    parser.add_argument("--docid-blanks", metavar="text", help="replaces white space in the docids of the run")
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--texts", metavar="index", help="index that stores the texts, instead of --index")
     texts.add_argument("--corpus", metavar="path", help="JSON lines file with the texts")

@@ -1,10 +1,11 @@
-"""Topics as the host reads and orders them, from a file in any of its formats or by name."""
+"""Topics as Pyserini reads and orders them: by name, from a file in any of its formats, or from a file that we checked."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,43 +14,78 @@ from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
 
+OUR_FORMATS = (".tsv", ".tsv.gz", ".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+"""Suffixes of the topics files that ``ir.topics`` reads too: its reading decides."""
 
-def host_topics(topics: str, topics_format: str = "default") -> list[Query]:
-    """The queries of a topics file or of topics that the host has by name. Call ``bootstrap.prepare()`` before.
 
-    Qids are those of the host's runs: it reads ``007`` as the number 7. UsageError if the topics are missing, empty,
-    malformed or without text.
+@contextmanager
+def host_topics(topics: str, topics_format: str = "default") -> Iterator[tuple[str, list[Query]]]:
+    """The topics to pass to Pyserini, and their queries in its order. Call ``bootstrap.prepare()`` before.
+
+    The topics are those given, or a temporary file if Pyserini would misread that one (see ``agreed``). Qids are those of
+    Pyserini's runs. UsageError if the topics are missing, empty, malformed or without text.
     """
-    from jnius import JavaException
-    from pyserini.query_iterator import TopicsFormat, get_query_iterator
+    from pyserini.query_iterator import TopicsFormat
 
     formats = [known.value for known in TopicsFormat]
     if topics_format not in formats:
         raise UsageError(f"--topics-format {topics_format!r} is not known{nearest(topics_format, formats)}")
-    if topics_format == TopicsFormat.DEFAULT.value and topics.endswith((".tsv", ".tsv.gz")):
-        read_topics(topics)  # the host silently skips missing, malformed and repeated topics
-    try:
-        found = get_query_iterator(topics, TopicsFormat(topics_format))
-        return [Query(str(qid), _text(query, str(qid))) for qid, query in found]
-    except (OSError, ValueError, NotImplementedError, JavaException) as reason:
-        fault = "can't be read" if os.path.exists(topics) else "no such file, and Pyserini has no topics of that name"
-        raise UsageError(f"topics {topics}: {fault} ({_first_line(reason)})") from None
+    if topics_format != TopicsFormat.DEFAULT.value or not topics.endswith(OUR_FORMATS):
+        yield topics, _pyserini_reading(topics, topics_format)
+        return
+    with agreed(topics, read_topics(topics), _pyserini_reading) as found:
+        yield found
+
+
+def host_qid(qid: str) -> str:
+    """``qid`` as the host returns it: qids of digits are numbers there, without leading zeros."""
+    return str(int(qid)) if qid.isdecimal() else qid
 
 
 @contextmanager
-def readable(topics: str) -> Iterator[str]:
-    """``topics``, or a temporary link to the file if the host would misread it because of its path.
+def agreed(
+    topics: str, queries: Sequence[Query], read: Callable[[str], list[Query]]
+) -> Iterator[tuple[str, list[Query]]]:
+    """The first file that ``read`` reads as ``queries``, with their qids as ``host_qid`` gives them, and its reading.
 
-    If a path contains "cacm", the host expects the SGML of that collection, whatever the file's format.
+    The files are ``topics`` itself, and temporary TSV and JSON lines files of ``queries``. Pyserini skips malformed and
+    repeated lines, cuts a query at a tab, keeps a byte order mark, and chooses a format by words in the path ("beir", "cacm").
+    UsageError if it reads none of the files as ``queries``, or if two qids are the same number.
     """
-    path = Path(topics)
-    if "cacm" not in topics or not path.is_file() or path.suffix not in (".tsv", ".jsonl"):
-        yield topics
-        return
+    expected: dict[str, str] = {}
+    for query in queries:
+        if host_qid(query.qid) in expected:
+            raise UsageError(
+                f"topics {topics}: Pyserini reads the qid {query.qid!r} and another one as the number "
+                f"{host_qid(query.qid)}; rename one of them"
+            )
+        expected[host_qid(query.qid)] = query.text
     with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder, f"topics{path.suffix}")
-        link.symlink_to(path.resolve())
-        yield str(link)
+        tsv, jsonl = Path(folder, "topics.tsv"), Path(folder, "topics.jsonl")
+        tsv.write_text("".join(f"{query.qid}\t{query.text}\n" for query in queries), encoding="utf-8")
+        rows = [json.dumps({"qid": query.qid, "title": query.text}, ensure_ascii=False) for query in queries]
+        jsonl.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        for path in (topics, str(tsv), str(jsonl)):
+            try:
+                found = read(path)
+            except UsageError:
+                continue
+            if len(found) == len(expected) and {query.qid: query.text for query in found} == expected:
+                yield path, found
+                return
+    raise UsageError(f"topics {topics}: Pyserini can't read these qids and texts unchanged; simplify the qids")
+
+
+def _pyserini_reading(topics: str, topics_format: str = "default") -> list[Query]:
+    from jnius import JavaException
+    from pyserini.query_iterator import TopicsFormat, get_query_iterator
+
+    try:
+        found = get_query_iterator(topics, TopicsFormat(topics_format))
+        return [Query(str(qid), _text(query, str(qid))) for qid, query in found]
+    except (OSError, ValueError, AttributeError, NotImplementedError, JavaException) as reason:
+        fault = "can't be read" if os.path.exists(topics) else "no such file, and Pyserini has no topics of that name"
+        raise UsageError(f"topics {topics}: {fault} ({_first_line(reason)})") from None
 
 
 def _text(query: Any, qid: str) -> str:

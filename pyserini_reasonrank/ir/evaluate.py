@@ -106,21 +106,24 @@ def evaluate(
     first_path: str | os.PathLike[str],
     run_paths: Sequence[str | os.PathLike[str]] = (),
     measures: Sequence[str] = MEASURES,
+    *,
+    keep_first: bool = False,
 ) -> Evaluation:
     """Score a first-stage run and any number of reranked runs.
 
     Means are over every query of the qrels, as with ``trec_eval -c``: a query without documents in a run counts 0, and
     queries without judgments are not counted. Documents have trec_eval's order: falling score in single precision, ties by
-    falling docid; the rank column is ignored. UsageError for unreadable files, for a measure that ir_measures does not know
+    falling docid; the rank column is ignored. ``keep_first`` accepts runs that repeat
+    documents. UsageError for unreadable files, for a measure that ir_measures does not know
     or can't compute here, and for a run without any query of the qrels.
     """
     qrels = read_qrels(qrels_path)
     parsed = [parse_measure(measure) for measure in measures]
-    first_run = read_run(first_path)
+    first_run = read_run(first_path, keep_first=keep_first)
     baseline = per_query(qrels, qrels_path, first_run, first_path, parsed)
     evaluated = []
     for path in run_paths:
-        run = read_run(path)
+        run = read_run(path, keep_first=keep_first)
         values = per_query(qrels, qrels_path, run, path, parsed)
         scores = tuple(_compare(measure, values[measure], baseline[measure]) for measure in parsed)
         evaluated.append(_run_scores(path, run, qrels, scores))

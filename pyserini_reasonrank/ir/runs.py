@@ -150,6 +150,11 @@ def read_run(path: str | os.PathLike[str], *, keep_first: bool = False) -> Run:
     return run
 
 
+DUPLICATES = ("refuse", "keep-first")
+"""What the flag ``--duplicates`` accepts for documents that a query lists twice."""
+
+KEEP_FIRST_CHOICE = DUPLICATES[1]
+
 KEEP_FIRST = "a run lists a document once per query (--duplicates keep-first keeps the better place)"
 """What error messages say about a document that a query lists twice."""
 

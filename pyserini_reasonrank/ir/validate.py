@@ -35,10 +35,13 @@ def validate(
     topics: Collection[str] | None = None,
     first: str | os.PathLike[str] | None = None,
     without_candidates: Collection[str] = (),
+    *,
+    keep_first: bool = False,
 ) -> Validation:
     """Check the format of a run (TREC, MS MARCO or JSON lines), and compare it with its topics and its first-stage run.
 
     ``topics`` are qids. A topic may be missing if it is in ``without_candidates`` or if ``first`` has no documents for it.
+    ``keep_first`` accepts a first-stage run that repeats documents.
     UsageError if a file is missing or empty, or if the first-stage run can't be read.
     """
     findings: list[str] = []
@@ -61,7 +64,7 @@ def validate(
 
     candidates = None
     if first is not None:
-        candidates = {qid: [hit.docid for hit in hits] for qid, hits in read_run(first).items()}
+        candidates = {qid: [hit.docid for hit in hits] for qid, hits in read_run(first, keep_first=keep_first).items()}
         for qid, found in lines.items():
             findings.extend(f"query {qid}: {problem}" for problem in _differences(found, candidates.get(qid, [])))
     if topics is not None:

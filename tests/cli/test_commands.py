@@ -21,6 +21,7 @@ from werkzeug import Request, Response
 
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.cli.commands import COMMANDS
+from pyserini_reasonrank.ir.runs import Hit, read_run
 from pyserini_reasonrank.models import devices
 
 FLAGS = {
@@ -138,6 +139,68 @@ def test_both_inputs_give_the_same_run(
     for name, words in (("a", collection.inputs), ("b", ["--candidates", str(collection.candidates)])):
         assert main(["rerank", *words, "--output", str(tmp_path / name), *oracle(collection)]) == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_published_runs_with_blanks_and_repeats(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rerank, evaluate and validate accept a run with blanks in docids and, with a flag, repeated documents."""
+    files = {
+        "first.txt": "q1 Q0 a/Lamp 2.txt 1 0.9 x\nq1 Q0 Sun 2 0.8 x\nq1 Q0 a/Lamp 2.txt 3 0.7 x\n",
+        "topics.tsv": "q1\twhy do moths fly to a lamp\n",
+        "corpus.jsonl": '{"id": "a/Lamp 2.txt", "contents": "A lamp."}\n{"id": "Sun", "contents": "The sun."}\n',
+        "qrels.txt": "q1 0 Sun 1\nq1 0 a/Lamp 2.txt 0\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    first, topics, corpus, qrels = (str(tmp_path / name) for name in files)
+    run = str(tmp_path / "run.jsonl")
+    words = [
+        "rerank",
+        "--run",
+        first,
+        "--topics",
+        topics,
+        "--corpus",
+        corpus,
+        "--output",
+        run,
+        "--rerank",
+        "reasonrank",
+    ]
+    words += ["--output-format", "jsonl", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", qrels]
+    keep = ["--duplicates", "keep-first"]
+    assert main(words) == 2
+    assert "--duplicates keep-first" in capsys.readouterr().err
+    assert main([*words, *keep]) == 0
+    assert list(read_run(run)["q1"]) == [Hit("Sun", 2.0), Hit("a/Lamp 2.txt", 1.0)]
+    capsys.readouterr()
+    assert main(["validate", run, "--topics", topics, "--first", first, *keep]) == 0
+    assert main(["evaluate", "--qrels", qrels, *keep, "--measures", "RR@10", "--json", first, run]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("valid: 1 topic, 2 documents\n")
+    scores = json.loads(printed.partition("\n")[2])
+    assert (scores["first"]["scores"][0]["value"], scores["runs"][0]["scores"][0]["value"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"query": {"text": "why", "qid": "q1"}, "candidates": [{"docid": "d1", "score": 9.0, "doc": {"contents": "a"}}, '
+        '{"docid": "d2", "score": 8.0, "doc": "b"}]}\n',
+        '[{"query": {"text": "why", "qid": "q1"},\n "candidates": [{"docid": "d1", "score": 9.0, "doc": {"title": "a"}}, '
+        '{"docid": "d2", "score": 8.0, "doc": {"segment": "b"}}]}]\n',
+        '{"query": "why", "hits": [{"content": "a", "qid": "q1", "docid": "d1", "rank": 1, "score": 9.0}, '
+        '{"content": "b", "qid": "q1", "docid": "d2", "rank": 2, "score": 8.0}]}\n',
+    ],
+)
+def test_candidates_in_the_forms_of_other_projects(text: str, tmp_path: Path) -> None:
+    (tmp_path / "requests.json").write_text(text)
+    (tmp_path / "qrels.txt").write_text("q1 0 d2 1\nq1 0 d1 0\n")
+    words = ["rerank", "--candidates", str(tmp_path / "requests.json"), "--output", str(tmp_path / "run.txt")]
+    words += ["--rerank", "reasonrank", "--rerank.engine.name", "oracle"]
+    assert main([*words, "--rerank.engine.qrels", str(tmp_path / "qrels.txt")]) == 0
+    assert [hit.docid for hit in read_run(tmp_path / "run.txt")["q1"]] == ["d2", "d1"]
 
 
 def test_explain_predicts_before_anything_is_loaded(command: Command, collection: Collection) -> None:

@@ -17,11 +17,17 @@ import pytest
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host import bootstrap
-from pyserini_reasonrank.host.candidates_writer import host_qid, read_host_run, write_candidates
+from pyserini_reasonrank.host.candidates_writer import (
+    check_repeated,
+    read_host_run,
+    replace_blanks,
+    write_candidates,
+)
 from pyserini_reasonrank.host.first_stage import check_index, run_host
-from pyserini_reasonrank.host.pyserini_topics import readable
+from pyserini_reasonrank.host.pyserini_topics import agreed, host_qid
 from pyserini_reasonrank.ir.corpus import stored_text
 from pyserini_reasonrank.ir.runs import Hit
+from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
 
 UNREACHABLE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
@@ -164,15 +170,70 @@ def test_text_of_the_stored_fields(raw: str | None, contents: str | None, text: 
     assert stored_text(raw, contents) == text
 
 
-def test_topics_whose_path_the_host_would_misread_are_linked(tmp_path: Path) -> None:
-    folder = tmp_path / "cacm"
-    folder.mkdir()
-    for name, hidden in (("topics.tsv", True), ("topics.txt", False), ("missing.tsv", False)):
-        if name != "missing.tsv":
-            (folder / name).write_text("1\tone\n")
-        with readable(str(folder / name)) as path:
-            assert ("cacm" not in path) == hidden
-            assert not hidden or Path(path).read_text() == "1\tone\n"
+def queries(path: Path | str) -> list[Query]:
+    """The topics of a TSV file as a reader that cuts queries at a tab and refuses paths with "cacm"."""
+    if "cacm" in str(path):
+        raise UsageError("cacm")
+    if str(path).endswith(".jsonl"):
+        rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+        return [Query(row["qid"], row["title"]) for row in rows]
+    return [Query(host_qid(query.qid), query.text.split("\t")[0]) for query in read_topics(path)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "given"),
+    [
+        ("topics.tsv", "1\tone\n2\ttwo\n", "itself"),
+        ("cacm.tsv", "1\tone\n2\ttwo\n", "topics.tsv"),
+        ("topics.tsv", "1\tone\tand more\n", "topics.jsonl"),
+        ("topics.tsv", "a\tone\r\nb\ttwo\tmore\n", "topics.jsonl"),
+    ],
+)
+def test_topics_that_the_host_would_misread_are_written_for_it(
+    tmp_path: Path, name: str, text: str, given: str
+) -> None:
+    path = tmp_path.with_name("t") / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode())
+    right = read_topics(path)
+    with agreed(str(path), right, queries) as (handed, found):
+        assert found == right == read_topics(handed)
+        assert queries(handed) == right
+        assert Path(handed) == path if given == "itself" else Path(handed).name == given
+        assert "cacm" not in handed
+    assert path.read_bytes() == text.encode()
+
+
+def test_topics_that_the_host_reads_otherwise_in_every_form_are_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="Pyserini can't read these qids"),
+        agreed("t", [Query("1", "x")], lambda _: []),
+    ):
+        pass
+
+
+def test_qids_that_the_host_reads_as_one_number_are_refused() -> None:
+    topics = [Query("007", "one"), Query("7", "two")]
+    with (
+        pytest.raises(UsageError, match="reads the qid '7' and another one as the number 7"),
+        agreed("t", topics, queries),
+    ):
+        pass
+
+
+def test_a_search_that_returns_a_document_twice_names_it_and_the_flag() -> None:
+    check_repeated({"1": [Hit("a", 2.0), Hit("b", 1.0)], "2": [Hit("a", 1.0)]}, "index")
+    with pytest.raises(UsageError, match=r"query 2: .* document 'a' twice, so the index idx .*--remove-duplicates"):
+        check_repeated({"1": [Hit("a", 2.0)], "2": [Hit("a", 2.0), Hit("a", 1.0)]}, "idx")
+
+
+def test_blanks_in_the_docids_of_a_host_run_are_replaced_as_in_the_reranked_run(tmp_path: Path) -> None:
+    run = tmp_path / "run.txt"
+    run.write_text("7 Q0 a b 1 2.500000 Anserini\n7 Q0 c 2 1.000000 Anserini\n8 Q0  1 3 1.000000 Anserini\n")
+    replace_blanks(run, "_")
+    assert run.read_text() == (
+        "7 Q0 a_b 1 2.500000 Anserini\n7 Q0 c 2 1.000000 Anserini\n8 Q0 _1 3 1.000000 Anserini\n"
+    )
 
 
 def test_a_host_run_with_white_space_in_docids(tmp_path: Path) -> None:
@@ -282,6 +343,17 @@ def test_search_and_its_candidates(collection: Path) -> None:
     assert [candidate["docid"] for candidate in nine["candidates"]] == ["d 1", "d2"]
     assert [candidate["text"] for candidate in ten["candidates"]] == ["An apple, a red apple."]
     assert eleven == {"qid": "11", "query": "zzz", "candidates": []}
+
+
+@pytest.mark.jvm
+def test_search_reads_queries_as_rerank_does(collection: Path) -> None:
+    (collection / "odd.tsv").write_bytes("\ufeffq7\tred\tapple\r\n7\tgreen pears\r\n".encode())
+    done = first_stage(collection, "--index", "index", "--topics", "odd.tsv", "--bm25")
+    assert done.returncode == 0, done.stderr
+    found = {line["qid"]: line for line in candidates(collection / "candidates.jsonl")}
+    assert {qid: line["query"] for qid, line in found.items()} == {"q7": "red\tapple", "7": "green pears"}
+    assert [candidate["docid"] for candidate in found["q7"]["candidates"]] == ["d2"]
+    assert {line.split()[0] for line in (collection / "first.txt").read_text().splitlines()} == {"q7", "7"}
 
 
 @pytest.mark.jvm
