@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from pyserini_reasonrank.errors import UsageError
 
@@ -55,7 +55,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
             return
         with gzip.open(file) as unpacked:
-            yield unpacked  # type: ignore[misc]
+            yield cast(IO[bytes], unpacked)
 
 
 def parse_json(line: bytes) -> Any:
