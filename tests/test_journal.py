@@ -187,7 +187,7 @@ INSERT INTO rankings VALUES ('tag', 'q', '[]', '[]', '{}');
 """
 
 
-def test_a_journal_of_the_version_before_is_read_and_gone_on_with(tmp_path: Path) -> None:
+def test_a_journal_of_the_previous_version_is_read_and_continued(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(VERSION_2)
@@ -311,7 +311,7 @@ def test_probabilities_that_are_no_numbers_are_an_error(
     assert engine.calls == (1 if fine else 2)
 
 
-def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_rejected(tmp_path: Path) -> None:
     text, other, empty = tmp_path / "run.txt", tmp_path / "other.sqlite", tmp_path / "folder"
     text.write_text("q Q0 d 1 1.0 tag\n" * 100)
     empty.mkdir()

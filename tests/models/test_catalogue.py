@@ -131,7 +131,7 @@ def test_an_estimate_is_warned_of_once(
 
 
 def test_so_is_that_of_a_folder_without_one(tmp_path: Path) -> None:
-    assert counted(str(tmp_path))[1][0].startswith("passages are cut by an estimate")
+    assert counted(str(tmp_path))[1][0].startswith("passages are truncated by an estimate")
 
 
 @pytest.mark.parametrize(

@@ -340,8 +340,8 @@ def test_what_a_server_can_not_be_told_is_refused(flag: str) -> None:
     with pytest.raises(UsageError) as error:
         openai("reasonrank", "--rerank.model", "m", f"--rerank.{flag}", "org/thing")
     assert str(error.value) == (
-        f"--rerank.{flag} org/thing is for engines that load a model themselves: let the server serve it under its own name, "
-        "and name that with --rerank.model"
+        f"--rerank.{flag} org/thing is for engines that load the model: let the server serve it under a name of "
+        "its own, and pass that name with --rerank.model"
     )
 
 
@@ -638,8 +638,8 @@ def test_the_likelihood_of_a_query_is_more_than_a_server_tells() -> None:
     with pytest.raises(UsageError) as error:
         plan(settings("upr", "--rerank.engine.name", "openai", "--rerank.model", "m", *continuing))
     assert str(error.value) == (
-        "the likelihood judge needs the log-probability of a whole text, which the openai engine does not give; vllm and "
-        "transformers do"
+        "the likelihood judge needs the log-probability of a whole text, which the openai engine does not support; the "
+        "engines vllm and transformers support it"
     )
     plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
     plan(settings("upr", "--rerank.engine.name", "oracle"))

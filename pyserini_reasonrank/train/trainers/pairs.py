@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.models.catalogue import resolve
