@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines.chat import Chat, Tokens
-
 from pyserini_reasonrank.judges.likelihood import asked_and_said
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Candidate, Query, Request
