@@ -389,7 +389,7 @@ def test_a_repair_that_fails_ends_the_run_like_any_call(
 
         async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
             self.calls += 1
-            second = bool(prompt.prefill) or bool(call.draw.attempt)
+            second = bool(prompt.prefill) or bool(call.repeat.attempt)
             return Completion(finish_reason="error", error="503") if second else Completion("<think>Well", "length")
 
     def run(on_error: str) -> RunRecord:
