@@ -373,6 +373,7 @@ def test_the_list_of_general_flags_is_whole() -> None:
     trees = {
         "name",
         "about",
+        "as_",  # tested below, under the name of its flag
         "judge",
         "strategy",
         "engine",
@@ -416,12 +417,13 @@ def test_sampling_flags_reach_the_engine() -> None:
 SHUFFLED = {"shuffle": True, "seed": 5, "repair": "close", "votes": 3, "constrain": True}
 WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
 OTHER: dict[str, dict[str, Any]] = {
-    "judge permutation": WRITTEN | {"identifiers": "digits", "untagged": "mention_order", "form": "lines"},
+    "judge permutation": WRITTEN
+    | {"identifiers": "digits", "untagged": "mention_order", "form": "lines", "parser": "reasonrank"},
     "judge first_token": SHUFFLED,
     "judge best_token": SHUFFLED,
     "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5},
     "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},
-    "judge best": WRITTEN,
+    "judge best": WRITTEN | {"parser": "rank-r1"},
     "judge worst": WRITTEN | {"drop": 2, "match": "name"},
     "judge grades": WRITTEN,
     "judge likelihood": SHUFFLED,
