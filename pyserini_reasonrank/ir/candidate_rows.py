@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import identifier, parse_json, read_lines
+from pyserini_reasonrank.ir.file_io import identifier, parse_json, read_lines
 
 FORMS = (
     '{"qid", "query", "candidates": [{"docid", "score", "text"}]} or '

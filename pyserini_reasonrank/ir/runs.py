@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.candidate_rows import candidate_row
-from pyserini_reasonrank.ir.files import identifier, parse_json, read_lines
+from pyserini_reasonrank.ir.file_io import identifier, parse_json, read_lines
 
 
 class RunFormat(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import identifier, parse_json, read_lines
+from pyserini_reasonrank.ir.file_io import identifier, parse_json, read_lines
 from pyserini_reasonrank.records import Query
 
 QID_FIELDS = ("qid", "id", "query_id", "_id")

@@ -12,7 +12,7 @@ from typing import Any
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.candidate_rows import FORMS, DocumentRow, candidate_row, read_rows
 from pyserini_reasonrank.ir.corpus import corpus_texts, document_text
-from pyserini_reasonrank.ir.files import parse_json
+from pyserini_reasonrank.ir.file_io import parse_json
 from pyserini_reasonrank.ir.runs import KEEP_FIRST, read_run, repeated
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request
