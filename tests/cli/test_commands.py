@@ -402,6 +402,7 @@ def test_an_old_run_stays_until_the_new_one_is_whole(
     run.write_text("the old run\n")
     inner = f"{{qrels: {collection.qrels}}}"
     words = ["--rerank", "reasonrank", "--rerank.engine.name", "faulty", "--rerank.engine.inner", inner]
+    words += ["--rerank.overwrite", "true"]
     assert main(["rerank", *collection.inputs, "--output", str(run), *words, "--rerank.engine.dies_after", "2"]) == 1
     assert capsys.readouterr().err == "error: the engine died after 2 calls\n"
     assert run.read_text() == "the old run\n"
@@ -429,7 +430,7 @@ def test_progress_on_a_terminal(collection: Collection, tmp_path: Path) -> None:
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
-    questions = int(re.search(r"(\d+) questions", done.stdout.decode())[1])  # type: ignore[index]
+    questions = int(re.search(r"(\d+) judgements", done.stdout.decode())[1])  # type: ignore[index]
     assert "reranking" in shown
     assert f"{questions}/{questions}" in shown
     assert re.search(r"\d+ tok/s, 0 bad", shown)
