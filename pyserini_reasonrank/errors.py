@@ -1,4 +1,4 @@
-"""The two exceptions of the package, and the validation of settings."""
+"""The exceptions of the package, and the validation of settings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ class Failure(Exception):
     """A run could not be finished (an engine died, too many bad calls). Commands print the message and exit with 1."""
 
     exit_code = 1
+
+
+class CallFailed(Failure):
+    """A call of the query ``qid`` failed, and the engine still runs: other queries can be finished."""
+
+    def __init__(self, qid: str, message: str) -> None:
+        super().__init__(message)
+        self.qid = qid
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -21,20 +21,24 @@ from pathlib import Path
 from pyserini_reasonrank import _startup
 from pyserini_reasonrank.cli.exit import SUCCESS, guarded
 from pyserini_reasonrank.cli.rerank_help import search_help
-from pyserini_reasonrank.cli.summary import summary
+from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.run.candidates import child, follow
+from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import flags, layers
 from pyserini_reasonrank.settings.host_flags import HostFlags, read_host_flags
+from pyserini_reasonrank.settings.schema import Tree
 
 HOST_DEFAULT = "pyserini.search.lucene"
 FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
+FIRST_RUN = ".first-stage.txt"
+"""The suffix of the first-stage run, which is written beside the run."""
 
 
 def main(argv: Sequence[str], host: str) -> int:
@@ -56,12 +60,27 @@ def _main(argv: list[str], host: str) -> int:
     output, output_format = _output(found, host)
     made = plan(*layers.load(name, tree, data))
     command = ["python", "-m", host, *argv]
-    run = _search_and_rerank(made, output, output_format, found.topics or "", rest, host, command)
-    print(summary(asyncio.run(run)))
+    inputs = _inputs(rest, output, tree)
+    with claimed(made, output, inputs, output_format, also=[FIRST_RUN]) as claim:
+        record = asyncio.run(_search_and_rerank(made, claim, found.topics or "", rest, host, command))
+    show(record, output)
     return SUCCESS
 
 
-def _output(found: HostFlags, host: str) -> tuple[Path, RunFormat]:
+def _inputs(words: Sequence[str], output: str, tree: Tree) -> list[tuple[str, str]]:
+    """The words of Pyserini's command line that may name an input, each with its flag, and our settings file."""
+    inputs, flag = list[tuple[str, str]](), ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        flag = name if word.startswith("-") else flag
+        value = value if word.startswith("-") else word
+        if (equals or not word.startswith("-")) and not (flag.startswith("--out") and value == output):
+            inputs.append((flag, value))
+    config = tree.get(flags.CONFIG)
+    return [*inputs, *([(f"{flags.PREFIX}.{flags.CONFIG}", str(config))] if config is not None else [])]
+
+
+def _output(found: HostFlags, host: str) -> tuple[str, RunFormat]:
     """The run to write and its format: Pyserini's flags, which apply to the reranked run."""
     formats = [known.value for known in RunFormat]
     if found.output is None:
@@ -70,20 +89,14 @@ def _output(found: HostFlags, host: str) -> tuple[Path, RunFormat]:
         raise UsageError(
             f"--output-format {found.output_format} is not supported{nearest(found.output_format, formats)}"
         )
-    return Path(found.output), RunFormat(found.output_format)
+    return found.output, RunFormat(found.output_format)
 
 
 async def _search_and_rerank(
-    plan: Plan,
-    output: Path,
-    output_format: RunFormat,
-    topics: str,
-    host_argv: Sequence[str],
-    host: str,
-    command: Sequence[str],
+    plan: Plan, claim: Claim, topics: str, host_argv: Sequence[str], host: str, command: Sequence[str]
 ) -> RunRecord:
-    depth, first_run = plan.settings.depth, Path(f"{output}.first-stage.txt")
-    with tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-") as folder:
+    depth, first_run = plan.settings.depth, Path(f"{claim.path}{FIRST_RUN}")
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         found, candidates = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl")
         wanted = ["--module", host, "--run", str(found), "--candidates", str(candidates), "--depth", str(depth)]
         texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
@@ -97,7 +110,10 @@ async def _search_and_rerank(
             shutil.copyfile(found, first_run)
 
         async with aclosing(requests()) as stream:
-            return await rerank(plan, Task(stream, output, first_run, topics, command, output_format))
+            task = Task(
+                stream, claim.path, first_run, topics, command, claim.output_format, fingerprint=claim.fingerprint
+            )
+            return await rerank(plan, task)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,18 @@ from pathlib import Path
 from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.cli.rerank_help import flags_help
-from pyserini_reasonrank.cli.summary import summary
+from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, RunFormat
 from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
+from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings.schema import Tree
 
 TEXTS = "pyserini_reasonrank.host.candidates_writer"
 """The module that reads topics and texts with Pyserini, in a process of its own."""
@@ -43,8 +45,18 @@ def main(argv: list[str]) -> int:
     data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
     made = plan(*layers.load(name, tree, data))
     command = ["python", "-m", "pyserini_reasonrank", "rerank", *argv]
-    print(summary(asyncio.run(_rerank(made, options, command))))
+    output_format = RunFormat(options.output_format)
+    with claimed(made, options.output, _inputs(options, tree), output_format) as claim:
+        record = asyncio.run(_rerank(made, options, claim, command))
+    show(record, options.output)
     return SUCCESS
+
+
+def _inputs(options: argparse.Namespace, tree: Tree) -> list[tuple[str, str]]:
+    """The flags of the command that name an input, with their values."""
+    given = {f"--{name}": getattr(options, name) for name in ("run", "topics", "index", "corpus", "candidates")}
+    given[f"{flags.PREFIX}.{flags.CONFIG}"] = tree.get(flags.CONFIG)
+    return [(flag, str(value)) for flag, value in given.items() if value is not None]
 
 
 def _parser() -> Parser:
@@ -70,14 +82,14 @@ def _parser() -> Parser:
         help="a document that a query lists twice: an error, or kept at its better place [refuse]",
     )  # fmt: skip
     outputs = parser.add_argument_group("output")
-    outputs.add_argument("--output", type=Path, required=True, metavar="path", help="run file to write")
+    outputs.add_argument("--output", required=True, metavar="path", help="run file to write; - is stdout")
     outputs.add_argument(
         "--output-format", default="trec", choices=[f.value for f in RunFormat], help="its format [trec]"
     )
     return parser
 
 
-async def _rerank(plan: Plan, options: argparse.Namespace, command: Sequence[str]) -> RunRecord:
+async def _rerank(plan: Plan, options: argparse.Namespace, claim: Claim, command: Sequence[str]) -> RunRecord:
     depth, corpus = plan.settings.depth, options.corpus or plan.settings.corpus
     keep_first = options.duplicates == KEEP_FIRST_CHOICE
     queries: Sequence[Query] = ()
@@ -92,15 +104,13 @@ async def _rerank(plan: Plan, options: argparse.Namespace, command: Sequence[str
             known = list(read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first))
             queries, requests = [request.query for request in known], stream(known)
         else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyserini_reasonrank-"))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=temporary_prefix()))
             candidates = Path(folder, "candidates.jsonl")
             wanted = ["--run", options.run, "--topics", options.topics, "--texts", options.index, "--depth", depth]
             wanted += ["--duplicates", options.duplicates]
             texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), "--candidates", str(candidates)))
             requests = follow(candidates, texts, depth)
         first = options.run or options.candidates
-        if options.output.resolve() == first.resolve():
-            raise UsageError(f"--output {options.output} would overwrite the first-stage run; name another file")
-        task = Task(requests, options.output, first, str(options.topics or first), command,
-                    RunFormat(options.output_format), queries)  # fmt: skip
+        task = Task(requests, claim.path, first, str(options.topics or first), command,
+                    claim.output_format, queries, claim.fingerprint)  # fmt: skip
         return await rerank(plan, task)

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import sys
+
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.records import Tally
+from pyserini_reasonrank.run.outputs import STDOUT
 
 
 def summary(outcome: RunRecord) -> str:
     """What was reranked, how the calls ended, what they cost, and where the files are."""
+    return "\n".join([
+        *_counts(outcome),
+        f"run       {outcome.output}",
+        f"first     {outcome.first_run}",
+        f"trace     {outcome.journal}",
+        f"metadata  {outcome.metadata}",
+    ])  # fmt: skip
+
+
+def _counts(outcome: RunRecord) -> list[str]:
     t = outcome.tally
-    lines = [f"warning: {warning}" for warning in outcome.warnings]
-    lines += [
+    return [
+        *(f"warning: {warning}" for warning in outcome.warnings),
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
         f"calls     {t.judgements:,} judgements ({t}) from {t.calls:,} LLM calls and {t.from_journal:,} journal entries",
         *_by_part(outcome),
         f"tokens    {t.prompt_tokens:,} read, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
-        f"run       {outcome.output}",
-        f"first     {outcome.first_run}",
-        f"trace     {outcome.journal}",
-        f"metadata  {outcome.metadata}",
     ]
-    return "\n".join(lines)
+
+
+def show(outcome: RunRecord, output: str) -> None:
+    """Print the summary to stdout; with ``--output -``, where stdout has the run and no file remains, to stderr."""
+    if output == STDOUT:
+        print("\n".join(_counts(outcome)), file=sys.stderr)
+    else:
+        print(summary(outcome))
 
 
 def _by_part(outcome: RunRecord) -> list[str]:

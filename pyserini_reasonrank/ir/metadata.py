@@ -69,7 +69,8 @@ class RunRecord:
 
     ``settings`` are the resolved settings of the whole run; ``parts`` are its rerankers by name ("" for a single one).
     ``candidates`` has the number of candidates by qid, in topics order. ``topics_file`` is the value of ``--topics``.
-    ``seconds`` has wall times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``.
+    ``fingerprint`` is a hash of the settings and inputs, by which a later command recognises the run. ``seconds`` has wall
+    times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``.
     """
 
     tag: str
@@ -82,6 +83,7 @@ class RunRecord:
     first_run: Path
     output: Path
     journal: Path
+    fingerprint: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
@@ -130,6 +132,7 @@ class RunRecord:
             },
             "method": {
                 "automatic": True,
+                **({"settings sha256": self.fingerprint} if self.fingerprint else {}),
                 "score ties": "none: scores fall strictly",
                 "retrieval": [
                     {"name": "first stage", "run": str(self.first_run), "sha256": sha256(self.first_run)},

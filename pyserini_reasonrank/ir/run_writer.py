@@ -115,13 +115,21 @@ class RunWriter:
 
     def commit(self, qids: Iterable[str]) -> None:
         """Write the run file. ``qids`` are all topics in order; those without documents take no TREC or MS MARCO lines."""
+        self._copy(self.output, qids)
+        self._file.close()
+        self.partial.unlink()
+
+    def keep(self, qids: Iterable[str]) -> None:
+        """Put the partial file in the order of ``qids``, all topics. Nothing can be written afterwards."""
+        self._copy(self.partial, qids)
+        self._file.close()
+
+    def _copy(self, target: Path, qids: Iterable[str]) -> None:
         spans = dict(self._spans)
-        with atomic(self.output) as run:
+        with atomic(target) as run:
             for qid in qids:
                 begin, length = spans.pop(qid, (0, 0))
                 self._file.seek(begin)
                 run.write(self._file.read(length))
             if spans:
                 raise ValueError(f"queries that are not among the topics were written: {', '.join(spans)}")
-        self._file.close()
-        self.partial.unlink()

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal
 
-from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.errors import CallFailed
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.prompts.fitting import Fitter, Prepared
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Repeat, Request, Sampling, Status, Tally
@@ -22,7 +22,7 @@ from pyserini_reasonrank.rerankers.scheduling import together
 class LLMJudge:
     """A judge with the engine that answers it, for all queries of a run.
 
-    ``on_error`` "fail" raises Failure for a call that fails; "keep" ends it in the status error. ``on_judgement`` is
+    ``on_error`` "fail" raises CallFailed for a call that fails; "keep" ends it in the status error. ``on_judgement`` is
     called after each judgement.
     """
 
@@ -36,7 +36,7 @@ class LLMJudge:
     async def judgement(self, request: Request, prepared: Prepared, shown: Sequence[int], call: Call) -> Judgement:
         """Show the candidates ``shown``, in this order, and read the answer. ``call`` describes the first LLM call.
 
-        The prompt is written only once the endpoint has a free slot, since prompts are long. Failure as above.
+        The prompt is written only once the endpoint has a free slot, since prompts are long. CallFailed as above.
         """
         async with self.endpoint.question_slot(request.number):
             texts = [prepared.passages[i].text for i in shown]
@@ -54,7 +54,7 @@ class LLMJudge:
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
         self.tally.add(completion, from_journal=from_journal)
         if completion.error is not None and self.on_error == "fail":
-            raise Failure(f"query {call.qid}, call {call.number}: {completion.error}")
+            raise CallFailed(call.qid, f"query {call.qid}, call {call.number}: {completion.error}")
         return completion
 
 

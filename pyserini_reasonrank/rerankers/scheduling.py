@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pyserini_reasonrank.errors import CallFailed
 from pyserini_reasonrank.records import Ranking, Request
 
 MAX_OPEN_QUESTIONS = 20_000
@@ -116,17 +117,22 @@ async def rerank_all(
     width: int,
     done: Callable[[Ranking], None],
     load: Callable[[Request], QueryLoad] = lambda request: QueryLoad(),
+    failed: Callable[[Request, CallFailed], None] | None = None,
 ) -> None:
     """Rerank every request, as many at once as ``AdmissionControl`` admits; ``done`` is called as each ends, in any order.
 
-    Requests are taken from the stream only as queries end (back-pressure). The first exception cancels the other queries
-    and is raised, unwrapped.
+    Requests are taken from the stream only as queries end (back-pressure). A query that ends with CallFailed is passed to
+    ``failed``, if given; any other exception cancels the other queries and is raised, unwrapped.
     """
     admission = AdmissionControl(width)
 
     async def one(request: Request) -> None:
         try:
             done(await rerank(request))
+        except CallFailed as error:
+            if failed is None:
+                raise
+            failed(request, error)
         finally:
             admission.leave(load(request))
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.errors import CallFailed, Failure, UsageError
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
@@ -20,10 +20,18 @@ from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.progress import Progress
 from pyserini_reasonrank.run.session import Session, close, start
 
+NAMED = 10
+"""The number of failed queries that an error names; it counts the others."""
+WARNED_BAD = 0.1
+"""The share of bad judgements from which there is a warning."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to rerank, and where to write it. ``queries`` are the topics, if they are known before the requests."""
+    """What to rerank, and where to write it.
+
+    ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies settings and inputs.
+    """
 
     requests: AsyncIterator[Request]
     output: Path
@@ -32,12 +40,14 @@ class Task:
     command: Sequence[str]
     output_format: RunFormat = RunFormat.TREC
     queries: Sequence[Query] = ()
+    fingerprint: str = ""
 
 
 async def rerank(plan: Plan, task: Task) -> RunRecord:
     """Rerank every request of ``task`` by ``plan``. The engines load while the first requests arrive.
 
-    Failure if an engine dies or too many judgements are bad; the same command then resumes from the journal.
+    Failure if an engine dies, a call failed (its query's order is then the first stage's, and the others are finished), or
+    too many judgements are bad; the same command then resumes from the journal.
     """
     began = time.monotonic()
     journal_path = Path(plan.settings.journal or f"{task.output}.journal.sqlite")
@@ -52,8 +62,8 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
                 session = Session(plan, journal, lambda: progress.show(session.tally))
                 for query in task.queries:
                     session.check(query)
-                candidates = await _serve(session, _rest(first, task.requests), writer, progress)
-                _check_bad(session.tally, plan.settings.max_bad, writer)
+                candidates, failures = await _serve(session, _rest(first, task.requests), writer, progress)
+                _check_finished(session.tally, plan.settings.max_bad, failures, writer, candidates)
                 writer.commit(candidates)
         finally:
             await close(plan.engines)
@@ -65,12 +75,13 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         settings=plan.settings.model_dump(include={"combine", "fuse", "depth", "max_bad"}),
         parts={name: _part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
         topics_file=task.topics,
+        fingerprint=task.fingerprint,
         candidates=candidates,
         first_run=task.first_run,
         output=task.output,
         journal=journal_path,
         seconds=seconds,
-        warnings=session.warnings,
+        warnings=[*session.warnings, *_bad_warning(session.tally)],
     )
     write_metadata(sidecar(task.output), record.fields())
     return record
@@ -114,9 +125,12 @@ async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> Asyn
 
 async def _serve(
     session: Session, requests: AsyncIterator[Request], writer: RunWriter, progress: Progress
-) -> Mapping[str, int]:
-    """Rerank all requests and write each as it ends. Returns the number of candidates by qid, in topics order."""
-    counts: dict[str, int] = {}
+) -> tuple[Mapping[str, int], list[CallFailed]]:
+    """Rerank all requests and write each as it ends; one with a failed call in first-stage order.
+
+    Returns the number of candidates by qid, in topics order, and the failures.
+    """
+    counts, failures = dict[str, int](), list[CallFailed]()
 
     async def checked() -> AsyncIterator[Request]:
         async for request in requests:
@@ -133,17 +147,45 @@ async def _serve(
     def done(ranking: Ranking) -> None:
         writer.write(ranking.request.query.qid, [c.docid for c in ranking.candidates])
 
-    await session.rerank_all(checked(), done)
-    return counts
+    def failed(request: Request, error: CallFailed) -> None:
+        failures.append(error)
+        writer.write(request.query.qid, [c.docid for c in request.candidates])
+
+    await session.rerank_all(checked(), done, failed)
+    return counts, failures
 
 
-def _check_bad(tally: Tally, max_bad: float, writer: RunWriter) -> None:
-    share = tally.bad / tally.judgements if tally.judgements else 0.0
-    if share > max_bad:
+def _check_finished(
+    tally: Tally, max_bad: float, failures: Sequence[CallFailed], writer: RunWriter, qids: Mapping[str, int]
+) -> None:
+    """Failure if a query failed or too many judgements are bad; the partial file then has all queries in topics order."""
+    if failures:
+        writer.keep(qids)
+        place = {qid: number for number, qid in enumerate(qids)}
+        names = sorted((failure.qid for failure in failures), key=lambda qid: place[qid])
+        named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         raise Failure(
-            f"{tally.bad} of {tally.judgements} judgements ({share:.1%}) are bad ({tally}), above --rerank.max_bad "
-            f"{max_bad:g}; the finished queries are in {writer.partial}"
+            f"calls of {len(names)} of {len(qids)} queries failed ({named}), first {failures[0]}; {writer.partial} has all "
+            "queries, these in first-stage order: run the same command again to retry, or accept their order with "
+            "--rerank.on_error keep"
         )
+    if _bad_share(tally) > max_bad:
+        writer.keep(qids)
+        raise Failure(
+            f"{_bad(tally)}, above --rerank.max_bad {max_bad:g}; the finished queries are in {writer.partial}"
+        )
+
+
+def _bad_warning(tally: Tally) -> list[str]:
+    return [_bad(tally)] if _bad_share(tally) >= WARNED_BAD else []
+
+
+def _bad_share(tally: Tally) -> float:
+    return tally.bad / tally.judgements if tally.judgements else 0.0
+
+
+def _bad(tally: Tally) -> str:
+    return f"{tally.bad} of {tally.judgements} judgements ({_bad_share(tally):.1%}) are bad ({tally})"
 
 
 _RECORDED = {

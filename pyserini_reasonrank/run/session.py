@@ -11,7 +11,7 @@ from typing import Any
 
 from pyserini_reasonrank.combine.combined import ArmRanker, CombinedRanker, joined
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.errors import CallFailed, Failure
 from pyserini_reasonrank.journal import CallStore
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Query, Ranked, Ranking, Request, Tally
@@ -105,9 +105,17 @@ class Session:
         self.journal.ranked(ranking)
         return ranking
 
-    async def rerank_all(self, requests: AsyncIterator[Request], done: Callable[[Ranking], None]) -> None:
-        """Rerank a stream of requests, many at once; ``done`` is called as each ends, in any order."""
-        await rerank_all(requests, self.rerank, width=self.width, done=done, load=self._load)
+    async def rerank_all(
+        self,
+        requests: AsyncIterator[Request],
+        done: Callable[[Ranking], None],
+        failed: Callable[[Request, CallFailed], None] | None = None,
+    ) -> None:
+        """Rerank a stream of requests, many at once; ``done`` is called as each ends, in any order.
+
+        A query with a failed call is passed to ``failed``, and the others are finished; without ``failed`` it ends them.
+        """
+        await rerank_all(requests, self.rerank, width=self.width, done=done, load=self._load, failed=failed)
 
     def _load(self, request: Request) -> QueryLoad:
         cost = self.cost(request)

@@ -89,9 +89,12 @@ class Settings(BaseModel):
     tag: Annotated[str | None, Field(description="run tag [reranker and model]")] = None
     on_error: Annotated[
         Literal["fail", "keep"],
-        Field(description="what a failed call does: ends the run, or keeps its candidates' order"),
+        Field(
+            description="what a failed call does: fails its query (the others are finished), or keeps its candidates' order"
+        ),
     ] = "fail"
-    max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad calls above which the run fails")] = 1.0
+    max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad judgements above which the run fails")] = 0.5
+    overwrite: Annotated[bool, Field(description="replace an existing run that has other settings or inputs")] = False
     collection: Annotated[
         str | None,
         Field(description="collection whose published limits apply [found in the names of index and topics]"),

@@ -466,6 +466,7 @@ def test_an_old_run_stays_until_the_new_one_is_whole(
     run.write_text("the old run\n")
     inner = f"{{qrels: {collection.qrels}}}"
     words = ["--rerank", "reasonrank", "--rerank.engine.name", "faulty", "--rerank.engine.inner", inner]
+    words += ["--rerank.overwrite", "true"]
     assert main(["rerank", *collection.inputs, "--output", str(run), *words, "--rerank.engine.dies_after", "2"]) == 1
     assert capsys.readouterr().err == "error: the engine died after 2 calls\n"
     assert run.read_text() == "the old run\n"

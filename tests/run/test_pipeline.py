@@ -171,7 +171,7 @@ def test_msmarco_format(tmp_path: Path, collection: Collection) -> None:
 )
 def test_every_status_is_counted(fault: str, status: Status, run_reranker: RunReranker, collection: Collection) -> None:
     inner = {"name": "recorded", "path": _answers(collection)}
-    flags = faulty(collection, {"inner": inner, "faults": {fault: 1.0}}, on_error="keep")
+    flags = faulty(collection, {"inner": inner, "faults": {fault: 1.0}}, on_error="keep", max_bad=1.0)
     outcome = run_reranker("reasonrank", flags | {"strategy": SMALL})
     assert outcome.tally.statuses == {status: outcome.tally.judgements}
     assert outcome.tally.bad == (outcome.tally.judgements if status.bad else 0)
@@ -224,7 +224,7 @@ def test_whatever_the_engine_does_every_candidate_is_there_once_and_every_questi
     sizes: list[int],
 ) -> None:
     engine = {"faults": faults, "seed": seed, "concurrency": concurrency}
-    flags = faulty(collection, engine, depth=depth, on_error="keep")
+    flags = faulty(collection, engine, depth=depth, on_error="keep", max_bad=1.0)
     if "combine" not in rerankers.read(name):  # its arms have judges, it has none
         flags |= {"judge": {"shuffle": shuffle}}
     if name in ("reasonrank", "rankgpt"):
@@ -255,13 +255,18 @@ def test_whatever_the_engine_does_every_candidate_is_there_once_and_every_questi
     assert counted == outcome.tally.statuses
 
 
-def test_by_default_the_first_failed_call_ends_the_run(
+def test_by_default_failed_calls_fail_the_run_and_the_partial_run_has_every_query(
     run_reranker: RunReranker, collection: Collection, tmp_path: Path
 ) -> None:
-    with pytest.raises(Failure, match=r"^query long, call 0: .*500"):
+    with pytest.raises(
+        Failure,
+        match=r"^calls of 2 of 4 queries failed \(long, 7\), first query \w+, call 0: .*500.*--rerank\.on_error keep$",
+    ):
         run_reranker("reasonrank", faulty(collection, {"faults": {"error": 1.0}}))
     assert not (tmp_path / "run.txt").exists()
     assert (tmp_path / "run.txt.journal.sqlite").exists()
+    kept = {qid: [hit.docid for hit in hits] for qid, hits in read_run(tmp_path / "run.txt.partial").items()}
+    assert kept == {r.query.qid: [c.docid for c in r.candidates] for r in collection.requests if r.candidates}
 
 
 @pytest.mark.parametrize(("max_bad", "fails"), [(0.0, True), (0.5, True), (0.999, True), (1.0, False)])
@@ -393,7 +398,7 @@ def test_a_repair_that_fails_ends_the_run_like_any_call(
             return Completion(finish_reason="error", error="503") if second else Completion("<think>Well", "length")
 
     def run(on_error: str) -> RunRecord:
-        flags = oracle(collection, judge={"repair": repair}, on_error=on_error, strategy={"name": "full"})
+        flags = oracle(collection, judge={"repair": repair}, on_error=on_error, strategy={"name": "full"}, max_bad=1.0)
         settings, warnings = layers.load("reasonrank", flags)
         made = plan(settings, warnings)
         assert isinstance(made, SinglePlan)
@@ -401,7 +406,7 @@ def test_a_repair_that_fails_ends_the_run_like_any_call(
         made.judge.can = frozenset({Capability.PREFILL} if repair == "close" else {Capability.REASK})
         return drive(made, stream(iter(collection.requests[1:2])), tmp_path / f"{on_error}.txt", collection.run)
 
-    with pytest.raises(Failure, match=r"^query 7, call 0: 503$"):
+    with pytest.raises(Failure, match=r"^calls of 1 of 1 queries failed \(7\), first query 7, call 0: 503; "):
         run("fail")
     kept = run("keep")
     assert kept.tally.statuses == {Status.TRUNCATED: 1}
@@ -426,6 +431,7 @@ def test_a_vote_that_cannot_be_read_is_no_vote_for_the_order_shown(
         "judge": {"votes": 3},
         "sampling": {"temperature": 0.5},
         "strategy": {"name": "full"},
+        "max_bad": 1.0,
     }
     outcome = run_reranker("rankgpt", flags, requests=collection.requests[1:2])
     assert docids(outcome)["7"] == [f"7-d{i}" for i in best]
@@ -463,7 +469,7 @@ def test_a_shuffled_question_without_an_answer_keeps_the_order(
     fault: str, run_reranker: RunReranker, collection: Collection
 ) -> None:
     inner = {"name": "recorded", "path": _answers(collection)}
-    flags = faulty(collection, {"inner": inner, "faults": {fault: 1.0}}, judge={"shuffle": True})
+    flags = faulty(collection, {"inner": inner, "faults": {fault: 1.0}}, judge={"shuffle": True}, max_bad=1.0)
     first = {r.query.qid: [c.docid for c in r.candidates] for r in collection.requests if r.candidates}
     assert docids(run_reranker("reasonrank", flags)) == first
 
@@ -556,9 +562,11 @@ def test_a_run_that_died_goes_on_where_it_was(
 
 
 def test_errors_are_asked_again_the_next_time(run_reranker: RunReranker, collection: Collection) -> None:
-    with_errors = run_reranker("reasonrank", faulty(collection, {"faults": {"error": 1.0}}, on_error="keep"))
+    with_errors = run_reranker(
+        "reasonrank", faulty(collection, {"faults": {"error": 1.0}}, on_error="keep", max_bad=1.0)
+    )
     assert with_errors.tally.statuses == {Status.ERROR: 3}
-    again = run_reranker("reasonrank", faulty(collection, {"faults": {"error": 1.0}}, on_error="keep"))
+    again = run_reranker("reasonrank", faulty(collection, {"faults": {"error": 1.0}}, on_error="keep", max_bad=1.0))
     assert (again.tally.calls, again.tally.from_journal) == (3, 0)
 
 

@@ -1,0 +1,170 @@
+"""The files that a command writes: checked against its inputs and earlier runs, and locked, before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.metadata import sidecar
+from pyserini_reasonrank.ir.runs import RunFormat
+from pyserini_reasonrank.run.parts import Plan
+from pyserini_reasonrank.settings.flags import PREFIX
+
+STDOUT = "-"
+"""The value of ``--output`` that writes the run to stdout."""
+
+Inputs = Sequence[tuple[str, str]]
+"""The inputs of a command: flags with their values. A value that is not a path is allowed."""
+
+_OF_THE_FINISH = {"overwrite", "journal", "max_bad", "on_error", "about"}
+_NAMES = {"name", "about", "reranker", "kind", "tag", "collection", "model", "checkpoint", "revision", "adapter"}
+_OF_THE_SPEED = {"concurrency", "max_retries", "timeout", "base_url", "batching"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run file to write, its format, and the fingerprint of the settings and inputs."""
+
+    path: Path
+    output_format: RunFormat
+    fingerprint: str
+
+
+@contextmanager
+def claimed(
+    plan: Plan, output: str, inputs: Inputs, output_format: RunFormat, *, also: Sequence[str] = ()
+) -> Iterator[Claim]:
+    """Check and lock the run file ``output`` for the length of a block.
+
+    ``also`` are suffixes of further files that the command writes beside the run. With ``-``, the run is written to a
+    temporary folder, and printed if the block succeeds. UsageError if the output or a file beside it is an input, if
+    another process is writing it, if it can't be written, or if it exists with other settings and ``overwrite`` is off.
+    """
+    fingerprint = fingerprint_of(plan, inputs, output_format)
+    if output == STDOUT:
+        with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
+            path = Path(folder, "run")
+            yield Claim(path, output_format, fingerprint)
+            sys.stdout.flush()
+            with path.open("rb") as run:
+                shutil.copyfileobj(run, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    _check_kind(path)
+    _check_inputs(path, [*inputs, *_paths_in(plan.settings.model_dump(mode="json"), PREFIX)], also)
+    with _locked(path):
+        if path.exists() and not plan.settings.overwrite and _fingerprint_in(sidecar(path)) != fingerprint:
+            raise UsageError(
+                f"--output {path} exists and was not made with these settings and inputs: name another file, or replace "
+                "it with --rerank.overwrite true"
+            )
+        yield Claim(path, output_format, fingerprint)
+
+
+def temporary_prefix() -> str:
+    """The beginning of the name of every temporary folder of this process."""
+    return f"pyserini_reasonrank-{os.getpid()}-"
+
+
+def fingerprint_of(plan: Plan, inputs: Inputs, output_format: RunFormat) -> str:
+    """A hash of the settings and inputs that decide a run. Concurrency and other settings of speed are left out."""
+    settings = _deciding(plan.settings.model_dump(mode="json"))
+    files = [[flag, os.path.abspath(value) if os.path.exists(value) else value] for flag, value in inputs]
+    described = json.dumps([settings, files, output_format.value], sort_keys=True, default=str)
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in settings.items() if key not in _OF_THE_FINISH}
+    kept["engine"] = {key: value for key, value in settings.get("engine", {}).items() if key not in _OF_THE_SPEED}
+    kept["arms"] = {name: _deciding(arm) for name, arm in settings.get("arms", {}).items()}
+    return kept
+
+
+def _check_kind(path: Path) -> None:
+    """UsageError if ``path`` can't be a run file: a folder, a device or pipe, or below a file."""
+    if path.is_dir():
+        raise UsageError(f"--output {path} is a folder; name the run file itself")
+    absolute = Path(os.path.abspath(path))
+    device = path.exists() and not stat.S_ISREG(path.stat().st_mode)
+    if device or absolute.is_relative_to("/dev") or absolute.is_relative_to("/proc"):
+        raise UsageError(f"--output {path} is a device or a pipe; name a file, or write to stdout with --output -")
+    parent = next(parent for parent in absolute.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {path} can't be written: {parent} is not a folder that you may write to")
+
+
+def _check_inputs(output: Path, inputs: Inputs, also: Sequence[str]) -> None:
+    written = {output: "", **{Path(f"{output}{suffix}"): suffix for suffix in (".partial", ".ir-metadata.yml", *also)}}
+    for flag, value in inputs:
+        for path, suffix in written.items():
+            if _same(path, Path(value)):
+                what = f"would overwrite {path}, which is" if suffix else "is"
+                raise UsageError(f"--output {output} {what} an input of this command ({flag}); name another file")
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.resolve() == other.resolve() or one.samefile(other)
+    except (OSError, ValueError):  # one of them does not exist, or is not a path
+        return False
+
+
+def _paths_in(settings: Any, flag: str) -> Iterator[tuple[str, str]]:
+    """The texts in a tree of settings that may be paths of files, with their flags."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            if key not in _NAMES:
+                yield from _paths_in(value, f"{flag}.{key}")
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _paths_in(value, flag)
+    elif isinstance(settings, str) and settings:
+        yield flag, settings
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Hold ``OUTPUT.lock``, and remove it at the end. UsageError if another process holds it."""
+    path = Path(f"{output}.lock")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"another process is writing --output {output} (it holds {path}); wait for it, or name another file"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"--output {output} can't be written: {path}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the release, so that the next process makes a file of its own
+        lock.release()
+
+
+def _fingerprint_in(metadata: Path) -> str | None:
+    """The fingerprint that the metadata of a run records; None without metadata or fingerprint."""
+    try:
+        recorded = yaml.safe_load(metadata.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    method = recorded.get("method") if isinstance(recorded, dict) else None
+    found = method.get("settings sha256") if isinstance(method, dict) else None
+    return found if isinstance(found, str) else None

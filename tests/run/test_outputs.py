@@ -1,0 +1,70 @@
+"""What a command may write to, and what it refuses before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Collection
+from filelock import FileLock
+
+from pyserini_reasonrank.__main__ import main
+from pyserini_reasonrank.ir.validate import validate
+
+
+def rerank(collection: Collection, output: object, *more: str) -> int:
+    words = ["--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(collection.qrels)]
+    return main(["rerank", *collection.inputs, "--output", str(output), *words, *more])
+
+
+@pytest.mark.parametrize("name", ["run", "topics", "corpus", "qrels"])
+@pytest.mark.parametrize("link", [False, True])
+def test_an_output_that_is_an_input_is_refused(
+    name: str, link: bool, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path: Path = getattr(collection, name)
+    before = path.read_bytes()
+    output = path
+    if link:
+        output = tmp_path / "linked"
+        output.hardlink_to(path)
+    assert rerank(collection, output, "--rerank.overwrite", "true") == 2
+    assert "is an input of this command" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("output", ["/dev/null", "/dev/stdout", "/dev/new"])
+def test_a_device_is_refused(output: str, collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rerank(collection, output) == 2
+    assert "is a device or a pipe" in capsys.readouterr().err
+
+
+def test_a_run_that_another_process_writes_is_refused(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(tmp_path / "run.txt.lock"):
+        assert rerank(collection, tmp_path / "run.txt") == 2
+    assert "another process is writing" in capsys.readouterr().err
+    assert rerank(collection, tmp_path / "run.txt") == 0
+    assert not (tmp_path / "run.txt.lock").exists()
+
+
+def test_an_existing_run_of_other_settings_is_kept(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run.txt"
+    assert rerank(collection, output) == 0
+    assert rerank(collection, output, "--rerank.engine.concurrency", "3") == 0
+    before = output.read_bytes()
+    assert rerank(collection, output, "--rerank.depth", "5") == 2
+    assert "--rerank.overwrite true" in capsys.readouterr().err
+    assert output.read_bytes() == before
+    assert rerank(collection, output, "--rerank.depth", "5", "--rerank.overwrite", "true") == 0
+
+
+def test_a_run_on_stdout(collection: Collection, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert rerank(collection, "-") == 0
+    printed, said = capfd.readouterr()
+    (tmp_path / "run.txt").write_text(printed)
+    assert validate(tmp_path / "run.txt", first=collection.run).findings == ()
+    assert "3 of 4 reranked" in said
