@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.ir.corpus import corpus_texts, document_text
+from pyserini_reasonrank.ir.corpus import corpus_documents
+from pyserini_reasonrank.ir.documents import Document, read_document
 from pyserini_reasonrank.ir.files import read_lines
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.topics import read_topics
@@ -31,9 +32,9 @@ class HostFailed(Failure):
 
 
 def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
-    """The request of a candidates line, ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}``.
+    """The request of a candidates line, ``{"qid", "query", "candidates": [{"docid", "score", "text", ...}]}``.
 
-    The text of a document may have any name that is allowed in a corpus; below ``depth`` it is optional. UsageError, which
+    The fields of a document may have any name that is allowed in a corpus; below ``depth`` it is optional. UsageError, which
     begins with ``where`` (the file and line), if the line is malformed.
     """
     try:
@@ -41,8 +42,7 @@ def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
         query = Query(_string(row, "qid"), _string(row, "query"))
         rows: list[dict[str, Any]] = row["candidates"]
         candidates = tuple(
-            Candidate(_string(c, "docid"), _score(c, -i), _text(c, i < depth, f"{where}, query {query.qid}"))
-            for i, c in enumerate(rows)
+            _candidate(c, -i, needed=i < depth, where=f"{where}, query {query.qid}") for i, c in enumerate(rows)
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{where}: expected qid, query, candidates as JSON ({error!r})") from None
@@ -65,11 +65,13 @@ def _score(candidate: Mapping[str, Any], default: float) -> float:
     return score
 
 
-def _text(candidate: Mapping[str, Any], needed: bool, where: str) -> str:
-    text = document_text(candidate)
-    if text is None and needed:
-        raise UsageError(f"{where}: document {candidate['docid']} has no text")
-    return text or ""
+def _candidate(row: Mapping[str, Any], default: float, *, needed: bool, where: str) -> Candidate:
+    docid, score = _string(row, "docid"), _score(row, default)
+    document = read_document(row)
+    if document is None and needed:
+        raise UsageError(f"{where}: document {row['docid']} has no text")
+    document = document or Document("")
+    return Candidate(docid, score, document.text, document.fields)
 
 
 async def from_file(path: Path, depth: int) -> AsyncIterator[Request]:
@@ -128,11 +130,11 @@ def read_requests(run: Path, topics: Path, corpus: Path, depth: int) -> Iterator
     queries, hits = read_topics(topics), read_run(run)
     if unknown := hits.keys() - {q.qid for q in queries}:
         raise UsageError(f"{run} has query {min(unknown)}, which is not in the topics {topics}")
-    texts = corpus_texts(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
+    documents = corpus_documents(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
     for number, query in enumerate(queries):
         found = hits.get(query.qid, [])
-        # candidates below the depth need no text
-        yield Request(query, tuple(Candidate(h.docid, h.score, texts.get(h.docid, "")) for h in found), number)
+        pairs = [(hit, documents.get(hit.docid, Document(""))) for hit in found]  # below the depth without a text
+        yield Request(query, tuple(Candidate(h.docid, h.score, d.text, d.fields) for h, d in pairs), number)
 
 
 async def stream(requests: Sequence[Request] | Iterator[Request]) -> AsyncIterator[Request]:
