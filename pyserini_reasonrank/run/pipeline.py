@@ -147,7 +147,7 @@ def _check_bad(tally: Tally, max_bad: float, writer: RunWriter) -> None:
 
 
 _RECORDED = {
-    "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "mend", "max_model_len", "on_error",
+    "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "max_model_len", "on_error",
 }  # fmt: skip
 
 

@@ -160,5 +160,5 @@ def fitter_for(part: SinglePlan, widest: int) -> Fitter:
         output_tokens=part.output_tokens(widest),
         passage_tokens=settings.passage_tokens,
         query_tokens=settings.query_tokens,
-        mend=settings.mend,
+        form=settings.passage,
     )
