@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.documents import Document, document_docid, read_document
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 
 log = logging.getLogger(__name__)
 

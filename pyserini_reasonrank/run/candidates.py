@@ -14,7 +14,7 @@ from typing import Any
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.corpus import corpus_documents
 from pyserini_reasonrank.ir.documents import Document, read_document
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request
