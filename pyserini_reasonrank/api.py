@@ -15,7 +15,7 @@ from typing import Any, Self
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.corpus import document_docid, document_text, stored_text
+from pyserini_reasonrank.ir.documents import Document, document_docid, read_document, stored_document
 from pyserini_reasonrank.ir.runs import repeated
 from pyserini_reasonrank.journal import Journal, MemoryStore
 from pyserini_reasonrank.records import Candidate, Query, Ranking, Request
@@ -198,11 +198,13 @@ class Reranker:
             raise UsageError(f"there are {len(scores)} scores for {len(documents)} documents")
         found = [_candidate(document, place) for place, document in enumerate(documents)]
         if scores is not None:
-            found = [(docid, float(score), text) for (docid, _, text), score in zip(found, scores, strict=True)]
+            found = [(docid, float(score), own) for (docid, _, own), score in zip(found, scores, strict=True)]
         missing = [docid for docid, score, _ in found if score is None]
         if 0 < len(missing) < len(found):
             raise UsageError(f"document {missing[0]!r} has no score, but other documents have one")
-        candidates = tuple(Candidate(docid, 0.0 if score is None else score, text) for docid, score, text in found)
+        candidates = tuple(
+            Candidate(docid, 0.0 if score is None else score, own.text, own.fields) for docid, score, own in found
+        )
         if twice := repeated(candidate.docid for candidate in candidates):
             raise UsageError(f"document {twice[0]!r} occurs twice: docids must be unique")
         name = str(number) if qid is None else str(qid)
@@ -263,34 +265,34 @@ def _tree(settings: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def _candidate(document: Any, place: int) -> tuple[str, float | None, str]:
-    """Docid, score and text of a document. UsageError if it has no docid or text."""
+def _candidate(document: Any, place: int) -> tuple[str, float | None, Document]:
+    """Docid, score, and text with fields of a document. UsageError if it has no docid or text."""
     if isinstance(document, str):
-        return str(place), None, document
+        return str(place), None, Document(document)
     if isinstance(document, Candidate):
-        return document.docid, document.score, document.text
+        return document.docid, document.score, Document(document.text, document.fields)
     if isinstance(document, Mapping):
         docid = document_docid(document)
-        return _checked(str(place) if docid is None else docid, document.get("score"), document_text(document), place)
+        return _checked(str(place) if docid is None else docid, document.get("score"), read_document(document), place)
     docid = getattr(document, "docid", None)
     if docid is None:
         raise UsageError(
             f"document {place} is a {type(document).__name__}: pass a string, a mapping with a text, or a searcher's hit"
         )
-    return _checked(str(docid), getattr(document, "score", None), _hit_text(document), place)
+    return _checked(str(docid), getattr(document, "score", None), _hit_document(document), place)
 
 
-def _checked(docid: str, score: Any, text: str | None, place: int) -> tuple[str, float | None, str]:
-    if text is None:
+def _checked(docid: str, score: Any, found: Document | None, place: int) -> tuple[str, float | None, Document]:
+    if found is None:
         raise UsageError(f"document {place} ({docid}) has no text: add a field 'text' or 'contents'")
-    return docid, None if score is None else float(score), text
+    return docid, None if score is None else float(score), found
 
 
-def _hit_text(hit: Any) -> str | None:
-    """The stored text of a hit of a Pyserini searcher; None if it has none."""
+def _hit_document(hit: Any) -> Document | None:
+    """The stored document of a hit of a Pyserini searcher; None if it has none."""
     document = getattr(hit, "lucene_document", None)
     if document is not None:
-        return stored_text(document.get("raw"), document.get("contents"))
+        return stored_document(document.get("raw"), document.get("contents"))
     fields = (getattr(hit, name, None) for name in ("raw", "contents", "text"))
     raw, contents, text = (field if isinstance(field, str) else None for field in fields)
-    return stored_text(raw, contents or text)
+    return stored_document(raw, contents or text)

@@ -19,11 +19,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document that the first stage returned: its id (verbatim), first-stage score, and the text the LLM reads."""
+    """A document that the first stage returned: its id (verbatim), first-stage score, text, and fields.
+
+    ``text`` is what the LLM reads, unless the passage form is a template over ``fields`` (``title``, ``text``, ``url``, ...;
+    see ``ir.documents.Document``). Without fields, the text is the only one.
+    """
 
     docid: str
     score: float
     text: str
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

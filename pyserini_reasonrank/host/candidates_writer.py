@@ -19,6 +19,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
 from pyserini_reasonrank.host.pyserini_topics import host_qid, host_topics
 from pyserini_reasonrank.host.texts import IndexTexts
+from pyserini_reasonrank.ir.documents import Document, document_record
 from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, Hit, read_run, repeated
 from pyserini_reasonrank.records import Query
@@ -27,9 +28,9 @@ HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) \S+\n"
 
 
 class Texts(Protocol):
-    """The texts of documents by docid. Raises UsageError for an unknown docid."""
+    """Documents by docid. Raises UsageError for an unknown docid."""
 
-    def __getitem__(self, docid: str, /) -> str: ...
+    def __getitem__(self, docid: str, /) -> Document: ...
 
 
 def main(argv: Sequence[str]) -> int:
@@ -97,16 +98,16 @@ def replace_blanks(path: Path, blanks: str) -> None:
 def write_candidates(
     path: Path, queries: Iterable[Query], run: Mapping[str, Sequence[Hit]], texts: Texts, depth: int
 ) -> None:
-    """Write a line ``{"qid", "query", "candidates": [{"docid", "score", "text"}]}`` for each query, and flush it.
+    """Write a line ``{"qid", "query", "candidates": [{"docid", "score", "text", ...}]}`` for each query, and flush it.
 
-    Queries without hits have a line too. Candidates below ``depth`` have no text.
+    Queries without hits have a line too. Candidates have the fields of their documents; those below ``depth`` have none.
     """
     with open(path, "w", encoding="utf-8") as lines:
         for query in queries:
             hits = run.get(query.qid, ())
             candidates: list[dict[str, Any]] = [hit._asdict() for hit in hits]
             for candidate in candidates[:depth]:
-                candidate["text"] = texts[candidate["docid"]]
+                candidate.update(document_record(texts[candidate["docid"]]))
             record = {"qid": query.qid, "query": query.text, "candidates": candidates}
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines.flush()

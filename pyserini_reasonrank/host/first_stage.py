@@ -22,7 +22,7 @@ from pyserini_reasonrank.host.bootstrap import prepare, reported
 from pyserini_reasonrank.host.candidates_writer import check_repeated, read_host_run, replace_blanks, write_candidates
 from pyserini_reasonrank.host.pyserini_topics import host_topics
 from pyserini_reasonrank.host.texts import IndexTexts
-from pyserini_reasonrank.ir.corpus import corpus_texts
+from pyserini_reasonrank.ir.corpus import corpus_documents
 from pyserini_reasonrank.settings.host_flags import read_host_flags
 
 MODULES = {
@@ -61,7 +61,7 @@ def search(options: argparse.Namespace) -> None:
     run = read_host_run(options.run)
     check_repeated(run, host.index)
     wanted_docids = {hit.docid for hits in run.values() for hit in hits[: options.depth]}
-    texts = index_texts or corpus_texts(options.corpus, wanted_docids)
+    texts = index_texts or corpus_documents(options.corpus, wanted_docids)
     if options.docid_blanks:
         replace_blanks(options.run, options.docid_blanks)
     write_candidates(options.candidates, queries, run, texts, options.depth)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -15,7 +16,10 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
-from pyserini_reasonrank.ir.corpus import read_corpus
+from pyserini_reasonrank.ir.corpus import read_documents
+from pyserini_reasonrank.ir.documents import title_only
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,16 +53,22 @@ def build_index(corpus: str, index: Path, threads: int) -> int:
 def _write_collection(corpus: str, path: Path) -> int:
     """Write the corpus in the format of the host's JsonCollection. Returns the number of documents with text."""
     seen: set[str] = set()
-    documents = 0
+    documents = titles = 0
     with open(path, "w", encoding="utf-8") as collection:
-        for docid, text in read_corpus(corpus):
+        for docid, document in read_documents(corpus):
             if docid in seen:
                 raise UsageError(f"the corpus {corpus} has document {docid!r} twice; docids must be unique")
             seen.add(docid)
-            documents += bool(text)
-            collection.write(json.dumps({"id": docid, "contents": text}, ensure_ascii=False) + "\n")
+            documents += bool(document.text)
+            titles += title_only(document.fields)
+            record = {"id": docid, "contents": document.text, **document.fields}
+            collection.write(json.dumps(record, ensure_ascii=False) + "\n")
     if not documents:
         raise UsageError(f"the corpus {corpus} has no document with text")
+    if titles:
+        log.warning(
+            "%d of %d documents of %s have a title and no text: their titles are indexed", titles, documents, corpus
+        )
     return documents
 
 

@@ -6,7 +6,7 @@ import glob
 import os
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.corpus import stored_text
+from pyserini_reasonrank.ir.documents import Document, stored_document
 
 CATALOGUES = (
     "TF_INDEX_INFO",
@@ -37,15 +37,15 @@ class IndexTexts:
         if self._reader is None:
             raise UsageError(f"the prebuilt index {name!r}, which stores the texts of {index!r}, can't be downloaded")
 
-    def __getitem__(self, docid: str) -> str:
-        """The text of a document. UsageError if the index does not have it."""
+    def __getitem__(self, docid: str) -> Document:
+        """A document. UsageError if the index does not have it."""
         document = self._reader.doc(docid)
         if document is None:
             raise UsageError(f"the index {self.index} has no document {docid!r}; {REMEDY}")
-        text = stored_text(document.raw(), document.contents())
-        if text is None:
+        found = stored_document(document.raw(), document.contents())
+        if found is None:
             raise UsageError(f"the index {self.index} stores no text of document {docid!r}; {REMEDY}")
-        return text
+        return found
 
 
 REMEDY = "index with --storeRaw or --storeContents, or pass the texts with --rerank.corpus FILE.jsonl"

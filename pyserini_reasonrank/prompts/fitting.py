@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.prompts.mending import mended
+from pyserini_reasonrank.prompts.passage_form import PassageForm
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import Tokens
-from pyserini_reasonrank.records import Prompt, Query, Request
+from pyserini_reasonrank.records import Candidate, Prompt, Query, Request
 
 FLOOR = 32  # tokens that a passage (if it has as many) keeps before the query is cut
 TURN = 8  # the most tokens that a chat template adds to a turn
 WHOLE = 1 << 20  # "no limit" for a passage or a query
+DEFAULT_FORM = PassageForm()
 _SHARED = 1 << 16  # prepared documents that are kept for later queries
 _PROBE = "\x00"
 _BRACKETED = re.compile(r"\[(\d+)\]")
@@ -116,17 +117,17 @@ class Fitter:
         output_tokens: int,
         passage_tokens: int | None,
         query_tokens: int | None,
-        mend: bool = False,
+        form: PassageForm = DEFAULT_FORM,
     ) -> None:
         self.template, self.tokens = template, tokens
         self.context, self.output_tokens = context, output_tokens
         self.passage_tokens, self.query_tokens = passage_tokens or WHOLE, query_tokens or WHOLE
-        self._mended = mended if mend else str
+        self.form = form
         specials = list(tokens.specials())
         self._control = re.compile("|".join([_CONTROL.pattern, *map(re.escape, specials)]), re.IGNORECASE)
         self._control_starts = {"<", *(s[0] for s in specials)}
         self._frames: dict[int, int] = {}
-        self._texts: dict[tuple[str, int], PreparedText] = {}
+        self._texts: dict[tuple[str, int, int], PreparedText] = {}
         self._repeats = query_repeats(template)
         self.cuts = Cuts()
 
@@ -134,7 +135,7 @@ class Fitter:
         """UsageError if ``query`` alone is longer than the context. Called before its requests."""
         if self.context is None:
             return
-        [text] = self._cut([query.text], self.query_tokens)
+        [text] = self._cut([self.form.query(query.text)], self.query_tokens)
         room = self.context - self.output_tokens - self._frame(1)
         if self._repeats * text.tokens > room and self._repeats * self._count(text) > room:
             raise UsageError(
@@ -144,11 +145,11 @@ class Fitter:
             )
 
     def prepare(self, request: Request) -> Prepared:
-        """Mend, defuse and cut every text of a request. A document that several queries share is prepared once."""
-        [query] = self._cut([request.query.text], self.query_tokens)
-        keys = [(c.docid, hash(c.text)) for c in request.candidates]  # the same docid may have another text elsewhere
-        new = {key: c.text for key, c in zip(keys, request.candidates, strict=True) if key not in self._texts}
-        passages = [self._mended(text) for text in new.values()]
+        """Bring every text of a request into its form, defuse it and cut it. A document of several queries is prepared once."""
+        [query] = self._cut([self.form.query(request.query.text)], self.query_tokens)
+        keys = [self._key(c) for c in request.candidates]
+        new = {key: c for key, c in zip(keys, request.candidates, strict=True) if key not in self._texts}
+        passages = [self.form.passage(candidate) for candidate in new.values()]
         known = dict(zip(new, self._cut(passages, self.passage_tokens), strict=True))
         shown = tuple(known.get(key) or self._texts[key] for key in keys)
         if len(self._texts) < _SHARED:
@@ -163,22 +164,38 @@ class Fitter:
         return self.template.render(query, passages)
 
     def defuse(self, text: str) -> str:
-        """Remove what a model could take for structure: line breaks, ``[n]``, control tokens and tags."""
-        text = _BRACKETED.sub(r"(\1)", " ".join(text.split()))
-        if self._control_starts.isdisjoint(text):
+        """Replace what a model could take for structure, as far as the form says: ``[n]``, control tokens and tags."""
+        if self.form.defuse == "none":
+            return text
+        text = _BRACKETED.sub(r"(\1)", text)
+        if self.form.defuse == "numbers" or self._control_starts.isdisjoint(text):
             return text
         return self._control.sub(lambda m: f"{m.group()[0]} {m.group()[1:]}", text)
 
+    def _key(self, candidate: Candidate) -> tuple[str, int, int]:
+        """The key of a prepared document. The same docid may have another text or other fields elsewhere."""
+        fields = tuple(candidate.fields.items()) if self.form.template else ()
+        return candidate.docid, hash(candidate.text), hash(fields)
+
     def _cut(self, texts: Sequence[str], limit: int) -> list[PreparedText]:
-        """Return the texts defused and cut. Only texts with more bytes than ``limit`` are tokenized."""
+        """Return the texts defused and cut. Only texts with more bytes than ``limit`` are tokenized.
+
+        Control tokens are defused before the cut, because they count as one token each; numbers alone after it, as published.
+        """
+        first = self.form.defuse == "all"
         encoded = [
-            self.defuse(text).encode(errors="replace") for text in texts
+            (self.defuse(text) if first else text).encode(errors="replace") for text in texts
         ]  # half a surrogate pair can't be encoded
         cut = [PreparedText(data.decode(), len(data), counted=False) for data in encoded]
         long = [text for text in cut if text.tokens > limit]
         for text, (head, count) in zip(long, self.tokens.cut([text.text for text in long], limit), strict=True):
             text.text, text.tokens, text.counted = head, count, True
-        return cut
+        return cut if first else [self._defused(text) for text in cut]
+
+    def _defused(self, text: PreparedText) -> PreparedText:
+        """``text`` with its numbers defused, which can change how many tokens it has."""
+        defused = self.defuse(text.text)
+        return text if defused == text.text else PreparedText(defused, len(defused.encode()), counted=False)
 
     def _count(self, text: PreparedText) -> int:
         if not text.counted:

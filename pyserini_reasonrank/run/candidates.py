@@ -11,7 +11,8 @@ from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.candidate_rows import FORMS, DocumentRow, candidate_row, read_rows
-from pyserini_reasonrank.ir.corpus import corpus_texts, document_text
+from pyserini_reasonrank.ir.corpus import corpus_documents
+from pyserini_reasonrank.ir.documents import Document, read_document
 from pyserini_reasonrank.ir.file_io import parse_json
 from pyserini_reasonrank.ir.runs import KEEP_FIRST, read_run, repeated
 from pyserini_reasonrank.ir.topics import read_topics
@@ -59,22 +60,19 @@ def to_request(row: Any, where: str, number: int, depth: int, *, keep_first: boo
         for document in documents:
             best.setdefault(document.docid, document)
         documents = list(best.values())
+    place = f"{where}, query {found.qid}"
     candidates = tuple(
-        Candidate(
-            document.docid,
-            -float(i) if document.score is None else document.score,
-            _text(document, i < depth, f"{where}, query {found.qid}"),
-        )
-        for i, document in enumerate(documents)
+        _candidate(document, -float(i), needed=i < depth, where=place) for i, document in enumerate(documents)
     )
     return Request(Query(found.qid, found.query), candidates, number)
 
 
-def _text(document: DocumentRow, needed: bool, where: str) -> str:
-    text = document_text(document.fields)
-    if text is None and needed:
-        raise UsageError(f"{where}: document {document.docid} has no text")
-    return text or ""
+def _candidate(row: DocumentRow, default: float, *, needed: bool, where: str) -> Candidate:
+    document = read_document(row.fields)
+    if document is None and needed:
+        raise UsageError(f"{where}: document {row.docid} has no text")
+    document = document or Document("")
+    return Candidate(row.docid, default if row.score is None else row.score, document.text, document.fields)
 
 
 async def from_file(path: Path, depth: int, *, keep_first: bool = False) -> AsyncIterator[Request]:
@@ -133,11 +131,11 @@ def read_requests(run: Path, topics: Path, corpus: Path, depth: int, *, keep_fir
     queries, hits = read_topics(topics), read_run(run, keep_first=keep_first)
     if unknown := hits.keys() - {q.qid for q in queries}:
         raise UsageError(f"{run} has query {min(unknown)}, which is not in the topics {topics}")
-    texts = corpus_texts(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
+    documents = corpus_documents(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
     for number, query in enumerate(queries):
         found = hits.get(query.qid, [])
-        # candidates below the depth need no text
-        yield Request(query, tuple(Candidate(h.docid, h.score, texts.get(h.docid, "")) for h in found), number)
+        pairs = [(hit, documents.get(hit.docid, Document(""))) for hit in found]  # below the depth without a text
+        yield Request(query, tuple(Candidate(h.docid, h.score, d.text, d.fields) for h, d in pairs), number)
 
 
 async def stream(requests: Sequence[Request] | Iterator[Request]) -> AsyncIterator[Request]:

@@ -189,7 +189,7 @@ def _bad(tally: Tally) -> str:
 
 
 _RECORDED = {
-    "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "mend", "max_model_len", "on_error",
+    "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "max_model_len", "on_error",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pyserini_reasonrank.combine.combined import ArmRanker, CombinedRanker, joined
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import CallFailed, Failure
+from pyserini_reasonrank.ir.documents import title_only
 from pyserini_reasonrank.journal import CallStore
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Query, Ranked, Ranking, Request, Tally
@@ -58,6 +59,7 @@ class Session:
         self.endpoint = functools.cache(lambda engine: Endpoint(engine, journal))
         self._on_judgement = on_judgement
         self.ranker = self._build(plan, "")
+        self._titles: set[str] = set()
         self._presets = [warning for part in plan.parts.values() for warning in preset_warnings(part)]
 
     @property
@@ -80,7 +82,7 @@ class Session:
     def warnings(self) -> list[str]:
         """The warnings of the plan, of its engines since they have started, and of prompts truncated so far."""
         tokens = [warning for part in self.plan.parts.values() for warning in part.token_warnings]
-        return list(dict.fromkeys([*self.plan.warnings, *tokens, *self._presets, *self._cuts()]))
+        return list(dict.fromkeys([*self.plan.warnings, *tokens, *self._presets, *self._title_only(), *self._cuts()]))
 
     def cost(self, request: Request) -> Cost:
         """The cost of a request."""
@@ -97,6 +99,7 @@ class Session:
         settings = self.plan.settings
         n = min(settings.depth, len(request.candidates))
         head = replace(request, candidates=request.candidates[:n])
+        self._titles.update(c.docid for c in head.candidates if title_only(c.fields))
         ranked = await self.ranker.rank(head) if n else Ranked(())
         if sorted(ranked.order) != list(range(n)):
             raise Failure(f"query {request.query.qid}: the reranker returned {list(ranked.order)}, not a permutation")
@@ -135,6 +138,14 @@ class Session:
         }
         return CombinedRanker(plan.combination.function, plan.options, arms)
 
+    def _title_only(self) -> list[str]:
+        """A warning about documents that have nothing but a title."""
+        if not self._titles:
+            return []
+        return [
+            f"{len(self._titles):,} documents have a title and no text, such as {min(self._titles)}; the LLM reads the title"
+        ]
+
     def _cuts(self) -> list[str]:
         """Warnings about prompts that were truncated to fit the context."""
         cuts = {name: str(fitter.cuts) for name, fitter in self._fitters.items()}
@@ -157,5 +168,5 @@ def fitter_for(part: SinglePlan, widest: int) -> Fitter:
         output_tokens=part.output_tokens(widest),
         passage_tokens=settings.passage_tokens,
         query_tokens=settings.query_tokens,
-        mend=settings.mend,
+        form=settings.passage,
     )

@@ -39,7 +39,7 @@ _SELECTORS = {"judge": "kind", "strategy": "name", "engine": "name", "combine": 
 
 _OF_EVERY_ARM = frozenset({
     "as", "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args",
-    "passage_tokens", "query_tokens", "mend", "on_error",
+    "passage_tokens", "query_tokens", "passage", "on_error",
 })  # fmt: skip
 _OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
 _OF_THE_RUN = frozenset({"fuse", "tag", "max_bad", "overwrite", "docid_blanks", "corpus", "journal"})

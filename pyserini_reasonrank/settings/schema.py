@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.models.catalogue import AUTO
 from pyserini_reasonrank.orders.fusion import Fusion
+from pyserini_reasonrank.prompts.passage_form import PassageForm
 from pyserini_reasonrank.records import Sampling
 
 Tree = dict[str, Any]
@@ -85,7 +86,7 @@ class Settings(BaseModel):
         None
     )
     query_tokens: Annotated[int | None, Field(ge=1, description="tokens of the query to show [all that fit]")] = None
-    mend: Annotated[bool, Field(description="repair wrongly decoded passages (â€™, &amp;) with ftfy")] = False
+    passage: Annotated[PassageForm, Field(description="the form in which the LLM sees passages")] = PassageForm()
     tag: Annotated[str | None, Field(description="run tag [reranker and model]")] = None
     on_error: Annotated[
         Literal["fail", "keep"],

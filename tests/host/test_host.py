@@ -25,10 +25,11 @@ from pyserini_reasonrank.host.candidates_writer import (
 )
 from pyserini_reasonrank.host.first_stage import check_index, run_host
 from pyserini_reasonrank.host.pyserini_topics import agreed, host_qid
-from pyserini_reasonrank.ir.corpus import stored_text
+from pyserini_reasonrank.ir.documents import Document, read_document, stored_document
 from pyserini_reasonrank.ir.runs import Hit
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
+from pyserini_reasonrank.run.candidates import parse_request
 
 UNREACHABLE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 
@@ -167,7 +168,14 @@ def test_an_unreachable_catalogue_is_empty_and_lookups_raise(monkeypatch: pytest
     ],
 )
 def test_text_of_the_stored_fields(raw: str | None, contents: str | None, text: str | None) -> None:
-    assert stored_text(raw, contents) == text
+    document = stored_document(raw, contents)
+    assert (document and document.text) == text
+
+
+@pytest.mark.parametrize("raw", [{"contents": ""}, {"wikitext": {"html": "x"}}, {"text": [], "contents": " "}])
+def test_stored_contents_are_the_body_if_the_raw_record_has_none(raw: dict[str, Any]) -> None:
+    found = stored_document(json.dumps({"id": "1", "title": "T"} | raw), "the body")
+    assert found == Document("T. the body", {"title": "T", "text": "the body"})
 
 
 def queries(path: Path | str) -> list[Query]:
@@ -245,7 +253,7 @@ def test_a_host_run_with_white_space_in_docids(tmp_path: Path) -> None:
 def test_candidates_have_a_line_for_every_query_and_texts_above_the_depth(tmp_path: Path) -> None:
     path = tmp_path / "candidates.jsonl"
     queries = [Query("1", "naïve"), Query("2", "none")]
-    write_candidates(path, queries, {"1": [Hit("a", 2.0), Hit("b", 1.0)]}, {"a": "A"}, 1)
+    write_candidates(path, queries, {"1": [Hit("a", 2.0), Hit("b", 1.0)]}, {"a": Document("A")}, 1)
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {
             "qid": "1",
@@ -254,6 +262,22 @@ def test_candidates_have_a_line_for_every_query_and_texts_above_the_depth(tmp_pa
         },
         {"qid": "2", "query": "none", "candidates": []},
     ]
+
+
+def test_the_fields_of_documents_pass_through_a_candidates_file(tmp_path: Path) -> None:
+    path = tmp_path / "candidates.jsonl"
+    records = {
+        "a": {"id": "a", "title": "T", "text": " X\n", "url": "http://a"},
+        "b": {"id": "b", "title": "T", "text": "X", "contents": "T\nX"},
+        "c": {"id": "c", "title": "Only a title"},
+        "d": {"id": "d", "contents": "plain"},
+    }
+    documents = {docid: document for docid, record in records.items() if (document := read_document(record))}
+    run = {"1": [Hit(docid, 1.0) for docid in documents]}
+    write_candidates(path, [Query("1", "query")], run, documents, 9)
+    [line] = path.read_bytes().splitlines()
+    candidates = parse_request(line, "", 0, 9).candidates
+    assert {c.docid: Document(c.text, c.fields) for c in candidates} == documents
 
 
 def test_qids_as_the_host_returns_them() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.corpus import corpus_texts, document_text, read_corpus
+from pyserini_reasonrank.ir.corpus import corpus_texts, read_corpus
+from pyserini_reasonrank.ir.documents import document_text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import TURN, Fitter, frame_tokens, prompt_tokens
+from pyserini_reasonrank.prompts.passage_form import PassageForm
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Candidate, Message, Prompt, Query, Request
@@ -243,7 +245,7 @@ def test_an_unknown_prompt_is_refused_by_name(source: str, says: str) -> None:
     ],
 )
 def test_defusing(tokens: ModelTokens, text: str, defused: str) -> None:
-    assert fitter(sources.load("listwise"), tokens).defuse(text) == defused
+    assert fitter(sources.load("listwise"), tokens).prepare(request("", [text])).passages[0].text == defused
 
 
 @settings(max_examples=60)
@@ -384,13 +386,13 @@ def test_the_longest_passages_give_way_first(tokens: ModelTokens, tokenizer_file
 def test_passages_are_mended_where_asked_for_and_before_control_tokens_are_looked_for(tokens: ModelTokens) -> None:
     asked = request("what is it", ["Itâ€™s a &lt;|im_end|&gt; sign"])
 
-    def shown(mend: bool) -> str:
+    def shown(mend: Literal["none", "passage"]) -> str:
         fitter = Fitter(sources.load("listwise"), tokens, context=None, output_tokens=0, passage_tokens=None,
-                        query_tokens=None, mend=mend)  # fmt: skip
+                        query_tokens=None, form=PassageForm(mend=mend))  # fmt: skip
         return fitter.prepare(asked).passages[0].text
 
-    assert shown(True) == "It's a < |im_end|> sign"
-    assert shown(False) == "Itâ€™s a &lt;|im_end|&gt; sign"
+    assert shown("passage") == "It's a < |im_end|> sign"
+    assert shown("none") == "Itâ€™s a &lt;|im_end|&gt; sign"
 
 
 def test_limits_cut_passages_and_query(tokens: ModelTokens) -> None:

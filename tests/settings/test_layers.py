@@ -358,7 +358,6 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("depth", "7", 7),
     ("passage_tokens", "33", 33),
     ("query_tokens", "44", 44),
-    ("mend", "true", True),
     ("tag", "mine", "mine"),
     ("on_error", "keep", "keep"),
     ("max_bad", "0.05", 0.05),
@@ -382,6 +381,7 @@ def test_the_list_of_general_flags_is_whole() -> None:
         "combine",
         "arms",
         "fuse",
+        "passage",
     }
     assert {name for name, _, _ in GENERAL} == set(Settings.model_fields) - trees
 

@@ -102,7 +102,7 @@ class Selector:
             output_tokens=settings.sampling.max_tokens + judge.answer_tokens(window),
             passage_tokens=settings.passage_tokens,
             query_tokens=None,
-            mend=settings.mend,
+            form=settings.passage,
         )
         self.purpose, self.window, self.tally, self._fitter = purpose, window, Tally(), fitter
         self._llm = LLMJudge(judge, fitter, endpoint, self.tally, settings.on_error, watch)
