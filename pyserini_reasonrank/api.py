@@ -7,7 +7,6 @@ import queue
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -17,6 +16,7 @@ from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import document_docid, document_text, stored_text
+from pyserini_reasonrank.ir.runs import repeated
 from pyserini_reasonrank.journal import Journal, MemoryStore
 from pyserini_reasonrank.records import Candidate, Query, Ranking, Request
 from pyserini_reasonrank.results import RankedDocuments
@@ -131,7 +131,7 @@ class Reranker:
                 items[item.request.number] = item
                 yield item.request
 
-        future = live.submit(live.session.rerank_all(stream(), results.put))
+        future = live.loop.submit(live.session.rerank_all(stream(), results.put))
         future.add_done_callback(lambda _: results.put(None))
         try:
             while (ranking := results.get()) is not None:
@@ -203,10 +203,8 @@ class Reranker:
         if 0 < len(missing) < len(found):
             raise UsageError(f"document {missing[0]!r} has no score, but other documents have one")
         candidates = tuple(Candidate(docid, 0.0 if score is None else score, text) for docid, score, text in found)
-        if len({c.docid for c in candidates}) < len(candidates):
-            docids = [c.docid for c in candidates]
-            twice = next(docid for i, docid in enumerate(docids) if docid in docids[:i])
-            raise UsageError(f"document {twice!r} occurs twice: docids must be unique")
+        if twice := repeated(candidate.docid for candidate in candidates):
+            raise UsageError(f"document {twice[0]!r} occurs twice: docids must be unique")
         name = str(number) if qid is None else str(qid)
         return _Item(Request(Query(name, query), candidates, number), documents, not missing and bool(found))
 
@@ -235,10 +233,6 @@ class _Live:
             _free(self.loop, plan, store)
             raise
         self.finalizer = weakref.finalize(owner, _free, self.loop, plan, store)
-
-    def submit(self, coroutine: Any) -> Future[Any]:
-        """Start a coroutine on the loop."""
-        return self.loop.submit(coroutine)
 
     def call(self, coroutine: Any) -> Any:
         """Run a coroutine on the loop and wait for its result. An interrupt cancels it."""

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Prompt, Ranking, Sampling
+from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling
 
 _VERSION = 3
 _SCHEMA = f"""
@@ -52,9 +52,9 @@ _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
 
-def call_key(identity: str, prompt: Prompt, sampling: Sampling, draw: Draw) -> str:
-    """The key of a call: a hash of the model identity, the prompt, the sampling and the draw."""
-    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{draw!r}".encode())
+def call_key(identity: str, prompt: Prompt, sampling: Sampling, repeat: Repeat) -> str:
+    """The key of a call: a hash of the model identity, the prompt, the sampling and the repeat."""
+    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}".encode())
     for part in (*(part for m in prompt.messages for part in (m.role, m.content)), prompt.prefill):
         digest.update(b"\0" + part.encode())
     return digest.hexdigest()
@@ -140,7 +140,7 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call. Returns when it is committed."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.part, call.number, call.draw.seed_offset, json.dumps(call.docids), repr(sampling),
+        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self.asked(key, call)

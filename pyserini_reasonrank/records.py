@@ -85,7 +85,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class Repeat:
     """Which of several answers to one question a call requests. The default is the first and usual one.
 
     ``samples`` has the sample number in each enclosing combination, outermost first; ``vote`` numbers the votes of the
@@ -125,7 +125,7 @@ class Call:
     docids: tuple[str, ...]
     ideal: Callable[[Sequence[float]], str]
     ideal_choices: Callable[[Sequence[float], Sequence[str]], Mapping[str, float]]
-    draw: Draw = Draw()
+    repeat: Repeat = Repeat()
     part: str = ""
     label: str = ""
 

@@ -23,7 +23,7 @@ from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.journal import Journal, call_key, export, rankings, read_answers
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Repeat, Sampling, Status
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 
 PROMPT = Prompt((Message("system", "a"), Message("user", "b")), prefill="c")
@@ -32,7 +32,7 @@ FULL = Completion("<think>é🤖</think>\n[1]", "length", 12, 34, 0.5, {"true": 
 
 
 def call(qid: str = "q", number: int = 0, sample: int = 0) -> Call:
-    return Call(qid, number, ("d1", "d 2"), lambda gains: "", lambda gains, choices: {}, Draw(attempt=sample))
+    return Call(qid, number, ("d1", "d 2"), lambda gains: "", lambda gains, choices: {}, Repeat(attempt=sample))
 
 
 @pytest.fixture
@@ -61,23 +61,23 @@ def test_a_call_on_record_is_found_again_now_and_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        call_key("identity 2", PROMPT, SAMPLING, Draw()),
-        call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, Draw()),
-        call_key("identity", replace(PROMPT, prefill=""), SAMPLING, Draw()),
+        call_key("identity 2", PROMPT, SAMPLING, Repeat()),
+        call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, Repeat()),
+        call_key("identity", replace(PROMPT, prefill=""), SAMPLING, Repeat()),
         call_key(
-            "identity", Prompt((Message("system", "a"), Message("assistant", "b")), prefill="c"), SAMPLING, Draw()
+            "identity", Prompt((Message("system", "a"), Message("assistant", "b")), prefill="c"), SAMPLING, Repeat()
         ),
-        call_key("identity", Prompt((Message("system", "au"), Message("ser", "b")), prefill="c"), SAMPLING, Draw()),
-        call_key("identity", Prompt((Message("system", "a"),), prefill="c"), SAMPLING, Draw()),
-        call_key("identity", PROMPT, replace(SAMPLING, temperature=0.0), Draw()),
-        call_key("identity", PROMPT, replace(SAMPLING, extra={"top_n": 1}), Draw()),
-        call_key("identity", PROMPT, replace(SAMPLING, choices=("true", "false")), Draw()),
-        call_key("identity", PROMPT, SAMPLING, Draw(attempt=1)),
+        call_key("identity", Prompt((Message("system", "au"), Message("ser", "b")), prefill="c"), SAMPLING, Repeat()),
+        call_key("identity", Prompt((Message("system", "a"),), prefill="c"), SAMPLING, Repeat()),
+        call_key("identity", PROMPT, replace(SAMPLING, temperature=0.0), Repeat()),
+        call_key("identity", PROMPT, replace(SAMPLING, extra={"top_n": 1}), Repeat()),
+        call_key("identity", PROMPT, replace(SAMPLING, choices=("true", "false")), Repeat()),
+        call_key("identity", PROMPT, SAMPLING, Repeat(attempt=1)),
     ],
 )
 def test_all_that_decides_an_answer_is_in_its_key(other: str) -> None:
-    key = call_key("identity", PROMPT, SAMPLING, Draw())
-    assert key == call_key("identity", replace(PROMPT), replace(SAMPLING), Draw())
+    key = call_key("identity", PROMPT, SAMPLING, Repeat())
+    assert key == call_key("identity", replace(PROMPT), replace(SAMPLING), Repeat())
     assert other != key
 
 
@@ -187,7 +187,7 @@ INSERT INTO rankings VALUES ('tag', 'q', '[]', '[]', '{}');
 """
 
 
-def test_a_journal_of_the_version_before_is_read_and_gone_on_with(tmp_path: Path) -> None:
+def test_a_journal_of_the_previous_version_is_read_and_continued(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(VERSION_2)
@@ -311,7 +311,7 @@ def test_probabilities_that_are_no_numbers_are_an_error(
     assert engine.calls == (1 if fine else 2)
 
 
-def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_rejected(tmp_path: Path) -> None:
     text, other, empty = tmp_path / "run.txt", tmp_path / "other.sqlite", tmp_path / "folder"
     text.write_text("q Q0 d 1 1.0 tag\n" * 100)
     empty.mkdir()

@@ -62,7 +62,7 @@ class Faulty(Engine[FaultyOptions]):
 
     def _draw(self, call: Call) -> Fault | None:
         digest = hashlib.sha256(
-            repr((self.options.seed, call.qid, call.number, call.draw.seed_offset)).encode()
+            repr((self.options.seed, call.qid, call.number, call.repeat.seed_offset)).encode()
         ).digest()
         point = int.from_bytes(digest[:8]) / 2**64
         for fault, rate in self.options.faults.items():

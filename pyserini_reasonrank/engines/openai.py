@@ -159,7 +159,7 @@ class OpenAI(Engine[OpenAIOptions]):
         body = {**self._always, **{name: getattr(sampling, name) for name in _SAMPLING}}
         body |= {name: value for name, off in _OFF.items() if (value := getattr(sampling, name)) != off}
         if sampling.seed is not None:
-            body["seed"] = sampling.seed + call.draw.seed_offset
+            body["seed"] = sampling.seed + call.repeat.seed_offset
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.pattern:

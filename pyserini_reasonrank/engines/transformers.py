@@ -109,7 +109,7 @@ class Transformers(Engine[TransformersOptions]):
         self._check(len(tokens), 1)
         limit = min(sampling.max_tokens, self._context - len(tokens))
         watch = StopStrings(self._chat, sampling.stop) if sampling.stop else None
-        name, future = self._decoder.submit(tokens, limit, _noise(sampling, call.draw.seed_offset), watch)
+        name, future = self._decoder.submit(tokens, limit, _noise(sampling, call.repeat.seed_offset), watch)
         try:
             written = await asyncio.wrap_future(future)
         except asyncio.CancelledError:

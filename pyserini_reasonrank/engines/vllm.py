@@ -152,7 +152,7 @@ class VLLM(Engine[VLLMOptions]):
         tokens = await asyncio.get_running_loop().run_in_executor(self._encoding, self._chat.tokens, prompt)
         wanted = {name: getattr(sampling, name) for name in _SAMPLING} | {"stop": list(sampling.stop)}
         if sampling.seed is not None:
-            wanted["seed"] = sampling.seed + call.draw.seed_offset
+            wanted["seed"] = sampling.seed + call.repeat.seed_offset
         if sampling.pattern:
             wanted["structured_outputs"] = _matching(sampling.pattern)
         output = await self._run(tokens, wanted | dict(sampling.extra))

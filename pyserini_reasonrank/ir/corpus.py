@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 
 log = logging.getLogger(__name__)
 

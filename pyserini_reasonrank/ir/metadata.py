@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from pyserini_reasonrank.ir.environment import environment
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Sampling, Status, Tally

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 
 Qrels = dict[str, dict[str, int]]
 """The relevance of each judged docid, by qid."""

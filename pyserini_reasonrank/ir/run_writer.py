@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.runs import RunFormat, repeated
 
 _BLANK = re.compile(r"[ \t\n\r\f\v]")

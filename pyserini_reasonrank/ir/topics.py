@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.records import Query
 
 QID_FIELDS = ("qid", "id", "query_id", "_id")

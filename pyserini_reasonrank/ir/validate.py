@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.runs import RunLine, parse_lines, read_run, repeated, single
 
 SHOWN = 3

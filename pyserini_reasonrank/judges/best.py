@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
+from pydantic import Field
+
+from pyserini_reasonrank.judges import published
 from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.orders.voting import majority
 from pyserini_reasonrank.parsing import read_label
@@ -16,9 +20,19 @@ class Best(Written):
 
     kind = "best"
 
+    class Options(Written.Options):
+        parser: Annotated[
+            published.LabelParser,
+            Field(description="rank-r1, setwise-sft: accept only [3] alone in the answer, as these releases do"),
+        ] = "careful"
+
     def read(self, completion: Completion, n: int) -> Judgement:
         """Return a judgement whose order begins with the chosen passage."""
-        chosen, judgement = read_label(completion, n, tags=self.options.tags)
+        o = self.options
+        if o.parser == "careful":
+            chosen, judgement = read_label(completion, n, tags=o.tags)
+        else:
+            chosen, judgement = published.read_label(completion, n, o.parser)
         if chosen is None:
             return judgement
         return replace(judgement, order=(chosen, *(i for i in range(n) if i != chosen)))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pyserini_reasonrank.answer_lists import Identifiers
 from pyserini_reasonrank.judges.ordering import Ordering
+from pyserini_reasonrank.judges.published import PermutationParser, read_reasonrank
 from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Untagged, read_permutation
 from pyserini_reasonrank.records import Completion, Judgement
@@ -41,8 +42,15 @@ class Permutation(Ordering, Written):
             ),
         ] = "arrows"
 
+        parser: Annotated[
+            PermutationParser,
+            Field(description="reasonrank: read answers as its release does; identifiers and untagged have no effect"),
+        ] = "careful"
+
     def read(self, completion: Completion, n: int) -> Judgement:
         o = self.options
+        if o.parser == "reasonrank":
+            return read_reasonrank(completion, n)
         return read_permutation(completion, n, tags=o.tags, how=o.identifiers, untagged=o.untagged)
 
     def pattern(self, n: int) -> str:

@@ -37,6 +37,17 @@ class Model:
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Published(BaseModel):
+    """What a release does otherwise than this package by default; the part ``published`` of an entry of conf/models.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    settings: Annotated[dict[str, Any], Field(description="reranker settings")] = {}
+    collections: Annotated[
+        dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word in its name")
+    ] = {}
+
+
 class Known(BaseModel):
     """The schema of an entry of conf/models.yaml."""
 
@@ -59,6 +70,9 @@ class Known(BaseModel):
     collections: Annotated[
         dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word in its name")
     ] = {}
+    published: Annotated[
+        Published | None, Field(description="for a release: what --rerank.as published changes in the settings above")
+    ] = None
 
     def needs(self, context: int | None = None, arguments: Mapping[str, Any] | None = None) -> Need:
         """Return the memory that it needs; ``arguments`` are those of the engine."""
@@ -67,8 +81,17 @@ class Known(BaseModel):
 
     def brings(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return its settings for a reranker with the settings ``own``; those of a strategy only if it is the same one."""
-        strategies = [tree.get("strategy", {}).get("name") for tree in (self.settings, own)]
-        return {k: v for k, v in self.settings.items() if k != "strategy" or strategies[0] == strategies[1]}
+        return _suited(self.settings, own)
+
+    def released(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what ``--rerank.as published`` changes in ``brings``; {} without a release."""
+        return _suited(self.published.settings, own) if self.published else {}
+
+
+def _suited(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``settings``, without a strategy that is not the one of ``own``."""
+    strategies = [tree.get("strategy", {}).get("name") for tree in (settings, own)]
+    return {k: v for k, v in settings.items() if k != "strategy" or strategies[0] == strategies[1]}
 
 
 @cache

@@ -34,7 +34,7 @@ class Endpoint:
 
         Errors are not recorded, so that the next run asks again.
         """
-        key = call_key(self.engine.identity(call), prompt, sampling, call.draw)
+        key = call_key(self.engine.identity(call), prompt, sampling, call.repeat)
         while (twin := self._in_flight.get(key)) is not None:
             if (shared := await asyncio.shield(twin)) is not None:
                 return self._reused(key, call, shared), True

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.prompts.fitting import Fitter, Prepared
-from pyserini_reasonrank.records import Call, Completion, Draw, Judgement, Prompt, Request, Sampling, Status, Tally
+from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Repeat, Request, Sampling, Status, Tally
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.scheduling import together
 
@@ -50,7 +50,7 @@ class LLMJudge:
     async def _complete(
         self, request: Request, call: Call, prompt: Prompt, sampling: Sampling, *, attempt: int = 0
     ) -> Completion:
-        asked = replace(call, draw=replace(call.draw, attempt=attempt))
+        asked = replace(call, repeat=replace(call.repeat, attempt=attempt))
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
         self.tally.add(completion, from_journal=from_journal)
         if completion.error is not None and self.on_error == "fail":
@@ -61,7 +61,7 @@ class LLMJudge:
 class QueryJudge:
     """An LLM judge bound to one query: what a strategy calls.
 
-    ``part`` and ``samples`` distinguish several rankings of one query (see ``records.Call`` and ``Draw``). ``scores``
+    ``part`` and ``samples`` distinguish several rankings of one query (see ``records.Call`` and ``Repeat``). ``scores``
     collects the scores of candidates that were judged alone, by position; ``statuses`` counts the judgements.
     """
 
@@ -107,8 +107,10 @@ class QueryJudge:
         positions = self._shown_positions(number, len(indices))
         shown = [indices[position] for position in positions]
         docids = tuple(self._request.candidates[i].docid for i in shown)
-        draw = Draw(self._samples, vote)
-        call = Call(self._request.query.qid, number, docids, judge.ideal, judge.ideal_choices, draw, self._part, label)
+        repeat = Repeat(self._samples, vote)
+        call = Call(
+            self._request.query.qid, number, docids, judge.ideal, judge.ideal_choices, repeat, self._part, label
+        )
         judgement = await self._llm.judgement(self._request, self._prepared, shown, call)
         self.statuses[judgement.status] += 1
         self._reasonings[number] = judgement.reasoning

@@ -32,7 +32,7 @@ class Ranker(ABC):
     ) -> Ranked:
         """Rank all candidates of ``request``.
 
-        Other ``samples`` request new answers (see ``records.Draw``). ``prior`` is an order of the positions: ties, and
+        Other ``samples`` request new answers (see ``records.Repeat``). ``prior`` is an order of the positions: ties, and
         candidates that the strategy does not rank, follow it instead of the order of the request.
         """
 

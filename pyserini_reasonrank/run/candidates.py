@@ -13,7 +13,7 @@ from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts, document_text
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request

@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from pyserini_reasonrank.combine.arms import completed
 from pyserini_reasonrank.combine.combined import joined
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
-from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
+from pyserini_reasonrank.run.parts import Plan, SinglePlan
 
 
 @dataclass(slots=True)
@@ -61,9 +60,6 @@ class Cost:
         return [part for part in self.parts.values() if not part.alternative]
 
 
-_known: WeakKeyDictionary[SinglePlan | CombinedPlan, dict[int, Cost]] = WeakKeyDictionary()
-
-
 def estimate(plan: Plan, n: int) -> Cost:
     """The cost of one query with ``n`` candidates; those below the depth cost nothing.
 
@@ -71,11 +67,10 @@ def estimate(plan: Plan, n: int) -> Cost:
     the first-stage order. UsageError if a strategy or combination rejects its options.
     """
     n = min(n, plan.settings.depth)
-    costs = _known.setdefault(plan, {})
-    if n not in costs:
+    if n not in plan.costs:
         request = Request(Query("", ""), tuple(Candidate(str(i), float(-i), "") for i in range(n)))
-        costs[n] = count(lambda meter: _simulate(plan, request, meter, ""))
-    return costs[n]
+        plan.costs[n] = count(lambda meter: _simulate(plan, request, meter, ""))
+    return plan.costs[n]
 
 
 async def _simulate(plan: Plan, request: Request, meter: Meter, part: str) -> Ranked:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pyserini_reasonrank.combine import CombinationEntry
 from pyserini_reasonrank.combine.combined import joined
@@ -16,6 +15,9 @@ from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.run.build import tokens_for
 from pyserini_reasonrank.settings.schema import Settings
 from pyserini_reasonrank.strategies import StrategyEntry
+
+if TYPE_CHECKING:
+    from pyserini_reasonrank.run.cost import Cost
 
 
 class _Common:
@@ -37,7 +39,10 @@ class _Common:
 
 @dataclass(frozen=True, eq=False)
 class SinglePlan(_Common):
-    """One reranker: a judge and a strategy with its ``options``, over an engine that has not started."""
+    """One reranker: a judge and a strategy with its ``options``, over an engine that has not started.
+
+    ``costs`` and the tokenizers are caches, which ``dataclasses.replace`` keeps.
+    """
 
     settings: Settings
     template: Template
@@ -46,6 +51,8 @@ class SinglePlan(_Common):
     options: Mapping[str, Any]
     engine: Engine[Any]
     warnings: tuple[str, ...] = ()
+    costs: dict[int, Cost] = field(default_factory=dict, repr=False)
+    _tokenizers: dict[str, tuple[Tokens, tuple[str, ...]]] = field(default_factory=dict, repr=False)
 
     @property
     def parts(self) -> Mapping[str, SinglePlan]:  # type: ignore[override]
@@ -69,10 +76,6 @@ class SinglePlan(_Common):
             self._tokenizers[model.source] = tokens_for(self.settings, model)
         return self._tokenizers[model.source]
 
-    @cached_property
-    def _tokenizers(self) -> dict[str, tuple[Tokens, tuple[str, ...]]]:
-        return {}
-
     @property
     def context(self) -> int | None:
         """The context length in tokens from the settings and the engine; None as long as it is unknown."""
@@ -93,6 +96,7 @@ class CombinedPlan(_Common):
     options: Mapping[str, Any]
     arms: Mapping[str, Plan]
     warnings: tuple[str, ...] = ()
+    costs: dict[int, Cost] = field(default_factory=dict, repr=False)
 
     @property
     def parts(self) -> Mapping[str, SinglePlan]:  # type: ignore[override]

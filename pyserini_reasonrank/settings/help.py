@@ -33,7 +33,7 @@ def _rows(
         about = "; ".join(filter(None, (field.description, choices(field.annotation))))
         if nested is None:
             about = (about or _type(field.annotation)) + _default(field, parent)
-        yield prefix + name, about
+        yield prefix + (field.alias or name), about
         if nested is not None and nested is not model:
             yield from _rows(nested, f"{prefix}{name}.", parent=prefix + name)
 

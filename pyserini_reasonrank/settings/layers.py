@@ -1,8 +1,9 @@
 """The layers of settings. Later ones override earlier ones:
 
 1. the reranker's YAML (``settings/rerankers.py``),
-2. the settings that the chosen checkpoint was trained with (conf/models.yaml),
-3. the limits published for the collection (conf/models.yaml),
+2. the settings that the chosen checkpoint was trained with (conf/models.yaml), and with ``--rerank.as published``, those in
+   which its release differs from this package,
+3. the limits published for the collection (conf/models.yaml), likewise,
 4. ``--rerank.config FILE``,
 5. flags.
 
@@ -16,7 +17,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest, validated
-from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, choose, entry, known_models
+from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, Known, choose, entry, known_models
 from pyserini_reasonrank.models.collections import for_collection
 from pyserini_reasonrank.models.kinds import check_kind
 from pyserini_reasonrank.prompts import sources
@@ -37,7 +38,7 @@ _SELECTORS = {"judge": "kind", "strategy": "name", "engine": "name", "combine": 
 """The key of each of these mappings that selects which settings the others are."""
 
 _OF_EVERY_ARM = frozenset({
-    "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args",
+    "as", "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args",
     "passage_tokens", "query_tokens", "mend", "on_error",
 })  # fmt: skip
 _OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
@@ -90,21 +91,59 @@ def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[s
     model, warnings = _chosen_model(asked, kind)
     check_kind(model, kind, name)
 
-    known = entry(model, asked.get("adapter"), kind)
-    preset = known_models()[known].brings(own) if known else {}
-    if "prompt" in preset and given.get("prompt") is None and (reason := sources.missing(preset["prompt"])):
-        warnings.append(
-            f"the prompt {preset.pop('prompt')} that {model} was trained with is unavailable ({reason}); the project's "
-            f"own prompt {own.get('prompt')} is used"
-        )
-    collection, limits = for_collection(known_models()[known].collections if known else {}, data)
+    published = asked.get("as") == "published"
+    known = _released(asked, model, kind, where) if published else _known(model, asked.get("adapter"), kind)
+    presets = [known.brings(own)] if known else []
+    collection, limits = for_collection(known.collections if known else {}, data)
+    if published and known and known.published:
+        presets.append(known.released(own))
+        its_collection, its_limits = for_collection(known.published.collections, data)
+        collection, limits = collection or its_collection, {**limits, **its_limits}
     if collection is not None:
         listed = ", ".join(f"{key} {value}" for key, value in limits.items())
         warnings.append(f"collection {collection}: {listed}, as published for {model}, unless a flag sets it")
 
-    tree = _with_default_selectors(merge(merge(merge(own, preset), limits), given))
+    tree = dict(own)
+    for layer in (*presets, limits):
+        usable = dict(layer)
+        if "prompt" in usable and given.get("prompt") is None and (reason := sources.missing(usable["prompt"])):
+            warnings.append(
+                f"the prompt {usable.pop('prompt')} that {model} was trained with is unavailable ({reason}); the project's "
+                f"own prompt {tree.get('prompt')} is used"
+            )
+        tree = merge(tree, usable)
+    tree = _with_default_selectors(merge(tree, given))
     tree |= {"name": name, "model": model, "collection": collection or given.get("collection")}
-    return validated(Settings, tree, where), warnings
+    return validated(Settings, _with_as(tree), where), warnings
+
+
+def _known(model: str, adapter: str | None, kind: str) -> Known | None:
+    """The entry of ``model`` in conf/models.yaml, if it has one for questions of this kind."""
+    named = entry(model, adapter, kind)
+    return known_models()[named] if named else None
+
+
+def _released(asked: Tree, model: str, kind: str, where: str) -> Known:
+    """The entry of the release that ``--rerank.as published`` follows. UsageError if the model has none.
+
+    An engine without a model answers for the model in the settings, or for the reranker's checkpoint.
+    """
+    if model in ENGINES_WITHOUT_MODEL:
+        given = asked.get("model")
+        model = str(asked.get("checkpoint") if given in (None, AUTO) else given)
+    known = _known(model, asked.get("adapter"), kind)
+    if known is None or known.published is None:
+        released = [name for name, other in known_models().items() if other.published and other.kind == kind]
+        raise UsageError(
+            f"{where}.as published: no published settings are known for model {model}; for questions of kind {kind} they "
+            f"are known for: {', '.join(released) or 'no model'}"
+        )
+    return known
+
+
+def _with_as(tree: Tree) -> Tree:
+    """``tree`` without a null for ``as``, whose field has another name in the schema."""
+    return {key: value for key, value in tree.items() if key != "as" or value is not None}
 
 
 def _chosen_model(asked: Tree, kind: str) -> tuple[str, list[str]]:
@@ -133,7 +172,7 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence
         arms[arm], more = _load_arm(arm, own, given, f"{where}.arms.{arm}", depth, data)
         warnings += [warning for warning in more if warning not in warnings]
     tree = {key: value for key, value in asked.items() if key != "arms"} | {"name": name}
-    return validated(Settings, tree, where).model_copy(update={"arms": arms}), warnings
+    return validated(Settings, _with_as(tree), where).model_copy(update={"arms": arms}), warnings
 
 
 def _load_arm(

@@ -43,6 +43,12 @@ class Settings(BaseModel):
 
     name: str = ""
     about: str = ""
+    as_: Annotated[
+        Literal["careful", "published"],
+        Field(
+            alias="as", description="published: prompt, limits, parser, fall-backs and repair of the model's release"
+        ),
+    ] = "careful"
     judge: Annotated[Tree, Field(description="kind (see the judges below) and its settings")] = {"kind": "permutation"}
     strategy: Annotated[Tree, Field(description="name (see the strategies below) and its settings")] = {
         "name": "sliding"

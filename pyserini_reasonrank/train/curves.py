@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 
 FIRST = ("loss", "kl", "nDCG@10", "dev/", "reward", "rewards/", "entropy", "completions/mean_length")
 """The first curves, in this order; the others follow by name."""

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.describe import read_adapter_config
 from pyserini_reasonrank.resources import dump_yaml

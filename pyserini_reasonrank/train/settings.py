@@ -67,7 +67,7 @@ class RankLoss(BaseModel):
 
     name: Annotated[
         Literal["weighted-ranknet", "ranknet", "listnet", "lambdarank"],
-        Field(description="the loss; weighted-ranknet is FIRST's, ranknet is permutation distillation's"),
+        Field(description="weighted-ranknet is FIRST's, ranknet that of permutation distillation"),
     ] = "weighted-ranknet"
     weight: Annotated[
         float | None, Field(gt=0, description="weight relative to the language-model loss; default: as published")

@@ -429,7 +429,7 @@ def test_progress_on_a_terminal(collection: Collection, tmp_path: Path) -> None:
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
-    questions = int(re.search(r"(\d+) questions", done.stdout.decode())[1])  # type: ignore[index]
+    questions = int(re.search(r"(\d+) judgements", done.stdout.decode())[1])  # type: ignore[index]
     assert "reranking" in shown
     assert f"{questions}/{questions}" in shown
     assert re.search(r"\d+ tok/s, 0 bad", shown)

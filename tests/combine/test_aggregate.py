@@ -179,7 +179,7 @@ def test_a_sample_without_an_answer_has_no_vote_and_lowers_the_confidence() -> N
 
 
 @pytest.mark.parametrize("method", ["borda", "kemeny", "rrf", "medoid"])
-def test_without_any_answer_the_first_stage_stands_and_that_is_told(method: str) -> None:
+def test_without_any_answer_the_order_is_the_first_stages(method: str) -> None:
     ranked = run(Ranker(by_candidate, silent=range(4)), 6, method=method)
     assert ranked.order == (0, 1, 2, 3, 4, 5)
     assert ranked.undecided

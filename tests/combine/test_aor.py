@@ -134,7 +134,7 @@ def test_the_critic_reads_order_and_reasoning_by_the_labels_of_what_was_shown() 
     assert critic.texts == [[f"Order: [3] > [1] > [2]. Reasoning: Thought {i}." for i in (0, 1)]]
 
 
-def test_it_is_told_where_no_reasoning_was_written() -> None:
+def test_the_critic_reads_a_note_if_there_is_no_reasoning() -> None:
     class Silent(Ranker):
         async def __call__(self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
             return Ranked(tuple(range(len(indices)))[::-1], {Status.OK: 1})

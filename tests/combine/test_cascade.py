@@ -85,7 +85,7 @@ def test_the_large_one_sees_them_adjusted(adjust: Adjust, shown: tuple[int, ...]
 
 @pytest.mark.parametrize("status", [Status.TRUNCATED, Status.EMPTY, Status.REFUSED, Status.ERROR])
 @pytest.mark.parametrize("adjust", ["none", "reverse", "model"])
-def test_where_the_large_one_gives_no_answer_the_small_order_stands(adjust: Adjust, status: Status) -> None:
+def test_without_an_answer_of_the_large_one_the_order_is_the_small_ones(adjust: Adjust, status: Status) -> None:
     arms = {
         "small": Sorting(lambda i: -i),
         "large": Sorting(lambda i: i, status),
@@ -98,7 +98,7 @@ def test_where_the_large_one_gives_no_answer_the_small_order_stands(adjust: Adju
     assert not ranked.undecided  # the small one did answer
 
 
-def test_where_no_one_answers_the_first_stage_stands_and_that_is_told() -> None:
+def test_without_any_answer_the_order_is_the_first_stages() -> None:
     ranked = run(5, {"small": Sorting(int, Status.EMPTY), "large": Sorting(int, Status.REFUSED)}, adjust="reverse")
     assert ranked.order == (0, 1, 2, 3, 4)
     assert ranked.undecided
@@ -356,7 +356,7 @@ def test_flags_of_all_arms_and_of_one() -> None:
     assert {arm.sampling.max_tokens for arm in other.values()} == {99}
 
 
-def test_an_arm_reaches_as_deep_as_the_whole_unless_told() -> None:
+def test_an_arm_has_the_depth_of_the_whole_by_default() -> None:
     assert {arm.depth for arm in arms().values()} == {100}
     made = arms("--rerank.depth", "200", "--rerank.arms.large.depth", "15")
     assert (made["small"].depth, made["large"].depth) == (200, 15)

@@ -120,7 +120,7 @@ def test_a_router_comes_back_from_its_file(file: Path) -> None:
         ({"colour": 1}, "colour"),
     ],
 )
-def test_a_file_that_is_no_router_is_refused(change: dict[str, Any], says: str, file: Path) -> None:
+def test_an_invalid_router_file_is_rejected(change: dict[str, Any], says: str, file: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UsageError) as error:
         Router.read(file)
@@ -129,7 +129,7 @@ def test_a_file_that_is_no_router_is_refused(change: dict[str, Any], says: str, 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "no JSON at all"])
-def test_a_file_that_is_no_json_is_refused(text: str, file: Path) -> None:
+def test_a_router_file_that_is_not_json_is_rejected(text: str, file: Path) -> None:
     file.write_text(text)
     with pytest.raises(UsageError, match=r"router\.json is not a router file: "):
         Router.read(file)
@@ -231,7 +231,9 @@ def test_threshold_and_fallback_over_the_routers_own(
     assert outcome.tallies["listwise"].rankings == 0
 
 
-def test_without_a_router_all_go_to_one_arm_and_that_is_said(run_reranker: RunReranker, collection: Collection) -> None:
+def test_without_a_router_all_queries_go_to_one_arm_with_a_warning(
+    run_reranker: RunReranker, collection: Collection
+) -> None:
     outcome = run_reranker("route", flags(collection, None))
     assert {note["arm"] for note in noted(outcome).values()} == {"listwise"}
     assert outcome.warnings == ["--rerank.combine.router is not set: every query goes to the arm listwise"]
@@ -259,7 +261,7 @@ def test_a_routed_arm_may_be_a_combination_and_an_arm_of_one(
 # --- what it costs
 
 
-def test_explain_tells_every_arm_and_counts_the_dearest(command: Command, file: Path) -> None:
+def test_explain_lists_every_arm_and_totals_the_most_expensive(command: Command, file: Path) -> None:
     words = ["--rerank.engine.name", "oracle", "--rerank.combine.router", file]
     done = command("explain", "--rerank", "route", "--queries", 10, *words)
     rows = {line[:26].strip(): line[26:].split() for line in done.stdout.splitlines()}
@@ -308,7 +310,7 @@ def of_arms(arms: dict[str, Any], combine: dict[str, Any]) -> None:
     plan(*layers.load("route", {"engine": {"name": "oracle", "qrels": "q"}, "arms": arms, "combine": combine}))
 
 
-def test_router_and_arms_have_to_speak_of_the_same(tmp_path: Path) -> None:
+def test_router_and_settings_must_have_the_same_arms(tmp_path: Path) -> None:
     path = tmp_path / "router.json"
     router(("none", "top", "cascade")).write(path)
     with pytest.raises(UsageError, match=r"the router has an arm cascade: set --rerank\.arms\.cascade\.reranker NAME"):

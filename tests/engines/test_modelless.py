@@ -28,7 +28,7 @@ from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Capability, Completion, Draw, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Repeat, Sampling, Status
 
 PROMPT = Prompt((Message("user", "Order these."),))
 GREEDY = Sampling()
@@ -39,7 +39,7 @@ def call(qid: str = "q", number: int = 0, docids: Sequence[str] = ("d1", "d2", "
     def ideal_choices(gains: Sequence[float], choices: Sequence[str]) -> dict[str, float]:
         return {choices[0]: log(0.9 if gains[0] else 0.1), choices[1]: log(0.1 if gains[0] else 0.9)}
 
-    return Call(qid, number, tuple(docids), JUDGE.ideal, ideal_choices, Draw(attempt=sample))
+    return Call(qid, number, tuple(docids), JUDGE.ideal, ideal_choices, Repeat(attempt=sample))
 
 
 def made(name: str, **settings: Any) -> Engine[Any]:
@@ -261,7 +261,7 @@ def test_a_second_ask_draws_anew(qrels: Path) -> None:
     calls = [call(str(qid)) for qid in range(50)]
     engine = faulty(qrels, faults={"error": 0.5})
     first = [c.error for c in answers(engine, *calls)]
-    again = [c.error for c in answers(engine, *(replace(c, draw=Draw(attempt=1)) for c in calls))]
+    again = [c.error for c in answers(engine, *(replace(c, repeat=Repeat(attempt=1)) for c in calls))]
     assert first != again
 
 

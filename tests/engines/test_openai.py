@@ -23,7 +23,7 @@ from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Capability, Completion, Draw, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Repeat, Sampling, Status
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session
@@ -167,7 +167,7 @@ def test_parameters_beyond_openais_own_are_sent_only_when_set(server: Server) ->
 
 
 def test_a_second_sample_has_another_seed(server: Server) -> None:
-    second = Call("q", 0, CALL.docids, CALL.ideal, CALL.ideal_choices, Draw(attempt=1))
+    second = Call("q", 0, CALL.docids, CALL.ideal, CALL.ideal_choices, Repeat(attempt=1))
     with_engine(lambda engine: engine.generate(PROMPT, Sampling(seed=3), second), server.url)
     assert server.asked[0]["seed"] == 4
 

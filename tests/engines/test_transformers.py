@@ -18,7 +18,7 @@ from pyserini_reasonrank.engines.local.prompt_trees import PromptTree, log_proba
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
-from pyserini_reasonrank.records import Call, Completion, Draw, Message, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Completion, Message, Prompt, Repeat, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,7 @@ def test_seeded_sampling(engine: Engine[Any]) -> None:
     assert ask(engine, *PROMPTS, CAPITAL, seed=1, **hot)[-1].text == once.text
     assert len({ask(engine, CAPITAL, seed=seed, **hot).text for seed in range(4)}) > 1
     assert ask(engine, CAPITAL, temperature=1.0, top_k=1, seed=1).text == "The capital of France is Paris."
-    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, draw=Draw(attempt=1))))
+    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, repeat=Repeat(attempt=1))))
     assert again.text != once.text
 
 

@@ -17,7 +17,7 @@ from pyserini_reasonrank.judges.grades import Grades
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
-from pyserini_reasonrank.records import Completion, Draw, Message, Prompt, Sampling, Status
+from pyserini_reasonrank.records import Completion, Message, Prompt, Repeat, Sampling, Status
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
 
@@ -68,7 +68,7 @@ def test_seeded_sampling(engine: Engine[Any]) -> None:
     once = ask(engine, CAPITAL, seed=1, **hot).text
     assert ask(engine, CAPITAL, seed=1, **hot).text == once
     assert len({ask(engine, CAPITAL, seed=seed, **hot).text for seed in range(4)}) > 1
-    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, draw=Draw(attempt=1))))
+    again = asyncio.run(engine.generate(CAPITAL, Sampling(seed=1, **hot), replace(CALL, repeat=Repeat(attempt=1))))
     assert again.text != once
 
 

@@ -39,6 +39,19 @@ def test_a_checkpoints_settings_suit_the_reranker_it_was_published_with(name: st
         validated(Settings, settings, "--rerank")
 
 
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if KNOWN[name].published])
+def test_what_is_published_of_a_checkpoint_suits_its_reranker(name: str) -> None:
+    known = KNOWN[name]
+    assert known.published is not None
+    own = rerankers.read(str(known.reranker))
+    for limits in ({}, *known.published.collections.values()):
+        tree = layers.merge(layers.merge(layers.merge(own, known.brings(own)), known.released(own)), limits)
+        made = validated(Settings, tree, "--rerank")
+        judge = {key: value for key, value in made.judge.items() if key != "kind"}
+        JUDGES[str(known.kind)].Options.model_validate(judge)
+        assert made.prompt in {*sources.names(), *sources.published()} or made.prompt.startswith(sources.RANK_LLM)
+
+
 @pytest.mark.parametrize("name", [name for name in KNOWN if "prompt" in KNOWN[name].settings])
 def test_a_checkpoints_own_prompt_is_for_its_questions(name: str) -> None:
     prompt = KNOWN[name].settings["prompt"]
@@ -131,7 +144,7 @@ def test_an_estimate_is_warned_of_once(
 
 
 def test_so_is_that_of_a_folder_without_one(tmp_path: Path) -> None:
-    assert counted(str(tmp_path))[1][0].startswith("passages are cut by an estimate")
+    assert counted(str(tmp_path))[1][0].startswith("passages are truncated by an estimate")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_bright_runs(topics: str) -> None:
 
 
 def test_a_published_run_with_blanks_in_docids_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"line 43: 7 columns.*docid with a blank"):
+    with pytest.raises(UsageError, match=r"line 43: 7 columns.*a docid that contains white space"):
         scores("bright_runs", "runs/xrr2.qe.stackoverflow.txt.gz", "nDCG@10", qrels="qrels/qrels.stackoverflow.txt")
 
 

@@ -212,7 +212,7 @@ def test_an_adapter_given_as_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"peft_type": "PROMPT_TUNING"}, "is of type PROMPT_TUNING; the engines load LoRA adapters"),
+        ({"peft_type": "PROMPT_TUNING"}, "is of the unsupported type PROMPT_TUNING; the engines load LoRA adapters"),
         ({"task_type": "SEQ_CLS"}, "was trained for SEQ_CLS, not for text generation"),
     ],
 )

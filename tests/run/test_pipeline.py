@@ -389,7 +389,7 @@ def test_a_repair_that_fails_ends_the_run_like_any_call(
 
         async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
             self.calls += 1
-            second = bool(prompt.prefill) or bool(call.draw.attempt)
+            second = bool(prompt.prefill) or bool(call.repeat.attempt)
             return Completion(finish_reason="error", error="503") if second else Completion("<think>Well", "length")
 
     def run(on_error: str) -> RunRecord:
@@ -562,7 +562,7 @@ def test_errors_are_asked_again_the_next_time(run_reranker: RunReranker, collect
     assert (again.tally.calls, again.tally.from_journal) == (3, 0)
 
 
-def test_runs_that_share_a_journal_are_told_apart_and_begin_anew(
+def test_runs_that_share_a_journal_are_separate_and_start_again(
     run_reranker: RunReranker, collection: Collection, tmp_path: Path
 ) -> None:
     journal = {"journal": str(tmp_path / "shared.sqlite")}
@@ -654,14 +654,14 @@ def test_a_qid_that_cannot_stand_in_a_run_is_refused_before_it_is_paid_for(
         ({"qid": "q", "query": "x", "candidates": [{"docid": "d", "text": "t", "score": float("inf")}]}, "d is inf"),
     ],
 )
-def test_what_is_no_query_and_no_candidate_is_refused(row: dict[str, Any], says: str) -> None:
+def test_malformed_candidates_lines_are_rejected(row: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=rf"^line 1: expected qid, query, candidates .*{re.escape(says)}"):
         parse_request(json.dumps(row).encode(), "line 1", 0, 10)
     numbered = parse_request(b'{"qid": 7, "query": "x", "candidates": [{"docid": 3, "text": "t"}]}', "line 1", 0, 10)
     assert (numbered.query.qid, numbered.candidates[0].docid) == ("7", "3")
 
 
-def test_a_topic_that_comes_twice_is_refused(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
+def test_a_repeated_topic_is_rejected(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="query 7 occurs twice"):
         run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1]] * 2)
     assert not (tmp_path / "run.txt").exists()
@@ -676,7 +676,7 @@ def test_a_query_longer_than_the_context_is_refused(
     assert not (tmp_path / "run.txt").exists()
 
 
-def test_what_was_cut_to_fit_the_context_is_told(run_reranker: RunReranker, collection: Collection) -> None:
+def test_truncation_to_fit_the_context_is_reported(run_reranker: RunReranker, collection: Collection) -> None:
     long = tuple(Candidate(f"d{i}", 0.0, "the passage " * 400) for i in range(6))
     requests = [Request(Query("q", "why"), long), Request(Query("p", "why " * 220), long)]
     flags = oracle(collection, strategy=SMALL, passage_tokens=None, sampling={"max_tokens": 64}, max_model_len=1200)

@@ -340,8 +340,8 @@ def test_what_a_server_can_not_be_told_is_refused(flag: str) -> None:
     with pytest.raises(UsageError) as error:
         openai("reasonrank", "--rerank.model", "m", f"--rerank.{flag}", "org/thing")
     assert str(error.value) == (
-        f"--rerank.{flag} org/thing is for engines that load a model themselves: let the server serve it under its own name, "
-        "and name that with --rerank.model"
+        f"--rerank.{flag} org/thing is for engines that load the model: let the server serve it under a name of "
+        "its own, and pass that name with --rerank.model"
     )
 
 
@@ -373,6 +373,7 @@ def test_the_list_of_general_flags_is_whole() -> None:
     trees = {
         "name",
         "about",
+        "as_",  # tested below, under the name of its flag
         "judge",
         "strategy",
         "engine",
@@ -416,12 +417,13 @@ def test_sampling_flags_reach_the_engine() -> None:
 SHUFFLED = {"shuffle": True, "seed": 5, "repair": "close", "votes": 3, "constrain": True}
 WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
 OTHER: dict[str, dict[str, Any]] = {
-    "judge permutation": WRITTEN | {"identifiers": "digits", "untagged": "mention_order", "form": "lines"},
+    "judge permutation": WRITTEN
+    | {"identifiers": "digits", "untagged": "mention_order", "form": "lines", "parser": "reasonrank"},
     "judge first_token": SHUFFLED,
     "judge best_token": SHUFFLED,
     "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5},
     "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},
-    "judge best": WRITTEN,
+    "judge best": WRITTEN | {"parser": "rank-r1"},
     "judge worst": WRITTEN | {"drop": 2, "match": "name"},
     "judge grades": WRITTEN,
     "judge likelihood": SHUFFLED,
@@ -638,8 +640,8 @@ def test_the_likelihood_of_a_query_is_more_than_a_server_tells() -> None:
     with pytest.raises(UsageError) as error:
         plan(settings("upr", "--rerank.engine.name", "openai", "--rerank.model", "m", *continuing))
     assert str(error.value) == (
-        "the likelihood judge needs the log-probability of a whole text, which the openai engine does not give; vllm and "
-        "transformers do"
+        "the likelihood judge needs the log-probability of a whole text, which the openai engine does not support; the "
+        "engines vllm and transformers support it"
     )
     plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
     plan(settings("upr", "--rerank.engine.name", "oracle"))
@@ -666,3 +668,74 @@ def test_help_names_the_values_of_every_choice() -> None:
     ):
         assert values in text
     assert "<class" not in text
+
+
+# --- as published
+
+
+def as_published(name: str, *words: str) -> Settings:
+    return settings(name, "--rerank.as", "published", *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "parser"),
+    [
+        ("reasonrank", "reasonrank-7b", "reasonrank"),
+        ("reasonrank", "liuwenhan/reasonrank-32B", "reasonrank"),
+        ("reasonrank", "reasonrank-8b", "reasonrank"),
+        ("rank-r1", "rank-r1-14b", "rank-r1"),
+        ("setwise", "setwise-sft-7b", "setwise-sft"),
+    ],
+)
+def test_as_published_reads_answers_as_the_release_does(
+    name: str, model: str, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = as_published(name, "--rerank.model", model)
+    assert (made.judge["parser"], made.judge["repair"], made.as_) == (parser, "none", "published")
+    careful = settings(name, "--rerank.model", model)
+    assert careful == settings(name, "--rerank.model", model, "--rerank.as", "careful")
+    assert careful == settings(name, "--rerank.model", model, "--rerank.as", "null")
+    assert not {"parser", "repair"} & careful.judge.keys()
+
+
+def test_flags_and_the_file_go_over_what_is_published(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("as: published\njudge: {repair: close}\n")
+    made = settings("reasonrank", "--rerank.config", str(file), *ORACLE_WORDS, "--rerank.judge.parser", "careful")
+    assert made.judge == {"kind": "permutation", "tags": True, "parser": "careful", "repair": "close"}
+
+
+def test_an_engine_without_a_model_answers_for_the_rerankers_checkpoint_or_the_named_model() -> None:
+    assert as_published("reasonrank", *ORACLE_WORDS).judge["parser"] == "reasonrank"
+    assert as_published("setwise", *ORACLE_WORDS, "--rerank.model", "rank-r1-3b").judge["parser"] == "rank-r1"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "says"),
+    [
+        ("reasonrank", "--rerank.model smollm2-135m", "for model smollm2-135m; for questions of kind permutation they"),
+        ("reasonrank", "--rerank.engine.name openai", "for model auto; .* are known for: reasonrank-7b, "),
+        ("setwise", "--rerank.engine.name oracle", "for model qwen2.5-7b-instruct; .*: rank-r1-3b, .*setwise-sft-14b$"),
+        ("grouprank", "--rerank.engine.name oracle", "kind grades they are known for: no model$"),
+        ("aor", "--rerank.engine.name oracle", r"--rerank\.arms\.critic\.as published: no published settings"),
+    ],
+)
+def test_a_model_without_a_release_is_refused_with_those_that_have_one(name: str, words: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        as_published(name, *words.split())
+
+
+def test_as_published_applies_to_every_arm_or_to_one() -> None:
+    arms = as_published("coranking", *ORACLE_WORDS).arms
+    assert [arm.judge["parser"] for arm in arms.values()] == ["reasonrank", "reasonrank"]
+    arms = settings("coranking", *ORACLE_WORDS, "--rerank.arms.small.as", "published").arms
+    assert [arm.judge.get("parser") for arm in arms.values()] == ["reasonrank", None]
+
+
+def test_another_value_of_as_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--rerank\.as 'trained': input should be 'careful' or 'published'"):
+        settings("reasonrank", "--rerank.as", "trained", *ORACLE_WORDS)
+
+
+ORACLE_WORDS = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", "q"]

@@ -60,14 +60,14 @@ def test_a_window_keeps_its_top_exact(n: int, drop: int, window_size: int, seed:
     assert len(asked) == ceil(max(n - 1, 0) / at_once)
 
 
-def test_a_hundred_in_windows_of_twenty_five_at_a_time_is_a_chain_of_twenty() -> None:
+def test_100_candidates_in_windows_of_20_dropping_5_take_20_calls() -> None:
     found, asked = eliminated(100, 5, 20)
     assert len(asked) == 20
     assert found[:15] == list(range(15))
     assert asked[0] == list(range(80, 100))
 
 
-def test_the_survivor_comes_first_and_the_dropped_in_reverse() -> None:
+def test_the_survivor_is_first_and_dropped_candidates_are_reversed() -> None:
     found, asked = eliminated(4, 1, None)
     assert found == [0, 1, 2, 3]
     assert [len(indices) for indices in asked] == [4, 3, 2]

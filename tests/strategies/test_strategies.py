@@ -72,7 +72,7 @@ def test_window_plans_are_the_published_ones(n: int, window_size: int, stride: i
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.integers(2, 25), st.integers(1, 25))
-def test_sliding_brings_the_best_to_the_top(gains: list[int], window_size: int, stride: int) -> None:
+def test_sliding_ranks_the_best_first(gains: list[int], window_size: int, stride: int) -> None:
     stride = min(stride, window_size)
     asked: list[list[int]] = []
     order = asyncio.run(sliding(len(gains), perfect(gains, asked), window_size=window_size, stride=stride))
@@ -84,14 +84,14 @@ def test_sliding_brings_the_best_to_the_top(gains: list[int], window_size: int, 
         assert {i for window in asked for i in window} == (set(order) if len(gains) > 1 else set())
 
 
-def test_sliding_judges_a_window_only_after_the_one_below_it() -> None:
+def test_sliding_judges_windows_one_after_another() -> None:
     asked: list[list[int]] = []
     order = asyncio.run(sliding(6, perfect([0, 0, 0, 0, 0, 9], asked), window_size=3, stride=1))
     assert asked == [[3, 4, 5], [2, 5, 3], [1, 5, 2], [0, 5, 1]]
     assert order == [5, 0, 1, 2, 3, 4]
 
 
-def test_a_second_pass_leaves_the_top_stride_alone() -> None:
+def test_a_second_pass_keeps_the_top_stride_ranks() -> None:
     asked: list[list[int]] = []
     order = asyncio.run(sliding(8, perfect(range(8), asked), window_size=4, stride=2, passes=2))
     assert order[:4] == [7, 6, 5, 4]
@@ -99,13 +99,13 @@ def test_a_second_pass_leaves_the_top_stride_alone() -> None:
     assert all(7 not in window and 6 not in window for window in asked[len(first) :])
 
 
-def test_a_stride_that_skips_candidates_is_refused() -> None:
+def test_a_stride_that_skips_candidates_is_rejected() -> None:
     with pytest.raises(UsageError, match="stride 11 is larger than window_size 10"):
         asyncio.run(sliding(30, perfect([0] * 30, []), window_size=10, stride=11))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 30])
-def test_full_asks_once_about_everything(n: int) -> None:
+def test_full_is_one_question_about_all_candidates(n: int) -> None:
     asked: list[list[int]] = []
     order = asyncio.run(full(n, perfect(range(n), asked)))
     assert order == list(range(n))[::-1]
@@ -113,7 +113,7 @@ def test_full_asks_once_about_everything(n: int) -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), max_size=30))
-def test_pointwise_sorts_what_was_scored_around_what_was_not(scores: list[float | None]) -> None:
+def test_pointwise_keeps_the_rank_of_candidates_without_a_score(scores: list[float | None]) -> None:
     async def judge(indices: Sequence[int], label: str = "") -> float | None:
         [index] = indices
         return scores[index]
@@ -126,7 +126,7 @@ def test_pointwise_sorts_what_was_scored_around_what_was_not(scores: list[float 
 
 
 @given(n=st.integers(0, 60), window_size=st.integers(1, 25))
-def test_groups_deal_candidates_in_turn_and_leave_the_ungraded_where_they_are(n: int, window_size: int) -> None:
+def test_groups_mix_ranks_and_keep_the_rank_of_candidates_without_a_grade(n: int, window_size: int) -> None:
     asked: list[list[int]] = []
 
     async def judge(indices: Sequence[int], label: str = "") -> list[float | None]:
@@ -145,7 +145,7 @@ def test_groups_deal_candidates_in_turn_and_leave_the_ungraded_where_they_are(n:
 
 
 @given(n=st.integers(1, 30), k=st.integers(1, 5), data=st.data())
-def test_ties_and_what_is_left_alone_go_by_the_order_before(n: int, k: int, data: st.DataObject) -> None:
+def test_ties_and_unranked_candidates_follow_prior(n: int, k: int, data: st.DataObject) -> None:
     before = data.draw(st.permutations(list(range(n))))
     gains = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     by_gain = sorted(before, key=lambda i: -gains[i])
@@ -161,7 +161,7 @@ def test_ties_and_what_is_left_alone_go_by_the_order_before(n: int, k: int, data
 
 
 @pytest.mark.parametrize("n", [2, 3, 20, 21, 60])
-def test_who_survives_equally_long_goes_by_the_order_before(n: int) -> None:
+def test_equal_points_in_a_tournament_follow_prior(n: int) -> None:
     tournament, judge = STRATEGIES["tournament"].function, perfect([0] * n, [])
 
     async def lowest(indices: Sequence[int], label: str = "") -> list[int]:
@@ -182,7 +182,7 @@ def test_a_tournament_of_two_compares_them(gains: list[int], order: list[int]) -
     assert len(asked) == 3
 
 
-def test_pointwise_asks_all_at_once() -> None:
+def test_pointwise_questions_are_concurrent() -> None:
     together, most = 0, 0
 
     async def judge(indices: Sequence[int], label: str = "") -> float:
@@ -285,13 +285,13 @@ EXACT: dict[str, Callable[[int], int]] = {
 """How many ranks from the top a consistent judge makes exact, with a strategy's own settings, for n candidates."""
 
 
-def test_every_strategy_is_held_to_something() -> None:
+def test_every_strategy_has_a_guarantee() -> None:
     assert EXACT.keys() == STRATEGIES.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in EXACT if name != "tournament"])
 @given(n=st.integers(0, 70), seed=st.integers(0, 1000))
-def test_a_consistent_judge_gets_the_best_to_the_top(name: str, n: int, seed: int) -> None:
+def test_a_consistent_judge_makes_the_top_exact(name: str, n: int, seed: int) -> None:
     strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
     n = min(n, 25) if name == "allpairs" else n
@@ -305,7 +305,7 @@ def test_a_consistent_judge_gets_the_best_to_the_top(name: str, n: int, seed: in
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
 @given(n=st.integers(0, 60), seed=st.integers(0, 1000), data=st.data())
-def test_a_judge_without_a_clue_loses_nobody(name: str, n: int, seed: int, data: st.DataObject) -> None:
+def test_a_random_judge_loses_no_candidate(name: str, n: int, seed: int, data: st.DataObject) -> None:
     strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
     options = data.draw(OPTIONS.get(name, st.just({})))
@@ -344,7 +344,7 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 @pytest.mark.parametrize("name", list(STRATEGIES))
 @given(seed=st.integers(0, 100))
 @settings(max_examples=10)
-def test_how_long_answers_take_changes_no_question(name: str, seed: int) -> None:
+def test_questions_do_not_depend_on_answer_times(name: str, seed: int) -> None:
     strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
     options = {"tournaments": 3} if name == "tournament" else {}
@@ -399,7 +399,7 @@ def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[i
         ),
     ],
 )
-def test_settings_that_cannot_work_are_refused(name: str, n: int, options: dict[str, Any], says: str) -> None:
+def test_incompatible_settings_are_rejected(name: str, n: int, options: dict[str, Any], says: str) -> None:
     strategy = STRATEGIES[name].function
     with pytest.raises(UsageError, match=says):
         finished(strategy(n, assessor("permutation", int, []), **options))

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import atomic, read_lines
+from pyserini_reasonrank.ir.file_io import atomic, read_lines
 from pyserini_reasonrank.ir.topics import read_topics
 
 NGRAM = 3

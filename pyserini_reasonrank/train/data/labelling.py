@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.runs import Hit, Run, read_run
 from pyserini_reasonrank.ir.topics import read_topics

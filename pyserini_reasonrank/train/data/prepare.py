@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.train.data.from_collection import NO_CONTRAST, collection_lists

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeGuard
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import read_corpus
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.train.data.rows import Audit
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pyserini_reasonrank.answer_lists import identifiers, letters
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import atomic, read_lines
+from pyserini_reasonrank.ir.file_io import atomic, read_lines
 from pyserini_reasonrank.parsing import split
 from pyserini_reasonrank.prompts.fitting import TURN, prompt_tokens
 from pyserini_reasonrank.prompts.tokens import Tokens

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.records import Query, Tally
 from pyserini_reasonrank.rerankers.scheduling import together

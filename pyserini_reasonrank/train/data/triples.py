@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyserini_reasonrank.ir.corpus import document_docid, document_text
-from pyserini_reasonrank.ir.files import read_lines
+from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.train.data.lists import LabelledList
 from pyserini_reasonrank.train.data.release import Release, are_texts, digest, read_records

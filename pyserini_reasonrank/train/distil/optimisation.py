@@ -10,18 +10,20 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines.chat import Chat, TokenIds
-from pyserini_reasonrank.engines.local.prompt_trees import PromptTree
 from pyserini_reasonrank.judges.likelihood import asked_and_said
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Candidate, Query, Request
 from pyserini_reasonrank.train.distil import objective
 from pyserini_reasonrank.train.distil.blocks import Block, SourceKind
 from pyserini_reasonrank.train.distil.csv_log import CsvLog
+
+if TYPE_CHECKING:
+    from pyserini_reasonrank.engines.local.prompt_trees import PromptTree
 
 
 class Source(BaseModel):
@@ -84,6 +86,8 @@ def pack(block: Block, fitter: Fitter, chat: Chat) -> list[PromptTree]:
 
     The prompts are fitted and rendered as those of the likelihood judge.
     """
+    from pyserini_reasonrank.engines.local.prompt_trees import PromptTree
+
     candidates = tuple(Candidate(str(j), 0.0, text) for j, text in enumerate(block.passages))
     prompts: list[list[int]] = [[] for _ in candidates]
     queries: list[list[TokenIds]] = [[] for _ in candidates]

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, validated
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.train.data.held_out import split_position
 from pyserini_reasonrank.train.data.rows import Row, as_line, read_rows, write_rows
 from pyserini_reasonrank.train.folder import main_process

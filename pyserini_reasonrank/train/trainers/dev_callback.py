@@ -12,7 +12,7 @@ from trl.models import unwrap_model_for_generation
 
 from pyserini_reasonrank.engines.chat import Chat
 from pyserini_reasonrank.ir.evaluate import evaluate, parse_measure
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.run.candidates import read_requests, stream
 from pyserini_reasonrank.run.pipeline import Task, rerank

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.files import atomic
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.models.catalogue import resolve
-from pyserini_reasonrank.records import Call, Candidate, Completion, Draw, Query, Request, Sampling
+from pyserini_reasonrank.records import Call, Candidate, Completion, Query, Repeat, Request, Sampling
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.run.candidates import stream
 from pyserini_reasonrank.run.pipeline import Task, rerank
@@ -138,7 +138,7 @@ async def _sampled(config: Config, rows: Sequence[Row]) -> list[list[str]]:
             endpoint = Endpoint(engine, journal)
 
             async def ask(number: int, row: Row, sample: int) -> Completion:
-                call = Call(row.qid, number, row.docids, lambda gains: "", lambda gains, choices: {}, Draw((sample,)))
+                call = Call(row.qid, number, row.docids, lambda gains: "", lambda gains, choices: {}, Repeat((sample,)))
                 sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens, seed=config.seed)
                 completion, _ = await endpoint.complete(prompt_of(row), sampling, call, number)
                 return completion

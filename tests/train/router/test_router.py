@@ -278,7 +278,7 @@ def without(path: Path, qid: str) -> None:
         ({"costs.depe": 3}, "--costs names 'depe', which is not an arm"),
         ({"arms.deep": "nowhere.txt"}, "nowhere.txt does not exist"),
         ({"folds": 40}, "60 different queries are too few for 40 folds"),
-        ({"measure": "nDGC@10"}, "There is no measure 'nDGC'; did you mean 'nDCG'?"),
+        ({"measure": "nDGC@10"}, "there is no measure 'nDGC'; did you mean 'nDCG'?"),
         ({"mu": -1}, "route.mu -1: input should be greater than or equal to 0"),
         ({"temperature": 0}, "route.temperature 0"),
     ],

@@ -565,7 +565,7 @@ def test_the_self_reward_is_the_likelihood_of_the_right_answer(model: Path, tmp_
         said = encode("[1] > [2] > [3]", add_special_tokens=False)["input_ids"]
         logits = made.model(input_ids=torch.tensor([head + said])).logits[0, len(head) - 1 : -1]
         chosen = logits.log_softmax(-1)[range(len(said)), said]
-        return float(chosen.mean())
+        return float(chosen.mean().item())
 
     expected = [by_hand("gem"), by_hand("cloud drum")]
     assert found[0] == pytest.approx(expected[0], rel=1e-4)

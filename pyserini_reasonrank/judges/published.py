@@ -1,0 +1,87 @@
+"""The parsers of the releases, rule by rule, for runs that reproduce published figures.
+
+They accept less than our own parsers in some answers (Rank-R1's label must stand alone) and more in others (ReasonRank ranks by
+every number in an answer that has no tags). ``parser`` of a judge selects one; ``--rerank.as published`` does so for a
+checkpoint with a release.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Literal
+
+from pyserini_reasonrank.parsing import (
+    CLOSE_ANSWER,
+    CLOSE_THINK,
+    OPEN_ANSWER,
+    OPEN_THINK,
+    permutation,
+    split,
+    unanswered,
+)
+from pyserini_reasonrank.records import Completion, Judgement, Status
+
+LabelParser = Literal["careful", "rank-r1", "setwise-sft"]
+PermutationParser = Literal["careful", "reasonrank"]
+
+_ANSWER = rf"{OPEN_ANSWER}(.*?){CLOSE_ANSWER}"
+_FIRST_ANSWER = re.compile(_ANSWER, re.DOTALL)
+_ANSWER_AFTER_THOUGHT = re.compile(rf"{OPEN_THINK}.*?{CLOSE_THINK}\s*{_ANSWER}", re.DOTALL)
+_LABEL = {"rank-r1": _ANSWER_AFTER_THOUGHT, "setwise-sft": _FIRST_ANSWER}
+
+
+def read_reasonrank(completion: Completion, n: int) -> Judgement:
+    """Read the order of ``n`` passages as ReasonRank's release does.
+
+    The answer is the first answer block directly after a closed thought, in any case of letters; without one, the text after
+    the last ``<answer>``; without that, the whole completion. Every run of digits in it is an identifier. A digit
+    that is not decimal (a superscript) makes the answer unreadable. An unreadable answer keeps the order shown.
+    """
+    kept = tuple(range(n))
+    if bad := unanswered(completion):
+        return Judgement(kept, bad, filled=n, detail=completion.error or "")
+    thought = split(completion.text, cut=True).reasoning
+    answer, detail = _reasonrank_answer(completion.text)
+    try:
+        named = [int(run) for run in "".join(c if c.isdigit() else " " for c in answer).split()]
+    except ValueError:
+        return Judgement(kept, Status.EMPTY, thought, n, detail="a digit in the answer is not decimal")
+    order, filled, faults = permutation(named, n)
+    if filled == n:
+        return Judgement(kept, Status.EMPTY, thought, n, detail="no id of a shown passage in the answer")
+    detail = ", ".join(filter(None, (detail, faults)))
+    return Judgement(order, Status.REPAIRED if detail else Status.OK, thought, filled, detail=detail)
+
+
+def read_label(
+    completion: Completion, n: int, parser: Literal["rank-r1", "setwise-sft"]
+) -> tuple[int | None, Judgement]:
+    """Read the label among ``n`` passages as the releases of Rank-R1 and Setwise-SFT do: its position (from 0) or None, and
+    a judgement with the order shown.
+
+    Only ``[3]`` alone is accepted: in the first answer block (for Rank-R1, the first directly after a closed thought), or
+    as the whole completion if there is no such block.
+    """
+    kept = tuple(range(n))
+    if bad := unanswered(completion):
+        return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
+    block = _LABEL[parser].search(completion.text.lower())
+    answer = (block[1] if block else completion.text).strip()
+    judgement = Judgement(kept, Status.OK, split(completion.text, cut=block is None).reasoning)
+    labels = {f"[{i + 1}]": i for i in range(n)}
+    if answer in labels:
+        return labels[answer], judgement
+    return None, replace(
+        judgement, status=Status.EMPTY, filled=n, detail="the answer is not one label of a shown passage"
+    )
+
+
+def _reasonrank_answer(text: str) -> tuple[str, str]:
+    """Return the part of a completion that holds the order, and why it is not the expected one."""
+    if block := _ANSWER_AFTER_THOUGHT.search(text.lower()):
+        return block[1], ""
+    _, opened, rest = text.rpartition(OPEN_ANSWER)
+    if opened:
+        return rest, "no answer block directly after a thought"
+    return text, "no answer tag: ids in order of mention"

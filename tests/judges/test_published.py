@@ -1,0 +1,97 @@
+"""The parsers of the releases against values that their code gave; and that no completion breaks them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyserini_reasonrank.judges.published import read_label, read_reasonrank
+from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.parsing import read_permutation
+from pyserini_reasonrank.records import Completion, Sampling, Status
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<ANSWER>")
+PIECES = (*TAGS, "[3]", "[1] > [2]", "4", "²", "٣", " ", "\n", "so", "0", "99999999999")
+
+
+def golden(name: str) -> list[dict[str, Any]]:
+    cases: list[dict[str, Any]] = json.loads((GOLDEN / name).read_text(encoding="utf-8"))
+    return cases
+
+
+def completion(text: str, finish_reason: str = "stop") -> Completion:
+    return Completion(text, finish_reason)
+
+
+def test_reasonranks_parser_gives_the_published_order_in_all_golden_cases() -> None:
+    cases = golden("reasonrank_parsing.json")
+    wrong = [
+        case["case"]
+        for case in cases
+        if [i + 1 for i in read_reasonrank(completion(case["completion"], case["finish_reason"]), case["n"]).order]
+        != case["published_order"]
+    ]
+    assert (len(cases), wrong) == (156, [])
+
+
+@pytest.mark.parametrize(
+    ("parser", "key"), [("rank-r1", "published_choice"), ("setwise-sft", "published_choice_setwise_sft")]
+)
+def test_the_label_parsers_give_the_published_choice_in_all_golden_cases(
+    parser: Literal["rank-r1", "setwise-sft"], key: str
+) -> None:
+    cases = golden("rank_r1_parsing.json")
+    found = [read_label(completion(c["completion"], c["finish_reason"]), c["n"], parser)[0] for c in cases]
+    assert len(cases) == 10
+    assert [None if i is None else i + 1 for i in found] == [case[key] for case in cases]
+
+
+@pytest.mark.parametrize(
+    ("text", "published", "careful"),
+    [
+        ("<think>t</think><answer>[2] > [1]</answer> no <answer>[1] > [2]</answer>", (1, 0), (0, 1)),
+        ("<think>3 of 5, [1] first</think> [2] > [1]", (0, 1), (1, 0)),
+    ],
+)
+def test_the_two_parsers_differ_where_the_page_says_so(
+    text: str, published: tuple[int, ...], careful: tuple[int, ...]
+) -> None:
+    assert read_reasonrank(completion(text), 2).order == published
+    assert read_permutation(completion(text), 2).order == careful
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join), st.integers(1, 20), st.sampled_from(["stop", "length"]))
+def test_every_completion_gives_a_permutation_and_a_status(text: str, n: int, finish_reason: str) -> None:
+    judgement = read_reasonrank(completion(text, finish_reason), n)
+    assert sorted(judgement.order) == list(range(n))
+    assert judgement.status is not Status.OK or judgement.filled == 0
+    for parser in ("rank-r1", "setwise-sft"):
+        position, label = read_label(completion(text, finish_reason), n, parser)
+        assert (position is None) == label.status.bad
+        assert position is None or 0 <= position < n
+
+
+def test_a_completion_of_more_digits_than_int_reads_is_unreadable() -> None:
+    assert read_reasonrank(completion("<answer>" + "1" * 5000), 3).status is Status.EMPTY
+
+
+def test_judges_read_by_the_parser_of_their_options() -> None:
+    def read(kind: str, parser: str, text: str, n: int) -> tuple[int, ...]:
+        judge_class = JUDGES[kind]
+        judge: Any = judge_class(judge_class.Options(parser=parser), Sampling(), frozenset(), "")  # type: ignore[call-arg]
+        order: tuple[int, ...] = judge.read(completion(text), n).order
+        return order
+
+    twice = "<think>t</think><answer>[2] > [1]</answer><answer>[1] > [2]</answer>"
+    assert read("permutation", "reasonrank", twice, 2) == (1, 0)
+    assert read("permutation", "careful", twice, 2) == (0, 1)
+    dotted = "<think>t</think><answer>[2].</answer>"
+    assert read("best", "rank-r1", dotted, 2) == (0, 1)
+    assert read("best", "careful", dotted, 2) == (1, 0)
+    assert read("best", "setwise-sft", "so <answer>[2]</answer>", 2) == (1, 0)
