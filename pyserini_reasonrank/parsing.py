@@ -10,60 +10,81 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import inf
 from typing import Literal
 
+from pyserini_reasonrank.answer_lists import Identifiers, cut_last, identifiers, order_of, permutation, uniform_brackets
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
 OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 
-_TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
-# An identifier is in brackets, one of which a cut may have removed, or beside a ">".
-_IDENTIFIER = re.compile(r"\[\s*(\d+)|(?<!\d)(\d+)\s*\]|(?<![\w.])(\d+)(?=\s*>)|(?<=>)\s*(\d+)\b(?!\s*[.):]+\s*\[)")
-_ONLY_A_LIST = re.compile(r"[\s\d>\[\]().,;:=|-]*\Z")
-_BRACKETED = re.compile(r"\[\s*\d+\s*\]")
-_TOGETHER = re.compile(r"\[\s*\d+\s*[,;>=|-]+\s*\d")  # "[3, 1, 2]": one pair of brackets around a list
-_NUMBERED = re.compile(r"\s*\(?(\d+)\s*[.):]+\s*(?=\d)")  # "1. 3", "(1) 3"
-_ARROW = re.compile(r"[\s\]*_`]*[>=][\s>=*_`]*(?:\(?\d+\s*[.):]+\s*)?")  # between two identifiers of a chain; "> 2. ["
+_THINK = r"(?:seed:)?think(?:ing)?"
+_HEADER = r"(?:[^<]|<\|constrain\|>)*<\|message\|>"  # the rest of the header of a message of gpt-oss
+_TAG = re.compile(
+    rf"(?P<open><{_THINK}>|\[THINK\]|◁think▷|<\|channel\|>\s*(?:analysis|commentary){_HEADER})"
+    rf"|(?P<close></{_THINK}>|\[/THINK\]|◁/think▷|<\|channel\|>\s*final{_HEADER})"
+    r"|(?P<answer><answer>)|(?P<end></answer>)",
+    re.IGNORECASE,
+)
+_CONTROL = re.compile(r"(?:<\|start\|>\s*assistant\s*)|<\|(?:start|end|return|call)\|>")  # between messages of gpt-oss
 # "[3] > [1", "1. [3]", "Ranking: [3]", "Passage [3]"
 _BEGINS_AS_A_LIST = re.compile(
     r"[\s*#]*(?:[A-Z]\w*\s+(?=\[)|[A-Z][\w ]{0,40}:[\s*]*)?(?:\(?\d+\s*[.):]+\s*)?(?:\[\s*\d|\[[A-Z]\]|\d+\s*[\]>,])"
 )
-_DIGITS = re.compile(r"\d+")
-_LETTER = re.compile(r"\[([A-Z])\]")
-# "[2] 7", "[2]: 7/10", and with words between them "[2] Total score: 7"; all on one line.
-_GRADE = re.compile(r"\[\s*(\d+)\s*\]([^\d\[\]\n]{0,40})(\d+(?:\.\d+)?)")
+# "[2] 7", "[2]: 7/10", "[2] Total score: 7": an identifier and the text after it, on one line.
+_GRADED = re.compile(r"\[\s*+(\d++)\s*+\]([^\[\]\n]*)")
+_VALUE = re.compile(
+    r"(?<![\w.,])([-−–]?)(\d{1,9}(?:[.,]\d{1,9})?)(?![\w])(?:\s*(?:/|out of|of)\s*(\d{1,9}(?:\.\d+)?)(?![\w])|\s*(%))?",
+    re.IGNORECASE,
+)
+_LABELLED = re.compile(r"(?:score|grade|rating|relevance|total)\W{0,6}\Z", re.IGNORECASE)
+_WORD_NEXT = re.compile(r"\s*[^\W_]")
+_SEPARATOR = " \t:=>|*_`(~-−–"
+_HARMLESS = str.maketrans("<>[]", "‹›⁅⁆")
+_MISPLACED = (
+    "the answer after the reasoning is empty; a server's reasoning parser may have taken the answer for reasoning"
+)
 
 TOP_GRADE = 10
+MOST_WORDS = 40  # characters between an identifier and its grade
 
-Identifiers = Literal["brackets", "digits"]
 Untagged = Literal["identity", "mention_order"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a completion. ``answer`` is None if the thought never ended."""
+    """The parts of a completion. ``answer`` is None if the thought never ended. ``note`` names a fault of the tags."""
 
     reasoning: str
     answer: str | None
     tagged: bool
+    note: str = ""
 
 
 def split(text: str, *, cut: bool = False) -> Parts:
     """Separate reasoning from answer. ``cut``: the token limit ended the thought.
 
-    The last answer tag counts, closed or not. Without one, the text after the last closed thought is the answer; an open
-    thought has no answer.
+    The answer is after the last closed thought; an answer tag within a thought does not count. After it, the last complete
+    answer tag counts, else one that was never closed, else the whole text. An open thought has no answer, unless the text
+    ends with a complete answer tag.
     """
-    tags = [(match.group().lower(), match) for match in _TAG.finditer(text)]
-    opened = next((match for tag, match in reversed(tags) if tag == OPEN_ANSWER), None)
-    closed = next((match for tag, match in reversed(tags) if tag == CLOSE_THINK), None)
-    if opened:
-        end = next((m.start() for tag, m in tags if tag == CLOSE_ANSWER and m.start() > opened.start()), len(text))
-        return Parts(_untag(text[: opened.start()]), text[opened.end() : end], tagged=True)
-    if closed:
-        return Parts(_untag(text[: closed.start()]), text[closed.end() :], tagged=False)
-    if cut or any(tag == OPEN_THINK for tag, _ in tags):
+    tags = [(str(match.lastgroup), match) for match in _TAG.finditer(text)]
+    begin = _end_of_thought(text, tags)
+    again = next((match for kind, match in tags if kind == "open" and match.start() >= begin), None)
+    end = again.start() if again else len(text)
+    block = _block(text, [(kind, match) for kind, match in tags if begin <= match.start() < end], end)
+    if again and not (block and block.complete):
+        last = _block(text, tags, len(text))
+        if cut or not (last and last.complete and last.start >= end and text.rstrip().endswith(last.closing)):
+            return Parts(_untag(text), None, tagged=False)
+        return Parts(_untag(text[: last.start]), last.answer, tagged=True, note="the thought was not closed")
+    if block and not (cut and not begin and _quoted(text, block)):
+        return Parts(_untag(text[: block.start]), block.answer, tagged=True)
+    if begin:
+        return Parts(_untag(text[:begin]), _CONTROL.sub("", text[begin:]), tagged=False)
+    if cut:
         return Parts(_untag(text), None, tagged=False)
     return Parts("", text, tagged=False)
 
@@ -92,52 +113,13 @@ def resumed(prefill: str, completion: Completion) -> Completion:
     return replace(completion, text=prefill[begun.start() :] + completion.text)
 
 
-def identifiers(answer: str, how: Identifiers = "brackets") -> list[int]:
-    """Return the identifiers in an answer, in order, as written (from 1, with repeats and numbers out of range).
+def joined(reasoning: str, answer: str, *, cut: bool) -> str:
+    """Return a completion's text for the reasoning and the answer that a server separated. ``cut``: there is no answer yet.
 
-    ``brackets`` reads numbers in brackets or beside ``>``: none in "the top 10 of 20", one in "1. [3]". If the answer is only
-    a list without brackets, it reads all numbers except those of the lines (1, 2, 3). ``digits`` reads every run of digits,
-    as the published rerankers do; as there, a digit that is not decimal (a superscript) invalidates the answer.
+    Tags in the reasoning are made harmless, so that only the server decides where the reasoning ends.
     """
-    if how == "digits":
-        runs = "".join(c if c.isdigit() else " " for c in answer).split()
-        return [_number(run) for run in runs] if all(run.isdecimal() for run in runs) else []
-    if _ONLY_A_LIST.match(answer) and (_TOGETHER.search(answer) or not _BRACKETED.search(answer)):
-        return [_number(run) for run in _DIGITS.findall(_unnumbered(answer))]
-    return [_named(match) for match in _IDENTIFIER.finditer(answer)]
-
-
-def order_of(answer: str, how: Identifiers = "brackets") -> list[int]:
-    """Return the identifiers of the order in an answer: like ``identifiers``, but for answers that contain prose.
-
-    In prose, chains such as ``[2] > [1]`` give the order, and other mentions are ignored. If chains contradict one another,
-    the longest counts; ties: the last.
-    """
-    named = identifiers(answer, how)
-    if how == "digits" or _ONLY_A_LIST.match(answer):
-        return named
-    chains = [chain for chain in _chains(answer) if len(chain) > 1]
-    listed = [i for chain in chains for i in chain]
-    if len(set(listed)) == sum(len(set(chain)) for chain in chains):
-        return listed or named
-    return max(reversed(chains), key=len)
-
-
-def letters(answer: str) -> list[int]:
-    """Return the letter identifiers in an answer, in order, as numbers from 1: 2, 1 for ``[B] > [A]``."""
-    return [ord(letter) - ord("A") + 1 for letter in _LETTER.findall(answer)]
-
-
-def permutation(ids: Sequence[int], n: int) -> tuple[tuple[int, ...], int, str]:
-    """Turn ``ids`` (from 1) into a permutation of ``n`` positions (from 0): drop ids out of range and repeats, append the rest.
-
-    Returns the order, the number of appended positions, and a description of the faults.
-    """
-    inside = [i - 1 for i in ids if 1 <= i <= n]
-    given = list(dict.fromkeys(inside))
-    missing = sorted(set(range(n)).difference(given))
-    faults = {"out of range": len(ids) - len(inside), "repeated": len(inside) - len(given), "missing": len(missing)}
-    return (*given, *missing), len(missing), ", ".join(f"{count} {what}" for what, count in faults.items() if count)
+    harmless = _TAG.sub(lambda tag: tag.group().translate(_HARMLESS), reasoning)
+    return OPEN_THINK + harmless if cut else f"{OPEN_THINK}{harmless}{CLOSE_THINK}\n{answer}"
 
 
 def read_permutation(
@@ -161,14 +143,19 @@ def read_permutation(
     if answer is None:
         if untagged == "identity":
             return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
-        answer, how, detail = completion.text, "digits", "ids in order of mention in a cut thought"
+        answer, how = completion.text.rpartition(OPEN_ANSWER)[2], "digits"
+        detail = "ids in order of mention in a cut thought"
     elif tags and not parts.tagged:
         detail = "no answer tag"
-    ids = order_of(answer, how)
+    ids = order_of(answer, n, how)
+    if how == "brackets" and _limited(completion, answer):
+        ids = cut_last(ids, answer, n)
     order, filled, faults = permutation(ids, n)
     if filled == n:
-        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail="no id of a shown passage in the answer")
-    detail = ", ".join(filter(None, (detail, faults)))
+        detail = _unreadable(parts, "no readable order of the shown passages in the answer" if ids or identifiers(answer, how)
+                             else "no id of a shown passage in the answer")  # fmt: skip
+        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=detail)
+    detail = ", ".join(filter(None, (parts.note, detail, faults)))
     return Judgement(order, Status.REPAIRED if detail else Status.OK, parts.reasoning, filled, detail=detail)
 
 
@@ -184,20 +171,26 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
     parts = parts_of(completion, tags=tags)
     if parts.answer is None:
         return None, Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
-    named = {i - 1 for i in identifiers(parts.answer) if 1 <= i <= n}
+    labels = identifiers(parts.answer)
+    if _limited(completion, parts.answer):
+        labels = cut_last(labels, parts.answer, n)
+    named = {i - 1 for i in labels if 1 <= i <= n}
     if len(named) != 1:
         detail = "several labels in the answer" if named else "no label of a shown passage in the answer"
+        detail = _unreadable(parts, detail)
         return None, Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=detail)
     [position] = named
     exact = parts.answer.strip() == f"[{position + 1}]" and parts.tagged >= tags
-    detail = "" if exact else "a label in another form"
-    return position, Judgement(kept, Status.OK if exact else Status.REPAIRED, parts.reasoning, detail=detail)
+    detail = parts.note or ("" if exact else "a label in another form")
+    return position, Judgement(kept, Status.REPAIRED if detail else Status.OK, parts.reasoning, detail=detail)
 
 
 def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgement:
     """Read grades from 0 to 10 for ``n`` texts, one per line (``[2] 7``), and order the texts by them.
 
-    The first grade of a text counts. Texts without a grade come last, as filled in.
+    The first grade of a text counts. Texts without a grade come last, as filled in. One grade outside the scale, or one that
+    is unclear, makes the whole answer unreadable: the other grades may be on another scale too. "70/100" and "70%" are
+    converted.
     """
     kept = tuple(range(n))
     if bad := unanswered(completion):
@@ -205,20 +198,27 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
     parts = parts_of(completion, tags=tags)
     if parts.answer is None:
         return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
-    lines = [(_number(i) - 1, words, float(grade)) for i, words, grade in _GRADE.findall(parts.answer)]
-    inside = [line for line in lines if 0 <= line[0] < n and line[2] <= TOP_GRADE]
-    grades = {position: grade for position, _, grade in reversed(inside)}
-    if not grades:
-        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail="no grade of a shown text in the answer")
+    lines, unclear = _graded_lines(parts.answer, cut=_limited(completion, parts.answer))
+    inside = [line for line in lines if 0 <= line.position < n]
+    grades = {line.position: line.grade for line in reversed(inside)}
+    outside = [grade for grade in grades.values() if not 0 <= grade <= TOP_GRADE]
+    if not grades or outside or unclear:
+        detail = "no grade of a shown text in the answer"
+        if outside or unclear:
+            detail = (
+                f"{len(outside)} grades outside 0 to {TOP_GRADE}, {unclear} unclear: no grade of the answer is used"
+            )
+        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=_unreadable(parts, detail))
     order = (*sorted(sorted(grades), key=lambda i: -grades[i]), *(i for i in kept if i not in grades))
     faults = {
         "out of range": len(lines) - len(inside),
         "repeated": len(inside) - len(grades),
-        "in another form": sum(bool(words.strip(" \t:=>-")) for _, words, _ in inside),
+        "in another form": sum(line.other_form for line in inside),
         "missing": n - len(grades),
     }
     said = [f"{count} {what}" for what, count in faults.items() if count]
-    detail = ", ".join(["no answer tag"] * (tags and not parts.tagged) + said)
+    said = [parts.note] * bool(parts.note) + ["no answer tag"] * (tags and not parts.tagged) + said
+    detail = ", ".join(said)
     return Judgement(
         order,
         Status.REPAIRED if detail else Status.OK,
@@ -240,34 +240,106 @@ def unanswered(completion: Completion) -> Status | None:
     return None
 
 
-def _number(digits: str) -> int:
-    # A model may repeat a digit thousands of times, which int() rejects; no passage has such a number.
-    return int(digits) if len(digits) < 10 else 0
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """An answer tag: where it starts, its text, and the tag that closes it ("" if none does)."""
+
+    start: int
+    answer: str
+    closing: str
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.closing and self.answer.strip())
 
 
-def _named(match: re.Match[str]) -> int:
-    return _number(next(filter(None, match.groups())))
+def _end_of_thought(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> int:
+    """Return where the last closed thought ends; 0 without one. A second closing tag after the answer does not count."""
+    closed = [match for kind, match in tags if kind == "close"]
+    if len(closed) > max(1, sum(kind == "open" for kind, _ in tags)):
+        last = closed[-1]
+        if not text[last.end() :].strip() and text[: last.start()].rstrip().lower().endswith(CLOSE_ANSWER):
+            closed.pop()
+    return closed[-1].end() if closed else 0
 
 
-def _chains(answer: str) -> list[list[int]]:
-    """Return the identifiers of an answer as chains, each joined by arrows."""
-    chains, end = list[list[int]](), 0
-    for match in _IDENTIFIER.finditer(answer):
-        if not chains or not _ARROW.fullmatch(answer, end, match.start()):
-            chains.append([])
-        chains[-1].append(_named(match))
-        end = match.end()
-    return chains
+def _block(text: str, tags: Sequence[tuple[str, re.Match[str]]], end: int) -> _Block | None:
+    """Return the last complete answer tag before ``end``; the last one of any kind if none is complete."""
+    blocks = []
+    answers = [(kind, match) for kind, match in tags if kind in ("answer", "end")]
+    for (kind, match), (after, following) in pairwise([*answers, ("", None)]):
+        if kind == "answer" and match is not None:
+            until = following.start() if following else end
+            closing = following.group() if following and after == "end" else ""
+            blocks.append(_Block(match.start(), _CONTROL.sub("", text[match.end() : until]), closing))
+    return next((block for block in reversed(blocks) if block.complete), blocks[-1] if blocks else None)
 
 
-def _unnumbered(listed: str) -> str:
-    """Remove the line numbers of a list whose lines are numbered from 1."""
-    lines = [line for line in listed.splitlines() if line.strip()]
-    marks = [_NUMBERED.match(line) for line in lines]
-    if len(lines) < 2 or [mark and _number(mark[1]) for mark in marks] != list(range(1, len(lines) + 1)):
-        return listed
-    return "\n".join(line[mark.end() :] for line, mark in zip(lines, marks, strict=True) if mark)
+def _quoted(text: str, block: _Block) -> bool:
+    """Whether the answer tag of a cut text without a closed thought is a mention in the thought."""
+    if not text[: block.start].strip():
+        return False
+    if block.closing:
+        return not text.rstrip().endswith(block.closing)
+    return not _BEGINS_AS_A_LIST.match(block.answer)
+
+
+def _limited(completion: Completion, answer: str) -> bool:
+    """Whether the token limit ended the answer, so that its last number may be cut."""
+    return completion.finish_reason == "length" and completion.text.endswith(answer)
+
+
+def _unreadable(parts: Parts, otherwise: str) -> str:
+    """Return why an answer can't be read."""
+    return _MISPLACED if parts.reasoning and not (parts.answer or "").strip() else otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The grade of a text: its position (from 0), the grade, and whether words are between them."""
+
+    position: int
+    grade: float
+    other_form: bool
+
+
+def _graded_lines(answer: str, *, cut: bool) -> tuple[list[_Line], int]:
+    """Return the grades in an answer, and the number of lines whose grade is unclear. ``cut``: the last number is cut."""
+    lines, unclear = [], 0
+    text = uniform_brackets(answer)
+    for match in _GRADED.finditer(text):
+        values = list(_VALUE.finditer(match[2]))
+        if cut and values and match.start(2) + values[-1].end() == len(text):
+            values.pop()
+        if values and len(match[2][: values[0].start()]) > MOST_WORDS:
+            continue  # prose about the text, without its grade
+        value = _the_grade(match[2], values)
+        if value is None:
+            unclear += bool(values)
+            continue
+        between = match[2][: value.start()].strip(_SEPARATOR)
+        lines.append(_Line(int(match[1]) - 1 if len(match[1]) < 10 else -1, _graded(value), bool(between)))
+    return lines, unclear
+
+
+def _the_grade(text: str, values: Sequence[re.Match[str]]) -> re.Match[str] | None:
+    """Return the number that is the grade: the only one, the only labelled one, or the first if it stands apart."""
+    if len(values) == 1:
+        return values[0]
+    labelled = [value for value in values if _LABELLED.search(text[: value.start()])]
+    if len(labelled) == 1:
+        return labelled[0]
+    apart = values and not text[: values[0].start()].strip(_SEPARATOR) and not _WORD_NEXT.match(text, values[0].end())
+    return values[0] if apart else None
+
+
+def _graded(value: re.Match[str]) -> float:
+    """Return a grade on our scale; a negative one as a negative number."""
+    sign, number, top, percent = value.groups()
+    grade = float(number.replace(",", "."))
+    whole = 100.0 if percent else float(top or TOP_GRADE)
+    return -grade if sign else grade * TOP_GRADE / whole if whole else inf
 
 
 def _untag(text: str) -> str:
-    return _TAG.sub("", text).strip()
+    return _CONTROL.sub("", _TAG.sub("", text)).strip()

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.parsing import (
-    Identifiers,
-    Untagged,
-    identifiers,
-    permutation,
-    read_grades,
-    read_label,
-    read_permutation,
-    split,
-)
+from pyserini_reasonrank.answer_lists import Identifiers, identifiers, permutation
+from pyserini_reasonrank.parsing import Untagged, read_grades, read_label, read_permutation, split
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>"]
@@ -304,7 +296,8 @@ def test_any_text_gives_a_choice_or_none_and_a_status(text: str, finish_reason: 
         ("[1] 7/10\n[2] 8/10\n[3] 9/10", (2, 1, 0), (9, 8, 7), Status.OK),
         ("[1] Total score: 7\n[2] 8\n[3] 9", (2, 1, 0), (9, 8, 7), Status.REPAIRED),
         ("[1] 7\n[2] 8\n[2] 1\n[3] 9", (2, 1, 0), (9, 8, 7), Status.REPAIRED),
-        ("[1] 7\n[2] 11\n[3] 9\n[4] 3\n[0] 3", (2, 0, 1), (9, 7, None), Status.REPAIRED),
+        ("[1] 7\n[2] ?\n[3] 9\n[4] 3\n[0] 3", (2, 0, 1), (9, 7, None), Status.REPAIRED),
+        ("[1] 7\n[2] 11\n[3] 9\n[4] 3\n[0] 3", (0, 1, 2), (), Status.EMPTY),
         ("[3] 4", (2, 0, 1), (4, None, None), Status.REPAIRED),
         ("[1]\n7\n[2] 3", (1, 0, 2), (3, None, None), Status.REPAIRED),
         ("the best of all 3 is worth 9", (0, 1, 2), (), Status.EMPTY),
@@ -319,7 +312,7 @@ def test_grades(answer: str, order: tuple[int, ...], scores: tuple[float | None,
 
 
 def test_what_was_wrong_with_grades_is_counted() -> None:
-    judgement = read_grades(Completion("[1] 7\n[1] 8\n[2] it is worth 3\n[9] 9\n[4] 12"), 4)
+    judgement = read_grades(Completion("[1] 7\n[1] 8\n[2] it is worth 3\n[9] 9\n[8] 12"), 4)
     assert judgement.detail == "no answer tag, 2 out of range, 1 repeated, 1 in another form, 2 missing"
 
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
+from pyserini_reasonrank.parsing import joined
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 _SAMPLING = ("temperature", "top_p", "max_tokens")
@@ -266,7 +267,7 @@ def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
     text = message.get("content") or ""
     if thought := message.get("reasoning") or message.get("reasoning_content"):
         cut = choice.get("finish_reason") == "length" and not text
-        text = f"<think>{thought}" if cut else f"<think>{thought}</think>\n{text}"
+        text = joined(thought, text, cut=cut)
     finish = choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
         finish = "refusal"

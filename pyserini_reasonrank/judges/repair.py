@@ -1,7 +1,8 @@
 """Repair of answers that can't be read, in three steps.
 
 1. If the thought was cut and the engine can continue a text, close the thought and decode the answer alone.
-2. If the answer is still unreadable and asking again can help, ask once more with a reminder of the form.
+2. If the answer is still unreadable, or most of its order had to be filled in, and asking again can help, ask once more
+   with a reminder of the form. Of two readable answers, the one with less filled in counts; ties: the second.
 3. Otherwise keep the order shown, with a status that says so.
 
 A thinking budget uses step 1 with a limit of its own: the thought is cut there and closed. A thought that ends by itself
@@ -81,9 +82,10 @@ async def ask_and_repair(
     elif judgement.status is Status.TRUNCATED and (thought_tokens or Capability.PREFILL in can):
         closed = await _answer(ask, prompt, sampling, read, form, completion.text)
         judgement = _second(closed, "thought closed", judgement)
-    if judgement.status in UNREADABLE and Capability.REASK in can:
-        again = await ask(remind(prompt, reminder), first, attempt=1)
-        judgement = _second(read(again), "asked twice", judgement)
+    if (judgement.status in UNREADABLE or _mostly_filled(judgement)) and Capability.REASK in can:
+        again = read(await ask(remind(prompt, reminder), first, attempt=1))
+        if judgement.status.bad or again.status.bad or again.filled <= judgement.filled:
+            judgement = _second(again, "asked twice", judgement)
     return judgement
 
 
@@ -132,6 +134,11 @@ async def _answer(
         replace(sampling, max_tokens=form.tokens, stop=("</",), pattern=form.opened),
     )
     return read(replace(rest, text=spoken + rest.text))
+
+
+def _mostly_filled(judgement: Judgement) -> bool:
+    """Whether the answer gave less than half of an order."""
+    return judgement.status is Status.REPAIRED and 2 * judgement.filled > len(judgement.order)
 
 
 def _answer_was_cut(completion: Completion) -> bool:

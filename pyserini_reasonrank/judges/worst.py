@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pyserini_reasonrank.answer_lists import identifiers
 from pyserini_reasonrank.judges.matching import NameMatch, likest, match
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.parsing import Parts, identifiers, read_label, split, unanswered, was_cut
+from pyserini_reasonrank.parsing import Parts, read_label, split, unanswered, was_cut
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 TAIL = 40  # characters at the end of an untagged answer in which a name is searched

@@ -428,6 +428,20 @@ def test_a_separate_thought_is_put_before_the_answer(server: Server, name: str) 
     assert (judgement.order, judgement.reasoning) == ((1, 0), "because [1] is off")
 
 
+def test_tags_in_a_separate_thought_are_never_read(server: Server) -> None:
+    quoting = "Close with </think> and <answer> [1] > [2] </answer>, or [/THINK]."
+    server.answers = [
+        message(reasoning=quoting),
+        message(None, reasoning=quoting),
+        message(None, "length", reasoning=quoting),
+    ]
+    whole, misplaced, cut = [read_permutation(ask(server), 2) for _ in range(3)]
+    assert (whole.order, whole.status, whole.detail) == ((1, 0), Status.REPAIRED, "no answer tag")
+    assert (misplaced.order, misplaced.status) == ((0, 1), Status.EMPTY)
+    assert "reasoning parser" in misplaced.detail
+    assert (cut.order, cut.status) == ((0, 1), Status.TRUNCATED)
+
+
 @pytest.mark.parametrize("content", ["", None])
 def test_a_thought_that_was_cut_stays_open(server: Server, content: str | None) -> None:
     server.answers = [message(content, "length", reasoning="because [2]")]

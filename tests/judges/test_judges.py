@@ -89,6 +89,23 @@ def test_an_unreadable_answer_is_asked_for_once_more_with_a_reminder(first: Comp
     assert (sampling, sample) == (SAMPLING, 1)
 
 
+@pytest.mark.parametrize(
+    ("again", "order", "detail"),
+    [
+        (GOOD, (1, 2, 0), "asked twice"),
+        (NONE, (2, 0, 1), "2 missing, asked twice: empty"),
+        (Completion("<answer>[2]</answer>"), (1, 0, 2), "asked twice, 2 missing"),
+    ],
+)
+def test_an_order_that_is_mostly_filled_in_is_asked_for_once_more(
+    again: Completion, order: tuple[int, ...], detail: str
+) -> None:
+    judgement, asked = permute(Completion("<answer>[3]</answer>"), again, can=[REASK])
+    assert (judgement.order, judgement.status, judgement.detail) == (order, Status.REPAIRED, detail)
+    assert len(asked) == 2
+    assert len(permute(Completion("<answer>[3] > [1]</answer>"), GOOD, can=[REASK])[1]) == 1
+
+
 def test_the_rungs_come_one_after_the_other_and_then_the_order_is_kept() -> None:
     judgement, asked = permute(CUT, NONE, ERROR, can=[PREFILL, REASK])
     assert (judgement.order, judgement.status, judgement.filled) == ((0, 1, 2), Status.TRUNCATED, 3)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank.parsing import Identifiers, identifiers, permutation, read_permutation
+from pyserini_reasonrank.answer_lists import Identifiers, identifiers, permutation
+from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Completion, Status
 
 Row = dict[str, Any]

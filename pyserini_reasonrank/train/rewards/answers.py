@@ -8,15 +8,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pyserini_reasonrank.parsing import (
-    CLOSE_ANSWER,
-    CLOSE_THINK,
-    OPEN_ANSWER,
-    OPEN_THINK,
-    identifiers,
-    read_label,
-    split,
-)
+from pyserini_reasonrank.answer_lists import identifiers
+from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, read_label, split
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = (OPEN_THINK, CLOSE_THINK, OPEN_ANSWER, CLOSE_ANSWER)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pyserini_reasonrank.parsing import identifiers, permutation, split
+from pyserini_reasonrank.answer_lists import identifiers, permutation
+from pyserini_reasonrank.parsing import split
 from pyserini_reasonrank.train.rewards.answers import (
     bad_tags,
     blocks_alone,
