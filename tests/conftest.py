@@ -49,6 +49,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "train/distil": ("slow",),
     "train/experimental": ("slow",),
     "models/test_embedded.py": ("slow", "model"),
+    "prompts/test_golden_prompts.py": ("model",),
     "train/test_export.py": ("slow",),
     "real": ("slow",),
 }

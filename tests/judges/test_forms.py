@@ -87,7 +87,7 @@ def test_without_tags_the_thought_of_a_model_that_thinks_anyway_has_a_budget_too
     answers = Completion("<think>[1] is off.</think>\n[3] >", "length"), Completion("[3] > [1] > [2]")
     judgement, asked = judged(made("permutation", tags=False, thought_tokens=40), *answers)
     assert (judgement.order, judgement.status, len(asked)) == ((2, 0, 1), Status.OK, 2)
-    judgement, asked = judged(made("permutation", tags=False, thought_tokens=40), Completion("[3] >", "length"))
+    judgement, asked = judged(made("permutation", tags=False, thought_tokens=40), Completion("[3] > [1] >", "length"))
     assert (judgement.order, judgement.status, len(asked)) == ((2, 0, 1), Status.REPAIRED, 1)
 
 
@@ -97,7 +97,7 @@ def test_what_can_not_be_decoded_after_the_budget_leaves_the_rest_of_the_ladder(
     judgement, asked = judged(made("permutation", thought_tokens=40), cut, lost, good)
     assert (judgement.order, judgement.detail) == ((2, 0, 1), "asked twice")
     assert [(sampling.max_tokens, sample) for _, sampling, sample in asked] == [(40, 0), (40, 0), (40, 1)]
-    ended = Completion("<think>so</think><answer>[3] >", "length")
+    ended = Completion("<think>so</think><answer>[3] > [1] >", "length")
     judgement, asked = judged(made("permutation", thought_tokens=40), ended, lost)
     assert (judgement.order, judgement.status, len(asked)) == ((2, 0, 1), Status.REPAIRED, 2)
 

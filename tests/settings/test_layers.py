@@ -361,6 +361,7 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("tag", "mine", "mine"),
     ("on_error", "keep", "keep"),
     ("max_bad", "0.05", 0.05),
+    ("overwrite", "true", True),
     ("collection", "bright", "bright"),
     ("docid_blanks", "_", "_"),
     ("corpus", "c.jsonl", "c.jsonl"),
