@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Literal
 
 from pyserini_reasonrank.parsing.answer_lists import cut_last, labels_of, order_of, permutation
 from pyserini_reasonrank.parsing.grade_values import TOP_GRADE, graded
-from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers
+from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers, only_a_list, uniform
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
@@ -38,6 +38,10 @@ _BEGINS_AS_A_LIST = re.compile(
 )
 _NEGATED = re.compile(r"\b(?:not|except|unlike|neither|nor|than)\b[^.\[\]]{0,20}\[\s?\d", re.IGNORECASE)
 _HARMLESS = str.maketrans("<>[]", "‹›⁅⁆")
+_QUOTED_TAG = re.compile(r"[‹<]/?answer[›>]", re.IGNORECASE)
+_LABEL = re.compile(r"^[\s*#]*(?:final )?(?:answer|ranking|order)[\s*]*:[\s*]*", re.IGNORECASE)
+_FEWEST_AT_THE_END = 3  # passages of which an incomplete list at the end of the reasoning may be the answer
+_AT_THE_END = "the answer is at the end of the reasoning"
 _MISPLACED = (
     "the answer after the reasoning is empty; a server's reasoning parser may have taken the answer for reasoning"
 )
@@ -132,7 +136,7 @@ def read_permutation(
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = parts_of(completion, tags=tags)
+    parts = _or_end_of_reasoning(parts_of(completion, tags=tags))
     answer, detail = parts.answer, ""
     if answer is None:
         if untagged == "identity":
@@ -145,6 +149,8 @@ def read_permutation(
     if how == "brackets" and _limited(completion, answer):
         ids = cut_last(ids, answer, n)
     order, filled, faults = permutation(ids, n)
+    if parts.note == _AT_THE_END and filled and (2 * filled > n or n < _FEWEST_AT_THE_END):
+        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=_MISPLACED)
     if filled == n:
         detail = _unreadable(parts, "no readable order of the shown passages in the answer" if ids or identifiers(answer, how)
                              else "no id of a shown passage in the answer")  # fmt: skip
@@ -162,7 +168,7 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = parts_of(completion, tags=tags)
+    parts = _or_end_of_reasoning(parts_of(completion, tags=tags))
     if parts.answer is None:
         return None, Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
     labels = labels_in(completion, parts.answer, n)
@@ -194,13 +200,16 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = parts_of(completion, tags=tags)
+    parts = _or_end_of_reasoning(parts_of(completion, tags=tags))
     if parts.answer is None:
         return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
     found, unclear = graded(parts.answer, cut=_limited(completion, parts.answer))
     inside = [grade for grade in found if 0 <= grade.position < n]
     grades = {grade.position: grade.grade for grade in reversed(inside)}
-    if fault := _fault_of(grades.values(), unclear):
+    fault = _fault_of(grades.values(), unclear)
+    if not fault and parts.note == _AT_THE_END and len(grades) < n:
+        fault = _MISPLACED
+    if fault:
         return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=_unreadable(parts, fault))
     order = (*sorted(sorted(grades), key=lambda i: -grades[i]), *(i for i in kept if i not in grades))
     faults = {
@@ -220,6 +229,24 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
         scores=tuple(grades.get(i) for i in order),
         detail=detail,
     )
+
+
+def _or_end_of_reasoning(parts: Parts) -> Parts:
+    """Return the parts with the lists that end the reasoning as the answer if there is no other answer.
+
+    A reasoning parser of a server that misses the end of the thought takes the answer for reasoning.
+    """
+    if parts.answer is None or parts.answer.strip() or not parts.reasoning:
+        return parts
+    lines = [line for line in _QUOTED_TAG.sub("", parts.reasoning).splitlines() if line.strip()]
+    listed = list(takewhile(_holds_a_list, (_LABEL.sub("", line) for line in reversed(lines))))
+    if "[" not in "".join(listed):
+        return parts
+    return replace(parts, answer="\n".join(reversed(listed)), tagged=True, note=_AT_THE_END)
+
+
+def _holds_a_list(line: str) -> bool:
+    return only_a_list(uniform(line)) and any(character.isdecimal() for character in line)
 
 
 def unanswered(completion: Completion) -> Status | None:
