@@ -213,3 +213,29 @@ def test_grades_on_other_scales_and_among_other_numbers(answer: str, order: tupl
 def test_labels_in_other_forms(answer: str, chosen: int | None) -> None:
     found, judgement = read_label(Completion(f"<answer>{answer}</answer>"), 5)
     assert (found, judgement.status) == (chosen, Status.EMPTY if chosen is None else Status.REPAIRED)
+
+
+@pytest.mark.parametrize(
+    "last", [GOOD, f"Ranking: {GOOD}", f"<answer>{GOOD}</answer>", "[3]\n[1]\n[5]\n[2]\n[4]", "[3] > [1] > [5]"]
+)
+def test_a_list_that_ends_the_reasoning_is_the_answer_where_there_is_no_other(last: str) -> None:
+    judgement = read_permutation(Completion(f"<think>Is [1] > [2]? No.\n{last}</think>\n"), 5, tags=False)
+    assert (judgement.order, judgement.status) == (ORDER, Status.REPAIRED)
+    assert judgement.detail.startswith("the answer is at the end of the reasoning")
+
+
+@pytest.mark.parametrize(
+    "last", ["So I say [3] > [1] > [5] > [2] > [4] or so.", "[3] > [1]", "5", "[1] < [2] < [3] < [4] < [5]", "Hm."]
+)
+def test_reasoning_without_an_answer_names_the_likely_cause(last: str) -> None:
+    judgement = read_permutation(Completion(f"<think>Is [1] > [2]? No.\n{last}</think>\n"), 5, tags=False)
+    assert (judgement.order, judgement.status) == (SHOWN, Status.EMPTY)
+    assert "reasoning parser" in judgement.detail
+
+
+def test_labels_and_grades_at_the_end_of_the_reasoning() -> None:
+    assert read_label(Completion("<think>Not [1].\n[3]</think>"), 5)[0] == 2
+    assert read_label(Completion("<think>Not [1].\nSo it is [3]</think>"), 5)[0] is None
+    grades = "[1] 7\n[2] 1\n[3] 9\n[4] 0\n[5] 2"
+    assert read_grades(Completion(f"<think>Well.\n{grades}</think>"), 5).order == ORDER
+    assert read_grades(Completion(f"<think>Well.\n{grades}</think>"), 6).status is Status.EMPTY
