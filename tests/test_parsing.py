@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.answer_lists import Identifiers, identifiers, permutation
 from pyserini_reasonrank.parsing import Untagged, read_grades, read_label, read_permutation, split
+from pyserini_reasonrank.parsing.answer_lists import Identifiers, identifiers, permutation
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>"]

@@ -41,6 +41,8 @@ class Engine[O: EngineOptions](ABC):
         self.model = model
         self.options = options
         self.capabilities: frozenset[Capability] = frozenset()
+        self.notices: list[str] = []
+        """Warnings that arise when the engine starts."""
 
     async def start(self) -> None:
         """Load the model or reach the server. UsageError if the settings can't work, Failure if starting failed otherwise."""

@@ -6,20 +6,24 @@ response objects take several times the CPU of the request itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import exp, log
+from math import log
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines.parameters import Parameters
+from pyserini_reasonrank.engines.replies import one_line, read_reply
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
-from pyserini_reasonrank.parsing import joined
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
+
+_log = logging.getLogger(__name__)
 
 _SAMPLING = ("temperature", "top_p", "max_tokens")
 _PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -34,6 +38,8 @@ _PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda pattern: {"structured_outputs": {"regex": pattern}},
     "sglang": lambda pattern: {"regex": pattern},
 }
+_REFUSALS = (400, 422)
+_KNOWN_MASS = 0.99  # of the next token, above which the choices that are not reported are unlikely
 _OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
 
 
@@ -58,6 +64,14 @@ class OpenAIOptions(EngineOptions):
         int,
         Field(ge=1, description="the most next tokens whose log-probability the server reports (vLLM: --max-logprobs)"),
     ] = 20
+    rename: Annotated[
+        Mapping[str, str],
+        Field(description="parameters that the server takes under other names, {max_tokens: max_completion_tokens}"),
+    ] = {}
+    drop: Annotated[
+        tuple[str, ...],
+        Field(description="parameters that the server refuses, [temperature, top_p]; they are not sent"),
+    ] = ()
 
 
 class OpenAI(Engine[OpenAIOptions]):
@@ -76,6 +90,7 @@ class OpenAI(Engine[OpenAIOptions]):
         self._clients: list[Any] = []
         self._next = 0
         self._always: Mapping[str, Any] = {}
+        self._parameters = Parameters(options.rename, options.drop)
 
     async def start(self) -> None:
         import httpx2
@@ -99,6 +114,8 @@ class OpenAI(Engine[OpenAIOptions]):
             self._clients.append(client)
             kinds[str(client.base_url)] = await self._greet(client)
         self._settle(kinds)
+        for url in kinds:
+            self._parameters.know(url, self.model.source)
 
     async def _greet(self, client: Any) -> str:
         """Reach a server, read its model and context from its model list, and return its type."""
@@ -178,27 +195,43 @@ class OpenAI(Engine[OpenAIOptions]):
         self._next += 1
         began = time.monotonic()
         try:
-            response = await client.post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body={"model": self.model.source, "messages": messages, **body},
-            )
+            response = await self._sent(client, messages, body)
         except (APIError, httpx2.HTTPError) as error:
-            what = _line(str(error) or type(error).__name__)
+            what = one_line(str(error) or type(error).__name__)
             return Completion(finish_reason="error", error=what, seconds=time.monotonic() - began)
         seconds = time.monotonic() - began
-        try:
-            return _completion(response.json(), seconds)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            what = _line(f"the server's answer is not a chat completion: {response.text}")
-            return Completion(finish_reason="error", error=what, seconds=seconds)
+        return read_reply(response.content, seconds)
+
+    async def _sent(self, client: Any, messages: Sequence[Mapping[str, str]], body: Mapping[str, Any]) -> Any:
+        """Return the response to a request. A parameter that the server refuses is renamed or left out, here and later."""
+        import httpx2
+        from openai import APIStatusError
+
+        while True:
+            named = self._parameters.named(body)
+            try:
+                return await client.post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    body={"model": self.model.source, "messages": messages, **named},
+                )
+            except APIStatusError as error:
+                learned = self._parameters.learn(named, error.body) if error.status_code in _REFUSALS else ""
+                if not learned or self._parameters.named(body) == named:
+                    raise
+                if learned not in self.notices:
+                    self.notices.append(learned)
+                    _log.warning("%s", learned)
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """Return log-probabilities of the choices from the top next tokens; read two tokens where one is ambiguous."""
+        """Return log-probabilities of the choices from the top next tokens; read two tokens where one is ambiguous.
+
+        There are none if the server reports none, or too few to know those of the choices.
+        """
         found = await self._next_tokens(prompt, sampling)
         if found.error is not None:
             return found
-        if sampling.one_token and found.choices:
+        if sampling.one_token:
             exactly = {c: sum(p for token, p in found.choices.items() if token.strip() == c) for c in sampling.choices}
             return replace(found, choices={c: log(p) for c, p in exactly.items() if p})
         mass = {c: _mass(found.choices, c, sampling.choices) for c in sampling.choices}
@@ -208,10 +241,15 @@ class OpenAI(Engine[OpenAIOptions]):
                 further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling)
                 if further.error is not None:
                     return further
+                if both and not further.choices:
+                    return replace(found, choices={})
                 goes_on = sum(p for token, p in further.choices.items() if token == long.removeprefix(short))
                 mass[short], mass[long] = both * (1 - goes_on), both * goes_on + mass[long]
-        if not any(mass.values()):
-            return replace(found, choices={}, finish_reason="error", error="none of the choices is a likely next token")
+        unseen = sum(not p for p in mass.values())
+        if unseen and len(found.choices) < len(mass) and sum(found.choices.values()) < _KNOWN_MASS:
+            return replace(found, choices={})  # nothing is known of the choices that the server does not report
+        if unseen == len(mass):
+            return replace(found, choices={})
         floor = min(p for p in found.choices.values() if p) / 2
         return replace(found, choices={c: log(p or floor) for c, p in mass.items()})
 
@@ -253,33 +291,3 @@ def _models(response: Any) -> list[Mapping[str, Any]]:
         return [m for m in response.json()["data"] if isinstance(m["id"], str)]
     except (KeyError, TypeError, ValueError):
         return []
-
-
-def _completion(data: Mapping[str, Any], seconds: float) -> Completion:
-    usage = data.get("usage") or {}
-    read, written = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    if not data.get("choices"):
-        return Completion(
-            "", "error", read, written, seconds, error=f"the server answered without choices: {str(data)[:200]}"
-        )
-    choice = data["choices"][0]
-    message = choice.get("message") or {}
-    text = message.get("content") or ""
-    if thought := message.get("reasoning") or message.get("reasoning_content"):
-        cut = choice.get("finish_reason") == "length" and not text
-        text = joined(thought, text, cut=cut)
-    finish = choice.get("finish_reason")
-    if message.get("refusal") or finish == "content_filter":
-        finish = "refusal"
-    content = (choice.get("logprobs") or {}).get("content") or []
-    likely = content[0].get("top_logprobs") or [] if content else []
-    alternatives: dict[str, float] = {}
-    for t in likely:
-        alternatives[t["token"]] = alternatives.get(t["token"], 0.0) + exp(t["logprob"])
-    finish = finish if finish in ("length", "refusal") else "stop"
-    text = text.encode(errors="replace").decode()  # JSON can contain half a surrogate pair, which can't be encoded
-    return Completion(text, finish, read, written, seconds, alternatives)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:300]

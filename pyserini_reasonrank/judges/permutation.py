@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank.answer_lists import Identifiers
 from pyserini_reasonrank.judges.ordering import Ordering
 from pyserini_reasonrank.judges.published import PermutationParser, read_reasonrank
 from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Untagged, read_permutation
+from pyserini_reasonrank.parsing.identifiers import Identifiers
 from pyserini_reasonrank.records import Completion, Judgement
 
 SEPARATORS = {"arrows": " > ", "lines": "\n", "blanks": " "}

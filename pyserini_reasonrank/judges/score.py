@@ -49,7 +49,9 @@ class Pointwise(Judge):
             prompt, thought = await think(ask, prompt, replace(self.sampling, max_tokens=self.thought_tokens))
             if thought.status.bad:
                 return thought
-        return await self.scored(ask, prompt, thought)
+        scored = await self.scored(ask, prompt, thought)
+        unknown = scored.status is Status.EMPTY and not scored.detail
+        return replace(scored, detail="no log-probabilities of the answers") if unknown else scored
 
     @abstractmethod
     async def scored(self, ask: Ask, prompt: Prompt, thought: Judgement) -> Judgement:

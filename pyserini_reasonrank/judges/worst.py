@@ -12,10 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank.answer_lists import identifiers
 from pyserini_reasonrank.judges.matching import NameMatch, likest, match
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.parsing import Parts, read_label, split, unanswered, was_cut
+from pyserini_reasonrank.parsing import Parts, labels_in, read_label, split, unanswered, was_cut
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 TAIL = 40  # characters at the end of an untagged answer in which a name is searched
@@ -63,11 +62,16 @@ class Worst(Written):
         parts = self._parts(completion, n)
         if isinstance(parts, Judgement):
             return parts
-        labels = [i - 1 for i in identifiers(parts.answer or "")]
+        answer = parts.answer or ""
+        labels = [i - 1 for i in labels_in(completion, answer, n)]
         inside = [i for i in labels if 0 <= i < n]
+        alone = _LABELS.fullmatch(answer) is not None
+        if len(set(inside)) > self.wanted(n) and not alone:
+            detail = f"{len(set(inside))} labels within words, of which {self.wanted(n)} are wanted"
+            return Judgement(tuple(range(n)), Status.EMPTY, parts.reasoning, n, detail=detail)
         faults = {
             "no answer tag": self.options.tags and not parts.tagged,
-            "labels in another form": not _LABELS.fullmatch(parts.answer or ""),
+            "labels in another form": not alone,
             f"{len(labels) - len(inside)} out of range": len(labels) > len(inside),
         }
         return self._judgement_of(inside, n, parts, faults)

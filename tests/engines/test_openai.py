@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import Any
 
@@ -18,12 +18,25 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from pyserini_reasonrank.engines.openai import OpenAI, OpenAIOptions
+from pyserini_reasonrank.engines.parameters import Parameters
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import MemoryStore
+from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.judges.first_token import FirstToken
 from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.records import Call, Capability, Completion, Message, Prompt, Repeat, Sampling, Status
+from pyserini_reasonrank.records import (
+    Call,
+    Capability,
+    Completion,
+    Judgement,
+    Message,
+    Prompt,
+    Repeat,
+    Sampling,
+    Status,
+)
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session
@@ -35,7 +48,7 @@ GREEDY = Sampling()
 PROSE = "internal error: 20 of 30 workers are down, see [2] > [1]"
 
 
-def message(content: str | None = "[2] > [1]", finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
+def message(content: Any = "[2] > [1]", finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
     return {
         "choices": [{"message": {"role": "assistant", "content": content, **fields}, "finish_reason": finish_reason}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7},
@@ -313,6 +326,116 @@ def test_a_pattern_is_asked_for_as_the_server_takes_it(server: Server, how: Any,
     assert first.keys() - second.keys() == sent.keys()
 
 
+def refusing(asked: list[dict[str, Any]], *names: str) -> Callable[[Request], Response]:
+    """A model that takes ``max_completion_tokens`` for ``max_tokens`` and refuses ``names``; a refusal names one of them."""
+
+    def chat(request: Request) -> Response:
+        body = request.get_json()
+        asked.append(body)
+        for name in ("max_tokens", *names):
+            if name in body:
+                other = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+                said = f"Unsupported parameter: '{name}' is not supported with this model.{other}"
+                error = {
+                    "message": said,
+                    "type": "invalid_request_error",
+                    "param": name,
+                    "code": "unsupported_parameter",
+                }
+                return Response(json.dumps({"error": error}), 400, mimetype="application/json")
+        return respond(message())
+
+    return chat
+
+
+@pytest.fixture
+def strict(httpserver: HTTPServer) -> Server:
+    """A server of a reasoning model: each refusal names one parameter."""
+    server = Server(httpserver)
+    httpserver.clear()
+    httpserver.expect_request("/v1/models").respond_with_handler(lambda request: respond(server.models))
+    refusal = refusing(server.asked, "top_p", "temperature")
+    httpserver.expect_request("/v1/chat/completions", method="POST").respond_with_handler(refusal)
+    return server
+
+
+def test_parameters_that_a_model_refuses_are_learnt_once(strict: Server, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(engine: OpenAI) -> list[Completion]:
+        first = [await engine.generate(PROMPT, Sampling(max_tokens=9), CALL)]
+        return first + await asyncio.gather(*(engine.generate(PROMPT, Sampling(max_tokens=9), CALL) for _ in range(5)))
+
+    assert {completion.text for completion in with_engine(work, strict.url)} == {"[2] > [1]"}
+    assert len(strict.asked) == 3 + 6
+    assert strict.asked[-1].keys() == {"model", "messages", "max_completion_tokens"}
+    assert strict.asked[-1]["max_completion_tokens"] == 9
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "the server refuses max_tokens: max_completion_tokens is sent instead",
+        "the server refuses top_p: it is not sent, and the server's default applies",
+        "the server refuses temperature: it is not sent, and the server's default applies",
+    ]
+
+
+def test_calls_that_are_refused_together_are_all_sent_again(strict: Server) -> None:
+    async def work(engine: OpenAI) -> list[Completion]:
+        return await asyncio.gather(*(engine.generate(PROMPT, GREEDY, CALL) for _ in range(20)))
+
+    assert {completion.text for completion in with_engine(work, strict.url)} == {"[2] > [1]"}
+
+
+def test_settings_rename_and_drop_parameters(strict: Server) -> None:
+    flags = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ("temperature", "top_p")}
+    assert ask(strict, Sampling(max_tokens=9), **flags).text == "[2] > [1]"
+    assert len(strict.asked) == 1
+
+
+def test_a_value_under_the_other_name_counts(strict: Server) -> None:
+    assert ask(strict, Sampling(extra={"max_completion_tokens": 4000})).text == "[2] > [1]"
+    assert strict.asked[-1]["max_completion_tokens"] == 4000
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "names"),
+    [
+        ("o3-mini", "https://api.openai.com/v1/", {"max_completion_tokens"}),
+        ("gpt-5", "https://api.openai.com/v1/", {"max_completion_tokens"}),
+        ("gpt-5-chat-latest", "https://api.openai.com/v1/", {"max_tokens", "temperature", "top_p"}),
+        ("gpt-4o", "https://api.openai.com/v1/", {"max_tokens", "temperature", "top_p"}),
+        ("o3-mini", "http://localhost:8000/v1/", {"max_tokens", "temperature", "top_p"}),
+    ],
+)
+def test_known_models_need_no_setting(model: str, url: str, names: set[str]) -> None:
+    parameters = Parameters({}, ())
+    parameters.know(url, model)
+    assert parameters.named({"max_tokens": 9, "temperature": 0.0, "top_p": 1.0}).keys() == names
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"message": "max_tokens is too large: 99999. This model supports at most 16384 completion tokens."},
+        {"message": "Unsupported parameter: 'logprobs' is not supported with this model.", "param": "logprobs"},
+        {"message": "temperature must be between 0 and 2"},
+        {"message": "Unknown model"},
+        "temperature?",
+        None,
+        5,
+        ["unsupported"],
+    ],
+)
+def test_other_refusals_are_errors(server: Server, said: Any) -> None:
+    sent = {"max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "logprobs": True}
+    parameters = Parameters({}, ())
+    assert parameters.learn(sent, said) == ""
+    assert parameters.named(sent) == sent
+
+
+def test_names_do_not_change_what_a_call_is_known_by(server: Server) -> None:
+    renamed = OpenAI(Model("m", "m"), OpenAIOptions(rename={"max_tokens": "max_completion_tokens"}))
+    assert renamed.identity(CALL) == OpenAI(Model("m", "m"), OpenAIOptions()).identity(CALL)
+    dropped = OpenAI(Model("m", "m"), OpenAIOptions(drop=("temperature",)))
+    assert dropped.identity(CALL) != renamed.identity(CALL)
+
+
 # --- errors are errors
 
 
@@ -346,7 +469,8 @@ def test_what_stays_is_an_error_and_never_text(server: Server, status: int, trie
         {"choices": [PROSE]},
         {"choices": [{"message": PROSE, "finish_reason": "stop"}]},
         {"choices": PROSE},
-        {"choices": [{"message": {"content": [{"type": "text", "text": PROSE}]}}]},
+        {"choices": [{"message": {"content": {"type": "text", "text": PROSE}}}]},
+        {"choices": {"0": {"message": {"content": PROSE}}}},
         [],
         [PROSE],
         PROSE,
@@ -442,6 +566,51 @@ def test_tags_in_a_separate_thought_are_never_read(server: Server) -> None:
     assert (cut.order, cut.status) == ((0, 1), Status.TRUNCATED)
 
 
+GOOD = "[2] > [1]"
+TEXT = {"type": "text", "text": GOOD}
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "text"),
+    [
+        ([TEXT], {}, GOOD),
+        ([{"type": "output_text", "text": "[2] >"}, {"type": "text", "text": " [1]"}], {}, GOOD),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "so"}]}, TEXT], {}, f"<think>so</think>\n{GOOD}"),
+        ([{"type": "thinking", "thinking": "so", "signature": "x"}, TEXT], {}, f"<think>so</think>\n{GOOD}"),
+        ([{"type": "reasoning", "text": "so"}, TEXT], {}, f"<think>so</think>\n{GOOD}"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}, {"text": "[1]"}, 5, None, TEXT], {}, GOOD),
+        ([], {}, ""),
+        (GOOD, {"thinking": "so"}, f"<think>so</think>\n{GOOD}"),
+        (GOOD, {"reasoning": ["so"]}, f"<think>so</think>\n{GOOD}"),
+        (GOOD, {"reasoning": {"summary": [{"text": "so"}]}}, f"<think>so</think>\n{GOOD}"),
+        (GOOD, {"reasoning": None, "reasoning_content": "", "thinking": 5}, GOOD),
+    ],
+)
+def test_the_places_where_servers_put_reasoning_and_answer(
+    server: Server, content: Any, fields: dict[str, Any], text: str
+) -> None:
+    server.answers = [message(content, **fields)]
+    completion = ask(server)
+    assert (completion.text, completion.finish_reason, completion.error) == (text, "stop", None)
+
+
+@pytest.mark.parametrize(
+    "usage", [None, "many", {"prompt_tokens": "11"}, {"completion_tokens": -1}, {"prompt_tokens": 10**30}]
+)
+def test_odd_counts_of_tokens_do_not_spoil_an_answer(server: Server, usage: Any) -> None:
+    server.answers = [message() | {"usage": usage}]
+    completion = ask(server)
+    assert completion.text == GOOD
+    assert 0 <= completion.prompt_tokens < 2**63
+
+
+def test_a_list_that_ends_the_reasoning_is_the_answer_where_there_is_no_other(server: Server) -> None:
+    server.answers = [message(None, reasoning=f"The second is better than [1].\n\n{GOOD}")]
+    judgement = read_permutation(ask(server), 2, tags=False)
+    assert (judgement.order, judgement.status) == ((1, 0), Status.REPAIRED)
+    assert judgement.detail == "the answer is at the end of the reasoning"
+
+
 @pytest.mark.parametrize("content", ["", None])
 def test_a_thought_that_was_cut_stays_open(server: Server, content: str | None) -> None:
     server.answers = [message(content, "length", reasoning="because [2]")]
@@ -518,7 +687,8 @@ def test_choices_of_one_token_are_exact_and_those_not_told_are_left_out(server: 
 def test_none_of_them_among_the_likeliest_is_no_error_but_no_probabilities_are(server: Server) -> None:
     found = letters(server, alternatives(the=0.9, answer=0.1))
     assert (found.choices, found.error) == ({}, None)
-    assert letters(server, message("A")).error is not None
+    unreported = letters(server, message("A"))
+    assert (unreported.choices, unreported.error) == ({}, None)
     assert letters(server, 500).error is not None
 
 
@@ -554,7 +724,37 @@ def test_a_tokenizer_with_a_token_for_10(server: Server) -> None:
     assert exp(found.choices["1"]) == pytest.approx(0.18)
 
 
-@pytest.mark.parametrize("answer", [alternatives(the=0.9, answer=0.1), message("true"), {"choices": []}, 500])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        alternatives(the=0.9, answer=0.1),
+        alternatives(true=0.9),
+        message("true"),
+        message("true") | {"choices": [message("true")["choices"][0] | {"logprobs": None}]},
+        message("true") | {"choices": [message("true")["choices"][0] | {"logprobs": {"content": [{"token": "true"}]}}]},
+    ],
+)
+def test_probabilities_that_one_answer_lacks_are_a_bad_status_and_not_an_error(server: Server, answer: Any) -> None:
+    server.answers = [answer]
+    found = ask(server, Sampling(choices=("true", "false")), continue_final_message=True, max_retries=0)
+    assert (found.error, found.choices) == (None, {})
+    for judge in (
+        RelevanceScore(RelevanceScore.Options(think=False), Sampling(), frozenset(), ""),
+        FirstToken(FirstToken.Options(), Sampling(), frozenset(), ""),
+    ):
+        judgement = asyncio.run(judged(judge, replace(found, choices={})))
+        assert judgement.status is Status.EMPTY
+        assert "probabilities" in judgement.detail
+
+
+async def judged(judge: Judge, completion: Completion) -> Judgement:
+    async def ask(prompt: Prompt, sampling: Sampling, *, attempt: int = 0) -> Completion:
+        return completion
+
+    return await judge.judge(ask, PROMPT, ["a passage"])
+
+
+@pytest.mark.parametrize("answer", [{"choices": []}, 500])
 def test_probabilities_that_are_not_given_are_an_error(server: Server, answer: Any) -> None:
     server.answers = [answer]
     found = ask(server, Sampling(choices=("true", "false")), continue_final_message=True, max_retries=0)

@@ -338,3 +338,15 @@ def test_a_thought_begun_by_the_prompt_is_part_of_what_is_read(rest: str, status
     begun = Prompt(PROMPT.messages, prefill="Let me see.\n<think>")
     judgement = asyncio.run(worst().judge(ask, begun, FILMS))
     assert (judgement.status, judgement.reasoning) == (status, reasoning)
+
+
+def test_more_labels_than_wanted_within_words_are_not_guessed() -> None:
+    judgement = read(answer("Keep [1]. Drop [3] and [2]."), drop=2)
+    assert (judgement.status, dropped(judgement)) == (Status.EMPTY, [len(FILMS) - 1])
+    assert judgement.detail == "3 labels within words, of which 2 are wanted"
+
+
+def test_a_label_that_the_token_limit_cut_is_not_a_label() -> None:
+    shown = [f"film {i}" for i in range(20)]
+    judgement = read("<think>x</think><answer>[3]\n[1", shown, finish_reason="length", drop=2)
+    assert dropped(judgement, 20) == [2]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank.answer_lists import identifiers
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
+from pyserini_reasonrank.parsing.identifiers import identifiers
 from pyserini_reasonrank.records import Request, Status
 from pyserini_reasonrank.run.candidates import read_requests, stream
 from pyserini_reasonrank.run.pipeline import Task, rerank

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pyserini_reasonrank.answer_lists import identifiers
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, read_label, split
+from pyserini_reasonrank.parsing.answer_lists import order_of
+from pyserini_reasonrank.parsing.identifiers import identifiers
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = (OPEN_THINK, CLOSE_THINK, OPEN_ANSWER, CLOSE_ANSWER)
@@ -35,7 +36,7 @@ def bad_tags(text: str) -> int:
 
 def exact_order(text: str, n: int) -> tuple[int, ...] | None:
     """The order of all ``n`` positions (from 0); None unless the answer names each position exactly once."""
-    ids = identifiers(split(text).answer or "")
+    ids = order_of(split(text).answer or "", n)
     return tuple(i - 1 for i in ids) if sorted(ids) == list(range(1, n + 1)) else None
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pyserini_reasonrank.answer_lists import identifiers, permutation
 from pyserini_reasonrank.parsing import split
+from pyserini_reasonrank.parsing.answer_lists import order_of, permutation
 from pyserini_reasonrank.train.rewards.answers import (
     bad_tags,
     blocks_alone,
@@ -71,7 +71,7 @@ def ranking_coverage(rollout: Rollout) -> Scored:
     form = tag_terms(rollout)
     if not (answer or "").strip():
         return Scored(-1.0 + form, {"format": form, "coverage": -1.0, "copied": 0.0})
-    order, filled, _ = permutation(identifiers(answer or ""), rollout.n)
+    order, filled, _ = permutation(order_of(answer or "", rollout.n), rollout.n)
     named = order[: rollout.n - filled]
     coverage = len(named) / rollout.n - 1
     parts = {"ndcg": ndcg(named, rollout.gains, 20), "coverage": coverage, "format": form}

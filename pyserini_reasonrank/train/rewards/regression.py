@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pyserini_reasonrank.answer_lists import identifiers
+from pyserini_reasonrank.parsing.identifiers import identifiers
 from pyserini_reasonrank.train.rewards.answers import graded, valued_order, well_formed
 from pyserini_reasonrank.train.rewards.measures import concordance
 from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, teacher_scores

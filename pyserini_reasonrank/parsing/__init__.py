@@ -8,23 +8,26 @@ one, ``[2]``; or lines of an identifier and a grade, ``[2] 7``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import inf
+from itertools import pairwise, takewhile
 from typing import Literal
 
-from pyserini_reasonrank.answer_lists import Identifiers, cut_last, identifiers, order_of, permutation, uniform_brackets
+from pyserini_reasonrank.parsing.answer_lists import cut_last, labels_of, order_of, permutation
+from pyserini_reasonrank.parsing.grade_values import TOP_GRADE, graded
+from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers, only_a_list, uniform
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
 OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 
-_THINK = r"(?:seed:)?think(?:ing)?"
+_THINK = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)"
 _HEADER = r"(?:[^<]|<\|constrain\|>)*<\|message\|>"  # the rest of the header of a message of gpt-oss
 _TAG = re.compile(
-    rf"(?P<open><{_THINK}>|\[THINK\]|◁think▷|<\|channel\|>\s*(?:analysis|commentary){_HEADER})"
-    rf"|(?P<close></{_THINK}>|\[/THINK\]|◁/think▷|<\|channel\|>\s*final{_HEADER})"
+    rf"(?P<open><{_THINK}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING|inner_prefix)\|>|\Aanalysis(?=[A-Z])"
+    rf"|<\|channel\|>\s*(?:analysis|commentary){_HEADER})"
+    rf"|(?P<close></{_THINK}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|END_THINKING|inner_suffix)\|>|assistantfinal"
+    rf"|<\|channel\|>\s*final{_HEADER})"
     r"|(?P<answer><answer>)|(?P<end></answer>)",
     re.IGNORECASE,
 )
@@ -33,22 +36,15 @@ _CONTROL = re.compile(r"(?:<\|start\|>\s*assistant\s*)|<\|(?:start|end|return|ca
 _BEGINS_AS_A_LIST = re.compile(
     r"[\s*#]*(?:[A-Z]\w*\s+(?=\[)|[A-Z][\w ]{0,40}:[\s*]*)?(?:\(?\d+\s*[.):]+\s*)?(?:\[\s*\d|\[[A-Z]\]|\d+\s*[\]>,])"
 )
-# "[2] 7", "[2]: 7/10", "[2] Total score: 7": an identifier and the text after it, on one line.
-_GRADED = re.compile(r"\[\s*+(\d++)\s*+\]([^\[\]\n]*)")
-_VALUE = re.compile(
-    r"(?<![\w.,])([-−–]?)(\d{1,9}(?:[.,]\d{1,9})?)(?![\w])(?:\s*(?:/|out of|of)\s*(\d{1,9}(?:\.\d+)?)(?![\w])|\s*(%))?",
-    re.IGNORECASE,
-)
-_LABELLED = re.compile(r"(?:score|grade|rating|relevance|total)\W{0,6}\Z", re.IGNORECASE)
-_WORD_NEXT = re.compile(r"\s*[^\W_]")
-_SEPARATOR = " \t:=>|*_`(~-−–"
+_NEGATED = re.compile(r"\b(?:not|except|unlike|neither|nor|than)\b[^.\[\]]{0,20}\[\s?\d", re.IGNORECASE)
 _HARMLESS = str.maketrans("<>[]", "‹›⁅⁆")
+_QUOTED_TAG = re.compile(r"[‹<]/?answer[›>]", re.IGNORECASE)
+_LABEL = re.compile(r"^[\s*#]*(?:final )?(?:answer|ranking|order)[\s*]*:[\s*]*", re.IGNORECASE)
+_FEWEST_AT_THE_END = 3  # passages of which an incomplete list at the end of the reasoning may be the answer
+_AT_THE_END = "the answer is at the end of the reasoning"
 _MISPLACED = (
     "the answer after the reasoning is empty; a server's reasoning parser may have taken the answer for reasoning"
 )
-
-TOP_GRADE = 10
-MOST_WORDS = 40  # characters between an identifier and its grade
 
 Untagged = Literal["identity", "mention_order"]
 
@@ -68,9 +64,11 @@ def split(text: str, *, cut: bool = False) -> Parts:
 
     The answer is after the last closed thought; an answer tag within a thought does not count. After it, the last complete
     answer tag counts, else one that was never closed, else the whole text. An open thought has no answer, unless the text
-    ends with a complete answer tag.
+    ends with a complete answer tag. If nothing follows the thought, an answer tag before it counts.
     """
     tags = [(str(match.lastgroup), match) for match in _TAG.finditer(text)]
+    if (parts := _answered_first(text, tags)) is not None:
+        return parts
     begin = _end_of_thought(text, tags)
     again = next((match for kind, match in tags if kind == "open" and match.start() >= begin), None)
     end = again.start() if again else len(text)
@@ -138,7 +136,7 @@ def read_permutation(
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = parts_of(completion, tags=tags)
+    parts = _or_end_of_reasoning(parts_of(completion, tags=tags))
     answer, detail = parts.answer, ""
     if answer is None:
         if untagged == "identity":
@@ -151,6 +149,8 @@ def read_permutation(
     if how == "brackets" and _limited(completion, answer):
         ids = cut_last(ids, answer, n)
     order, filled, faults = permutation(ids, n)
+    if parts.note == _AT_THE_END and filled and (2 * filled > n or n < _FEWEST_AT_THE_END):
+        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=_MISPLACED)
     if filled == n:
         detail = _unreadable(parts, "no readable order of the shown passages in the answer" if ids or identifiers(answer, how)
                              else "no id of a shown passage in the answer")  # fmt: skip
@@ -168,16 +168,15 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = parts_of(completion, tags=tags)
+    parts = _or_end_of_reasoning(parts_of(completion, tags=tags))
     if parts.answer is None:
         return None, Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
-    labels = identifiers(parts.answer)
-    if _limited(completion, parts.answer):
-        labels = cut_last(labels, parts.answer, n)
+    labels = labels_in(completion, parts.answer, n)
     named = {i - 1 for i in labels if 1 <= i <= n}
-    if len(named) != 1:
+    negated = _NEGATED.search(parts.answer) is not None
+    if len(named) != 1 or negated:
         detail = "several labels in the answer" if named else "no label of a shown passage in the answer"
-        detail = _unreadable(parts, detail)
+        detail = _unreadable(parts, "a label after a negation" if negated else detail)
         return None, Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=detail)
     [position] = named
     exact = parts.answer.strip() == f"[{position + 1}]" and parts.tagged >= tags
@@ -185,35 +184,38 @@ def read_label(completion: Completion, n: int, *, tags: bool = True) -> tuple[in
     return position, Judgement(kept, Status.REPAIRED if detail else Status.OK, parts.reasoning, detail=detail)
 
 
+def labels_in(completion: Completion, answer: str, n: int) -> list[int]:
+    """Return the identifiers (from 1) in the answer part of a completion, without one that the token limit cut."""
+    labels = labels_of(answer)
+    return cut_last(labels, answer, n) if _limited(completion, answer) else labels
+
+
 def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgement:
     """Read grades from 0 to 10 for ``n`` texts, one per line (``[2] 7``), and order the texts by them.
 
     The first grade of a text counts. Texts without a grade come last, as filled in. One grade outside the scale, or one that
-    is unclear, makes the whole answer unreadable: the other grades may be on another scale too. "70/100" and "70%" are
-    converted.
+    is unclear, makes the whole answer unreadable: the other grades may be on another scale too. So do fractions that are
+    all below 1. "70/100" and "70%" are converted.
     """
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return Judgement(kept, bad, filled=n, detail=completion.error or "")
-    parts = parts_of(completion, tags=tags)
+    parts = _or_end_of_reasoning(parts_of(completion, tags=tags))
     if parts.answer is None:
         return Judgement(kept, Status.TRUNCATED, parts.reasoning, n, detail="the thought was cut")
-    lines, unclear = _graded_lines(parts.answer, cut=_limited(completion, parts.answer))
-    inside = [line for line in lines if 0 <= line.position < n]
-    grades = {line.position: line.grade for line in reversed(inside)}
-    outside = [grade for grade in grades.values() if not 0 <= grade <= TOP_GRADE]
-    if not grades or outside or unclear:
-        detail = "no grade of a shown text in the answer"
-        if outside or unclear:
-            detail = (
-                f"{len(outside)} grades outside 0 to {TOP_GRADE}, {unclear} unclear: no grade of the answer is used"
-            )
-        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=_unreadable(parts, detail))
+    found, unclear = graded(parts.answer, cut=_limited(completion, parts.answer))
+    inside = [grade for grade in found if 0 <= grade.position < n]
+    grades = {grade.position: grade.grade for grade in reversed(inside)}
+    fault = _fault_of(grades.values(), unclear)
+    if not fault and parts.note == _AT_THE_END and len(grades) < n:
+        fault = _MISPLACED
+    if fault:
+        return Judgement(kept, Status.EMPTY, parts.reasoning, n, detail=_unreadable(parts, fault))
     order = (*sorted(sorted(grades), key=lambda i: -grades[i]), *(i for i in kept if i not in grades))
     faults = {
-        "out of range": len(lines) - len(inside),
+        "out of range": len(found) - len(inside),
         "repeated": len(inside) - len(grades),
-        "in another form": sum(line.other_form for line in inside),
+        "in another form": sum(grade.other_form for grade in inside),
         "missing": n - len(grades),
     }
     said = [f"{count} {what}" for what, count in faults.items() if count]
@@ -227,6 +229,24 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
         scores=tuple(grades.get(i) for i in order),
         detail=detail,
     )
+
+
+def _or_end_of_reasoning(parts: Parts) -> Parts:
+    """Return the parts with the lists that end the reasoning as the answer if there is no other answer.
+
+    A reasoning parser of a server that misses the end of the thought takes the answer for reasoning.
+    """
+    if parts.answer is None or parts.answer.strip() or not parts.reasoning:
+        return parts
+    lines = [line for line in _QUOTED_TAG.sub("", parts.reasoning).splitlines() if line.strip()]
+    listed = list(takewhile(_holds_a_list, (_LABEL.sub("", line) for line in reversed(lines))))
+    if "[" not in "".join(listed):
+        return parts
+    return replace(parts, answer="\n".join(reversed(listed)), tagged=True, note=_AT_THE_END)
+
+
+def _holds_a_list(line: str) -> bool:
+    return only_a_list(uniform(line)) and any(character.isdecimal() for character in line)
 
 
 def unanswered(completion: Completion) -> Status | None:
@@ -253,6 +273,18 @@ class _Block:
         return bool(self.closing and self.answer.strip())
 
 
+def _answered_first(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> Parts | None:
+    """Return the parts of a text that ends with its only thought, after a complete answer tag; None for other texts."""
+    kinds = [kind for kind, _ in tags if kind in ("open", "close")]
+    if kinds != ["open", "close"] or text[tags[-1][1].end() :].strip() or tags[-1][0] != "close":
+        return None
+    opened = next(match.start() for kind, match in tags if kind == "open")
+    block = _block(text, [(kind, match) for kind, match in tags if match.start() < opened], opened)
+    if block is None or not block.complete:
+        return None
+    return Parts(_untag(text[opened:]), block.answer, tagged=True, note="the answer precedes the reasoning")
+
+
 def _end_of_thought(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> int:
     """Return where the last closed thought ends; 0 without one. A second closing tag after the answer does not count."""
     closed = [match for kind, match in tags if kind == "close"]
@@ -264,7 +296,7 @@ def _end_of_thought(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> int
 
 
 def _block(text: str, tags: Sequence[tuple[str, re.Match[str]]], end: int) -> _Block | None:
-    """Return the last complete answer tag before ``end``; the last one of any kind if none is complete."""
+    """Return the last complete answer tag before ``end``; if none is complete, the last one with a text, else the last."""
     blocks = []
     answers = [(kind, match) for kind, match in tags if kind in ("answer", "end")]
     for (kind, match), (after, following) in pairwise([*answers, ("", None)]):
@@ -272,7 +304,8 @@ def _block(text: str, tags: Sequence[tuple[str, re.Match[str]]], end: int) -> _B
             until = following.start() if following else end
             closing = following.group() if following and after == "end" else ""
             blocks.append(_Block(match.start(), _CONTROL.sub("", text[match.end() : until]), closing))
-    return next((block for block in reversed(blocks) if block.complete), blocks[-1] if blocks else None)
+    written = [block for block in blocks if block.complete] or [block for block in blocks if block.answer.strip()]
+    return next(reversed(written or blocks), None)
 
 
 def _quoted(text: str, block: _Block) -> bool:
@@ -294,51 +327,14 @@ def _unreadable(parts: Parts, otherwise: str) -> str:
     return _MISPLACED if parts.reasoning and not (parts.answer or "").strip() else otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """The grade of a text: its position (from 0), the grade, and whether words are between them."""
-
-    position: int
-    grade: float
-    other_form: bool
-
-
-def _graded_lines(answer: str, *, cut: bool) -> tuple[list[_Line], int]:
-    """Return the grades in an answer, and the number of lines whose grade is unclear. ``cut``: the last number is cut."""
-    lines, unclear = [], 0
-    text = uniform_brackets(answer)
-    for match in _GRADED.finditer(text):
-        values = list(_VALUE.finditer(match[2]))
-        if cut and values and match.start(2) + values[-1].end() == len(text):
-            values.pop()
-        if values and len(match[2][: values[0].start()]) > MOST_WORDS:
-            continue  # prose about the text, without its grade
-        value = _the_grade(match[2], values)
-        if value is None:
-            unclear += bool(values)
-            continue
-        between = match[2][: value.start()].strip(_SEPARATOR)
-        lines.append(_Line(int(match[1]) - 1 if len(match[1]) < 10 else -1, _graded(value), bool(between)))
-    return lines, unclear
-
-
-def _the_grade(text: str, values: Sequence[re.Match[str]]) -> re.Match[str] | None:
-    """Return the number that is the grade: the only one, the only labelled one, or the first if it stands apart."""
-    if len(values) == 1:
-        return values[0]
-    labelled = [value for value in values if _LABELLED.search(text[: value.start()])]
-    if len(labelled) == 1:
-        return labelled[0]
-    apart = values and not text[: values[0].start()].strip(_SEPARATOR) and not _WORD_NEXT.match(text, values[0].end())
-    return values[0] if apart else None
-
-
-def _graded(value: re.Match[str]) -> float:
-    """Return a grade on our scale; a negative one as a negative number."""
-    sign, number, top, percent = value.groups()
-    grade = float(number.replace(",", "."))
-    whole = 100.0 if percent else float(top or TOP_GRADE)
-    return -grade if sign else grade * TOP_GRADE / whole if whole else inf
+def _fault_of(grades: Collection[float], unclear: int) -> str:
+    """Return why no grade of an answer can be used; "" if all are on the scale and clear."""
+    outside = sum(not 0 <= grade <= TOP_GRADE for grade in grades)
+    if outside or unclear:
+        return f"{outside} grades outside 0 to {TOP_GRADE}, {unclear} unclear: no grade of the answer is used"
+    if grades and max(grades) <= 1 and any(0 < grade < 1 for grade in grades):
+        return f"all grades are at most 1: another scale than 0 to {TOP_GRADE}"
+    return "" if grades else "no grade of a shown text in the answer"
 
 
 def _untag(text: str) -> str:
