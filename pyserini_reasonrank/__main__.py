@@ -5,6 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from pyserini_reasonrank import interrupts
+
+if __name__ == "__main__" and sys.argv[1:2] != ["train"]:  # training ends at a checkpoint, by handlers of its own
+    interrupts.install()
+
 from pyserini_reasonrank.cli.commands import command, overview
 from pyserini_reasonrank.cli.exit import SUCCESS, USAGE, guarded
 

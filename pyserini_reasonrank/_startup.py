@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 HOSTS = ("pyserini.search", "pyserini.search.lucene", "pyserini.search.faiss")
+OURS = ("pyserini_reasonrank", "pyserini_reasonrank.search")
 PARENTS = ("pyserini", *HOSTS)
 
 
@@ -47,10 +48,28 @@ def wanted(argv: list[str]) -> bool:
     return any(_names_reranker(*pair) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
 
 
+def _runs_ours(arg: str, after: str) -> bool:
+    return arg.endswith("m") and after in OURS and arg.startswith("-") and not arg.startswith("--")
+
+
+def ends_at_once(argv: list[str]) -> bool:
+    """Whether ``argv`` runs a command of this package, which a signal ends at once; ``train`` has handlers of its own."""
+    pairs = list(zip(argv, [*argv[1:], ""], strict=True))
+    return any(_runs_ours(*pair) for pair in pairs) and "train" not in argv
+
+
 def install() -> None:
-    """Put the finder first on ``sys.meta_path`` if the command line asks for it. A venv calls this twice."""
-    if wanted(sys.orig_argv) and Finder not in sys.meta_path:
+    """Put the finder first on ``sys.meta_path`` if the command line asks for it. A venv calls this twice.
+
+    Signals are handled from now on, so that Ctrl-C during the first imports ends the program with one line too.
+    """
+    host = wanted(sys.orig_argv)
+    if host and Finder not in sys.meta_path:
         sys.meta_path.insert(0, Finder)
+    if host or ends_at_once(sys.orig_argv):
+        from pyserini_reasonrank import interrupts
+
+        interrupts.install()
 
 
 def uninstall() -> None:

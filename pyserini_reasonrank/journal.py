@@ -171,6 +171,11 @@ class Journal:
                json.dumps(dict(ranked.notes)))  # fmt: skip
         self._queue.put((_RANKING, row, None))
 
+    def flush(self, seconds: float = 1.0) -> None:
+        """Commit queued rows, without waiting longer than ``seconds``, at the end of the process. The journal is then closed."""
+        self._queue.put(None)
+        self._thread.join(seconds)
+
     def close(self) -> None:
         """Commit queued rows and close the file."""
         self._queue.put(None)

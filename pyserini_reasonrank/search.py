@@ -9,11 +9,16 @@ This one loads the engine meanwhile and never starts a JVM.
 
 from __future__ import annotations
 
+import sys
+
+from pyserini_reasonrank import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
+
 import asyncio
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -27,6 +32,7 @@ from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.run.candidates import child, follow
+from pyserini_reasonrank.run.cost import USUAL_DEPTH
 from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
@@ -58,7 +64,8 @@ def _main(argv: list[str], host: str) -> int:
         return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
     data = [name for name in (found.topics, found.index) if name]
     output, output_format = _output(found, host)
-    made = plan(*layers.load(name, tree, data))
+    settings, warnings = layers.load(name, tree, data)
+    made = plan(settings, warnings, candidates=found.hits if settings.depth > USUAL_DEPTH else None)
     command = ["python", "-m", host, *argv]
     inputs = _inputs(rest, output, tree)
     with claimed(made, output, inputs, output_format, also=[FIRST_RUN]) as claim:
@@ -96,7 +103,7 @@ async def _search_and_rerank(
     plan: Plan, claim: Claim, topics: str, host_argv: Sequence[str], host: str, command: Sequence[str]
 ) -> RunRecord:
     depth, first_run = plan.settings.depth, Path(f"{claim.path}{FIRST_RUN}")
-    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
+    with interrupts.temporary_folder(temporary_prefix()) as folder:
         found, candidates = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl")
         wanted = ["--module", host, "--run", str(found), "--candidates", str(candidates), "--depth", str(depth)]
         texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
@@ -104,14 +111,21 @@ async def _search_and_rerank(
             wanted += ["--docid-blanks", plan.settings.docid_blanks]
 
         async def requests() -> AsyncGenerator[Request]:
-            async with child(FIRST_STAGE, *wanted, *texts, "--", *host_argv) as search:
+            async with child(FIRST_STAGE, *wanted, *texts, "--", *host_argv, folder=folder) as search:
                 async for request in follow(candidates, search, depth):
                     yield request
             shutil.copyfile(found, first_run)
 
         async with aclosing(requests()) as stream:
             task = Task(
-                stream, claim.path, first_run, topics, command, claim.output_format, fingerprint=claim.fingerprint
+                stream,
+                claim.path,
+                first_run,
+                topics,
+                command,
+                claim.output_format,
+                fingerprint=claim.fingerprint,
+                announced=True,
             )
             return await rerank(plan, task)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pyserini_reasonrank.errors import Failure, UsageError
 
 SUCCESS, FAILURE, USAGE = 0, Failure.exit_code, UsageError.exit_code
+INTERRUPTED = 130
+"""The status after SIGINT, 128 + its number, as of ``interrupts``."""
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -20,7 +22,7 @@ def guarded(command: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("error: interrupted; run the same command again to continue from the journal", file=sys.stderr)
-        return FAILURE
+        print("error: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of the output closed it
         return FAILURE

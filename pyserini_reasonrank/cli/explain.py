@@ -6,7 +6,7 @@ from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.cli.rerank_help import flags_help
 from pyserini_reasonrank.prompts.fitting import frame_tokens
-from pyserini_reasonrank.run.cost import PartCost, estimate
+from pyserini_reasonrank.run.cost import Cost, PartCost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import flags, layers
@@ -70,10 +70,18 @@ def cost_table(plan: Plan, queries: int) -> str:
                 if len(counted) < len(plan.parts)
                 else []
             ),
+            *_counted_for(cost, depth),
             f"tokens: {'exact' if exact else 'estimated at three characters a token'}; without queries and repairs",
             *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
         ]
     )
+
+
+def _counted_for(cost: Cost, depth: int) -> list[str]:
+    """A line if the cost is counted for fewer candidates than the depth."""
+    if cost.candidates == depth:
+        return []
+    return [f"counted for {cost.candidates:,} candidates: a cost for more is not computed, and few runs have more"]
 
 
 def prompt_tokens(part: SinglePlan, cost: PartCost) -> int | None:

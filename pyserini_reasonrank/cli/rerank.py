@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,10 +13,12 @@ from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.cli.rerank_help import flags_help
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, RunFormat
 from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
+from pyserini_reasonrank.run.cost import most_candidates
 from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
@@ -43,7 +44,10 @@ def main(argv: list[str]) -> int:
         return SUCCESS
     options = parser.parse_args(rest)
     data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
-    made = plan(*layers.load(name, tree, data))
+    settings, warnings = layers.load(name, tree, data)
+    first = options.run or options.candidates
+    most = most_candidates(first, settings.depth) if first else None
+    made = plan(settings, warnings, candidates=most)
     command = ["python", "-m", "pyserini_reasonrank", "rerank", *argv]
     output_format = RunFormat(options.output_format)
     with claimed(made, options.output, _inputs(options, tree), output_format) as claim:
@@ -104,13 +108,14 @@ async def _rerank(plan: Plan, options: argparse.Namespace, claim: Claim, command
             known = list(read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first))
             queries, requests = [request.query for request in known], stream(known)
         else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=temporary_prefix()))
+            folder = stack.enter_context(temporary_folder(temporary_prefix()))
             candidates = Path(folder, "candidates.jsonl")
             wanted = ["--run", options.run, "--topics", options.topics, "--texts", options.index, "--depth", depth]
             wanted += ["--duplicates", options.duplicates]
-            texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), "--candidates", str(candidates)))
+            wanted += ["--candidates", candidates]
+            texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), folder=folder))
             requests = follow(candidates, texts, depth)
         first = options.run or options.candidates
         task = Task(requests, claim.path, first, str(options.topics or first), command,
-                    claim.output_format, queries, claim.fingerprint)  # fmt: skip
+                    claim.output_format, queries, claim.fingerprint, announced=True)  # fmt: skip
         return await rerank(plan, task)

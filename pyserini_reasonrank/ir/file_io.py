@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import UsageError
 
 GZIP = b"\x1f\x8b"
@@ -85,7 +86,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which appears under ``path``, complete and on disk, if the block succeeds, and otherwise never."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with interrupts.cleaning(lambda: temporary.unlink(missing_ok=True)), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
