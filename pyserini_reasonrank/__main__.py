@@ -16,11 +16,15 @@ from pyserini_reasonrank.cli.exit import SUCCESS, USAGE, guarded
 
 def main(argv: Sequence[str]) -> int:
     """Run a command. Returns the exit status."""
+    return guarded(lambda: _main(list(argv)))
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return SUCCESS if argv else USAGE
     name, *rest = argv
-    return guarded(lambda: command(name).main(rest))
+    return command(name).main(rest)
 
 
 if __name__ == "__main__":

@@ -36,16 +36,17 @@ def _runs_host(arg: str, after: str) -> bool:
     return short and ((arg.endswith("m") and after in HOSTS) or (arg.startswith("-m") and arg[2:] in HOSTS))
 
 
-def _names_reranker(arg: str, after: str) -> bool:
-    if arg == "--rerank":  # without a value it is a switch of Faiss' own
-        return after != "" and not after.startswith("-")
-    return arg.startswith("--rerank=") and arg != "--rerank="
+def _names_reranker(arg: str, after: str, faiss: bool) -> bool:
+    if arg == "--rerank":  # without a value it is a switch of Faiss' own; for the others we say what is missing
+        return not faiss or (after != "" and not after.startswith("-"))
+    return arg.startswith("--rerank=") and (arg != "--rerank=" or not faiss)
 
 
 def wanted(argv: list[str]) -> bool:
-    """Whether ``argv`` runs a host module with ``--rerank NAME`` or ``--rerank=NAME``."""
+    """Whether ``argv`` runs a host module with ``--rerank NAME`` or ``--rerank=NAME``, or Lucene's with a bare ``--rerank``."""
     pairs = list(zip(argv, [*argv[1:], ""], strict=True))
-    return any(_names_reranker(*pair) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
+    faiss = any(arg.endswith("pyserini.search.faiss") for arg in argv)
+    return any(_names_reranker(*pair, faiss) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
 
 
 def _runs_ours(arg: str, after: str) -> bool:

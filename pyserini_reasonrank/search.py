@@ -25,7 +25,7 @@ from pathlib import Path
 
 from pyserini_reasonrank import _startup
 from pyserini_reasonrank.cli.exit import SUCCESS, guarded
-from pyserini_reasonrank.cli.rerank_help import search_help
+from pyserini_reasonrank.cli.rerank_help import HELP_ALL, search_help
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.metadata import RunRecord
@@ -37,7 +37,7 @@ from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings import flags, layers, rerankers
 from pyserini_reasonrank.settings.host_flags import HostFlags, read_host_flags
 from pyserini_reasonrank.settings.schema import Tree
 
@@ -57,11 +57,14 @@ def main(argv: Sequence[str], host: str) -> int:
 
 def _main(argv: list[str], host: str) -> int:
     name, tree, rest = flags.lift(argv)
-    found = read_host_flags(rest)
-    if found.help:
-        print(search_help(f"python -m {host}"), flush=True)
+    everything = HELP_ALL in rest
+    found = read_host_flags([word for word in rest if word != HELP_ALL])
+    if found.help or everything:
+        print(search_help(f"python -m {host}", name, tree, everything=everything), flush=True)
         paths = ["--run", "-", "--candidates", "-"]
         return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
+    if name is None:
+        rerankers.read(None)
     data = [name for name in (found.topics, found.index) if name]
     output, output_format = _output(found, host)
     settings, warnings = layers.load(name, tree, data)

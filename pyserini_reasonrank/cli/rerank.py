@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
-from pyserini_reasonrank.cli.rerank_help import flags_help
+from pyserini_reasonrank.cli.rerank_help import HELP_ALL, add_rerank_flags, asks_for_help, flags_help
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.interrupts import temporary_folder
@@ -23,7 +23,7 @@ from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings import flags, layers, rerankers
 from pyserini_reasonrank.settings.schema import Tree
 
 TEXTS = "pyserini_reasonrank.host.candidates_writer"
@@ -38,10 +38,12 @@ def main(argv: list[str]) -> int:
     """Rerank a run. Returns the exit status."""
     name, tree, rest = flags.lift(argv)
     parser = _parser()
-    if {"-h", "--help"} & set(rest):
+    if asks_for_help(rest):
         parser.print_help()
-        print(f"\n{flags_help()}")
+        print(f"\n{flags_help(name, tree, everything=HELP_ALL in rest)}")
         return SUCCESS
+    if flags.PREFIX in rest:
+        rerankers.read(None)
     options = parser.parse_args(rest)
     data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
     settings, warnings = layers.load(name, tree, data)
@@ -85,6 +87,7 @@ def _parser() -> Parser:
         "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
         help="a document that a query lists twice: an error, or kept at its better place [refuse]",
     )  # fmt: skip
+    add_rerank_flags(parser)
     outputs = parser.add_argument_group("output")
     outputs.add_argument("--output", required=True, metavar="path", help="run file to write; - is stdout")
     outputs.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from math import inf, isfinite, isnan
 from typing import Any
@@ -20,8 +21,11 @@ _OPEN_QUESTIONS = 2
 class Endpoint:
     """One engine for any number of rerankers, which share its concurrency limit."""
 
-    def __init__(self, engine: Engine[Any], journal: CallStore) -> None:
-        self.engine, self.journal = engine, journal
+    def __init__(
+        self, engine: Engine[Any], journal: CallStore, ready: Callable[[Engine[Any]], Awaitable[None]] | None = None
+    ) -> None:
+        """``ready`` is awaited before each call: it starts an engine that has not started."""
+        self.engine, self.journal, self._ready = engine, journal, ready
         self._calls = PrioritySemaphore(engine.options.concurrency)
         self._questions = PrioritySemaphore(_OPEN_QUESTIONS * engine.options.concurrency)
         self._in_flight: dict[str, asyncio.Future[Completion | None]] = {}
@@ -56,6 +60,8 @@ class Endpoint:
         answer = None
         try:
             async with self._calls.slot(priority):
+                if self._ready is not None:
+                    await self._ready(self.engine)
                 self._made[key] = time.monotonic()
                 completion = with_valid_logprobs(await self.engine.generate(prompt, sampling, call))
             if completion.error is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from pyserini_reasonrank.ir.masking import without_passwords
+
 
 class Notices:
     """The warnings of a run so far. ``announce`` is called with each new one."""
@@ -14,7 +16,7 @@ class Notices:
 
     def add(self, warnings: Iterable[str]) -> list[str]:
         """Add those of ``warnings`` that are new, and return them."""
-        new = [warning for warning in dict.fromkeys(warnings) if warning not in self.found]
+        new = [warning for warning in dict.fromkeys(map(without_passwords, warnings)) if warning not in self.found]
         self.found += new
         for warning in new:
             self._announce(warning)

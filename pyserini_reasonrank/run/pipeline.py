@@ -15,12 +15,13 @@ from pyserini_reasonrank.errors import CallFailed, Failure, UsageError
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.journal import Journal, contexts
 from pyserini_reasonrank.records import Query, Ranking, Request, Tally
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
-from pyserini_reasonrank.run.session import Session, close, start
+from pyserini_reasonrank.run.session import Session, close
+from pyserini_reasonrank.run.starting import Starter
 
 NAMED = 10
 """The number of failed queries that an error names; it counts the others."""
@@ -50,7 +51,8 @@ class Task:
 
 
 async def rerank(plan: Plan, task: Task) -> RunRecord:
-    """Rerank every request of ``task`` by ``plan``. The engines load while the first requests arrive.
+    """Rerank every request of ``task`` by ``plan``. The engines load while the first requests arrive, or only if the journal
+    of an earlier run lacks a call.
 
     Failure if an engine dies, a call failed (its query's order is then the first stage's, and the others are finished), or
     too many judgements are bad; the same command then resumes from the journal. With the setting ``strict``, UsageError for a
@@ -62,15 +64,18 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         notices = Notices(progress.warn if task.announced else lambda warning: None)
         notices.add(plan.warnings)
         try:
-            first = await _start(plan, task.requests, progress)
+            starter = Starter(plan.engines, contexts(journal_path), progress.say)
+            first = await _start(starter, task.requests, progress)
             loaded = time.monotonic()
             with (
                 _writer(plan, task) as writer,
                 contextlib.closing(Journal(journal_path, _run_name(plan, task, journal_path))) as journal,
                 interrupts.cleaning(journal.flush),
             ):
-                session = Session(plan, journal, lambda: progress.show(session.tally))
+                session = Session(plan, journal, lambda: progress.show(session.tally), ready=starter.ready)
                 progress.waiting = lambda: session.waiting
+                for identity, context in starter.contexts().items():
+                    journal.loaded(identity, context)
                 if (early := notices.add(session.warnings)) and plan.settings.strict:
                     raise UsageError(as_error(early))
                 for query in task.queries:
@@ -80,6 +85,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
                 if (late := notices.add([*session.warnings, *_bad_warning(session.tally)])) and plan.settings.strict:
                     writer.keep(candidates)
                     raise Failure(f"{as_error(late)}; the finished queries are in {writer.partial}")
+                await journal.settle()
                 writer.commit(candidates)
         finally:
             await close(plan.engines)
@@ -103,12 +109,10 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
     return record
 
 
-async def _start(plan: Plan, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
+async def _start(starter: Starter, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
     """Load the engines while waiting for the first request. The first error of either is raised at once."""
-    weights = [engine.model.name for engine in plan.engines if engine.needs_weights]
-    progress.say(f"loading {', '.join(weights)}" if weights else f"starting the engine {plan.engines[0].name}")
     first = asyncio.ensure_future(anext(requests, None))
-    loading = asyncio.ensure_future(start(plan.engines))
+    loading = asyncio.ensure_future(starter.start())
     try:
         await asyncio.wait([first, loading], return_when=asyncio.FIRST_EXCEPTION)
         for task in (first, loading):

@@ -303,7 +303,7 @@ def test_unknown_names(refused: Callable[..., str], collection: Collection) -> N
         ([*base, *known, "stray"], "unrecognized arguments: stray"),
         ([*base, *known, "--output-format", "trek"], "invalid choice: 'trek'"),
         ([*base], "--rerank needs the name of a reranker: "),
-        ([*base, "--rerank"], "rerank has no flag --rerank"),
+        ([*base, "--rerank"], "--rerank needs the name of a reranker: "),
         (["rerank", *collection.inputs, *known], "--output"),
         (["rerank", "--output", "run.txt", *known], "rerank needs --run, --topics and the texts"),
         (["explain"], "--rerank needs the name of a reranker"),

@@ -709,10 +709,16 @@ def test_but_then_the_model_must_be_named(server: Server, models: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1/v1", "127.0.0.1:1/v1", "http://no.such.host.invalid/v1", "nonsense"]
+    ("url", "says"),
+    [
+        ("http://127.0.0.1:1/v1", r"no server answers at .*--rerank\.engine\.base_url"),
+        ("http://no.such.host.invalid/v1", r"no server answers at .*--rerank\.engine\.base_url"),
+        ("127.0.0.1:1/v1", r"--rerank\.engine\.base_url '127\.0\.0\.1:1/v1' is not a URL"),
+        ("nonsense", r"--rerank\.engine\.base_url 'nonsense' is not a URL"),
+    ],
 )
-def test_a_server_that_is_down_is_named(url: str) -> None:
-    with pytest.raises(UsageError, match=r"no server answers at .*--rerank\.engine\.base_url") as error:
+def test_a_server_that_is_down_is_named(url: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), url)
     assert url.split("/", maxsplit=1)[0] in str(error.value)
 

@@ -521,7 +521,7 @@ def _typed(value: Any) -> str:
 
 
 def test_help_names_every_flag_there_is() -> None:
-    text = search_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search", everything=True)
     names = [name for name, _, _ in GENERAL] + list(SAMPLING)
     names += [field for kind in JUDGES for field in JUDGES[kind].Options.model_fields]
     names += [field for entry in STRATEGIES.values() for field in options_model(entry.function).model_fields]
@@ -672,7 +672,7 @@ def test_tags_have_no_blanks() -> None:
 
 
 def test_help_names_the_values_of_every_choice() -> None:
-    text = search_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search", everything=True)
     for values in (
         "none | min-max | z-score | rrf",
         "true-false | yes-no | 0-10",
