@@ -57,23 +57,20 @@ def search_help(command: str, name: str | None = None, tree: Tree | None = None,
 def flags_help(name: str | None = None, tree: Tree | None = None, *, everything: bool = False) -> str:
     """The ``--rerank`` flags that the reranker ``name`` uses, under the other flags ``tree``; ``everything``: all flags.
 
-    Without a name, the rerankers and the general flags. UsageError if there is no reranker of that name.
+    Without a name, all flags too. UsageError if there is no reranker of that name.
     """
     groups = list(option_groups())
-    if everything:
-        lines = [*_rerankers(), "", *_general()]
-    elif name is None:
-        lines, groups = [*_rerankers(), "", *_general()], []
+    if everything or name is None:
+        lines = _rerankers()
     else:
         own = layers.merge(rerankers.read(name), tree or {})
-        lines = [*_own(name), "", *_general()]
+        lines = _own(name)
         groups = [group for group in groups if group.name in _used(own, group.key)]
+    lines += ["", *_general()]
     for key in dict.fromkeys(group.key for group in groups):
         lines += _sections([group for group in groups if group.key == key])
-    if not everything:
-        lines += ["", f"{PREFIX} NAME --help shows the settings of a reranker, {HELP_ALL} those of all judges, strategies, "
-                      "combinations and engines."]  # fmt: skip
-    return "\n".join(lines)
+    note = f"{PREFIX} NAME --help shows the settings that NAME uses, {HELP_ALL} those of all rerankers."
+    return "\n".join([*lines, "", note])
 
 
 def _rerankers() -> list[str]:

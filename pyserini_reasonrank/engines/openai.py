@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import exp, log
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -150,6 +151,9 @@ class OpenAI(Engine[OpenAIOptions]):
                     f"{client.base_url} lists {len(names)} models: name one with --rerank.model ({', '.join(names)})"
                 )
             self.model = replace(self.model, name=names[0], source=names[0])
+        elif len(served) == 1 and Path(self.model.source).is_dir() and served[0]["id"] != self.model.source:
+            # the folder supplies the tokenizer; the server has the model under a name of its own
+            self.model = replace(self.model, source=served[0]["id"])
         ours = [m for m in served if m["id"] == self.model.source]
         lengths = [self.model.context, *(m.get("max_model_len") for m in ours)]
         self.model = replace(self.model, context=min((n for n in lengths if isinstance(n, int)), default=None))

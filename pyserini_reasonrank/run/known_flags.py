@@ -70,9 +70,10 @@ def explained(error: UnknownKey) -> str:
         return str(error)
     leaf = error.key.rpartition(".")[2]
     flags = by_leaf().get(leaf)
-    if flags is None and not get_close_matches(error.key, error.known, n=1, cutoff=0.6):
-        flags = by_leaf().get(next(iter(get_close_matches(leaf, by_leaf(), n=1, cutoff=0.8)), ""))
-    if not flags:
+    if flags is None:
+        close = get_close_matches(leaf, [*error.known, *by_leaf()], n=1, cutoff=0.6)
+        flags = by_leaf()[close[0]] if close and close[0] not in error.known else None
+    if flags is None:
         return str(error)
     base = _GROUP.sub("", error.flag)  # of one arm of a combination
     named = [base + flag.removeprefix(PREFIX) for flag in flags]

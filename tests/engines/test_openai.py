@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -679,6 +680,27 @@ def test_a_known_checkpoint_that_auto_finds_is_to_be_named(server: Server, monke
         "the server serves liuwenhan/reasonrank-7B, known as reasonrank-7b; pass --rerank.model liuwenhan/reasonrank-7B to "
         "use its training prompt and settings"
     )
+
+
+@pytest.mark.parametrize("served", ["its own name", "the folder"])
+def test_a_folder_given_as_the_model_supplies_the_tokenizer(
+    served: str, server: Server, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = str(tokenizer_file.parent)
+    server.models = {"data": [{"id": "m" if served == "its own name" else folder, "max_model_len": 32768}]}
+    made = started(server, model=folder)
+    [part] = made.parts.values()
+    assert part.tokens.exact
+    assert Session(made, MemoryStore()).warnings == []
+    assert part.context == 32768
+    assert made.engines[0].model.source == ("m" if served == "its own name" else folder)
+
+
+def test_a_folder_is_not_taken_for_one_of_several_models(server: Server, tokenizer_file: Path) -> None:
+    server.models = {"data": [{"id": "a"}, {"id": "b"}]}
+    made = started(server, model=str(tokenizer_file.parent))
+    assert made.engines[0].model.source == str(tokenizer_file.parent)
 
 
 def test_the_smallest_context_counts(server: Server, second: Server) -> None:

@@ -44,6 +44,7 @@ def test_every_nested_setting_without_its_group_is_named_with_it(leaf: str, caps
         ("--rerank.judge.base_url", "--rerank.engine.base_url"),
         ("--rerank.windowsize", "--rerank.strategy.window_size"),
         ("--rerank.maxtokens", "--rerank.sampling.max_tokens"),
+        ("--rerank.temprature", "--rerank.sampling.temperature"),
         ("--rerank.strategy.windw_size", "'window_size'"),
         ("--rerank.dept", "'depth'"),
     ],
@@ -93,10 +94,8 @@ def test_help_follows_the_other_flags() -> None:
 
 
 def test_help_on_all_shows_the_rest() -> None:
-    assert sections(flags_help(everything=True)) == {"judge (all)", "engine (all)"} | {
-        f"{group.key} {group.name}" for group in option_groups()
-    }
-    assert sections(flags_help()) == set()
+    every = {"judge (all)", "engine (all)"} | {f"{group.key} {group.name}" for group in option_groups()}
+    assert sections(flags_help("upr", everything=True)) == sections(flags_help()) == every
 
 
 @pytest.mark.parametrize("command", ["rerank", "explain"])
