@@ -11,15 +11,8 @@ import re
 from dataclasses import replace
 from typing import Literal
 
-from pyserini_reasonrank.parsing import (
-    CLOSE_ANSWER,
-    CLOSE_THINK,
-    OPEN_ANSWER,
-    OPEN_THINK,
-    permutation,
-    split,
-    unanswered,
-)
+from pyserini_reasonrank.answer_lists import permutation
+from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split, unanswered
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 LabelParser = Literal["careful", "rank-r1", "setwise-sft"]
