@@ -78,7 +78,7 @@ class Engine[O: EngineOptions](ABC):
 
     def resume(self, context: int) -> None:
         """Take ``max_model_len`` from an earlier run with the same weights, so that prompts can be written before start."""
-        self._context = context
+        self._context: int | None = context
 
     @property
     def max_model_len(self) -> int | None:

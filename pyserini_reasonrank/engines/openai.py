@@ -95,7 +95,7 @@ class OpenAI(Engine[OpenAIOptions]):
         urls = _urls(self.options)
         key = _key() or ("none" if urls else None)
         kinds: dict[str, str] = {}
-        for url in urls or [None]:
+        for url in [*urls] or [None]:
             try:
                 http = DefaultAioHttpClient(limits=limits, timeout=timeout)
                 client = AsyncOpenAI(

@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -225,15 +226,15 @@ def test_while_pyserini_searches(
     until((tmp_path / "pids").exists)
     ended_at_once(process, number, tmp_path, RESUME)
     for pid in map(int, (tmp_path / "pids").read_text().split()):
-        until(lambda pid=pid: not running(pid))
+        until(partial(ended, pid))
 
 
-def running(pid: int) -> bool:
-    """Whether the process runs: one that has ended, and whose parent did not ask how, does not."""
+def ended(pid: int) -> bool:
+    """Whether the process has ended, also if its parent has not asked for its status."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
-        return False
+        return True
 
 
 def test_an_ignored_interrupt_stays_ignored(server: Server, words: Callable[[str], list[str]], tmp_path: Path) -> None:
