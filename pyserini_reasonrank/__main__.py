@@ -5,17 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from pyserini_reasonrank import interrupts
+
+if __name__ == "__main__" and sys.argv[1:2] != ["train"]:  # training ends at a checkpoint, by handlers of its own
+    interrupts.install()
+
 from pyserini_reasonrank.cli.commands import command, overview
 from pyserini_reasonrank.cli.exit import SUCCESS, USAGE, guarded
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a command. Returns the exit status."""
+    return guarded(lambda: _main(list(argv)))
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return SUCCESS if argv else USAGE
     name, *rest = argv
-    return guarded(lambda: command(name).main(rest))
+    return command(name).main(rest)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 HOSTS = ("pyserini.search", "pyserini.search.lucene", "pyserini.search.faiss")
+OURS = ("pyserini_reasonrank", "pyserini_reasonrank.search")
 PARENTS = ("pyserini", *HOSTS)
 
 
@@ -35,22 +36,41 @@ def _runs_host(arg: str, after: str) -> bool:
     return short and ((arg.endswith("m") and after in HOSTS) or (arg.startswith("-m") and arg[2:] in HOSTS))
 
 
-def _names_reranker(arg: str, after: str) -> bool:
-    if arg == "--rerank":  # without a value it is a switch of Faiss' own
-        return after != "" and not after.startswith("-")
-    return arg.startswith("--rerank=") and arg != "--rerank="
+def _names_reranker(arg: str, after: str, faiss: bool) -> bool:
+    if arg == "--rerank":  # without a value it is a switch of Faiss' own; for the others we say what is missing
+        return not faiss or (after != "" and not after.startswith("-"))
+    return arg.startswith("--rerank=") and (arg != "--rerank=" or not faiss)
 
 
 def wanted(argv: list[str]) -> bool:
-    """Whether ``argv`` runs a host module with ``--rerank NAME`` or ``--rerank=NAME``."""
+    """Whether ``argv`` runs a host module with ``--rerank NAME`` or ``--rerank=NAME``, or Lucene's with a bare ``--rerank``."""
     pairs = list(zip(argv, [*argv[1:], ""], strict=True))
-    return any(_names_reranker(*pair) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
+    faiss = any(arg.endswith("pyserini.search.faiss") for arg in argv)
+    return any(_names_reranker(*pair, faiss) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
+
+
+def _runs_ours(arg: str, after: str) -> bool:
+    return arg.endswith("m") and after in OURS and arg.startswith("-") and not arg.startswith("--")
+
+
+def ends_at_once(argv: list[str]) -> bool:
+    """Whether ``argv`` runs a command of this package, which a signal ends at once; ``train`` has handlers of its own."""
+    pairs = list(zip(argv, [*argv[1:], ""], strict=True))
+    return any(_runs_ours(*pair) for pair in pairs) and "train" not in argv
 
 
 def install() -> None:
-    """Put the finder first on ``sys.meta_path`` if the command line asks for it. A venv calls this twice."""
-    if wanted(sys.orig_argv) and Finder not in sys.meta_path:
+    """Put the finder first on ``sys.meta_path`` if the command line asks for it. A venv calls this twice.
+
+    Signals are handled from now on, so that Ctrl-C during the first imports ends the program with one line too.
+    """
+    host = wanted(sys.orig_argv)
+    if host and Finder not in sys.meta_path:
         sys.meta_path.insert(0, Finder)
+    if host or ends_at_once(sys.orig_argv):
+        from pyserini_reasonrank import interrupts
+
+        interrupts.install()
 
 
 def uninstall() -> None:

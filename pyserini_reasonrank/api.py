@@ -14,13 +14,14 @@ from typing import Any, Self
 
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UnknownKey, UsageError
 from pyserini_reasonrank.ir.documents import Document, document_docid, read_document, stored_document
 from pyserini_reasonrank.ir.runs import repeated
 from pyserini_reasonrank.journal import Journal, MemoryStore
 from pyserini_reasonrank.records import Candidate, Query, Ranking, Request
 from pyserini_reasonrank.results import RankedDocuments
 from pyserini_reasonrank.run.cost import Cost, estimate
+from pyserini_reasonrank.run.known_flags import explained
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session, close, start
@@ -67,7 +68,10 @@ class Reranker:
         tree = _tree(settings)
         if given is not None:
             tree = {"model": given.model.name, **tree, "engine": {"name": given.name}}
-        self._plan: Plan = plan(*layers.load(reranker, tree), engine=given)
+        try:
+            self._plan: Plan = plan(*layers.load(reranker, tree), engine=given)
+        except UnknownKey as error:
+            raise UsageError(explained(error)) from None
         self._journal = None if journal is None else Path(journal)
         self._numbers = count()
         self._loading = Lock()

@@ -16,6 +16,14 @@ class UsageError(Exception):
     exit_code = 2
 
 
+class UnknownKey(UsageError):
+    """``FLAG.KEY`` is not declared; ``known`` are the keys that are."""
+
+    def __init__(self, flag: str, key: str, known: Iterable[str]) -> None:
+        super().__init__(f"{flag}.{key} is not known{nearest(key, known)}")
+        self.flag, self.key, self.known = flag, key, list(known)
+
+
 class Failure(Exception):
     """A run could not be finished (an engine died, too many bad calls). Commands print the message and exit with 1."""
 
@@ -28,6 +36,11 @@ class CallFailed(Failure):
     def __init__(self, qid: str, message: str) -> None:
         super().__init__(message)
         self.qid = qid
+
+
+def os_error(error: OSError, path: object) -> str:
+    """The sentence about a file that can't be read or written: the one that ``error`` names, otherwise ``path``."""
+    return f"{error.filename or path}: {error.strerror or error}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -50,7 +63,7 @@ def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            raise UsageError(f"{flag}.{where} is not known{nearest(where, model.model_fields)}") from None
+            raise UnknownKey(flag, where, model.model_fields) from None
         if fault["type"] == "missing":
             raise UsageError(f"{flag}.{where} is required") from None
         message = fault["msg"][0].lower() + fault["msg"][1:]

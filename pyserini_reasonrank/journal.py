@@ -9,6 +9,7 @@ Each call is stored once, even if it answers several questions: the table ``aske
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling
 
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, run TEXT, qid TEXT, part TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT,
@@ -36,10 +37,13 @@ CREATE TABLE IF NOT EXISTS judgements (
 CREATE TABLE IF NOT EXISTS rankings (
     run TEXT, qid TEXT, ranking TEXT, confidence TEXT, notes TEXT, PRIMARY KEY (run, qid)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS contexts (identity TEXT PRIMARY KEY, tokens INTEGER) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
+_WITHOUT_CONTEXTS = 3
+"""The previous version, without the table ``contexts``."""
 _WITHOUT_ASKED = 2
-"""The previous version, without the table ``asked``: each call answered only the question in its row."""
+"""The version before, without the table ``asked``: each call answered only the question in its row."""
 _FILL_ASKED = """
 DROP INDEX IF EXISTS calls_by_question;
 INSERT OR IGNORE INTO asked SELECT run, qid, part, number, key FROM calls ORDER BY rowid;
@@ -47,6 +51,7 @@ INSERT OR IGNORE INTO asked SELECT run, qid, part, number, key FROM calls ORDER 
 _CALL = f"INSERT OR REPLACE INTO calls VALUES ({', '.join('?' * 15)})"
 _ASKED = "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)"
 _JUDGEMENT = f"INSERT OR REPLACE INTO judgements VALUES ({', '.join('?' * 12)})"
+_CONTEXT = "INSERT OR REPLACE INTO contexts VALUES (?, ?)"
 _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
 
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
@@ -171,6 +176,21 @@ class Journal:
                json.dumps(dict(ranked.notes)))  # fmt: skip
         self._queue.put((_RANKING, row, None))
 
+    def loaded(self, identity: str, context: int) -> None:
+        """Record the context in tokens that a model has when it is loaded."""
+        self._queue.put((_CONTEXT, (identity, context), None))
+
+    async def settle(self) -> None:
+        """Wait until all rows are committed. Failure if the journal can't be written."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put(("SELECT 1", (), done))
+        await done
+
+    def flush(self, seconds: float = 1.0) -> None:
+        """Commit queued rows, without waiting longer than ``seconds``, at the end of the process. The journal is then closed."""
+        self._queue.put(None)
+        self._thread.join(seconds)
+
     def close(self) -> None:
         """Commit queued rows and close the file."""
         self._queue.put(None)
@@ -198,7 +218,9 @@ class Journal:
                     connection.execute(statement, row)
                 connection.execute("COMMIT")
             except Exception as error:  # all callers that wait for these writes must get the error
-                self._broken = error
+                self._broken = self._broken or error
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             for _, _, done in writes:
                 if done is not None:
                     _resolve(
@@ -232,6 +254,19 @@ def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
+def contexts(path: Path) -> dict[str, int]:
+    """The contexts that models had when they were loaded, by identity; {} for a file that is missing or records none."""
+    if not path.is_file():
+        return {}
+    try:
+        with contextlib.closing(_open_to_read(path)) as connection:
+            if _version(connection) != _VERSION:
+                return {}
+            return dict(connection.execute("SELECT identity, tokens FROM contexts"))
+    except (UsageError, sqlite3.DatabaseError):  # the run itself reports it
+        return {}
+
+
 def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield every final order with confidences and notes as a mapping, by run and query; only that of ``qid`` if given."""
     with _open_to_read(path) as connection:
@@ -247,7 +282,7 @@ def _version(connection: sqlite3.Connection) -> int:
     """The version of the tables; 0 in a new file. DatabaseError for an unknown version."""
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and version not in (_VERSION, _WITHOUT_ASKED):
+    if tables and version not in (_VERSION, _WITHOUT_CONTEXTS, _WITHOUT_ASKED):
         raise sqlite3.DatabaseError(f"its format has version {version}, expected {_VERSION}")
     return int(version) if tables else 0
 

@@ -9,29 +9,35 @@ This one loads the engine meanwhile and never starts a JVM.
 
 from __future__ import annotations
 
+import sys
+
+from pyserini_reasonrank import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
+
 import asyncio
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 from pyserini_reasonrank import _startup
 from pyserini_reasonrank.cli.exit import SUCCESS, guarded
-from pyserini_reasonrank.cli.rerank_help import search_help
+from pyserini_reasonrank.cli.rerank_help import HELP_ALL, search_help
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.run.candidates import child, follow
+from pyserini_reasonrank.run.cost import USUAL_DEPTH
 from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings import flags, layers, rerankers
 from pyserini_reasonrank.settings.host_flags import HostFlags, read_host_flags
 from pyserini_reasonrank.settings.schema import Tree
 
@@ -51,14 +57,18 @@ def main(argv: Sequence[str], host: str) -> int:
 
 def _main(argv: list[str], host: str) -> int:
     name, tree, rest = flags.lift(argv)
-    found = read_host_flags(rest)
-    if found.help:
-        print(search_help(f"python -m {host}"), flush=True)
+    everything = HELP_ALL in rest
+    found = read_host_flags([word for word in rest if word != HELP_ALL])
+    if found.help or everything:
+        print(search_help(f"python -m {host}", name, tree, everything=everything), flush=True)
         paths = ["--run", "-", "--candidates", "-"]
         return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
+    if name is None:
+        rerankers.read(None)
     data = [name for name in (found.topics, found.index) if name]
     output, output_format = _output(found, host)
-    made = plan(*layers.load(name, tree, data))
+    settings, warnings = layers.load(name, tree, data)
+    made = plan(settings, warnings, candidates=found.hits if settings.depth > USUAL_DEPTH else None)
     command = ["python", "-m", host, *argv]
     inputs = _inputs(rest, output, tree)
     with claimed(made, output, inputs, output_format, also=[FIRST_RUN]) as claim:
@@ -96,7 +106,7 @@ async def _search_and_rerank(
     plan: Plan, claim: Claim, topics: str, host_argv: Sequence[str], host: str, command: Sequence[str]
 ) -> RunRecord:
     depth, first_run = plan.settings.depth, Path(f"{claim.path}{FIRST_RUN}")
-    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
+    with interrupts.temporary_folder(temporary_prefix()) as folder:
         found, candidates = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl")
         wanted = ["--module", host, "--run", str(found), "--candidates", str(candidates), "--depth", str(depth)]
         texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
@@ -104,14 +114,21 @@ async def _search_and_rerank(
             wanted += ["--docid-blanks", plan.settings.docid_blanks]
 
         async def requests() -> AsyncGenerator[Request]:
-            async with child(FIRST_STAGE, *wanted, *texts, "--", *host_argv) as search:
+            async with child(FIRST_STAGE, *wanted, *texts, "--", *host_argv, folder=folder) as search:
                 async for request in follow(candidates, search, depth):
                     yield request
             shutil.copyfile(found, first_run)
 
         async with aclosing(requests()) as stream:
             task = Task(
-                stream, claim.path, first_run, topics, command, claim.output_format, fingerprint=claim.fingerprint
+                stream,
+                claim.path,
+                first_run,
+                topics,
+                command,
+                claim.output_format,
+                fingerprint=claim.fingerprint,
+                announced=True,
             )
             return await rerank(plan, task)
 

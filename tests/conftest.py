@@ -55,6 +55,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "train/experimental": ("slow",),
     "models/test_embedded.py": ("slow", "model"),
     "prompts/test_golden_prompts.py": ("model",),
+    "run/test_starting.py": ("slow",),
     "train/test_export.py": ("slow",),
     "real": ("slow",),
 }

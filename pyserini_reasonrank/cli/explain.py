@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
-from pyserini_reasonrank.cli.rerank_help import flags_help
+from pyserini_reasonrank.cli.rerank_help import HELP_ALL, add_rerank_flags, asks_for_help, flags_help
 from pyserini_reasonrank.prompts.fitting import frame_tokens
-from pyserini_reasonrank.run.cost import PartCost, estimate
+from pyserini_reasonrank.run.cost import Cost, PartCost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings import flags, layers, rerankers
 
 
 def main(argv: list[str]) -> int:
@@ -22,10 +22,13 @@ def main(argv: list[str]) -> int:
         usage="--rerank NAME [--rerank.KEY VALUE ...] [--queries num]",
     )
     parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run [1]")
-    if {"-h", "--help"} & set(rest):
+    add_rerank_flags(parser)
+    if asks_for_help(rest):
         parser.print_help()
-        print(f"\n{flags_help()}")
+        print(f"\n{flags_help(name, tree, everything=HELP_ALL in rest)}")
         return SUCCESS
+    if flags.PREFIX in rest:
+        rerankers.read(None)
     options = parser.parse_args(rest)
     print(cost_table(plan(*layers.load(name, tree), here=False), options.queries))
     return SUCCESS
@@ -70,10 +73,18 @@ def cost_table(plan: Plan, queries: int) -> str:
                 if len(counted) < len(plan.parts)
                 else []
             ),
+            *_counted_for(cost, depth),
             f"tokens: {'exact' if exact else 'estimated at three characters a token'}; without queries and repairs",
             *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
         ]
     )
+
+
+def _counted_for(cost: Cost, depth: int) -> list[str]:
+    """A line if the cost is counted for fewer candidates than the depth."""
+    if cost.candidates == depth:
+        return []
+    return [f"counted for {cost.candidates:,} candidates: a cost for more is not computed, and few runs have more"]
 
 
 def prompt_tokens(part: SinglePlan, cost: PartCost) -> int | None:

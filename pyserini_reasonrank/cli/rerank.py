@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
-from pyserini_reasonrank.cli.rerank_help import flags_help
+from pyserini_reasonrank.cli.rerank_help import HELP_ALL, add_rerank_flags, asks_for_help, flags_help
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, RunFormat
 from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
+from pyserini_reasonrank.run.cost import most_candidates
 from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings import flags, layers, rerankers
 from pyserini_reasonrank.settings.schema import Tree
 
 TEXTS = "pyserini_reasonrank.host.candidates_writer"
@@ -37,13 +38,18 @@ def main(argv: list[str]) -> int:
     """Rerank a run. Returns the exit status."""
     name, tree, rest = flags.lift(argv)
     parser = _parser()
-    if {"-h", "--help"} & set(rest):
+    if asks_for_help(rest):
         parser.print_help()
-        print(f"\n{flags_help()}")
+        print(f"\n{flags_help(name, tree, everything=HELP_ALL in rest)}")
         return SUCCESS
+    if flags.PREFIX in rest:
+        rerankers.read(None)
     options = parser.parse_args(rest)
     data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
-    made = plan(*layers.load(name, tree, data))
+    settings, warnings = layers.load(name, tree, data)
+    first = options.run or options.candidates
+    most = most_candidates(first, settings.depth) if first else None
+    made = plan(settings, warnings, candidates=most)
     command = ["python", "-m", "pyserini_reasonrank", "rerank", *argv]
     output_format = RunFormat(options.output_format)
     with claimed(made, options.output, _inputs(options, tree), output_format) as claim:
@@ -81,6 +87,7 @@ def _parser() -> Parser:
         "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
         help="a document that a query lists twice: an error, or kept at its better place [refuse]",
     )  # fmt: skip
+    add_rerank_flags(parser)
     outputs = parser.add_argument_group("output")
     outputs.add_argument("--output", required=True, metavar="path", help="run file to write; - is stdout")
     outputs.add_argument(
@@ -104,13 +111,14 @@ async def _rerank(plan: Plan, options: argparse.Namespace, claim: Claim, command
             known = list(read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first))
             queries, requests = [request.query for request in known], stream(known)
         else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=temporary_prefix()))
+            folder = stack.enter_context(temporary_folder(temporary_prefix()))
             candidates = Path(folder, "candidates.jsonl")
             wanted = ["--run", options.run, "--topics", options.topics, "--texts", options.index, "--depth", depth]
             wanted += ["--duplicates", options.duplicates]
-            texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), "--candidates", str(candidates)))
+            wanted += ["--candidates", candidates]
+            texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), folder=folder))
             requests = follow(candidates, texts, depth)
         first = options.run or options.candidates
         task = Task(requests, claim.path, first, str(options.topics or first), command,
-                    claim.output_format, queries, claim.fingerprint)  # fmt: skip
+                    claim.output_format, queries, claim.fingerprint, announced=True)  # fmt: skip
         return await rerank(plan, task)

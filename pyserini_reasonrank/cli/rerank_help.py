@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import argparse
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
-from pyserini_reasonrank.combine import COMBINATIONS
-from pyserini_reasonrank.engines import ENGINES, engine_class
-from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.settings import rerankers
+from pyserini_reasonrank.resources import dump_yaml
+from pyserini_reasonrank.run.known_flags import GENERAL_SKIPPED, OptionGroup, option_groups
+from pyserini_reasonrank.settings import layers, rerankers
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
 from pyserini_reasonrank.settings.help import setting_lines
-from pyserini_reasonrank.settings.schema import Settings
-from pyserini_reasonrank.strategies import STRATEGIES, options_model
+from pyserini_reasonrank.settings.schema import Settings, Tree
+
+HELP = {"-h", "--help"}
+HELP_ALL = "--help-all"
+USUAL_ENGINES = ("vllm", "transformers", "openai")
+"""The engines of which auto may choose one, or that a user usually names."""
 
 _OTHER = {
     CONFIG: "YAML file with any of these keys; flags override it",
@@ -21,7 +26,19 @@ _OTHER = {
 }
 
 
-def search_help(command: str) -> str:
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Whether a command line asks for help, on a reranker or on all flags."""
+    return not (HELP | {HELP_ALL}).isdisjoint(words)
+
+
+def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
+    """Show ``--rerank`` among the flags of a command. ``flags.lift`` takes it out before the parser sees it."""
+    group = parser.add_argument_group("reranker")
+    group.add_argument(f"{PREFIX}", metavar="NAME", help="the reranker; with --help, its settings")
+    group.add_argument(f"{PREFIX}.KEY", metavar="VALUE", dest="_key", help="a setting of it; --help-all lists them all")
+
+
+def search_help(command: str, name: str | None = None, tree: Tree | None = None, *, everything: bool = False) -> str:
     """The help on a search command of Pyserini with ``--rerank``, without Pyserini's own flags."""
     return "\n".join([
         f"usage: {command} [Pyserini's flags] --output RUN --rerank NAME [--rerank.KEY VALUE ...]",
@@ -33,43 +50,99 @@ def search_help(command: str) -> str:
         f"  {command} --index INDEX --topics TOPICS --bm25 --output run.txt --rerank reasonrank \\",
         "      --rerank.engine.name openai --rerank.engine.base_url http://localhost:8000/v1 --rerank.depth 50",
         "",
-        flags_help(),
+        flags_help(name, tree, everything=everything),
     ])  # fmt: skip
 
 
-def flags_help() -> str:
-    """All ``--rerank`` flags: the general ones, then those of each judge, strategy, combination and engine."""
-    lines = [
+def flags_help(name: str | None = None, tree: Tree | None = None, *, everything: bool = False) -> str:
+    """The ``--rerank`` flags that the reranker ``name`` uses, under the other flags ``tree``; ``everything``: all flags.
+
+    Without a name, all flags too. UsageError if there is no reranker of that name.
+    """
+    groups = list(option_groups())
+    if everything or name is None:
+        lines = _rerankers()
+    else:
+        own = layers.merge(rerankers.read(name), tree or {})
+        lines = _own(name)
+        groups = [group for group in groups if group.name in _used(own, group.key)]
+    lines += ["", *_general()]
+    for key in dict.fromkeys(group.key for group in groups):
+        lines += _sections([group for group in groups if group.key == key])
+    note = f"{PREFIX} NAME --help shows the settings that NAME uses, {HELP_ALL} those of all rerankers."
+    return "\n".join([*lines, "", note])
+
+
+def _rerankers() -> list[str]:
+    return [
         "rerankers (--rerank NAME):",
         *_columns({name: str(rerankers.read(name).get("about", "")) for name in rerankers.names()}),
-        "",
-        "settings (each flag takes one value; null resets a key to its default):",
-        *setting_lines(Settings, f"{PREFIX}.", skip=("name", "about"), more=_OTHER),
     ]
-    lines += _sections("judge", {name: judge.Options for name, judge in JUDGES.items()})
-    for name, entry in STRATEGIES.items():
-        title = f"{name} (judges: {', '.join(sorted(entry.judges))})"
-        lines += _section("strategy", title, options_model(entry.function))
-    for name, combination in COMBINATIONS.items():
-        arms = [*sorted(combination.needs), *(f"optionally {arm}" for arm in sorted(combination.may or ()))]
-        lines += _section("combine", f"{name} (arms: {', '.join(arms) or 'any'})", options_model(combination.function))
-    lines += _sections("engine", {name: engine_class(name).options_class for name in ENGINES})
-    return "\n".join(lines)
 
 
-def _sections(group: str, models: Mapping[str, type[BaseModel]]) -> list[str]:
-    """The keys that all ``models`` share, once; then the others of each."""
-    first, *others = models.values()
-    shared = [key for key in first.model_fields if all(_same(key, first, other) for other in others)]
-    lines = _section(group, "(all)", first, skip=set(first.model_fields) - set(shared))
-    for name, model in models.items():
-        lines += _section(group, name, model, skip=shared)
+def _general() -> list[str]:
+    return [
+        "settings (each flag takes one value; null resets a key to its default):",
+        *setting_lines(Settings, f"{PREFIX}.", skip=GENERAL_SKIPPED, more=_OTHER),
+    ]
+
+
+def _own(name: str) -> list[str]:
+    """What a reranker is, and the settings of its YAML."""
+    tree = dict(rerankers.read(name))
+    about = tree.pop("about", "")
+    return [
+        f"{name}: {about}" if about else name,
+        "",
+        f"its settings, where they differ from the defaults ({PREFIX}.KEY.SUB for nested keys):",
+        *(f"  {line}" for line in dump_yaml(tree).splitlines()),
+    ]
+
+
+def _used(tree: Mapping[str, Any], key: str) -> Collection[str]:
+    """The names of ``key`` that a reranker uses, with those of its arms."""
+    selector = "kind" if key == "judge" else "name"
+    names = set()
+    for each in _with_arms(tree):
+        found = each.get(key) or {}
+        if key == "combine" and not found:
+            continue
+        default = (Settings.model_fields[key].default or {}).get(selector)
+        selected = found.get(selector, default) if isinstance(found, Mapping) else default
+        if selected is not None and not (key in ("judge", "strategy") and each.get("combine")):
+            names.add(str(selected))
+    return set(USUAL_ENGINES) if names == {"auto"} else names
+
+
+def _with_arms(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The settings of a reranker and of the rerankers in its arms."""
+    yield tree
+    for arm in (tree.get("arms") or {}).values():
+        if isinstance(arm, Mapping) and (base := arm.get("reranker")) is not None:
+            yield from _with_arms(
+                layers.merge(rerankers.read(str(base)), {k: v for k, v in arm.items() if k != "reranker"})
+            )
+
+
+def _sections(groups: Sequence[OptionGroup]) -> list[str]:
+    """The settings that all judges or all engines share, once; then the others of each group."""
+    first = groups[0]
+    shared: list[str] = []
+    if first.key in ("judge", "engine"):
+        every = [group.model for group in option_groups() if group.key == first.key]
+        shared = [key for key in every[0].model_fields if all(_same(key, every[0], other) for other in every)]
+    lines = (
+        _section(first.key, "(all)", first.model, skip=set(first.model.model_fields) - set(shared)) if shared else []
+    )
+    for group in groups:
+        title = f"{group.name} ({group.note})" if group.note else group.name
+        lines += _section(group.key, title, group.model, skip=shared)
     return lines
 
 
-def _section(group: str, title: str, model: type[BaseModel], skip: Collection[str] = ()) -> list[str]:
-    lines = setting_lines(model, f"{PREFIX}.{group}.", skip=skip)
-    return ["", f"{group} {title}:", *(lines or ["  (no settings of its own)"])]
+def _section(key: str, title: str, model: type[BaseModel], skip: Collection[str] = ()) -> list[str]:
+    lines = setting_lines(model, f"{PREFIX}.{key}.", skip=skip)
+    return ["", f"{key} {title}:", *(lines or ["  (no settings of its own)"])]
 
 
 def _same(key: str, one: type[BaseModel], other: type[BaseModel]) -> bool:

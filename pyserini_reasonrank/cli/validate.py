@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import FAILURE, SUCCESS
+from pyserini_reasonrank.ir.boards import BOARDS, board
 from pyserini_reasonrank.ir.metadata import topics_without_candidates
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE
 from pyserini_reasonrank.ir.topics import read_topics
-from pyserini_reasonrank.ir.validate import validate
+from pyserini_reasonrank.ir.validate import RULES, validate
 
 
 def main(argv: list[str]) -> int:
     """Print what is wrong with a run. Returns the exit status: 1 if anything is."""
-    parser = command_parser("validate", "run.txt --topics topics.tsv --first run.txt.first-stage.txt")
+    parser = command_parser(
+        "validate",
+        "run.txt --topics topics.tsv --first run.txt.first-stage.txt",
+        "run.txt --topics topics.tsv --board trec",
+    )
     parser.add_argument("run", metavar="RUN", help="the run to check")
     parser.add_argument("--topics", metavar="path", help="topics, TSV or JSON lines: each must be in the run")
     parser.add_argument(
@@ -22,9 +27,26 @@ def main(argv: list[str]) -> int:
         "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
         help="a document that a query of the first stage lists twice: an error, or kept at its better place [refuse]",
     )  # fmt: skip
+    parser.add_argument("--board", metavar="name", help=f"check what a board requires too: {', '.join(BOARDS)}")
+    parser.epilog = f"{_rules()}\n\n{parser.epilog}"
     options = parser.parse_args(argv)
     keep_first = options.duplicates == KEEP_FIRST_CHOICE
     topics = [query.qid for query in read_topics(options.topics)] if options.topics else None
-    found = validate(options.run, topics, options.first, topics_without_candidates(options.run), keep_first=keep_first)
+    found = validate(
+        options.run, topics, options.first, topics_without_candidates(options.run), keep_first=keep_first,
+        board=board(options.board) if options.board else None,
+    )  # fmt: skip
     print(found)
     return FAILURE if found.findings else SUCCESS
+
+
+def _rules() -> str:
+    """The rules, as a finding names them, and the boards."""
+    width = max(map(len, [*RULES, *BOARDS]))
+    return "\n".join([
+        "rules (each finding has file, line and [rule]):",
+        *(f"  {name:<{width}}  {about}" for name, about in RULES.items()),
+        "",
+        "boards (--board; rules board-format, board-depth, board-qid, board-tag):",
+        *(f"  {name:<{width}}  {known.about}" for name, known in BOARDS.items()),
+    ])  # fmt: skip

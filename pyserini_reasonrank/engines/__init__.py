@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.engines.identity import loading, weights
+from pyserini_reasonrank.engines.identity import is_local, loading, weights
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
@@ -67,6 +67,18 @@ class Engine[O: EngineOptions](ABC):
         if self.needs_weights:
             loaded = [weights(m.source, m.revision), weights(m.adapter, None) if m.adapter else None]
         return "\n".join(map(str, (self.name, *loaded, dict(m.chat_template_args), loading(self.options))))
+
+    def weights_identity(self) -> str | None:
+        """``identity`` of weights that are on this machine, also before start; None for other engines, as it is not yet known."""
+        if not self.needs_weights:
+            return None
+        sources = [(self.model.source, self.model.revision), (self.model.adapter, None)]
+        here = all(source is None or is_local(source, revision) for source, revision in sources)
+        return self._identity if here else None
+
+    def resume(self, context: int) -> None:
+        """Take ``max_model_len`` from an earlier run with the same weights, so that prompts can be written before start."""
+        self._context: int | None = context
 
     @property
     def max_model_len(self) -> int | None:

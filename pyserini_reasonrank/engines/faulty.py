@@ -43,6 +43,7 @@ class Faulty(Engine[FaultyOptions]):
     async def start(self) -> None:
         await self.inner.start()
         self.model = self.inner.model  # a server may report its model on start
+        self.notices = self.inner.notices
 
     def identity(self, call: Call) -> str:
         o = self.options

@@ -42,6 +42,11 @@ def weights(source: str, revision: str | None) -> str:
     return _content(folder) if folder.is_dir() else f"{source}@{cached_commit(source, revision)}"
 
 
+def is_local(source: str, revision: str | None) -> bool:
+    """Whether the weights are a folder or in the hub's cache, so that ``weights`` is the same before and after loading."""
+    return Path(source).is_dir() or cached_commit(source, revision) != revision
+
+
 def loading(options: BaseModel) -> str:
     """Return, as JSON, the options of an engine that were set and can change an answer.
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import log
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -40,6 +41,8 @@ _PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
 }
 _REFUSALS = (400, 422)
 _KNOWN_MASS = 0.99  # of the next token, above which the choices that are not reported are unlikely
+NOT_FOUND = 404
+_LIST_SECONDS = 60.0  # until a server has to send its model list
 _OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
 
 
@@ -48,7 +51,10 @@ class OpenAIOptions(EngineOptions):
 
     base_url: Annotated[str, Field(description="endpoint(s), comma-separated; default: OPENAI_BASE_URL")] = ""
     max_retries: Annotated[int, Field(ge=0, description="retries after a 408, 409, 429, 5xx or lost connection")] = 4
-    timeout: Annotated[float, Field(gt=0, description="timeout of a request in seconds")] = 3600.0
+    timeout: Annotated[
+        float,
+        Field(gt=0, description="seconds until a request without an answer is sent again, and after the retries fails"),
+    ] = 3600.0
     server: Annotated[
         Literal["auto", "vllm", "sglang", "llamacpp", "other"],
         Field(description="server type, which decides the parameters sent beyond OpenAI's; auto: from its model list"),
@@ -87,6 +93,8 @@ class OpenAI(Engine[OpenAIOptions]):
             self.capabilities |= {Capability.PREFILL, Capability.CHOICES}
         if options.structured_outputs != "none":
             self.capabilities |= {Capability.PATTERN}
+        for url in _urls(options):
+            _check_url(url)
         self._clients: list[Any] = []
         self._next = 0
         self._always: Mapping[str, Any] = {}
@@ -99,10 +107,10 @@ class OpenAI(Engine[OpenAIOptions]):
         # aiohttp replaces "no limit" by its own limit of 100
         limits = httpx2.Limits(max_connections=self.options.concurrency, max_keepalive_connections=None)
         timeout = httpx2.Timeout(self.options.timeout, connect=60.0, pool=None)
-        urls = self.options.base_url or os.environ.get("OPENAI_BASE_URL", "")
-        key = os.environ.get("OPENAI_API_KEY") or ("none" if urls else None)
+        urls = _urls(self.options)
+        key = _key() or ("none" if urls else None)
         kinds: dict[str, str] = {}
-        for url in map(str.strip, urls.split(",")) if urls else [None]:
+        for url in [*urls] or [None]:
             try:
                 http = DefaultAioHttpClient(limits=limits, timeout=timeout)
                 client = AsyncOpenAI(
@@ -112,20 +120,35 @@ class OpenAI(Engine[OpenAIOptions]):
                 raise UsageError("the openai engine has neither an endpoint nor a key: set --rerank.engine.base_url to a server, "
                                  "or set OPENAI_API_KEY to use OpenAI") from error  # fmt: skip
             self._clients.append(client)
-            kinds[str(client.base_url)] = await self._greet(client)
+            served, client = await self._reached(client)
+            self._clients[-1] = client
+            kinds[str(client.base_url)] = self._greet(client, served)
         self._settle(kinds)
         for url in kinds:
             self._parameters.know(url, self.model.source)
 
-    async def _greet(self, client: Any) -> str:
-        """Reach a server, read its model and context from its model list, and return its type."""
+    async def _reached(self, client: Any) -> tuple[list[Mapping[str, Any]], Any]:
+        """The model list of a server, and its client: with /v1 added to the address if the server has its API there."""
+        served = await self._listed(client)
+        path = str(client.base_url).rstrip("/")
+        if served or path.endswith("/v1") or client.base_url.path.strip("/"):
+            return served, client
+        longer = client.with_options(base_url=f"{path}/v1")
+        if not (served := await self._listed(longer)):
+            return served, client
+        self.notices.append(
+            f"{path} has no model list, but {path}/v1 has one and is used: add /v1 to --rerank.engine.base_url"
+        )
+        return served, longer
+
+    async def _listed(self, client: Any) -> list[Mapping[str, Any]]:
+        """The model list of a server; [] if it has none, since it can still serve. UsageError if it does not answer."""
         import httpx2
         from openai import APIConnectionError, APIStatusError
 
-        served: list[Mapping[str, Any]] = []  # a server without a model list can still serve
         try:
-            served = _models(
-                await client.with_options(max_retries=0, timeout=60.0).get("/models", cast_to=httpx2.Response)
+            return _models(
+                await client.with_options(max_retries=0, timeout=_LIST_SECONDS).get("/models", cast_to=httpx2.Response)
             )
         except APIConnectionError as error:
             raise UsageError(
@@ -134,6 +157,10 @@ class OpenAI(Engine[OpenAIOptions]):
         except APIStatusError as error:
             if error.status_code in (401, 403):
                 raise UsageError(f"{client.base_url} rejects the API key: set OPENAI_API_KEY") from error
+        return []
+
+    def _greet(self, client: Any, served: Sequence[Mapping[str, Any]]) -> str:
+        """Read the model, its context and the server type from a model list. Returns the type."""
         if self.model.source == AUTO:
             names = [m["id"] for m in served]
             if len(names) != 1:
@@ -141,6 +168,9 @@ class OpenAI(Engine[OpenAIOptions]):
                     f"{client.base_url} lists {len(names)} models: name one with --rerank.model ({', '.join(names)})"
                 )
             self.model = replace(self.model, name=names[0], source=names[0])
+        elif len(served) == 1 and Path(self.model.source).is_dir() and served[0]["id"] != self.model.source:
+            # the folder supplies the tokenizer; the server has the model under a name of its own
+            self.model = replace(self.model, source=served[0]["id"])
         ours = [m for m in served if m["id"] == self.model.source]
         lengths = [self.model.context, *(m.get("max_model_len") for m in ours)]
         self.model = replace(self.model, context=min((n for n in lengths if isinstance(n, int)), default=None))
@@ -198,6 +228,8 @@ class OpenAI(Engine[OpenAIOptions]):
             response = await self._sent(client, messages, body)
         except (APIError, httpx2.HTTPError) as error:
             what = one_line(str(error) or type(error).__name__)
+            if getattr(error, "status_code", None) == NOT_FOUND:
+                what = f"POST {client.base_url}chat/completions: {what}"
             return Completion(finish_reason="error", error=what, seconds=time.monotonic() - began)
         seconds = time.monotonic() - began
         return read_reply(response.content, seconds)
@@ -262,6 +294,32 @@ class OpenAI(Engine[OpenAIOptions]):
         clients, self._clients = self._clients, []
         for client in clients:
             await client.close()
+
+
+def _urls(options: OpenAIOptions) -> list[str]:
+    """The addresses of the servers, from the settings or the environment; [] for OpenAI's own."""
+    urls = options.base_url or os.environ.get("OPENAI_BASE_URL", "")
+    return [url.strip() for url in urls.split(",")] if urls else []
+
+
+def _check_url(url: str) -> None:
+    """UsageError for an address that is not a URL, or that contains a password, which would get into logs."""
+    if "@" in url:
+        raise UsageError(
+            "--rerank.engine.base_url contains a user name or a password: remove it, and pass a key with OPENAI_API_KEY"
+        )
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"--rerank.engine.base_url {url!r} is not a URL: it has to begin with http:// or https://")
+
+
+def _key() -> str:
+    """The key in OPENAI_API_KEY; "" without one. UsageError, without the key, if it can't be sent in a header."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if odd := [place for place, character in enumerate(key, 1) if not "!" <= character <= "~"]:
+        raise UsageError(
+            f"OPENAI_API_KEY contains a character that no key has (the {odd[0]}. of {len(key)}): copy the key again"
+        )
+    return key
 
 
 def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) -> float:

@@ -52,7 +52,7 @@ class Transformers(Engine[TransformersOptions]):
     def __init__(self, model: Model, options: TransformersOptions) -> None:
         super().__init__(model, options)
         self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
-        self._context = model.context or 0
+        self._context: int = model.context or 0
         self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
 
     async def start(self) -> None:

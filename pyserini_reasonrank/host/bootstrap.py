@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.errors import Failure, UsageError, os_error
 from pyserini_reasonrank.host.deferred import defer
 
 JAVA_AT_LEAST = 21
@@ -58,12 +58,15 @@ def prepare(*, encoders: bool = False) -> None:
 
 
 def reported(job: Callable[[], object]) -> int:
-    """Run ``job`` and return the exit status. A UsageError or Failure is printed on stderr as one sentence."""
+    """Run ``job`` and return the exit status. A UsageError, Failure or OSError is printed on stderr as one sentence."""
     try:
         job()
     except (UsageError, Failure) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {os_error(error, 'file')}", file=sys.stderr)
+        return Failure.exit_code
     except KeyboardInterrupt:
         return 130
     return 0

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank import interrupts
+from pyserini_reasonrank.errors import Failure, UsageError
 
 GZIP = b"\x1f\x8b"
 """The first two bytes of a gzipped file."""
@@ -82,14 +83,19 @@ def identifier(value: Any, name: str) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which appears under ``path``, complete and on disk, if the block succeeds, and otherwise never."""
+    """A file to write, which appears under ``path``, complete and on disk, if the block succeeds, and otherwise never.
+
+    Failure, with the path, if it can't be written: the disk is full, or the folder is read-only.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with interrupts.cleaning(lambda: temporary.unlink(missing_ok=True)), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Failure(f"{path} can't be written: {error.strerror or error}") from None
         raise

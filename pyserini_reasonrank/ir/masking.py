@@ -11,8 +11,9 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORDS = {"apikey", "auth", "authorization", "credential", "credentials", "passphrase", "passwd", "password"}
 _SECRET_WORDS |= {"secret", "secrets"}
 _SECRET_LAST_WORDS = {"key", "keys", "token"}  # last only: "stop_token_ids" and "max_tokens" are not secrets
+_URL_USER = re.compile(r"(?<=://)[^/\s]+(?=@)")  # user and password of a URL
 _SECRET_TEXT = re.compile(
-    r"(?<=://)[^/@\s]+(?=@)"  # user and password of a URL
+    rf"{_URL_USER.pattern}"
     r"|(?<=[Bb]earer )[^\s\"']+"
     r"|\bsk-[\w-]{20,}|\b(?:hf|gsk|ghp)_\w{20,}"  # keys as the usual providers issue them
 )
@@ -26,6 +27,11 @@ def secret_name(name: str) -> bool:
     """Whether a flag, key or variable of this name contains a secret: ``api_key``, ``HF_TOKEN``, ``clientSecret``."""
     words = [word.lower() for word in _WORD.findall(name)]
     return bool(words) and (not _SECRET_WORDS.isdisjoint(words) or words[-1] in _SECRET_LAST_WORDS)
+
+
+def without_passwords(text: str) -> str:
+    """``text`` with the users and passwords of its URLs masked."""
+    return _URL_USER.sub(MASK, text)
 
 
 def masked(text: str) -> str:

@@ -6,10 +6,11 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.runs import RunFormat, repeated
 
@@ -88,7 +89,8 @@ class RunWriter:
         return self
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take was reported by ``write``
+            self._file.close()
         if exception_type is not None and issubclass(exception_type, UsageError):
             self.partial.unlink(missing_ok=True)
 
@@ -102,8 +104,11 @@ class RunWriter:
             raise UsageError(f"query {qid} lists document {duplicates[0]} twice; a run lists a document once per query")
         data = _lines(qid, names, self.tag, self.output_format).encode()
         self._spans[qid] = (self._file.tell(), len(data))
-        self._file.write(data)
-        self._file.flush()
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise Failure(f"{self.partial} can't be written: {error.strerror}") from None
 
     def qid(self, qid: str) -> str:
         """``qid`` as it appears in the run. UsageError if the format can't represent it."""

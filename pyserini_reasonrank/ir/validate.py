@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.boards import Board, Finding, PlacedLine
 from pyserini_reasonrank.ir.file_io import read_lines
-from pyserini_reasonrank.ir.runs import RunLine, parse_lines, read_run, repeated, single
+from pyserini_reasonrank.ir.runs import RunFormat, parse_lines, read_run, repeated, single
+
+RULES = {
+    "format": "each line has 6 columns (TREC), 3 columns (MS MARCO), or is a query's ranking as JSON; the text is UTF-8",
+    "blanks": "docids contain no white space, which separates the columns",
+    "tag": "all lines have the same tag",
+    "ranks": "the ranks of a query are 1, 2, 3, ... in the order of the file",
+    "scores": "the scores of a query fall strictly in single precision, so that trec_eval keeps the order",
+    "documents": "a query lists a document once",
+    "topics": "with --topics: each topic is in the run, except those without candidates, and no other query",
+    "candidates": "with --first: a query has the documents of its first-stage run, and no others",
+}
+"""The rules that ``validate`` checks, by the name that a finding has."""
 
 SHOWN = 3
 """The number of ids that a finding names; it counts the others."""
@@ -18,16 +31,16 @@ SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The result of a check: a sentence for each finding, and the size of the run. A valid run has no findings."""
+    """The result of a check: the findings, each with place and rule, and the size of the run. A valid run has no findings."""
 
-    findings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     topics: int
     documents: int
 
     def __str__(self) -> str:
         """The findings, one per line; for a valid run a line with its size."""
         summary = f"valid: {_count(self.topics, 'topic', 'topics')}, {_count(self.documents, 'document', 'documents')}"
-        return "\n".join(self.findings) or summary
+        return "\n".join(map(str, self.findings)) or summary
 
 
 def validate(
@@ -37,80 +50,113 @@ def validate(
     without_candidates: Collection[str] = (),
     *,
     keep_first: bool = False,
+    board: Board | None = None,
 ) -> Validation:
     """Check the format of a run (TREC, MS MARCO or JSON lines), and compare it with its topics and its first-stage run.
 
     ``topics`` are qids. A topic may be missing if it is in ``without_candidates`` or if ``first`` has no documents for it.
-    ``keep_first`` accepts a first-stage run that repeats documents.
+    ``keep_first`` accepts a first-stage run that repeats documents. ``board`` adds the requirements of a leaderboard.
     UsageError if a file is missing or empty, or if the first-stage run can't be read.
     """
-    findings: list[str] = []
-    lines: dict[str, list[RunLine]] = {}
-    tags: dict[str, None] = {}
+    findings: list[Finding] = []
+    lines: dict[str, list[PlacedLine]] = {}
+    formats: dict[str, list[tuple[str, RunFormat]]] = {}
+    tags: dict[str, str] = {}
     for where, text in read_lines(Path(run)):
         try:
             parsed = parse_lines(text, where)
         except UsageError as error:
-            findings.append(str(error))
+            findings.append(Finding(where, "format", str(error).removeprefix(where).lstrip(": ")))
             continue
-        findings.extend(_blank_docid(text, parsed, where))
+        findings.extend(_blank_docid(text, parsed[0].docid if parsed else "", where))
         for line in parsed:
-            lines.setdefault(line.qid, []).append(line)
-            tags.setdefault(line.tag)
+            lines.setdefault(line.qid, []).append(PlacedLine(where, line))
+            formats.setdefault(line.qid, []).append((where, _format(text)))
+            tags.setdefault(line.tag, where)
     if len(tags) > 1:
-        findings.append(f"{run}: {len(tags)} tags ({_some(tags)}), expected one")
+        findings.append(Finding([*tags.values()][1], "tag", f"{len(tags)} tags ({_some(tags)}), expected one"))
     for qid, found in lines.items():
-        findings.extend(f"query {qid}: {problem}" for problem in _format_problems(found))
+        findings.extend(_format_findings(qid, found))
+        findings.extend(board.findings(formats[qid], found) if board else ())
 
     candidates = None
     if first is not None:
         candidates = {qid: [hit.docid for hit in hits] for qid, hits in read_run(first, keep_first=keep_first).items()}
         for qid, found in lines.items():
-            findings.extend(f"query {qid}: {problem}" for problem in _differences(found, candidates.get(qid, [])))
+            findings.extend(_differences(qid, found, candidates.get(qid, [])))
+    findings.extend(_topic_findings(str(run), lines, topics, candidates, without_candidates))
+    return Validation(tuple(findings), len(lines), sum(map(len, lines.values())))
+
+
+def _topic_findings(
+    run: str,
+    lines: dict[str, list[PlacedLine]],
+    topics: Collection[str] | None,
+    candidates: dict[str, list[str]] | None,
+    without_candidates: Collection[str],
+) -> Iterator[Finding]:
+    """Queries that are not topics, and topics that are not in the run."""
     if topics is not None:
         known = set(topics)
         if unknown := [qid for qid in lines if qid not in known]:
-            findings.append(f"{_count(len(unknown), 'query', 'queries')} not among the topics: {_some(unknown)}")
+            what = f"{_count(len(unknown), 'query', 'queries')} not among the topics: {_some(unknown)}"
+            yield Finding(lines[unknown[0]][0].where, "topics", what)
     expected = [qid for qid in (topics if topics is not None else candidates or ()) if qid not in without_candidates]
     if candidates is not None:
         expected = [qid for qid in expected if qid in candidates]
     if missing := [qid for qid in expected if qid not in lines]:
-        findings.append(f"{_count(len(missing), 'topic', 'topics')} missing from the run: {_some(missing)}")
-    return Validation(tuple(findings), len(lines), sum(map(len, lines.values())))
+        yield Finding(
+            run, "topics", f"{_count(len(missing), 'topic', 'topics')} missing from the run: {_some(missing)}"
+        )
 
 
-def _blank_docid(text: bytes, parsed: list[RunLine], where: str) -> Iterable[str]:
+def _format(text: bytes) -> RunFormat:
+    """The format of a line that was parsed."""
+    if text.lstrip().startswith(b"{"):
+        return RunFormat.JSONL
+    return RunFormat.MSMARCO if len(text.split()) == 3 or text.count(b"\t") == 2 else RunFormat.TREC
+
+
+def _blank_docid(text: bytes, docid: str, where: str) -> Iterable[Finding]:
     """A finding for a docid with white space in a format with columns: other programs can't read the line."""
-    if not text.lstrip().startswith(b"{") and len(parsed[0].docid.encode().split()) > 1:
+    if not text.lstrip().startswith(b"{") and len(docid.encode().split()) > 1:
         columns = len(text.split())
-        yield f"{where}: {columns} columns; the docid {parsed[0].docid!r} contains white space, so trec_eval can't read it"
+        what = f"{columns} columns; the docid {docid!r} contains white space, so trec_eval can't read it"
+        yield Finding(where, "blanks", what)
 
 
-def _format_problems(lines: list[RunLine]) -> Iterable[str]:
+def _format_findings(qid: str, lines: Sequence[PlacedLine]) -> Iterator[Finding]:
     """What is wrong with the lines of one query, in the order of the file."""
-    for expected, line in enumerate(lines, 1):
+    for expected, (where, line) in enumerate(lines, 1):
         if line.rank != expected:
-            yield f"rank {line.rank}, expected {expected}; ranks are 1, 2, 3, ..."
+            what = f"query {qid}: rank {line.rank}, expected {expected}; ranks are 1, 2, 3, ..."
+            yield Finding(where, "ranks", what)
             break
-    for above, below in pairwise(lines):
+    for (_, above), (where, below) in pairwise(lines):
         if not single(above.score) > single(below.score):
-            yield (
-                f"the score {below.score:g} of {below.docid} is not less than the score {above.score:g} of {above.docid} "
-                "above it, so trec_eval may order them differently"
+            what = (
+                f"query {qid}: the score {below.score:g} of {below.docid} is not less than the score {above.score:g} of "
+                f"{above.docid} above it, so trec_eval may order them differently"
             )
+            yield Finding(where, "scores", what)
             break
-    if duplicates := repeated(line.docid for line in lines):
-        yield f"{_count(len(duplicates), 'document', 'documents')} more than once: {_some(duplicates)}"
+    if duplicates := repeated(line.docid for _, line in lines):
+        places = [where for where, line in lines if line.docid == duplicates[0]]
+        what = f"query {qid}: {_count(len(duplicates), 'document', 'documents')} more than once: {_some(duplicates)}"
+        yield Finding(places[1], "documents", what)
 
 
-def _differences(lines: list[RunLine], candidates: list[str]) -> Iterable[str]:
+def _differences(qid: str, lines: Sequence[PlacedLine], candidates: list[str]) -> Iterator[Finding]:
     """How the documents of one query differ from its first-stage candidates."""
-    found = {line.docid for line in lines}
+    found = {line.docid for _, line in lines}
     if lost := [docid for docid in candidates if docid not in found]:
-        yield f"{_count(len(lost), 'document', 'documents')} of the first stage missing: {_some(lost)}"
+        what = f"query {qid}: {_count(len(lost), 'document', 'documents')} of the first stage missing: {_some(lost)}"
+        yield Finding(lines[0].where, "candidates", what)
     known = set(candidates)
-    if added := [line.docid for line in lines if line.docid not in known]:
-        yield f"{_count(len(added), 'document', 'documents')} not in the first stage: {_some(added)}"
+    if added := [placed for placed in lines if placed.line.docid not in known]:
+        names = _some(placed.line.docid for placed in added)
+        what = f"query {qid}: {_count(len(added), 'document', 'documents')} not in the first stage: {names}"
+        yield Finding(added[0].where, "candidates", what)
 
 
 def _count(number: int, one: str, many: str) -> str:

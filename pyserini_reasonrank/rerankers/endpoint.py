@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from math import inf, isfinite, isnan
 from typing import Any
@@ -19,11 +21,25 @@ _OPEN_QUESTIONS = 2
 class Endpoint:
     """One engine for any number of rerankers, which share its concurrency limit."""
 
-    def __init__(self, engine: Engine[Any], journal: CallStore) -> None:
-        self.engine, self.journal = engine, journal
+    def __init__(
+        self, engine: Engine[Any], journal: CallStore, ready: Callable[[Engine[Any]], Awaitable[None]] | None = None
+    ) -> None:
+        """``ready`` is awaited before each call: it starts an engine that has not started."""
+        self.engine, self.journal, self._ready = engine, journal, ready
         self._calls = PrioritySemaphore(engine.options.concurrency)
         self._questions = PrioritySemaphore(_OPEN_QUESTIONS * engine.options.concurrency)
         self._in_flight: dict[str, asyncio.Future[Completion | None]] = {}
+        self._made: dict[str, float] = {}  # when the calls in flight were made, the oldest first
+
+    @property
+    def in_flight(self) -> int:
+        """The number of calls that wait for the engine's answer."""
+        return len(self._made)
+
+    @property
+    def oldest_wait(self) -> float:
+        """For how many seconds the oldest of these calls has waited; 0 without one."""
+        return time.monotonic() - next(iter(self._made.values())) if self._made else 0.0
 
     def question_slot(self, priority: int) -> Slot:
         """A slot for one question, from writing its prompt to its last call."""
@@ -44,12 +60,16 @@ class Endpoint:
         answer = None
         try:
             async with self._calls.slot(priority):
+                if self._ready is not None:
+                    await self._ready(self.engine)
+                self._made[key] = time.monotonic()
                 completion = with_valid_logprobs(await self.engine.generate(prompt, sampling, call))
             if completion.error is None:
                 await self.journal.add(key, call, sampling, completion)
             answer = completion
         finally:
             del self._in_flight[key]
+            self._made.pop(key, None)
             future.set_result(answer)  # None if this call was cancelled: an equal call then asks itself
         return completion, False
 

@@ -133,7 +133,8 @@ def tokens_for(settings: Settings, model: Model) -> tuple[Tokens, tuple[str, ...
     There is no warning if the engine has no model, or if the server has not yet reported its model. UsageError if the
     folder of ``--rerank.tokenizer`` has no tokenizer.json.
     """
-    source = settings.tokenizer or _weights(model.source)
+    folder = entry(settings.model) is None and Path(settings.model).is_dir()  # a server may have another name for it
+    source = settings.tokenizer or (settings.model if folder else _weights(model.source))
     if (own := Path(source, "tokenizer.json")).is_file():
         return ModelTokens(own), ()
     of_hub = "/" in source and not Path(source).is_dir()
@@ -141,7 +142,8 @@ def tokens_for(settings: Settings, model: Model) -> tuple[Tokens, tuple[str, ...
         raise UsageError(f"--rerank.tokenizer {source} has no tokenizer.json")
     if model.source == AUTO or answering_engine(settings.engine) in ENGINES_WITHOUT_MODEL:
         return EstimatedTokens(), ()
-    file, reason = None, "it has none" if "/" in source else "its name is not a hub id"
+    known = "/" in source or Path(source).is_dir()
+    file, reason = None, "it has none" if known else "its name is not a hub id"
     if of_hub:
         try:
             file = model_file(source, "tokenizer.json", model.revision if source == model.source else None)

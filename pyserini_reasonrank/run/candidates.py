@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +20,7 @@ from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request
 
 POLL = 0.05  # seconds between reads of a file that is being written
+_STDERR = 2  # a file descriptor
 CHUNK = 1 << 22  # bytes per read
 
 
@@ -82,9 +84,16 @@ async def from_file(path: Path, depth: int, *, keep_first: bool = False) -> Asyn
 
 
 @asynccontextmanager
-async def child(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run ``python -m module`` concurrently. The process is terminated at the end of the block if it still runs."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *arguments)
+async def child(module: str, *arguments: str, folder: str | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run ``python -m module`` concurrently. The process is terminated at the end of the block if it still runs.
+
+    Its temporary files are in ``folder``. It writes to stderr only, and signals of the terminal reach this process alone,
+    which then ends it.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments,
+        stdout=_STDERR, process_group=0, env=os.environ | ({"TMPDIR": folder} if folder else {}),
+    )  # fmt: skip
     try:
         yield process
     finally:

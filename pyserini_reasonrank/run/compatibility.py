@@ -136,6 +136,10 @@ def _refusal(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
 def _check_adapter(model: Model) -> list[str]:
     if model.adapter is None or (model.name in known_models() and known_models()[model.name].base == "embedded"):
         return []
+    if not Path(model.adapter).is_dir() and (
+        model.adapter.count("/") != 1 or model.adapter.startswith((".", "/", "~"))
+    ):
+        raise UsageError(f"--rerank.adapter {model.adapter} does not exist: name a folder or a hub id (OWNER/NAME)")
     try:
         adapter = read_adapter_config(model.adapter)
     except Unreachable:

@@ -7,12 +7,25 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.combine.arms import completed
 from pyserini_reasonrank.combine.combined import joined
+from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
+
+USUAL_DEPTH = 1_000
+"""The depth up to which a run is planned for its depth; for more, for the candidates that it really has, if they are known."""
+MOST_CANDIDATES = 10_000
+"""The most candidates of a query for which the cost is counted: a simulation has as many as it counts."""
+MOST_COMBINED = 1_000
+"""The same for combinations, which also combine orders."""
+MOST_QUESTIONS = 10_000
+"""The most questions that are simulated; beyond, the cost is counted for fewer candidates."""
+_SHOWN_AT_ONCE = 200
+"""The passages of a question that take as long to simulate as a question itself."""
 
 
 @dataclass(slots=True)
@@ -33,11 +46,13 @@ class PartCost:
 class Cost:
     """The cost of one query. ``chain``: the longest chain of dependent calls. ``parts``: by reranker, if several combine.
 
-    If a query uses only one of several rerankers, the totals are those of the most expensive one.
+    If a query uses only one of several rerankers, the totals are those of the most expensive one. ``candidates``: the number
+    of candidates for which the cost is counted.
     """
 
     chain: int
     parts: Mapping[str, PartCost] = field(default_factory=dict)
+    candidates: int = 0
 
     @property
     def questions(self) -> int:
@@ -64,13 +79,29 @@ def estimate(plan: Plan, n: int) -> Cost:
     """The cost of one query with ``n`` candidates; those below the depth cost nothing.
 
     Exact for strategies whose questions do not depend on the answers. For the others it is the cost if the judge confirms
-    the first-stage order. UsageError if a strategy or combination rejects its options.
+    the first-stage order. It takes seconds at most: for more than ``MOST_CANDIDATES`` or ``MOST_QUESTIONS`` it is the cost
+    of fewer candidates, ``Cost.candidates``. UsageError if a strategy or combination rejects its options.
     """
-    n = min(n, plan.settings.depth)
-    if n not in plan.costs:
+    most = MOST_CANDIDATES if isinstance(plan, SinglePlan) else MOST_COMBINED
+    n = asked = min(n, plan.settings.depth, most)
+    while asked not in plan.costs:
         request = Request(Query("", ""), tuple(Candidate(str(i), float(-i), "") for i in range(n)))
-        plan.costs[n] = count(lambda meter: _simulate(plan, request, meter, ""))
-    return plan.costs[n]
+        simulated = partial(_simulate, plan, request, part="")
+        try:
+            plan.costs[asked] = replace(count(simulated), candidates=n)
+        except TooManyQuestions:
+            n //= 4
+    return plan.costs[asked]
+
+
+def most_candidates(run: Path, depth: int) -> int:
+    """The maximum number of candidates per query in a run or a candidates file, if ``depth`` is unusual; else ``depth``.
+
+    UsageError if the file can't be read as a run.
+    """
+    if depth <= USUAL_DEPTH:
+        return depth
+    return min(depth, max(map(len, read_run(run, keep_first=True).values()), default=0))
 
 
 async def _simulate(plan: Plan, request: Request, meter: Meter, part: str) -> Ranked:
@@ -97,8 +128,14 @@ async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, par
         await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=judge.options.votes)
         return judge.unmoved(indices)
 
-    strategy = plan.strategy.bound(plan.options, prior=None)
-    return Ranked(tuple(await strategy(len(request.candidates), confirm)))
+    n = len(request.candidates)
+    if plan.strategy.independent is not None:
+        questions, shown = plan.strategy.independent(n)
+        if questions:
+            votes = questions * judge.options.votes
+            await meter.question(part, shown, calls=judge.calls, chain=judge.chain, votes=votes)
+        return Ranked(tuple(range(n)))
+    return Ranked(tuple(await plan.strategy.bound(plan.options, prior=None)(n, confirm)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +161,28 @@ class _SimulatedArm:
         return [0.0] * len(texts)
 
 
+class TooManyQuestions(Exception):
+    """A simulation has more than ``MOST_QUESTIONS`` questions."""
+
+
 class Meter:
     """Counts the questions of a simulated ranking. Independent questions are one link of the chain."""
 
     def __init__(self) -> None:
         self.parts: dict[str, PartCost] = {}
         self.chain = 0
+        self._work = 0
         self._waiting: list[tuple[asyncio.Future[None], int]] = []
 
     async def question(self, part: str, shown: int, *, calls: int, chain: int | None = None, votes: int = 1) -> None:
         """Count a question about ``shown`` passages, asked ``votes`` times in parallel.
 
-        ``chain`` of its ``calls`` depend on one another; all of them by default.
+        ``chain`` of its ``calls`` depend on one another; all of them by default. TooManyQuestions if the simulation has
+        become too long.
         """
+        self._work += 1 + shown // _SHOWN_AT_ONCE
+        if self._work > MOST_QUESTIONS:
+            raise TooManyQuestions
         cost = self.parts.setdefault(part, PartCost())
         cost.questions += votes
         cost.calls += votes * calls

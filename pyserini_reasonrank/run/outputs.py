@@ -8,9 +8,8 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,22 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import sidecar
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.settings.flags import PREFIX
 
+RESUME = "run the same command again to continue from the journal"
+"""How to continue after a signal."""
 STDOUT = "-"
 """The value of ``--output`` that writes the run to stdout."""
 
 Inputs = Sequence[tuple[str, str]]
 """The inputs of a command: flags with their values. A value that is not a path is allowed."""
 
-_OF_THE_FINISH = {"overwrite", "journal", "max_bad", "on_error", "about"}
+_OF_THE_FINISH = {"overwrite", "strict", "journal", "max_bad", "on_error", "about"}
 _NAMES = {"name", "about", "reranker", "kind", "tag", "collection", "model", "checkpoint", "revision", "adapter"}
 _OF_THE_SPEED = {"concurrency", "max_retries", "timeout", "base_url", "batching"}
 
@@ -56,10 +58,10 @@ def claimed(
     """
     fingerprint = fingerprint_of(plan, inputs, output_format)
     if output == STDOUT:
-        with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
+        with interrupts.temporary_folder(temporary_prefix()) as folder:
             path = Path(folder, "run")
-            yield Claim(path, output_format, fingerprint)
-            sys.stdout.flush()
+            with _stdout_to_stderr(), interrupts.resumable(RESUME) if plan.settings.journal else nullcontext():
+                yield Claim(path, output_format, fingerprint)
             with path.open("rb") as run:
                 shutil.copyfileobj(run, sys.stdout.buffer)
             sys.stdout.buffer.flush()
@@ -73,7 +75,22 @@ def claimed(
                 f"--output {path} exists and was not made with these settings and inputs: name another file, or replace "
                 "it with --rerank.overwrite true"
             )
-        yield Claim(path, output_format, fingerprint)
+        with interrupts.resumable(RESUME):
+            yield Claim(path, output_format, fingerprint)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr what anything prints, also libraries in other languages and child processes."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def temporary_prefix() -> str:
@@ -153,7 +170,8 @@ def _locked(output: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"--output {output} can't be written: {path}: {error.strerror}") from None
     try:
-        yield
+        with interrupts.cleaning(lambda: path.unlink(missing_ok=True)):
+            yield
     finally:
         path.unlink(missing_ok=True)  # before the release, so that the next process makes a file of its own
         lock.release()

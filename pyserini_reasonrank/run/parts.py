@@ -41,7 +41,8 @@ class _Common:
 class SinglePlan(_Common):
     """One reranker: a judge and a strategy with its ``options``, over an engine that has not started.
 
-    ``costs`` and the tokenizers are caches, which ``dataclasses.replace`` keeps.
+    ``candidates`` is the maximum per query, if it is known. ``costs`` and the tokenizers are caches, which
+    ``dataclasses.replace`` keeps.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class SinglePlan(_Common):
     options: Mapping[str, Any]
     engine: Engine[Any]
     warnings: tuple[str, ...] = ()
+    candidates: int | None = None
     costs: dict[int, Cost] = field(default_factory=dict, repr=False)
     _tokenizers: dict[str, tuple[Tokens, tuple[str, ...]]] = field(default_factory=dict, repr=False)
 
@@ -96,6 +98,7 @@ class CombinedPlan(_Common):
     options: Mapping[str, Any]
     arms: Mapping[str, Plan]
     warnings: tuple[str, ...] = ()
+    candidates: int | None = None
     costs: dict[int, Cost] = field(default_factory=dict, repr=False)
 
     @property

@@ -10,15 +10,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.journal import Journal, contexts
 from pyserini_reasonrank.records import Query, Ranking, Request, Tally
+from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
-from pyserini_reasonrank.run.progress import Progress
-from pyserini_reasonrank.run.session import Session, close, start
+from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
+from pyserini_reasonrank.run.session import Session, close
+from pyserini_reasonrank.run.starting import Starter
 
 NAMED = 10
 """The number of failed queries that an error names; it counts the others."""
@@ -31,6 +34,8 @@ class Task:
     """What to rerank, and where to write it.
 
     ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies settings and inputs.
+    ``announced``: warnings are printed on stderr as soon as they are known. ``progress_seconds`` is the time between two lines
+    of progress if stderr is not a terminal.
     """
 
     requests: AsyncIterator[Request]
@@ -41,29 +46,46 @@ class Task:
     output_format: RunFormat = RunFormat.TREC
     queries: Sequence[Query] = ()
     fingerprint: str = ""
+    announced: bool = False
+    progress_seconds: float = LINE_SECONDS
 
 
 async def rerank(plan: Plan, task: Task) -> RunRecord:
-    """Rerank every request of ``task`` by ``plan``. The engines load while the first requests arrive.
+    """Rerank every request of ``task`` by ``plan``. The engines load while the first requests arrive, or only if the journal
+    of an earlier run lacks a call.
 
     Failure if an engine dies, a call failed (its query's order is then the first stage's, and the others are finished), or
-    too many judgements are bad; the same command then resumes from the journal.
+    too many judgements are bad; the same command then resumes from the journal. With the setting ``strict``, UsageError for a
+    warning before the first call, and Failure for one that arises later.
     """
     began = time.monotonic()
     journal_path = Path(plan.settings.journal or f"{task.output}.journal.sqlite")
-    with Progress() as progress:
+    async with Progress(task.progress_seconds) as progress:
+        notices = Notices(progress.warn if task.announced else lambda warning: None)
+        notices.add(plan.warnings)
         try:
-            first = await _start(plan, task.requests, progress)
+            starter = Starter(plan.engines, contexts(journal_path), progress.say)
+            first = await _start(starter, task.requests, progress)
             loaded = time.monotonic()
             with (
                 _writer(plan, task) as writer,
                 contextlib.closing(Journal(journal_path, _run_name(plan, task, journal_path))) as journal,
+                interrupts.cleaning(journal.flush),
             ):
-                session = Session(plan, journal, lambda: progress.show(session.tally))
+                session = Session(plan, journal, lambda: progress.show(session.tally), ready=starter.ready)
+                progress.waiting = lambda: session.waiting
+                for identity, context in starter.contexts().items():
+                    journal.loaded(identity, context)
+                if (early := notices.add(session.warnings)) and plan.settings.strict:
+                    raise UsageError(as_error(early))
                 for query in task.queries:
                     session.check(query)
                 candidates, failures = await _serve(session, _rest(first, task.requests), writer, progress)
                 _check_finished(session.tally, plan.settings.max_bad, failures, writer, candidates)
+                if (late := notices.add([*session.warnings, *_bad_warning(session.tally)])) and plan.settings.strict:
+                    writer.keep(candidates)
+                    raise Failure(f"{as_error(late)}; the finished queries are in {writer.partial}")
+                await journal.settle()
                 writer.commit(candidates)
         finally:
             await close(plan.engines)
@@ -81,18 +103,16 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         output=task.output,
         journal=journal_path,
         seconds=seconds,
-        warnings=[*session.warnings, *_bad_warning(session.tally)],
+        warnings=notices.found,
     )
     write_metadata(sidecar(task.output), record.fields())
     return record
 
 
-async def _start(plan: Plan, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
+async def _start(starter: Starter, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
     """Load the engines while waiting for the first request. The first error of either is raised at once."""
-    if weights := [engine.model.name for engine in plan.engines if engine.needs_weights]:
-        progress.say(f"loading {', '.join(weights)}")
     first = asyncio.ensure_future(anext(requests, None))
-    loading = asyncio.ensure_future(start(plan.engines))
+    loading = asyncio.ensure_future(starter.start())
     try:
         await asyncio.wait([first, loading], return_when=asyncio.FIRST_EXCEPTION)
         for task in (first, loading):

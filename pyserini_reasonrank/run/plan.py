@@ -20,6 +20,7 @@ from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.run.build import build, check_capabilities, memory_problem
 from pyserini_reasonrank.run.compatibility import Demand, check, check_room
 from pyserini_reasonrank.run.cost import estimate
+from pyserini_reasonrank.run.notices import as_error
 from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 from pyserini_reasonrank.settings.flags import PREFIX
 from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Settings, answering_engine
@@ -27,25 +28,33 @@ from pyserini_reasonrank.strategies import STRATEGIES, StrategyEntry, options_mo
 
 
 def plan(
-    settings: Settings, warnings: Sequence[str] = (), *, here: bool = True, engine: Engine[Any] | None = None
+    settings: Settings,
+    warnings: Sequence[str] = (),
+    *,
+    here: bool = True,
+    engine: Engine[Any] | None = None,
+    candidates: int | None = None,
 ) -> Plan:
     """The plan for ``settings``. UsageError for the first incompatibility.
 
-    The plan's warnings begin with ``warnings``. A model that is too large for this machine is an error; with ``here`` False,
-    for a plan for another machine, it is a warning. All parts use ``engine`` if it is given.
+    The plan's warnings begin with ``warnings``; with the setting ``strict`` they are an error. A model that is too large for
+    this machine is an error; with ``here`` False, for a plan for another machine, it is a warning. All parts use ``engine``
+    if it is given. ``candidates`` is the maximum per query if it is known; by default the depth.
     """
-    planner = _Planner(engine)
+    planner = _Planner(engine, candidates)
     planned = planner.plan(settings, PREFIX)
     found = [*warnings, *planned.warnings]
     for problem in filter(None, map(memory_problem, planned.engines)):
         if here:
             raise UsageError(problem)
         found.append(problem)
-    for name, cost in estimate(planned, settings.depth).parts.items():
+    for name, cost in estimate(planned, planner.most(settings)).parts.items():
         part = planned.parts[name]
         found += check_questions(part, cost.widest)
         found += part.token_warnings
-    return replace(planned, warnings=tuple(dict.fromkeys(found)))
+    if settings.strict and found:
+        raise UsageError(as_error(list(dict.fromkeys(found))))
+    return replace(planned, warnings=tuple(dict.fromkeys(found)), candidates=candidates)
 
 
 def check_questions(part: SinglePlan, widest: int) -> list[str]:
@@ -89,18 +98,25 @@ def preset_warnings(part: SinglePlan) -> list[str]:
 class _Planner:
     """Plans one run. Rerankers with the same engine settings share the engine."""
 
-    def __init__(self, engine: Engine[Any] | None) -> None:
-        self._given = engine
+    def __init__(self, engine: Engine[Any] | None, candidates: int | None) -> None:
+        self._given, self._candidates = engine, candidates
         self._engines: dict[str, Engine[Any]] = {}
+
+    def most(self, settings: Settings) -> int:
+        """The maximum number of candidates that ``settings`` rerank for a query."""
+        return settings.depth if self._candidates is None else min(settings.depth, self._candidates)
 
     def plan(self, settings: Settings, where: str) -> Plan:
         """``where`` is the flag prefix of ``settings``."""
         planned: Plan = self._combined(settings, where) if settings.combine else self._single(settings, where)
-        estimate(planned, settings.depth)  # raises UsageError if a strategy or combination rejects its options
+        estimate(planned, self.most(settings))  # raises UsageError if a strategy or combination rejects its options
         return planned
 
     def _single(self, settings: Settings, where: str) -> SinglePlan:
-        kind, judge_options, strategy, options = _judge_and_strategy(settings, where)
+        kind, judge_options, strategy, given = _judge_and_strategy(settings, where)
+        options = strategy.resolved(given)
+        derived = {name: value for name, value in options.items() if value != given[name]}
+        settings = settings.model_copy(update={"strategy": {**settings.strategy, **derived}})
         template = _template(settings, kind)
         _check_votes(settings, judge_options, where)
         engine = self._engine(settings)

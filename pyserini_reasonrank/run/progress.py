@@ -1,41 +1,100 @@
-"""The progress bar of a run on stderr: judgements, tokens per second, bad judgements. Off if stderr is not a terminal."""
+"""The progress of a run on stderr: a bar on a terminal; elsewhere a line at regular intervals, also if nothing happens."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from pyserini_reasonrank.records import Tally
 
+LINE_SECONDS = 30.0
+"""The time between two lines if stderr is not a terminal."""
+_BAR_SECONDS = 1.0
+
+
+class Waiting(NamedTuple):
+    """Calls without an answer: their number, and how many seconds ago the oldest was made."""
+
+    calls: int = 0
+    oldest: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.calls:,} calls waiting, the oldest for {self.oldest:.0f} s" if self.calls else "no call waiting"
+
 
 class Progress:
-    """A progress bar over the questions of a run. ``expect`` adds questions when a request arrives."""
+    """The progress of the questions of a run, shown from ``async with`` on.
 
-    def __init__(self) -> None:
+    ``expect`` adds questions when a request arrives, ``show`` counts those that are answered. ``waiting`` may be set to a
+    function that counts the calls in flight. ``seconds`` is the time between two lines.
+    """
+
+    def __init__(self, seconds: float = LINE_SECONDS) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=0, unit="call", file=sys.stderr, disable=not sys.stderr.isatty(), leave=True)
-        self._began = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=0, unit="call", file=sys.stderr, disable=not self._terminal, leave=True)
+        self._seconds = _BAR_SECONDS if self._terminal else seconds
+        self._began = self._stage_began = time.monotonic()
+        self._stage, self._expected, self._tally = "starting", 0, Tally()
+        self.waiting: Callable[[], Waiting] = Waiting
 
     def expect(self, questions: int) -> None:
-        self._bar.total = (self._bar.total or 0) + questions
+        self._expected += questions
+        self._bar.total = self._expected
 
     def say(self, stage: str) -> None:
         """Describe the current stage, such as loading."""
+        self._stage, self._stage_began = stage, time.monotonic()
         self._bar.set_description(stage)
 
     def show(self, tally: Tally) -> None:
+        self._tally = tally
         self._bar.n = tally.judgements
-        self._bar.set_postfix_str(
-            f"{tally.output_tokens / (time.monotonic() - self._began):.0f} tok/s, {tally.bad} bad", False
-        )
-        self._bar.update(0)
+        self._update()
 
-    def __enter__(self) -> Self:
+    def warn(self, warning: str) -> None:
+        """Print a warning above the bar."""
+        with self._bar.external_write_mode(file=sys.stderr):
+            print(f"warning: {warning}", file=sys.stderr)
+
+    async def __aenter__(self) -> Self:
+        self._ticker = asyncio.ensure_future(self._tick())
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._ticker.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._ticker
         self._bar.refresh()
         self._bar.close()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            if self._terminal:
+                self._update()
+            else:
+                print(self._line(), file=sys.stderr, flush=True)
+
+    def _update(self) -> None:
+        rate = self._tally.output_tokens / (time.monotonic() - self._began)
+        waiting = self.waiting()
+        late = f", {waiting}" if waiting.oldest > LINE_SECONDS else ""
+        self._bar.set_postfix_str(f"{rate:.0f} tok/s, {self._tally.bad} bad{late}", False)
+        self._bar.update(0)
+
+    def _line(self) -> str:
+        tally, now = self._tally, time.monotonic()
+        if not self._expected:
+            return f"{self._stage} for {now - self._stage_began:.0f} s"
+        return (
+            f"{self._stage} for {now - self._stage_began:.0f} s: {tally.judgements:,} of {self._expected:,} judgements, "
+            f"{tally.bad:,} bad, {tally.calls:,} calls, {tally.prompt_tokens:,} tokens read, {tally.output_tokens:,} "
+            f"written; {self.waiting()}"
+        )

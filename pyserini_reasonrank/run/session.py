@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from pyserini_reasonrank.rerankers.scheduling import QueryLoad, rerank_all
 from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
+from pyserini_reasonrank.run.progress import Waiting
 
 
 async def start(engines: Sequence[Engine[Any]]) -> None:
@@ -37,10 +37,11 @@ async def close(engines: Sequence[Engine[Any]]) -> None:
 
 
 class Session:
-    """Reranks requests by ``plan``, whose engines have started.
+    """Reranks requests by ``plan``, whose engines have started or are started by ``ready``.
 
-    ``on_judgement`` is called after each judgement. ``candidates`` is the maximum per query, by default the depth.
-    UsageError if the context that an engine reports is too small.
+    ``on_judgement`` is called after each judgement. ``candidates`` is the maximum per query, by default the plan's or the depth.
+    ``ready`` is awaited before each call, for engines that start on demand. UsageError if the context that an engine reports
+    is too small.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class Session:
         on_judgement: Callable[[], None] = lambda: None,
         *,
         candidates: int | None = None,
+        ready: Callable[[Engine[Any]], Awaitable[None]] | None = None,
     ) -> None:
-        self.plan, self.journal = plan, journal
-        costs = estimate(plan, candidates or plan.settings.depth).parts
+        self.plan, self.journal, self._ready = plan, journal, ready
+        costs = estimate(plan, candidates or plan.candidates or plan.settings.depth).parts
         self._fitters = {
             name: fitter_for(part, costs[name].widest if name in costs else 0) for name, part in plan.parts.items()
         }
-        self.endpoint = functools.cache(lambda engine: Endpoint(engine, journal))
+        self._endpoints: dict[Engine[Any], Endpoint] = {}
         self._on_judgement = on_judgement
         self.ranker = self._build(plan, "")
         self._titles: set[str] = set()
@@ -78,11 +80,29 @@ class Session:
         widths: list[int] = [engine.options.concurrency for engine in self.plan.engines]
         return max(widths)
 
+    def endpoint(self, engine: Engine[Any]) -> Endpoint:
+        """The endpoint of an engine, which all its rerankers share."""
+        if engine not in self._endpoints:
+            self._endpoints[engine] = Endpoint(engine, self.journal, self._ready)
+        return self._endpoints[engine]
+
+    @property
+    def waiting(self) -> Waiting:
+        """The calls in flight, and how long the oldest has waited."""
+        endpoints = self._endpoints.values()
+        return Waiting(
+            sum(endpoint.in_flight for endpoint in endpoints),
+            max((endpoint.oldest_wait for endpoint in endpoints), default=0.0),
+        )
+
     @property
     def warnings(self) -> list[str]:
         """The warnings of the plan, of its engines since they have started, and of prompts truncated so far."""
         tokens = [warning for part in self.plan.parts.values() for warning in part.token_warnings]
-        return list(dict.fromkeys([*self.plan.warnings, *tokens, *self._presets, *self._title_only(), *self._cuts()]))
+        notices = [notice for engine in self.plan.engines for notice in engine.notices]
+        return list(
+            dict.fromkeys([*self.plan.warnings, *notices, *tokens, *self._presets, *self._title_only(), *self._cuts()])
+        )
 
     def cost(self, request: Request) -> Cost:
         """The cost of a request."""

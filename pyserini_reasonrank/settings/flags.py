@@ -25,7 +25,8 @@ CONFIG = "config"  # the key that names a settings file
 def lift(argv: Sequence[str]) -> tuple[str | None, Tree, list[str]]:
     """Take ``--rerank NAME`` and all ``--rerank.KEY VALUE`` out of ``argv``: the name, the tree of keys, the rest.
 
-    UsageError for a flag without a value, except the bare ``--rerank``: it is Faiss' own switch and stays in the rest.
+    UsageError for a flag without a value, except the bare ``--rerank``: it is Faiss' own switch and stays in the rest, also
+    without a name. See ``settings.rerankers.read`` for a command line that names no reranker.
     """
     ours, rest = split(argv)
     name, tree = None, Tree()
@@ -91,6 +92,8 @@ def _value(flag: str, words: list[str]) -> str:
 
 def _plant(tree: Tree, flag: str, prefix: str, text: str, schema: type[BaseModel]) -> None:
     *parents, leaf = path = flag.removeprefix(prefix).split(".")
+    if not all(path):
+        raise UsageError(f"{flag} is not a key: there must be a name before and after each dot")
     for depth, key in enumerate(parents, 1):
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):

@@ -23,6 +23,11 @@ def setting_lines(
     return [f"  {flag:<{width}}  {about}".rstrip() for flag, about in rows]
 
 
+def setting_flags(model: type[BaseModel], prefix: str, *, skip: Collection[str] = ()) -> Iterator[str]:
+    """The flags of the keys that ``setting_lines`` lists."""
+    return (flag for flag, _ in _rows(model, prefix, skip))
+
+
 def _rows(
     model: type[BaseModel], prefix: str, skip: Collection[str] = (), parent: str = ""
 ) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,11 @@ from typing import NoReturn
 from pyserini_reasonrank.errors import UsageError
 
 # Flags of Pyserini that begin like ours: known to the parser so that their abbreviations stay ambiguous here too.
-_LOOKALIKES = ("--impact", "--hits", "--hnsw", "--onnx-encoder", "--threads", "--tokenizer")
+_LOOKALIKES = ("--impact", "--hnsw", "--onnx-encoder", "--threads", "--tokenizer")
+
+
+HITS = 1000
+"""The default of Pyserini's --hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class HostFlags:
     topics_format: str
     output: str | None
     output_format: str
+    hits: int
 
 
 def read_host_flags(argv: Sequence[str]) -> HostFlags:
@@ -38,11 +43,18 @@ def read_host_flags(argv: Sequence[str]) -> HostFlags:
     parser.add_argument("--topics-format", default="default")
     parser.add_argument("--output")
     parser.add_argument("--output-format", default="trec")
+    parser.add_argument("--hits", type=_hits, default=HITS)
     for flag in _LOOKALIKES:
         parser.add_argument(flag, nargs="?", dest="_other")
     found = vars(parser.parse_known_args(list(argv))[0])
     del found["_other"]
     return HostFlags(**found)
+
+
+def _hits(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"--hits {text}: expected the number of hits per query, at least 1")
+    return int(text)
 
 
 class _Parser(argparse.ArgumentParser):

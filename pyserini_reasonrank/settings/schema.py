@@ -95,6 +95,7 @@ class Settings(BaseModel):
         ),
     ] = "fail"
     max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad judgements above which the run fails")] = 0.5
+    strict: Annotated[bool, Field(description="make every warning an error")] = False
     overwrite: Annotated[bool, Field(description="replace an existing run that has other settings or inputs")] = False
     collection: Annotated[
         str | None,

@@ -28,7 +28,7 @@ from pyserini_reasonrank.strategies.groups import groups
 from pyserini_reasonrank.strategies.heapsort import heapsort
 from pyserini_reasonrank.strategies.pivot import pivot
 from pyserini_reasonrank.strategies.pointwise import pointwise
-from pyserini_reasonrank.strategies.sliding import sliding
+from pyserini_reasonrank.strategies.sliding import sliding, with_stride
 from pyserini_reasonrank.strategies.tournament import tournament
 
 Strategy = Callable[..., Awaitable[list[int]]]
@@ -37,11 +37,17 @@ Strategy = Callable[..., Awaitable[list[int]]]
 
 @dataclass(frozen=True, slots=True)
 class StrategyEntry:
-    """A strategy and the kinds of judge that it can call. ``takes_prior``: it has the argument ``prior``."""
+    """A strategy and the kinds of judge that it can call. ``takes_prior``: it has the argument ``prior``.
+
+    ``resolved`` replaces options that depend on others, and raises UsageError if they contradict each other.
+    ``independent``, for a strategy whose questions are all independent: their number, and the candidates that each shows.
+    """
 
     function: Strategy
     judges: frozenset[str]
     takes_prior: bool = False
+    resolved: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    independent: Callable[[int], tuple[int, int]] | None = None
 
     def bound(self, options: Mapping[str, Any], prior: Sequence[int] | None) -> Strategy:
         """The strategy as a function of ``n`` and a judge."""
@@ -54,15 +60,15 @@ _BEST = frozenset({"best", "best_token"})
 _SCORES = frozenset({"score", "bisection", "likelihood"})
 
 STRATEGIES: dict[str, StrategyEntry] = {
-    "sliding": StrategyEntry(sliding, ORDERS),
-    "full": StrategyEntry(full, ORDERS),
+    "sliding": StrategyEntry(sliding, ORDERS, resolved=with_stride),
+    "full": StrategyEntry(full, ORDERS, independent=lambda n: (int(n > 1), n)),
     "pivot": StrategyEntry(pivot, ORDERS),
     "tournament": StrategyEntry(tournament, ORDERS, takes_prior=True),
     "heapsort": StrategyEntry(heapsort, _BEST, takes_prior=True),
     "bubblesort": StrategyEntry(bubblesort, _BEST),
-    "allpairs": StrategyEntry(allpairs, _BEST, takes_prior=True),
+    "allpairs": StrategyEntry(allpairs, _BEST, takes_prior=True, independent=lambda n: (n * (n - 1), 2)),
     "elimination": StrategyEntry(elimination, frozenset({"worst"})),
-    "pointwise": StrategyEntry(pointwise, _SCORES, takes_prior=True),
+    "pointwise": StrategyEntry(pointwise, _SCORES, takes_prior=True, independent=lambda n: (n, 1)),
     "groups": StrategyEntry(groups, frozenset({"grades"}), takes_prior=True),
 }
 """The strategies by name, ``--rerank.strategy.name``."""

@@ -84,7 +84,7 @@ def test_a_command_imports_its_own_module_alone() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     loaded = done.stdout.splitlines()[-1]
     assert loaded == str([
-        f"pyserini_reasonrank.{name}" for name in ("__main__", "cli", "cli.commands", "cli.exit", "errors")
+        f"pyserini_reasonrank.{name}" for name in ("__main__", "cli", "cli.commands", "cli.exit", "errors", "interrupts")
     ])  # fmt: skip
 
 
@@ -303,7 +303,7 @@ def test_unknown_names(refused: Callable[..., str], collection: Collection) -> N
         ([*base, *known, "stray"], "unrecognized arguments: stray"),
         ([*base, *known, "--output-format", "trek"], "invalid choice: 'trek'"),
         ([*base], "--rerank needs the name of a reranker: "),
-        ([*base, "--rerank"], "rerank has no flag --rerank"),
+        ([*base, "--rerank"], "--rerank needs the name of a reranker: "),
         (["rerank", *collection.inputs, *known], "--output"),
         (["rerank", "--output", "run.txt", *known], "rerank needs --run, --topics and the texts"),
         (["explain"], "--rerank needs the name of a reranker"),
@@ -503,7 +503,9 @@ def test_progress_on_a_terminal(collection: Collection, tmp_path: Path) -> None:
 # --- interrupted
 
 
-def test_interrupted_it_says_so_and_the_same_command_goes_on(collection: Collection, tmp_path: Path) -> None:
+def test_interrupted_it_says_so_and_the_same_command_goes_on(
+    collection: Collection, tmp_path: Path, tokenizer_file: Path
+) -> None:
     asked: list[str] = []
     answer = {
         "choices": [{"message": {"content": "<think>x</think><answer>[2] > [1]</answer>"}, "finish_reason": "stop"}]
@@ -518,7 +520,8 @@ def test_interrupted_it_says_so_and_the_same_command_goes_on(collection: Collect
         http.expect_request("/v1/models").respond_with_json({"data": [{"id": "m"}]})
         http.expect_request("/v1/chat/completions").respond_with_handler(chat)
         words = ["--rerank", "reasonrank", "--rerank.engine.name", "openai", "--rerank.engine.base_url", http.url_for("/v1"),
-                 "--rerank.strategy", "{name: sliding, window_size: 4, stride: 2}", "--rerank.engine.concurrency", "1"]  # fmt: skip
+                 "--rerank.strategy", "{name: sliding, window_size: 4, stride: 2}", "--rerank.engine.concurrency", "1",
+                 "--rerank.tokenizer", str(tokenizer_file.parent)]  # fmt: skip
         command = [
             sys.executable,
             "-m",
@@ -539,7 +542,7 @@ def test_interrupted_it_says_so_and_the_same_command_goes_on(collection: Collect
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             printed, said = process.communicate(timeout=30)
-        assert (process.returncode, printed) == (1, "")
+        assert (process.returncode, printed) == (130, "")
         assert said == "error: interrupted; run the same command again to continue from the journal\n"
         assert not (tmp_path / "run.txt").exists()
         before = len(asked)

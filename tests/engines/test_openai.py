@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import exp, log
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -881,6 +882,27 @@ def test_a_known_checkpoint_that_auto_finds_is_to_be_named(server: Server, monke
     )
 
 
+@pytest.mark.parametrize("served", ["its own name", "the folder"])
+def test_a_folder_given_as_the_model_supplies_the_tokenizer(
+    served: str, server: Server, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = str(tokenizer_file.parent)
+    server.models = {"data": [{"id": "m" if served == "its own name" else folder, "max_model_len": 32768}]}
+    made = started(server, model=folder)
+    [part] = made.parts.values()
+    assert part.tokens.exact
+    assert Session(made, MemoryStore()).warnings == []
+    assert part.context == 32768
+    assert made.engines[0].model.source == ("m" if served == "its own name" else folder)
+
+
+def test_a_folder_is_not_taken_for_one_of_several_models(server: Server, tokenizer_file: Path) -> None:
+    server.models = {"data": [{"id": "a"}, {"id": "b"}]}
+    made = started(server, model=str(tokenizer_file.parent))
+    assert made.engines[0].model.source == str(tokenizer_file.parent)
+
+
 def test_the_smallest_context_counts(server: Server, second: Server) -> None:
     server.models["data"][0]["max_model_len"], second.models["data"][0]["max_model_len"] = 8192, 4096
 
@@ -909,10 +931,16 @@ def test_but_then_the_model_must_be_named(server: Server, models: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1/v1", "127.0.0.1:1/v1", "http://no.such.host.invalid/v1", "nonsense"]
+    ("url", "says"),
+    [
+        ("http://127.0.0.1:1/v1", r"no server answers at .*--rerank\.engine\.base_url"),
+        ("http://no.such.host.invalid/v1", r"no server answers at .*--rerank\.engine\.base_url"),
+        ("127.0.0.1:1/v1", r"--rerank\.engine\.base_url '127\.0\.0\.1:1/v1' is not a URL"),
+        ("nonsense", r"--rerank\.engine\.base_url 'nonsense' is not a URL"),
+    ],
 )
-def test_a_server_that_is_down_is_named(url: str) -> None:
-    with pytest.raises(UsageError, match=r"no server answers at .*--rerank\.engine\.base_url") as error:
+def test_a_server_that_is_down_is_named(url: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as error:
         with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), url)
     assert url.split("/", maxsplit=1)[0] in str(error.value)
 

@@ -154,11 +154,17 @@ def test_the_wheel_contains_conf_and_owns_the_start_up_files(source: Path, wheel
     [
         "tool pyserini.search --rerank reasonrank",
         "tool --m pyserini.search --rerank reasonrank",
-        "python -m pyserini.search --rerank=",
-        "python -m pyserini.search --rerank -x",
+        "python -m pyserini.search.faiss --rerank=",
+        "python -m pyserini.search.faiss --rerank -x",
         "python -m pyserini.search --rerank.model reasonrank",
         "python",
     ],
 )
 def test_similar_command_lines_are_ignored(line: str) -> None:
     assert not _startup.wanted(line.split())
+
+
+@pytest.mark.parametrize("host", ["pyserini.search", "pyserini.search.lucene"])
+@pytest.mark.parametrize("flags", ["--rerank=", "--rerank -x", "--rerank", "--bm25 --rerank"])
+def test_a_bare_flag_is_ours_where_pyserini_has_no_such_switch(host: str, flags: str) -> None:
+    assert _startup.wanted(f"python -m {host} {flags}".split())

@@ -75,7 +75,9 @@ def test_a_published_run_with_blanks_in_docids_is_refused() -> None:
 def test_validate_real_runs() -> None:
     folder = DATA / "msmarco-v1-dl19"
     assert str(validate(folder / "run.bm25.txt", first=folder / "run.bm25.txt")) == "valid: 43 topics, 4,300 documents"
-    assert any("is not less than the score" in finding for finding in validate(folder / "run.repllama.txt").findings)
+    assert any(
+        "is not less than the score" in str(finding) for finding in validate(folder / "run.repllama.txt").findings
+    )
 
 
 TREC_EVAL = {"ndcg_cut_10": "nDCG@10", "map": "AP(rel=2)", "recip_rank": "RR(rel=2)", "recall_100": "R(rel=2)@100"}

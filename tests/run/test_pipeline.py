@@ -367,8 +367,8 @@ def test_an_engine_that_fails_while_the_search_runs_says_why(
                 await asyncio.sleep(0.01)
             raise UsageError("no server answers")
 
-    def refusing(*arguments: Any) -> Plan:
-        made = plan(*arguments)
+    def refusing(*arguments: Any, **named: Any) -> Plan:
+        made = plan(*arguments, **named)
         assert isinstance(made, SinglePlan)
         return replace(made, engine=Refusing(made.engine))
 

@@ -20,7 +20,7 @@ def host_parser() -> argparse.ArgumentParser:
         parser.add_argument(flag)
     parser.add_argument("--topics-format", default="default")
     parser.add_argument("--output-format", default="trec")
-    parser.add_argument("--hits", type=int)
+    parser.add_argument("--hits", type=int, default=1000)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--fields", nargs="+")
     for flag in ("--bm25", "--impact", "--hnsw", "--onnx-encoder", "--rm3", "--rerank"):
@@ -60,7 +60,13 @@ def test_what_argparse_makes_of_it(line: str) -> None:
         return
     found = asdict(read_host_flags(line.split()))
     assert found == {key: expected[key] for key in found}
-    assert set(found) == {"help", "index", "topics", "topics_format", "output", "output_format"}
+    assert set(found) == {"help", "index", "topics", "topics_format", "output", "output_format", "hits"}
+
+
+@pytest.mark.parametrize("hits", ["0", "-1", "many", "1.5", ""])
+def test_a_number_of_hits_below_one_is_refused(hits: str) -> None:
+    with pytest.raises(UsageError, match=f"--hits {hits}: expected the number of hits per query, at least 1"):
+        read_host_flags([*WHOLE.split(), f"--hits={hits}"])
 
 
 @pytest.mark.parametrize("words", [["--index"], ["--topics", "--bm25"], ["--out", "x"], ["--output-format"]])

@@ -241,6 +241,15 @@ def _at(made: Any, key: str) -> Any:
     return made
 
 
+@pytest.mark.parametrize("size", [20, 10, 5, 2])
+@pytest.mark.parametrize("reranker", ["reasonrank", "rankgpt", "first"])
+def test_a_window_size_alone_gives_half_of_it_as_the_stride(reranker: str, size: int) -> None:
+    made = plan(settings(reranker, "--rerank.strategy.window_size", str(size), "--rerank.engine.name", "oracle"))
+    assert isinstance(made, SinglePlan)
+    assert made.options == {"window_size": size, "stride": size // 2, "passes": 1}
+    assert made.settings.strategy == {"name": "sliding", "window_size": size, "stride": size // 2}  # in the metadata
+
+
 def test_null_resets_options_of_judge_strategy_and_engine() -> None:
     words = ["--rerank.engine.name", "openai", "--rerank.engine.concurrency", "null"]
     words += [
@@ -361,6 +370,7 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("tag", "mine", "mine"),
     ("on_error", "keep", "keep"),
     ("max_bad", "0.05", 0.05),
+    ("strict", "true", True),
     ("overwrite", "true", True),
     ("collection", "bright", "bright"),
     ("docid_blanks", "_", "_"),
@@ -511,7 +521,7 @@ def _typed(value: Any) -> str:
 
 
 def test_help_names_every_flag_there_is() -> None:
-    text = search_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search", everything=True)
     names = [name for name, _, _ in GENERAL] + list(SAMPLING)
     names += [field for kind in JUDGES for field in JUDGES[kind].Options.model_fields]
     names += [field for entry in STRATEGIES.values() for field in options_model(entry.function).model_fields]
@@ -543,6 +553,8 @@ def test_help_names_every_flag_there_is() -> None:
             "--rerank.strategy.window_size 1: input should be greater than or equal to 2",
         ),
         ("--rerank.strategy.stride 21", "stride 21 is larger than window_size 20"),
+        ("--rerank.strategy.stride 20", "stride 20 equals window_size 20: windows do not overlap"),
+        ("--rerank.strategy.window_size 4 --rerank.strategy.stride 4", "stride 4 equals window_size 4: windows do not"),
         ("--rerank.strategy.name slidding", "--rerank.strategy.name 'slidding' is not known; did you mean 'sliding'?"),
         (
             "--rerank.judge.kind permutations",
@@ -660,7 +672,7 @@ def test_tags_have_no_blanks() -> None:
 
 
 def test_help_names_the_values_of_every_choice() -> None:
-    text = search_help("python -m pyserini.search")
+    text = search_help("python -m pyserini.search", everything=True)
     for values in (
         "none | min-max | z-score | rrf",
         "true-false | yes-no | 0-10",

@@ -73,15 +73,14 @@ def test_window_plans_are_the_published_ones(n: int, window_size: int, stride: i
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.integers(2, 25), st.integers(1, 25))
 def test_sliding_ranks_the_best_first(gains: list[int], window_size: int, stride: int) -> None:
-    stride = min(stride, window_size)
+    stride = min(stride, window_size - 1)
     asked: list[list[int]] = []
     order = asyncio.run(sliding(len(gains), perfect(gains, asked), window_size=window_size, stride=stride))
     assert sorted(order) == list(range(len(gains)))
     exact = len(gains) if len(gains) <= window_size else window_size - stride
     assert [gains[i] for i in order[:exact]] == sorted(gains, reverse=True)[:exact]
     assert all(2 <= len(window) <= window_size for window in asked)
-    if stride < window_size:
-        assert {i for window in asked for i in window} == (set(order) if len(gains) > 1 else set())
+    assert {i for window in asked for i in window} == (set(order) if len(gains) > 1 else set())
 
 
 def test_sliding_judges_windows_one_after_another() -> None:
@@ -102,6 +101,26 @@ def test_a_second_pass_keeps_the_top_stride_ranks() -> None:
 def test_a_stride_that_skips_candidates_is_rejected() -> None:
     with pytest.raises(UsageError, match="stride 11 is larger than window_size 10"):
         asyncio.run(sliding(30, perfect([0] * 30, []), window_size=10, stride=11))
+
+
+@given(st.integers(2, 30), st.integers(0, 60))
+def test_the_stride_is_half_the_window_unless_given(window_size: int, n: int) -> None:
+    asked: list[list[int]] = []
+    asyncio.run(sliding(n, perfect([0] * n, asked), window_size=window_size))
+    spans = [(window[0], window[-1] + 1) for window in asked]
+    assert spans == list(windows(n, window_size, window_size // 2))
+
+
+@pytest.mark.parametrize("n", [6, 30])
+def test_windows_that_do_not_overlap_are_rejected(n: int) -> None:
+    with pytest.raises(UsageError, match=r"stride 10 equals window_size 10: windows do not overlap, .* such as 5"):
+        asyncio.run(sliding(n, perfect([0] * n, []), window_size=10, stride=10))
+
+
+def test_many_passes_over_a_short_list_end_at_once() -> None:
+    asked: list[list[int]] = []
+    asyncio.run(sliding(6, perfect(range(6), asked), window_size=4, stride=2, passes=10**12))
+    assert len(asked) == len([w for p in range(9) for w in windows(6, 4, 2, first=2 * p)])
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 30])
@@ -231,7 +250,7 @@ def test_predicted_cost(name: str, kind: str, n: int, options: dict[str, Any], c
 
 def test_a_strategy_declares_its_settings_by_its_arguments() -> None:
     model = options_model(sliding)
-    assert model().model_dump() == {"window_size": 20, "stride": 10, "passes": 1}
+    assert model().model_dump() == {"window_size": 20, "stride": None, "passes": 1}
     with pytest.raises(UsageError, match=r"--rerank\.strategy\.windw_size is not known; did you mean 'window_size'\?"):
         validated(model, {"windw_size": 5}, "--rerank.strategy")
     with pytest.raises(UsageError, match=r"--rerank\.strategy\.window_size 1: .*greater than or equal to 2"):
@@ -331,7 +350,7 @@ def windowed(least: int, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[di
 
 
 OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
-    "sliding": windowed(10, stride=st.integers(1, 10), passes=st.integers(1, 3)),
+    "sliding": windowed(10, stride=st.none() | st.integers(1, 9), passes=st.integers(1, 3)),
     "pivot": windowed(6, k=st.integers(1, 5), rounds=st.integers(1, 4)),
     "tournament": windowed(4, tournaments=st.integers(1, 3), seed=st.integers(0, 3)),
     "groups": windowed(1),
@@ -385,6 +404,16 @@ def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[i
     found = predict(strategy, JUDGES[kind], 100, options)
     assert found.calls in calls
     assert found.chain in chain
+
+
+@pytest.mark.parametrize("name", [name for name, entry in STRATEGIES.items() if entry.independent])
+@pytest.mark.parametrize("n", [0, 1, 2, 7])
+def test_the_declared_number_of_independent_questions_is_right(name: str, n: int) -> None:
+    entry = STRATEGIES[name]
+    assert entry.independent is not None
+    questions, shown = entry.independent(n)
+    found = predict(entry.function, JUDGES[max(entry.judges)], n, {})
+    assert (found.questions, found.widest, found.chain) == (questions, shown * bool(questions), min(questions, 1))
 
 
 @pytest.mark.parametrize(

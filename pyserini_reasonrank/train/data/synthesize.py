@@ -105,7 +105,7 @@ async def _labeller(config: Config, teacher: SinglePlan) -> AsyncIterator[tuple[
     """The labeller with its teacher loaded and its journal open."""
     path = Path(teacher.settings.journal or f"{config.output}.journal.sqlite")
     try:
-        with Progress() as progress:
+        async with Progress() as progress:
             progress.say(f"loading {teacher.engine.model.name}")
             await teacher.engine.start()
             progress.say("labelling")

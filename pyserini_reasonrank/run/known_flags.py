@@ -1,0 +1,81 @@
+"""All flags of ``--rerank``: the general ones, and those that judges, strategies, combinations and engines declare."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from pyserini_reasonrank.combine import COMBINATIONS
+from pyserini_reasonrank.engines import ENGINES, engine_class
+from pyserini_reasonrank.errors import UnknownKey
+from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.settings.flags import PREFIX
+from pyserini_reasonrank.settings.help import setting_flags
+from pyserini_reasonrank.settings.schema import Settings
+from pyserini_reasonrank.strategies import STRATEGIES, options_model
+
+GENERAL_SKIPPED = ("name", "about")
+"""Keys of a reranker's YAML that are not flags."""
+_GROUP = re.compile(r"\.(judge|strategy|combine|engine|sampling|fuse|passage)\Z")
+_NAMED = 3  # the most flags that a message names
+
+
+class OptionGroup(NamedTuple):
+    """The settings below ``--rerank.KEY`` if ``name`` is selected there; ``note`` says with what it can be used."""
+
+    key: str
+    name: str
+    model: type[BaseModel]
+    note: str = ""
+
+    @property
+    def prefix(self) -> str:
+        return f"{PREFIX}.{self.key}."
+
+
+def option_groups() -> Iterator[OptionGroup]:
+    """The groups in the order of the help."""
+    for name, judge in JUDGES.items():
+        yield OptionGroup("judge", name, judge.Options)
+    for name, entry in STRATEGIES.items():
+        yield OptionGroup("strategy", name, options_model(entry.function), f"judges: {', '.join(sorted(entry.judges))}")
+    for name, combination in COMBINATIONS.items():
+        arms = [*sorted(combination.needs), *(f"optionally {arm}" for arm in sorted(combination.may or ()))]
+        note = f"arms: {', '.join(arms) or 'any'}"
+        yield OptionGroup("combine", name, options_model(combination.function), note)
+    for name in ENGINES:
+        yield OptionGroup("engine", name, engine_class(name).options_class)
+
+
+@cache
+def by_leaf() -> dict[str, list[str]]:
+    """The flags by their last part, such as ``window_size``; general flags first."""
+    flags = list(setting_flags(Settings, f"{PREFIX}.", skip=GENERAL_SKIPPED))
+    for group in option_groups():
+        flags += setting_flags(group.model, group.prefix)
+    found: dict[str, list[str]] = {}
+    for flag in dict.fromkeys(flags):
+        found.setdefault(flag.rpartition(".")[2], []).append(flag)
+    return found
+
+
+def explained(error: UnknownKey) -> str:
+    """The message about an unknown key, with the flags that have its name elsewhere, or a similar one."""
+    if not error.flag.startswith(PREFIX):
+        return str(error)
+    leaf = error.key.rpartition(".")[2]
+    flags = by_leaf().get(leaf)
+    if flags is None:
+        close = get_close_matches(leaf, [*error.known, *by_leaf()], n=1, cutoff=0.6)
+        flags = by_leaf()[close[0]] if close and close[0] not in error.known else None
+    if flags is None:
+        return str(error)
+    base = _GROUP.sub("", error.flag)  # of one arm of a combination
+    named = [base + flag.removeprefix(PREFIX) for flag in flags]
+    more = f" (or {len(named) - _NAMED} others)" if len(named) > _NAMED else ""
+    return f"{error.flag}.{error.key} is not known; did you mean {' or '.join(named[:_NAMED])}{more}?"
