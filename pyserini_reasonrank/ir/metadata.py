@@ -69,6 +69,7 @@ class RunRecord:
 
     ``settings`` are the resolved settings of the whole run; ``parts`` are its rerankers by name ("" for a single one).
     ``candidates`` has the number of candidates by qid, in topics order. ``topics_file`` is the value of ``--topics``.
+    ``collection`` are the other inputs: ``rerank topics``, ``excluded documents``, ``qids`` and ``shard``.
     ``fingerprint`` is a hash of the settings and inputs, by which a later command recognises the run. ``seconds`` has wall
     times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``.
     """
@@ -83,6 +84,7 @@ class RunRecord:
     first_run: Path
     output: Path
     journal: Path
+    collection: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
@@ -145,7 +147,7 @@ class RunRecord:
                     },
                 ],
             },
-            "data": {"test collection": {"topics": self.topics_file}},
+            "data": {"test collection": {"topics": self.topics_file, **self.collection}},
             "outcome": {
                 "topics answered": f"{self.answered} of {self.topics}",
                 "topics without candidates": self.without_candidates,

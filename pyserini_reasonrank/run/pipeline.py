@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError
@@ -31,6 +31,7 @@ class Task:
     """What to rerank, and where to write it.
 
     ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies settings and inputs.
+    ``part`` has the flags that select a part of the topics, ``qids`` and ``shard``.
     """
 
     requests: AsyncIterator[Request]
@@ -41,6 +42,7 @@ class Task:
     output_format: RunFormat = RunFormat.TREC
     queries: Sequence[Query] = ()
     fingerprint: str = ""
+    part: Mapping[str, str] = field(default_factory=dict)
 
 
 async def rerank(plan: Plan, task: Task) -> RunRecord:
@@ -75,6 +77,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         settings=plan.settings.model_dump(include={"combine", "fuse", "depth", "max_bad"}),
         parts={name: _part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
         topics_file=task.topics,
+        collection=_collection(plan, task),
         fingerprint=task.fingerprint,
         candidates=candidates,
         first_run=task.first_run,
@@ -85,6 +88,12 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
     )
     write_metadata(sidecar(task.output), record.fields())
     return record
+
+
+def _collection(plan: Plan, task: Task) -> dict[str, str]:
+    """The inputs of the run beside its topics, for the metadata."""
+    inputs = {"rerank topics": plan.settings.topics, "excluded documents": plan.settings.exclude}
+    return {name: value for name, value in inputs.items() if value is not None} | dict(task.part)
 
 
 async def _start(plan: Plan, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
@@ -145,11 +154,11 @@ async def _serve(
             yield request
 
     def done(ranking: Ranking) -> None:
-        writer.write(ranking.request.query.qid, [c.docid for c in ranking.candidates])
+        writer.write_ranked(ranking.request.query, ranking.candidates)
 
     def failed(request: Request, error: CallFailed) -> None:
         failures.append(error)
-        writer.write(request.query.qid, [c.docid for c in request.candidates])
+        writer.write_ranked(request.query, request.candidates)
 
     await session.rerank_all(checked(), done, failed)
     return counts, failures

@@ -45,6 +45,15 @@ def read_host_flags(argv: Sequence[str]) -> HostFlags:
     return HostFlags(**found)
 
 
+def read_host_hits(argv: Sequence[str]) -> int:
+    """The number of hits per query that the arguments of a Pyserini search command ask for; Pyserini's default is 1000."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("--hits", type=int, default=1000)
+    for flag in ("--help", "--hnsw"):  # keep their abbreviations ambiguous
+        parser.add_argument(flag, nargs="?", dest="_other")
+    return int(parser.parse_known_args(list(argv))[0].hits)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
