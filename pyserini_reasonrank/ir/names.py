@@ -17,11 +17,14 @@ IRDS = "irds:"
 _FILES = {".txt", ".tsv", ".csv", ".json", ".jsonl", ".gz", ".trec", ".run", ".qrels", ".qrel", ".xml"}
 
 
+def looks_like_a_file(value: str) -> bool:
+    """Whether ``value`` is a file, or a path that can't be a name."""
+    return os.path.exists(value) or os.path.isabs(value) or Path(value).suffix.lower() in _FILES
+
+
 def is_name(value: str) -> bool:
-    """Whether ``value`` is a name: there is no such file, and it does not look like the path of one."""
-    return not os.path.exists(value) and (
-        value.startswith(IRDS) or (os.sep not in value and Path(value).suffix.lower() not in _FILES)
-    )
+    """Whether ``value`` may be a name of Pyserini: it does not look like a file and is not a path."""
+    return not looks_like_a_file(value) and (value.startswith(IRDS) or os.sep not in value)
 
 
 def irds_file(kind: str, name: str, folder: Path) -> Path | None:

@@ -92,6 +92,12 @@ def is_json(line: bytes) -> bool:
     return line.lstrip().startswith(b"{")
 
 
+def line_qid(line: bytes, where: str) -> str:
+    """The qid of a line of a run in any format; a line of JSON may have no documents. UsageError as for ``parse_lines``."""
+    parsed = parse_lines(line, where)
+    return parsed[0].qid if parsed else candidate_row({"candidates": [], **parse_json(line)}).qid
+
+
 def _columns(line: bytes) -> list[bytes]:
     """The columns of a line. The docid, third of six or second of three, may contain white space."""
     if b"\t" in line:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.runs import RunLine, parse_lines, read_run, repeated, single
+from pyserini_reasonrank.ir.selection import EVERYTHING, Selection
 
 SHOWN = 3
 """The number of ids that a finding names; it counts the others."""
@@ -37,11 +38,12 @@ def validate(
     without_candidates: Collection[str] = (),
     *,
     keep_first: bool = False,
+    selection: Selection = EVERYTHING,
 ) -> Validation:
     """Check the format of a run (TREC, MS MARCO or JSON lines), and compare it with its topics and its first-stage run.
 
     ``topics`` are qids. A topic may be missing if it is in ``without_candidates`` or if ``first`` has no documents for it.
-    ``keep_first`` accepts a first-stage run that repeats documents.
+    ``keep_first`` accepts a first-stage run that repeats documents. The documents that ``selection`` excludes must be missing.
     UsageError if a file is missing or empty, or if the first-stage run can't be read.
     """
     findings: list[str] = []
@@ -60,11 +62,13 @@ def validate(
     if len(tags) > 1:
         findings.append(f"{run}: {len(tags)} tags ({_some(tags)}), expected one")
     for qid, found in lines.items():
-        findings.extend(f"query {qid}: {problem}" for problem in _format_problems(found))
+        problems = [*_format_problems(found), *_excluded(found, selection.excluded.get(qid, ()))]
+        findings.extend(f"query {qid}: {problem}" for problem in problems)
 
     candidates = None
     if first is not None:
-        candidates = {qid: [hit.docid for hit in hits] for qid, hits in read_run(first, keep_first=keep_first).items()}
+        found_first = read_run(first, keep_first=keep_first)
+        candidates = {qid: [hit.docid for hit in selection.remaining(qid, hits)] for qid, hits in found_first.items()}
         for qid, found in lines.items():
             findings.extend(f"query {qid}: {problem}" for problem in _differences(found, candidates.get(qid, [])))
     if topics is not None:
@@ -73,7 +77,7 @@ def validate(
             findings.append(f"{_count(len(unknown), 'query', 'queries')} not among the topics: {_some(unknown)}")
     expected = [qid for qid in (topics if topics is not None else candidates or ()) if qid not in without_candidates]
     if candidates is not None:
-        expected = [qid for qid in expected if qid in candidates]
+        expected = [qid for qid in expected if candidates.get(qid)]
     if missing := [qid for qid in expected if qid not in lines]:
         findings.append(f"{_count(len(missing), 'topic', 'topics')} missing from the run: {_some(missing)}")
     return Validation(tuple(findings), len(lines), sum(map(len, lines.values())))
@@ -101,6 +105,12 @@ def _format_problems(lines: list[RunLine]) -> Iterable[str]:
             break
     if duplicates := repeated(line.docid for line in lines):
         yield f"{_count(len(duplicates), 'document', 'documents')} more than once: {_some(duplicates)}"
+
+
+def _excluded(lines: list[RunLine], excluded: Collection[str]) -> Iterable[str]:
+    """The documents of one query that should have been excluded."""
+    if kept := [line.docid for line in lines if line.docid in excluded]:
+        yield f"{_count(len(kept), 'excluded document', 'excluded documents')}: {_some(kept)}"
 
 
 def _differences(lines: list[RunLine], candidates: list[str]) -> Iterable[str]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.exclusions import read_exclusions
-from pyserini_reasonrank.ir.names import irds_file, is_name
+from pyserini_reasonrank.ir.names import irds_file, is_name, looks_like_a_file
 from pyserini_reasonrank.ir.selection import Selection, parse_qids, parse_shard
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.run.outputs import temporary_prefix
@@ -30,12 +30,12 @@ def local_file(kind: Kind, value: str) -> Iterator[Path]:
     ``irds:NAME`` and names that ir_datasets knows are its own, others Pyserini's. A value that looks like the path of a
     file is returned as it is. UsageError for an unknown name, and if it can't be downloaded.
     """
-    if not is_name(value):
+    if looks_like_a_file(value):
         yield Path(value)
         return
     with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         found = irds_file(kind, value, Path(folder)) if kind != "exclusions" else None
-        yield found or _from_pyserini(kind, value, Path(folder))
+        yield found or (_from_pyserini(kind, value, Path(folder)) if is_name(value) else Path(value))
 
 
 def _from_pyserini(kind: Kind, name: str, folder: Path) -> Path:

@@ -30,7 +30,7 @@ WARNED_BAD = 0.1
 class Task:
     """What to rerank, and where to write it.
 
-    ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies settings and inputs.
+    ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies the settings.
     ``part`` has the flags that select a part of the topics, ``qids`` and ``shard``.
     """
 

@@ -95,7 +95,7 @@ class Settings(BaseModel):
         ),
     ] = "fail"
     max_bad: Annotated[float, Field(ge=0, le=1, description="share of bad judgements above which the run fails")] = 0.5
-    overwrite: Annotated[bool, Field(description="replace an existing run that has other settings or inputs")] = False
+    overwrite: Annotated[bool, Field(description="replace an existing run that has other settings")] = False
     collection: Annotated[
         str | None,
         Field(description="collection whose published limits apply [found in the names of index and topics]"),
