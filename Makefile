@@ -25,7 +25,7 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 # make check       ruff, mypy, import-linter
 # make test-fast   unit tests without a model, a JVM or TRL: some minutes
 # make test        make check, then all tests, WORKERS files at a time, the slowest files first; a core and 4 GB each
-# make soak        the tests of interruption with more interruptions, and the student's training recipe: an hour
+# make soak        the tests of interruption and the fuzz tests with more inputs, and the student's training recipe: an hour
 # make dist-check  build the wheel and the sdist; test them in a new environment without the packages of .venv
 # make bench       speed and memory beside their targets: a table, and build/bench.json
 
@@ -51,7 +51,8 @@ test: check
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 
 soak: setup
-	REASONRANK_KILLS=100 REASONRANK_MODEL_KILLS=10 REASONRANK_STUDENT=$(CURDIR)/build/student $(PYTEST) -m soak
+	REASONRANK_KILLS=100 REASONRANK_MODEL_KILLS=10 REASONRANK_STUDENT=$(CURDIR)/build/student REASONRANK_FUZZ=200000 \
+		$(PYTEST) -m "soak or fuzz"
 
 # This target needs no .venv: the first working name of PYTHONS builds and tests.
 dist-check:

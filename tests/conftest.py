@@ -31,6 +31,11 @@ settings.register_profile("tests", deadline=None, print_blob=True)  # a busy mac
 settings.load_profile("tests")
 
 
+def fuzz_examples(share: int) -> int:
+    """The inputs of a fuzz target that has ``share`` percent of all: of 2,000, or of REASONRANK_FUZZ if that is set."""
+    return max(1, int(os.environ.get("REASONRANK_FUZZ", "2000")) * share // 100)
+
+
 MARKS: Mapping[str, tuple[str, ...]] = {
     "real/test_student.py": ("soak", "slow", "model", "jvm"),
     "real/test_every_reranker.py": ("slow", "model", "jvm"),
