@@ -33,16 +33,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _write(kind: str, name: str, file: Path) -> None:
-    if kind == "exclusions":
-        rows = [{"id": qid, "excluded_ids": list(docids)} for qid, docids in bright_exclusions(name).items()]
-        _write_rows(file, rows)
-        return
+    if kind == "exclusions" and name not in BRIGHT:
+        raise _unknown(name)  # before the JVM starts
     prepare()
-    if kind == "topics":
+    if kind == "exclusions":
+        excluded = bright_exclusions(name)
+        _write_rows(file, [{"id": qid, "excluded_ids": sorted(docids)} for qid, docids in excluded.items()])
+    elif kind == "topics":
         with host_topics(name) as (_, queries):
             _write_rows(file, [{"qid": query.qid, "query": query.text} for query in queries])
     else:
         shutil.copyfile(_qrels_file(name), file)
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError(f"exclusions {name}: no such file, and no collection of that name{nearest(name, BRIGHT)}")
 
 
 def _write_rows(file: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -68,11 +73,10 @@ def exclusions(value: str) -> dict[str, set[str]]:
 def bright_exclusions(name: str) -> dict[str, set[str]]:
     """The excluded docids of each qid of a collection of BRIGHT, ``bright-NAME``, which Pyserini reads from the hub.
 
-    UsageError if ``name`` is not one of ``BRIGHT``, or if the hub can't be reached.
+    Call ``bootstrap.prepare()`` before. UsageError if ``name`` is not one of ``BRIGHT``, or if the hub can't be reached.
     """
     if name not in BRIGHT:
-        raise UsageError(f"exclusions {name}: no such file, and no collection of that name{nearest(name, BRIGHT)}")
-    prepare()
+        raise _unknown(name)
     from pyserini.search._base import get_bright_excluded_ids
 
     try:
