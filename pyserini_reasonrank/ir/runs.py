@@ -61,6 +61,10 @@ class RunLine(NamedTuple):
 _WIDE = re.compile(rb"\s*(\S+)\s+((?i:Q?0))\s+(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s*")
 """A TREC line with white space in its docid: the columns are counted from both ends."""
 
+_OBJECT = re.compile(rb'\s*\{\s*(["}]|\Z)')
+_TREC = re.compile(rb"\s*\S+\s+Q0\s")
+"""The beginnings of a JSON object, and of a TREC line, whose qid may begin as an object does."""
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -89,7 +93,7 @@ def parse_lines(line: bytes, where: str) -> list[RunLine]:
 
 def is_json(line: bytes) -> bool:
     """Whether a line of a run is JSON, which has the ranking of a query."""
-    return line.lstrip().startswith(b"{")
+    return _OBJECT.match(line) is not None and _TREC.match(line) is None
 
 
 def line_qid(line: bytes, where: str) -> str:

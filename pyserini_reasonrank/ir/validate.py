@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import read_lines
-from pyserini_reasonrank.ir.runs import RunLine, parse_lines, read_run, repeated, single
+from pyserini_reasonrank.ir.runs import RunLine, is_json, parse_lines, read_run, repeated, single
 from pyserini_reasonrank.ir.selection import EVERYTHING, Selection
 
 SHOWN = 3
@@ -85,7 +85,7 @@ def validate(
 
 def _blank_docid(text: bytes, parsed: list[RunLine], where: str) -> Iterable[str]:
     """A finding for a docid with white space in a format with columns: other programs can't read the line."""
-    if not text.lstrip().startswith(b"{") and len(parsed[0].docid.encode().split()) > 1:
+    if not is_json(text) and len(parsed[0].docid.encode().split()) > 1:
         columns = len(text.split())
         yield f"{where}: {columns} columns; the docid {parsed[0].docid!r} contains white space, so trec_eval can't read it"
 
