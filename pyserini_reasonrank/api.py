@@ -276,7 +276,10 @@ def _candidate(document: Any, place: int) -> tuple[str, float | None, Document]:
     if isinstance(document, Candidate):
         return document.docid, document.score, Document(document.text, document.fields)
     if isinstance(document, Mapping):
-        docid = document_docid(document)
+        try:
+            docid = document_docid(document)
+        except ValueError as error:
+            raise UsageError(f"document {place}: {error}") from None
         return _checked(str(place) if docid is None else docid, document.get("score"), read_document(document), place)
     docid = getattr(document, "docid", None)
     if docid is None:

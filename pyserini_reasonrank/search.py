@@ -110,8 +110,9 @@ async def _search_and_rerank(
         found, candidates = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl")
         wanted = ["--module", host, "--run", str(found), "--candidates", str(candidates), "--depth", str(depth)]
         texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
-        if plan.settings.docid_blanks:
-            wanted += ["--docid-blanks", plan.settings.docid_blanks]
+        given = {"--docid-blanks": plan.settings.docid_blanks, "--rerank-topics": plan.settings.topics,
+                 "--exclude": plan.settings.exclude}  # fmt: skip
+        wanted += [word for flag, value in given.items() if value for word in (flag, value)]
 
         async def requests() -> AsyncGenerator[Request]:
             async with child(FIRST_STAGE, *wanted, *texts, "--", *host_argv, folder=folder) as search:

@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "rerank": Command("cli.rerank", "Rerank a run of any first stage; the texts come from its index or a corpus file"),
     "index": Command("cli.index", "Index a corpus of JSON lines with Pyserini, texts included"),
+    "merge": Command("cli.merge", "Join the parts of a run, made with --shard or --qids: runs, metadata and journals"),
     "evaluate": Command("cli.evaluate", "Compare reranked runs with the first stage: measures and significance"),
     "validate": Command("cli.validate", "Check a run: format, topics, and every first-stage candidate exactly once"),
     "explain": Command("cli.explain", "Predict the cost of a reranker before anything is loaded: calls and tokens"),

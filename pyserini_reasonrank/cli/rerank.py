@@ -19,6 +19,7 @@ from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, RunFormat
 from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
 from pyserini_reasonrank.run.cost import most_candidates
+from pyserini_reasonrank.run.named_inputs import local_file, read_selection
 from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
@@ -45,6 +46,8 @@ def main(argv: list[str]) -> int:
     if flags.PREFIX in rest:
         rerankers.read(None)
     options = parser.parse_args(rest)
+    if options.exclude is not None and tree.setdefault("exclude", options.exclude) != options.exclude:
+        raise UsageError("--exclude and --rerank.exclude can't both be given")
     data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
     settings, warnings = layers.load(name, tree, data)
     first = options.run or options.candidates
@@ -60,7 +63,8 @@ def main(argv: list[str]) -> int:
 
 def _inputs(options: argparse.Namespace, tree: Tree) -> list[tuple[str, str]]:
     """The flags of the command that name an input, with their values."""
-    given = {f"--{name}": getattr(options, name) for name in ("run", "topics", "index", "corpus", "candidates")}
+    names = ("run", "topics", "index", "corpus", "candidates", "qids", "shard")
+    given = {f"--{name}": getattr(options, name) for name in names}
     given[f"{flags.PREFIX}.{flags.CONFIG}"] = tree.get(flags.CONFIG)
     return [(flag, str(value)) for flag, value in given.items() if value is not None]
 
@@ -76,8 +80,10 @@ def _parser() -> Parser:
     inputs = parser.add_argument_group("input")
     inputs.add_argument("--run", type=Path, metavar="path", help="first-stage run, in TREC or MS MARCO format")
     inputs.add_argument(
-        "--topics", metavar="path", help="topics: TSV or JSON lines; with --index any topics that Pyserini reads"
-    )
+        "--topics", metavar="path",
+        help="topics: TSV or JSON lines, or a name that Pyserini or ir_datasets (irds:NAME) knows; "
+        "with --index any topics that Pyserini reads",
+    )  # fmt: skip
     inputs.add_argument("--index", metavar="path", help="Lucene index that stores the texts")
     inputs.add_argument("--corpus", type=Path, metavar="path", help="JSON lines file with the texts")
     inputs.add_argument(
@@ -87,6 +93,13 @@ def _parser() -> Parser:
         "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
         help="a document that a query lists twice: an error, or kept at its better place [refuse]",
     )  # fmt: skip
+    inputs.add_argument("--qids", metavar="qids", help="rerank these queries only: a,b or a file of qids or topics")
+    inputs.add_argument("--shard", metavar="K/N", help="rerank every N-th query, from the K-th; see merge")
+    inputs.add_argument(
+        "--exclude",
+        metavar="path",
+        help="documents to remove from the candidates before the depth, as --rerank.exclude",
+    )
     add_rerank_flags(parser)
     outputs = parser.add_argument_group("output")
     outputs.add_argument("--output", required=True, metavar="path", help="run file to write; - is stdout")
@@ -102,23 +115,35 @@ async def _rerank(plan: Plan, options: argparse.Namespace, claim: Claim, command
     queries: Sequence[Query] = ()
     requests: AsyncIterator[Request]
     async with AsyncExitStack() as stack:
-        if options.candidates:
-            requests = from_file(options.candidates, depth, keep_first=keep_first)
-        elif not options.run or not options.topics or not (options.index or corpus):
+        if not options.candidates and (not options.run or not options.topics or not (options.index or corpus)):
             raise UsageError("rerank needs --run, --topics and the texts (--index or --corpus), or else --candidates")
+        if options.candidates or corpus:
+            selection = read_selection(options.qids, options.shard, plan.settings.topics, plan.settings.exclude)
+        if options.candidates:
+            requests = from_file(options.candidates, depth, keep_first=keep_first, selection=selection)
         elif corpus:
-            topics = Path(options.topics)
-            known = list(read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first))
+            topics = stack.enter_context(local_file("topics", options.topics))
+            found = read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first, selection=selection)
+            known = list(found)
             queries, requests = [request.query for request in known], stream(known)
         else:
             folder = stack.enter_context(temporary_folder(temporary_prefix()))
             candidates = Path(folder, "candidates.jsonl")
-            wanted = ["--run", options.run, "--topics", options.topics, "--texts", options.index, "--depth", depth]
-            wanted += ["--duplicates", options.duplicates]
-            wanted += ["--candidates", candidates]
-            texts = await stack.enter_async_context(child(TEXTS, *map(str, wanted), folder=folder))
+            words = [*_writer_flags(plan, options), "--candidates", str(candidates)]
+            texts = await stack.enter_async_context(child(TEXTS, *words, folder=folder))
             requests = follow(candidates, texts, depth)
         first = options.run or options.candidates
+        part = {name: getattr(options, name) for name in ("qids", "shard") if getattr(options, name) is not None}
         task = Task(requests, claim.path, first, str(options.topics or first), command,
-                    claim.output_format, queries, claim.fingerprint, announced=True)  # fmt: skip
+                    claim.output_format, queries, claim.fingerprint, part, announced=True)  # fmt: skip
         return await rerank(plan, task)
+
+
+def _writer_flags(plan: Plan, options: argparse.Namespace) -> list[str]:
+    """The flags of the process that writes candidates with the texts of an index."""
+    flags = {
+        "--run": options.run, "--topics": options.topics, "--texts": options.index, "--depth": plan.settings.depth,
+        "--duplicates": options.duplicates, "--qids": options.qids, "--shard": options.shard,
+        "--rerank-topics": plan.settings.topics, "--exclude": plan.settings.exclude,
+    }  # fmt: skip
+    return [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]

@@ -9,6 +9,7 @@ from pyserini_reasonrank.ir.metadata import topics_without_candidates
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.ir.validate import RULES, validate
+from pyserini_reasonrank.run.named_inputs import local_file, read_selection
 
 
 def main(argv: list[str]) -> int:
@@ -19,7 +20,10 @@ def main(argv: list[str]) -> int:
         "run.txt --topics topics.tsv --board trec",
     )
     parser.add_argument("run", metavar="RUN", help="the run to check")
-    parser.add_argument("--topics", metavar="path", help="topics, TSV or JSON lines: each must be in the run")
+    parser.add_argument(
+        "--topics", metavar="path",
+        help="topics, TSV or JSON lines, or a name that Pyserini or ir_datasets (irds:NAME) knows: each must be in the run",
+    )  # fmt: skip
     parser.add_argument(
         "--first", metavar="path", help="first-stage run: the run must hold its candidates, each exactly once"
     )
@@ -27,14 +31,23 @@ def main(argv: list[str]) -> int:
         "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
         help="a document that a query of the first stage lists twice: an error, or kept at its better place [refuse]",
     )  # fmt: skip
+    parser.add_argument(
+        "--exclude",
+        metavar="path",
+        help="documents that the run was made without, as in rerank: they must not be in it",
+    )
     parser.add_argument("--board", metavar="name", help=f"check what a board requires too: {', '.join(BOARDS)}")
     parser.epilog = f"{_rules()}\n\n{parser.epilog}"
     options = parser.parse_args(argv)
     keep_first = options.duplicates == KEEP_FIRST_CHOICE
-    topics = [query.qid for query in read_topics(options.topics)] if options.topics else None
+    topics = None
+    if options.topics:
+        with local_file("topics", options.topics) as path:
+            topics = [query.qid for query in read_topics(path)]
     found = validate(
         options.run, topics, options.first, topics_without_candidates(options.run), keep_first=keep_first,
         board=board(options.board) if options.board else None,
+        selection=read_selection(None, None, None, options.exclude),
     )  # fmt: skip
     print(found)
     return FAILURE if found.findings else SUCCESS

@@ -17,14 +17,16 @@ from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
+from pyserini_reasonrank.host.named import exclusions
 from pyserini_reasonrank.host.pyserini_topics import host_qid, host_topics
 from pyserini_reasonrank.host.texts import IndexTexts
 from pyserini_reasonrank.ir.documents import Document, document_record
 from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, Hit, read_run, repeated
+from pyserini_reasonrank.ir.selection import Selection, check_known, parse_qids, parse_shard
 from pyserini_reasonrank.records import Query
 
-HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) \S+\n")
+HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) (?P<tag>\S+)\n")
 
 
 class Texts(Protocol):
@@ -45,8 +47,38 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--depth", type=int, default=100, metavar="num", help="candidates per query that get a text")
     parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="candidates file to write")
     parser.add_argument("--duplicates", choices=DUPLICATES, default=DUPLICATES[0], help="of documents in the run")
+    parser.add_argument("--qids", metavar="qids", help="queries to write: a,b or a file [all]")
+    parser.add_argument("--shard", metavar="K/N", help="write every N-th query, from the K-th")
+    add_content_flags(parser)
     options = parser.parse_args(argv)
     return reported(lambda: _write_for_run(options))
+
+
+def add_content_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that decide what candidates contain."""
+    parser.add_argument(
+        "--rerank-topics", metavar="topic_name", help="topics with the texts to write, for the same qids"
+    )
+    parser.add_argument(
+        "--exclude", metavar="path", help="documents to remove before the depth: a file, or bright-NAME"
+    )
+
+
+def content_selection(
+    topics: str | None, exclude: str | None, qids: str | None = None, shard: str | None = None
+) -> Selection:
+    """The selection of ``--rerank-topics``, ``--exclude``, ``--qids`` and ``--shard``. Call ``prepare`` before."""
+    texts = None
+    if topics is not None:
+        with host_topics(topics) as (_, queries):
+            texts = {name: query.text for query in queries for name in (query.qid, host_qid(query.qid))}
+    return Selection(
+        None if qids is None else parse_qids(qids),
+        None if shard is None else parse_shard(shard),
+        texts,
+        f"--rerank.topics {topics}",
+        {} if exclude is None else exclusions(exclude),
+    )
 
 
 def _write_for_run(options: argparse.Namespace) -> None:
@@ -58,10 +90,13 @@ def _write_for_run(options: argparse.Namespace) -> None:
     for qid in run:
         if (other := qids.setdefault(host_qid(qid), qid)) != qid:
             raise UsageError(f"{options.run}: Pyserini reads the qids {other} and {qid} as the same number; rename one")
-    if unknown := qids.keys() - {query.qid for query in queries}:
-        raise UsageError(f"{options.run} has query {qids[min(unknown)]}, which is not in the topics {options.topics}")
-    queries = [Query(qids.get(query.qid, query.qid), query.text) for query in queries]
-    write_candidates(options.candidates, queries, run, IndexTexts(options.texts), options.depth)
+    selection = content_selection(options.rerank_topics, options.exclude, options.qids, options.shard)
+    queries = [Query(qids.get(host_qid(query.qid), query.qid), query.text) for query in queries]
+    check_known(run, {query.qid for query in queries}, selection, options.run, options.topics)
+    chosen = set(selection.chosen([query.qid for query in queries], options.topics))
+    queries = [selection.reworded(query) for query in queries if query.qid in chosen]
+    remaining = {query.qid: selection.remaining(query.qid, run.get(query.qid, ())) for query in queries}
+    write_candidates(options.candidates, queries, remaining, IndexTexts(options.texts), options.depth)
 
 
 def read_host_run(path: Path) -> dict[str, list[Hit]]:
@@ -82,6 +117,22 @@ def check_repeated(run: Mapping[str, Sequence[Hit]], index: str) -> None:
                 f"query {qid}: the search returned document {twice[0]!r} twice, so the index {index} contains it more "
                 "than once; pass Pyserini's --remove-duplicates, or index each document once"
             )
+
+
+def rewrite_host_run(path: Path, qids: Mapping[str, str], selection: Selection, hits: int) -> None:
+    """Rewrite a run of the host: the qids of ``qids``, without excluded documents, at most ``hits`` documents per query."""
+    lines = list[str]()
+    ranks: dict[str, int] = {}
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            if not (found := HOST_LINE.fullmatch(line)):
+                continue
+            qid = qids.get(found["qid"], found["qid"])
+            if found["docid"] in selection.excluded.get(qid, ()) or ranks.get(qid, 0) == hits:
+                continue
+            ranks[qid] = ranks.get(qid, 0) + 1
+            lines.append(f"{qid} Q0 {found['docid']} {ranks[qid]} {found['score']} {found['tag']}\n")
+    path.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def replace_blanks(path: Path, blanks: str) -> None:

@@ -11,19 +11,35 @@ from __future__ import annotations
 
 import argparse
 import glob
+import logging
 import os
 import runpy
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host.bootstrap import prepare, reported
-from pyserini_reasonrank.host.candidates_writer import check_repeated, read_host_run, replace_blanks, write_candidates
-from pyserini_reasonrank.host.pyserini_topics import host_topics
+from pyserini_reasonrank.host.candidates_writer import (
+    add_content_flags,
+    check_repeated,
+    content_selection,
+    read_host_run,
+    replace_blanks,
+    rewrite_host_run,
+    write_candidates,
+)
+from pyserini_reasonrank.host.named import BRIGHT, bright_exclusions
+from pyserini_reasonrank.host.pyserini_topics import host_qid, host_topics
 from pyserini_reasonrank.host.texts import IndexTexts
 from pyserini_reasonrank.ir.corpus import corpus_documents
+from pyserini_reasonrank.ir.runs import Hit
+from pyserini_reasonrank.ir.selection import Selection
+from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.settings.host_flags import read_host_flags
+
+log = logging.getLogger(__name__)
 
 MODULES = {
     "pyserini.search": "pyserini.search.lucene",  # its own redirection loses quotes and the exit status
@@ -48,23 +64,64 @@ def search(options: argparse.Namespace) -> None:
     partial = options.run.with_name(f"{options.run.name}.partial")
     with host_topics(host.topics, host.topics_format) as (topics, queries):
         check_index(options.module, host.index)
+        selection = _selection(options, host.index, [query.qid for query in queries], host.topics)
         index_texts = None if options.corpus else IndexTexts(options.texts or host.index)
         try:
             # if a flag is repeated, argparse uses the last value
             wanted = ["--topics", topics, "--output", str(partial), "--output-format", "trec"]
-            run_host(options.module, [*options.flags, *wanted])
+            run_host(options.module, [*options.flags, *_more_hits(options.flags, selection, queries), *wanted])
             if not partial.exists():
                 raise Failure("Pyserini's search ended without writing a run; see its message above")
             partial.replace(options.run)
         finally:
             partial.unlink(missing_ok=True)
-    run = read_host_run(options.run)
+    run = _read_run(options, queries, selection)
     check_repeated(run, host.index)
     wanted_docids = {hit.docid for hits in run.values() for hit in hits[: options.depth]}
     texts = index_texts or corpus_documents(options.corpus, wanted_docids)
     if options.docid_blanks:
         replace_blanks(options.run, options.docid_blanks)
-    write_candidates(options.candidates, queries, run, texts, options.depth)
+    write_candidates(options.candidates, map(selection.reworded, queries), run, texts, options.depth)
+
+
+def _selection(options: argparse.Namespace, index: str, qids: Sequence[str], topics: str) -> Selection:
+    """The texts to rerank and the excluded documents, those that Pyserini excludes for a prebuilt index of BRIGHT included.
+
+    UsageError if a query has no text to rerank.
+    """
+    selection = content_selection(options.rerank_topics, options.exclude)
+    selection.chosen(qids, f"the topics {topics}")
+    excluded = {qid: set(docids) for qid, docids in selection.excluded.items()}
+    if bright := next((name for name in BRIGHT if name in index), None):
+        for qid, docids in bright_exclusions(bright).items():
+            excluded.setdefault(qid, set()).update(docids)
+    return replace(selection, excluded=excluded)
+
+
+def _more_hits(flags: Sequence[str], selection: Selection, queries: Sequence[Query]) -> list[str]:
+    """The flags that search as many documents more as a query excludes at most, so that the depth is filled."""
+    most = max((len(selection.excluded.get(query.qid, ())) for query in queries), default=0)
+    return ["--hits", str(read_host_flags(flags).hits + most)] if most else []
+
+
+def _read_run(options: argparse.Namespace, queries: Sequence[Query], selection: Selection) -> dict[str, list[Hit]]:
+    """The run that the host wrote, with the qids of the topics and without excluded documents; the file is rewritten.
+
+    A query whose exclusions leave fewer candidates than the depth, although the search found more, is reported.
+    """
+    qids = {host_qid(query.qid): query.qid for query in queries}
+    excludes = any(selection.excluded.get(query.qid) for query in queries)
+    if not excludes and all(qid == name for qid, name in qids.items()):
+        return read_host_run(options.run)
+    before, hits = read_host_run(options.run), read_host_flags(options.flags).hits
+    rewrite_host_run(options.run, qids, selection, hits)
+    run = read_host_run(options.run)
+    for host_name, found in before.items():
+        qid = qids.get(host_name, host_name)
+        left = len(run.get(qid, ()))
+        if left < len(found) and left < min(options.depth, hits):
+            log.warning("query %s: exclusions leave %d candidates for a depth of %d", qid, left, options.depth)
+    return run
 
 
 def check_index(module: str, index: str) -> None:
@@ -93,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, metavar="path", help="first-stage run to write")
     parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="candidates file to write")
     parser.add_argument("--depth", type=int, default=100, metavar="num", help="candidates per query that get a text")
+    add_content_flags(parser)
     parser.add_argument("--docid-blanks", metavar="text", help="replaces white space in the docids of the run")
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--texts", metavar="index", help="index that stores the texts, instead of --index")

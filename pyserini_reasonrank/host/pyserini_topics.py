@@ -17,13 +17,17 @@ from pyserini_reasonrank.records import Query
 OUR_FORMATS = (".tsv", ".tsv.gz", ".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 """Suffixes of the topics files that ``ir.topics`` reads too: its reading decides."""
 
+SHOWN = 40
+"""The number of characters of a query that an error message shows."""
+
 
 @contextmanager
 def host_topics(topics: str, topics_format: str = "default") -> Iterator[tuple[str, list[Query]]]:
     """The topics to pass to Pyserini, and their queries in its order. Call ``bootstrap.prepare()`` before.
 
     The topics are those given, or a temporary file if Pyserini would misread that one (see ``agreed``). Qids are those of
-    Pyserini's runs. UsageError if the topics are missing, empty, malformed or without text.
+    the file if ``ir.topics`` reads it, otherwise Pyserini's; in Pyserini's runs they are ``host_qid`` of these. UsageError if
+    the topics are missing, empty, malformed or without text.
     """
     from pyserini.query_iterator import TopicsFormat
 
@@ -46,20 +50,19 @@ def host_qid(qid: str) -> str:
 def agreed(
     topics: str, queries: Sequence[Query], read: Callable[[str], list[Query]]
 ) -> Iterator[tuple[str, list[Query]]]:
-    """The first file that ``read`` reads as ``queries``, with their qids as ``host_qid`` gives them, and its reading.
+    """The first file that ``read`` reads as ``queries``, with qids as ``host_qid`` gives them; and ``queries`` in its order.
 
     The files are ``topics`` itself, and temporary TSV and JSON lines files of ``queries``. Pyserini skips malformed and
     repeated lines, cuts a query at a tab, keeps a byte order mark, and chooses a format by words in the path ("beir", "cacm").
     UsageError if it reads none of the files as ``queries``, or if two qids are the same number.
     """
-    expected: dict[str, str] = {}
+    expected: dict[str, Query] = {}
     for query in queries:
-        if host_qid(query.qid) in expected:
+        if (other := expected.setdefault(host_qid(query.qid), query)) is not query:
             raise UsageError(
                 f"topics {topics}: Pyserini reads the qid {query.qid!r} and another one as the number "
-                f"{host_qid(query.qid)}; rename one of them"
+                f"{host_qid(query.qid)} ({other.qid!r}: {other.text[:SHOWN]!r}); rename one of them"
             )
-        expected[host_qid(query.qid)] = query.text
     with tempfile.TemporaryDirectory() as folder:
         tsv, jsonl = Path(folder, "topics.tsv"), Path(folder, "topics.jsonl")
         tsv.write_text("".join(f"{query.qid}\t{query.text}\n" for query in queries), encoding="utf-8")
@@ -70,8 +73,9 @@ def agreed(
                 found = read(path)
             except UsageError:
                 continue
-            if len(found) == len(expected) and {query.qid: query.text for query in found} == expected:
-                yield path, found
+            texts = {qid: query.text for qid, query in expected.items()}
+            if len(found) == len(expected) and {query.qid: query.text for query in found} == texts:
+                yield path, [expected[query.qid] for query in found]
                 return
     raise UsageError(f"topics {topics}: Pyserini can't read these qids and texts unchanged; simplify the qids")
 
@@ -85,7 +89,7 @@ def _pyserini_reading(topics: str, topics_format: str = "default") -> list[Query
         return [Query(str(qid), _text(query, str(qid))) for qid, query in found]
     except (OSError, ValueError, AttributeError, NotImplementedError, JavaException) as reason:
         fault = "can't be read" if os.path.exists(topics) else "no such file, and Pyserini has no topics of that name"
-        raise UsageError(f"topics {topics}: {fault} ({_first_line(reason)})") from None
+        raise UsageError(f"topics {topics}: {fault} ({first_line(reason)})") from None
 
 
 def _text(query: Any, qid: str) -> str:
@@ -95,5 +99,5 @@ def _text(query: Any, qid: str) -> str:
     return text.strip()
 
 
-def _first_line(reason: Exception) -> str:
+def first_line(reason: Exception) -> str:
     return next(iter(str(getattr(reason, "reason", reason)).strip().splitlines()), type(reason).__name__)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import identifier, parse_json, read_lines
+from pyserini_reasonrank.ir.file_io import identifier, read_json_rows
 
 FORMS = (
     '{"qid", "query", "candidates": [{"docid", "score", "text"}]} or '
@@ -62,22 +60,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
     UsageError if the file is missing or empty, or if a row is not JSON.
     """
-    lines = read_lines(path)
-    first = next(lines)
-    if first[1].lstrip().startswith(b"["):
-        whole = b"\n".join([first[1], *(line for _, line in lines)])
-        for number, row in enumerate(_parsed(whole, str(path)), 1):
-            yield f"{path}, request {number}", row
-        return
-    for where, line in chain([first], lines):
-        yield where, _parsed(line, where)
-
-
-def _parsed(text: bytes, where: str) -> Any:
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise UsageError(f"{where}: expected qid, query, candidates as JSON, {FORMS} ({error})") from None
+    return read_json_rows(path, f"qid, query, candidates as JSON, {FORMS}")
 
 
 def _document(row: Mapping[str, Any], fields: Mapping[str, Any]) -> DocumentRow:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.documents import Document, document_docid, read_document
@@ -62,11 +63,23 @@ def corpus_documents(path: str | Path, docids: Collection[str]) -> dict[str, Doc
 
 def _read_line(line: bytes, where: str) -> tuple[str, Document]:
     try:
-        record = json.loads(line)
-    except ValueError:
+        record = _parsed(line)
+    except (ValueError, RecursionError):
         raise UsageError(f"{where} is not JSON; a corpus has one document per line: {EXAMPLE}") from None
-    if not isinstance(record, dict) or (docid := document_docid(record)) is None:
+    try:
+        docid = document_docid(record) if isinstance(record, dict) else None
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if docid is None:
         raise UsageError(f"{where} has no docid; a corpus has one document per line: {EXAMPLE}")
     if (document := read_document(record)) is None:
         raise UsageError(f"{where} has no text; a corpus has one document per line: {EXAMPLE}")
     return docid, document
+
+
+def _parsed(line: bytes) -> Any:
+    """The value of a JSON text. Halves of surrogate pairs, which UTF-8 can't represent, become question marks."""
+    value = json.loads(line)
+    if b"\\u" not in line:
+        return value
+    return json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))

@@ -34,8 +34,13 @@ class Document:
 
 
 def document_docid(record: Mapping[str, Any]) -> str | None:
-    """The docid of a record, verbatim; None if it has no such field."""
-    return next((str(record[name]) for name in DOCID_FIELDS if record.get(name) is not None), None)
+    """The docid of a record, verbatim; None if it has no such field. ValueError if it is not a string or an integer."""
+    name = next((name for name in DOCID_FIELDS if record.get(name) is not None), None)
+    if name is None:
+        return None
+    if isinstance(record[name], bool | float | list | Mapping):
+        raise ValueError(f"{name} is {record[name]!r}; it must be a string or an integer")
+    return str(record[name])
 
 
 def document_text(record: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -72,6 +73,29 @@ def parse_json(line: bytes) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
+
+
+def read_json_rows(path: Path, expected: str) -> Iterator[tuple[str, Any]]:
+    """Yield each value of a file of JSON lines, or of one JSON list, plain or gzipped, with its place.
+
+    ``expected`` describes a value, for error messages. UsageError if the file is missing or empty, or if a value is not JSON.
+    """
+    lines = read_lines(path)
+    first = next(lines)
+    if first[1].lstrip().startswith(b"["):
+        whole = b"\n".join([first[1], *(line for _, line in lines)])
+        for number, row in enumerate(_parsed(whole, str(path), expected), 1):
+            yield f"{path}, request {number}", row
+        return
+    for where, line in chain([first], lines):
+        yield where, _parsed(line, where, expected)
+
+
+def _parsed(text: bytes, where: str, expected: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: expected {expected} ({error})") from None
 
 
 def identifier(value: Any, name: str) -> str:

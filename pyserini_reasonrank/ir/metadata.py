@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
@@ -69,7 +70,8 @@ class RunRecord:
 
     ``settings`` are the resolved settings of the whole run; ``parts`` are its rerankers by name ("" for a single one).
     ``candidates`` has the number of candidates by qid, in topics order. ``topics_file`` is the value of ``--topics``.
-    ``fingerprint`` is a hash of the settings and inputs, by which a later command recognises the run. ``seconds`` has wall
+    ``collection`` are the other inputs: ``rerank topics``, ``excluded documents``, ``qids`` and ``shard``.
+    ``fingerprint`` is a hash of the settings, by which a later command recognises the run. ``seconds`` has wall
     times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``.
     """
 
@@ -83,6 +85,7 @@ class RunRecord:
     first_run: Path
     output: Path
     journal: Path
+    collection: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
@@ -145,7 +148,7 @@ class RunRecord:
                     },
                 ],
             },
-            "data": {"test collection": {"topics": self.topics_file}},
+            "data": {"test collection": {"topics": self.topics_file, **self.collection}},
             "outcome": {
                 "topics answered": f"{self.answered} of {self.topics}",
                 "topics without candidates": self.without_candidates,
@@ -182,11 +185,22 @@ def write_metadata(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> N
 
 def topics_without_candidates(output: str | os.PathLike[str]) -> list[str]:
     """The qids that the metadata of a run lists as without candidates; empty if there is no metadata file."""
+    outcome = (read_metadata(output) or {}).get("outcome", {})
+    return [str(qid) for qid in outcome.get("topics without candidates", [])]
+
+
+def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The metadata of a run; None if there is no metadata file. UsageError if it is not a YAML mapping."""
     path = sidecar(output)
     if not path.exists():
-        return []
-    outcome = yaml.safe_load(path.read_text("utf-8")).get("outcome", {})
-    return [str(qid) for qid in outcome.get("topics without candidates", [])]
+        return None
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} can't be read as metadata: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} is not the metadata of a run (a YAML mapping)")
+    return found
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

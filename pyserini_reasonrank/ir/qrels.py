@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
@@ -28,6 +29,22 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     twice with different relevance.
     """
     qrels: Qrels = {}
+    for where, qid, docid, relevance in judgment_lines(path):
+        if not re.fullmatch(r"[+-]?[0-9]{1,9}", relevance):
+            raise UsageError(f"{where}: the relevance {relevance!r} is not an integer")
+        grade = int(relevance)
+        if qrels.setdefault(qid, {}).setdefault(docid, grade) != grade:
+            raise UsageError(f"{where}: document {docid} is judged twice for query {qid}, with different relevance")
+    if not qrels:
+        raise UsageError(f"{path} has no judgments")
+    return qrels
+
+
+def judgment_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the place, qid, docid and relevance of each line of qrels, in TREC's or BEIR's format.
+
+    UsageError as for ``read_qrels``, except about the relevance.
+    """
     beir = False
     for number, (where, line) in enumerate(read_lines(Path(path))):
         try:
@@ -40,15 +57,7 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
         if len(columns) != (3 if beir else 4):
             expected = "3: query-id, corpus-id, score" if beir else "4: qid, iteration, docid, relevance"
             raise UsageError(f"{where}: {len(columns)} columns, expected {expected}")
-        qid, docid, relevance = columns[0], columns[-2], columns[-1]
-        if not re.fullmatch(r"[+-]?[0-9]{1,9}", relevance):
-            raise UsageError(f"{where}: the relevance {relevance!r} is not an integer")
-        grade = int(relevance)
-        if qrels.setdefault(qid, {}).setdefault(docid, grade) != grade:
-            raise UsageError(f"{where}: document {docid} is judged twice for query {qid}, with different relevance")
-    if not qrels:
-        raise UsageError(f"{path} has no judgments")
-    return qrels
+        yield where, columns[0], columns[-2], columns[-1]
 
 
 def _columns(line: bytes, expected: int) -> list[bytes]:

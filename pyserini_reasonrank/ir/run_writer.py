@@ -7,12 +7,15 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir.documents import Document, document_record
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.runs import RunFormat, repeated
+from pyserini_reasonrank.records import Candidate, Query
 
 _BLANK = re.compile(r"[ \t\n\r\f\v]")
 
@@ -35,7 +38,7 @@ def writable(name: str, what: str, blanks: str | None = None) -> str:
 
 def run_lines(qid: str, docids: Sequence[str], tag: str, output_format: RunFormat) -> str:
     """The lines of one query, ``docids`` best first, with scores n, n-1, ... 1. UsageError for a name with white space."""
-    if output_format is not RunFormat.JSONL:
+    if output_format.has_columns:
         qid, docids = writable(qid, "qid"), [writable(docid, "docid") for docid in docids]
     return _lines(qid, docids, writable(tag, "tag"), output_format)
 
@@ -50,6 +53,27 @@ def _lines(qid: str, names: Sequence[str], tag: str, output_format: RunFormat) -
         case RunFormat.JSONL:
             ranking = [{"docid": name, "rank": i + 1, "score": n - i} for i, name in enumerate(names)]
             return json.dumps({"qid": qid, "tag": tag, "ranking": ranking}, ensure_ascii=False) + "\n"
+        case RunFormat.CASTORINI:
+            raise ValueError("a request needs the query and its documents; see castorini_line")
+
+
+def castorini_line(query: Query, candidates: Sequence[Candidate]) -> str:
+    """A query and its documents, best first, as a line of Castorini's requests, with scores n, n-1, ... 1.
+
+    ``doc`` has the fields of a document, or its text in ``contents``; it is empty for a document without text.
+    """
+    rows = [
+        {"docid": candidate.docid, "score": float(len(candidates) - i), "doc": _doc(candidate)}
+        for i, candidate in enumerate(candidates)
+    ]
+    request = {"query": {"text": query.text, "qid": query.qid}, "candidates": rows}
+    return json.dumps(request, ensure_ascii=False) + "\n"
+
+
+def _doc(candidate: Candidate) -> dict[str, str]:
+    if candidate.fields:
+        return document_record(Document(candidate.text, candidate.fields))
+    return {"contents": candidate.text} if candidate.text else {}
 
 
 class RunWriter:
@@ -95,14 +119,23 @@ class RunWriter:
             self.partial.unlink(missing_ok=True)
 
     def write(self, qid: str, docids: Sequence[str]) -> None:
-        """Append a query's documents, best first, with scores n, n-1, ... 1. Each query is written once."""
+        """Append a query's documents, best first, in a format that has no texts. Each query is written once."""
+        self.write_ranked(Query(qid, ""), [Candidate(docid, 0.0, "") for docid in docids])
+
+    def write_ranked(self, query: Query, candidates: Sequence[Candidate]) -> None:
+        """Append a query's candidates, best first, with scores n, n-1, ... 1. Each query is written once."""
+        qid = query.qid
         if qid in self._spans:
             raise ValueError(f"query {qid} was written before")
         self.qid(qid)
-        names = [self.docid(docid) for docid in docids]
+        names = [self.docid(candidate.docid) for candidate in candidates]
         if duplicates := repeated(names):
             raise UsageError(f"query {qid} lists document {duplicates[0]} twice; a run lists a document once per query")
-        data = _lines(qid, names, self.tag, self.output_format).encode()
+        if self.output_format is RunFormat.CASTORINI:
+            renamed = [replace(each, docid=name) for each, name in zip(candidates, names, strict=True)]
+            data = castorini_line(query, renamed).encode(errors="replace")  # a text may have half of a surrogate pair
+        else:
+            data = _lines(qid, names, self.tag, self.output_format).encode()
         self._spans[qid] = (self._file.tell(), len(data))
         try:
             self._file.write(data)
@@ -112,11 +145,13 @@ class RunWriter:
 
     def qid(self, qid: str) -> str:
         """``qid`` as it appears in the run. UsageError if the format can't represent it."""
-        return qid if self.output_format is RunFormat.JSONL else writable(qid, "qid")
+        return writable(qid, "qid") if self.output_format.has_columns else qid
 
     def docid(self, docid: str) -> str:
         """``docid`` as it appears in the run. UsageError if the format can't represent it."""
-        return docid if docid and self.output_format is RunFormat.JSONL else writable(docid, "docid", self.docid_blanks)
+        if docid and not self.output_format.has_columns:
+            return docid
+        return writable(docid, "docid", self.docid_blanks)
 
     def commit(self, qids: Iterable[str]) -> None:
         """Write the run file. ``qids`` are all topics in order; those without documents take no TREC or MS MARCO lines."""

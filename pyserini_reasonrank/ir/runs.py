@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -15,16 +16,25 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.candidate_rows import candidate_row
 from pyserini_reasonrank.ir.file_io import identifier, parse_json, read_lines
 
+log = logging.getLogger(__name__)
+
 
 class RunFormat(StrEnum):
-    """Run formats: Pyserini's, named as in its ``--output-format``, and JSON lines, with one query per line.
+    """Run formats: Pyserini's, named as in its ``--output-format``, and two of JSON lines, with one query per line.
 
-    JSON lines can represent any qid and docid, also those with white space.
+    JSON lines can represent any qid and docid, also those with white space. Castorini's requests (Anserini, RankLLM) have
+    the query and the documents too.
     """
 
     TREC = "trec"
     MSMARCO = "msmarco"
     JSONL = "jsonl"
+    CASTORINI = "castorini"
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether white space separates the columns of a line, so that no name may contain it."""
+        return self in (RunFormat.TREC, RunFormat.MSMARCO)
 
 
 class Hit(NamedTuple):
@@ -51,6 +61,10 @@ class RunLine(NamedTuple):
 _WIDE = re.compile(rb"\s*(\S+)\s+((?i:Q?0))\s+(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s*")
 """A TREC line with white space in its docid: the columns are counted from both ends."""
 
+_OBJECT = re.compile(rb'\s*\{\s*(["}]|\Z)')
+_TREC = re.compile(rb"\s*\S+\s+Q0\s")
+"""The beginnings of a JSON object, and of a TREC line, whose qid may begin as an object does."""
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -62,7 +76,7 @@ def parse_lines(line: bytes, where: str) -> list[RunLine]:
     white space if tabs separate the columns, or if the second of more than six columns is Q0 or 0. UsageError, which begins
     with ``where`` (the file and line), if it is not a line of a run.
     """
-    if line.lstrip().startswith(b"{"):
+    if is_json(line):
         return _parse_json(line, where)
     try:
         columns = [column.decode() for column in _columns(line)]
@@ -75,6 +89,17 @@ def parse_lines(line: bytes, where: str) -> list[RunLine]:
         case [qid, docid, rank] if _INTEGER.fullmatch(rank) and int(rank) > 0:
             return [RunLine(qid, docid, int(rank), 1 / int(rank), "")]
     raise UsageError(f"{where}: {_fault(columns)}")
+
+
+def is_json(line: bytes) -> bool:
+    """Whether a line of a run is JSON, which has the ranking of a query."""
+    return _OBJECT.match(line) is not None and _TREC.match(line) is None
+
+
+def line_qid(line: bytes, where: str) -> str:
+    """The qid of a line of a run in any format; a line of JSON may have no documents. UsageError as for ``parse_lines``."""
+    parsed = parse_lines(line, where)
+    return parsed[0].qid if parsed else candidate_row({"candidates": [], **parse_json(line)}).qid
 
 
 def _columns(line: bytes) -> list[bytes]:
@@ -135,18 +160,32 @@ def read_run(path: str | os.PathLike[str], *, keep_first: bool = False) -> Run:
     repeated document without ``keep_first``.
     """
     lines: dict[str, list[RunLine]] = {}
+    places: dict[str, str] = {}  # of the qids that have a line of JSON, which holds a whole ranking
     for where, text in read_lines(Path(path)):
-        for line in parse_lines(text, where):
+        parsed = parse_lines(text, where)
+        if is_json(text):
+            for qid in {line.qid for line in parsed}:
+                if (first := places.setdefault(qid, where)) != where:
+                    raise UsageError(
+                        f"{where} repeats query {qid} of {first.rpartition(', ')[2]}; a query has one line"
+                    )
+        for line in parsed:
             lines.setdefault(line.qid, []).append(line)
     run: Run = {}
+    again: dict[str, list[str]] = {}
     for qid, found in lines.items():
-        if not keep_first and (duplicates := repeated(line.docid for line in found)):
-            raise UsageError(f"{path}: query {qid} lists document {duplicates[0]} twice; {KEEP_FIRST}")
+        if duplicates := repeated(line.docid for line in found):
+            if not keep_first:
+                raise UsageError(f"{path}: query {qid} lists document {duplicates[0]} twice; {KEEP_FIRST}")
+            again[qid] = duplicates
         found.sort(key=lambda line: (-line.score, line.rank))
         best: dict[str, Hit] = {}
         for line in found:
             best.setdefault(line.docid, Hit(line.docid, line.score))
         run[qid] = list(best.values())
+    if again:
+        qid, duplicates = next(iter(again.items()))
+        log.warning(REPEATED, path, sum(map(len, again.values())), qid, duplicates[0])
     return run
 
 
@@ -154,6 +193,9 @@ DUPLICATES = ("refuse", "keep-first")
 """What the flag ``--duplicates`` accepts for documents that a query lists twice."""
 
 KEEP_FIRST_CHOICE = DUPLICATES[1]
+
+REPEATED = "%s: %d documents are listed again for their query (first: query %s, document %s); the better place is kept"
+"""The warning about documents that a query lists twice."""
 
 KEEP_FIRST = "a run lists a document once per query (--duplicates keep-first keeps the better place)"
 """What error messages say about a document that a query lists twice."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.boards import Board, Finding, PlacedLine
 from pyserini_reasonrank.ir.file_io import read_lines
-from pyserini_reasonrank.ir.runs import RunFormat, parse_lines, read_run, repeated, single
+from pyserini_reasonrank.ir.runs import RunFormat, is_json, parse_lines, read_run, repeated, single
+from pyserini_reasonrank.ir.selection import EVERYTHING, Selection
 
 RULES = {
     "format": "each line has 6 columns (TREC), 3 columns (MS MARCO), or is a query's ranking as JSON; the text is UTF-8",
@@ -22,6 +23,7 @@ RULES = {
     "documents": "a query lists a document once",
     "topics": "with --topics: each topic is in the run, except those without candidates, and no other query",
     "candidates": "with --first: a query has the documents of its first-stage run, and no others",
+    "excluded": "with --exclude: a query lists none of its excluded documents",
 }
 """The rules that ``validate`` checks, by the name that a finding has."""
 
@@ -51,11 +53,13 @@ def validate(
     *,
     keep_first: bool = False,
     board: Board | None = None,
+    selection: Selection = EVERYTHING,
 ) -> Validation:
     """Check the format of a run (TREC, MS MARCO or JSON lines), and compare it with its topics and its first-stage run.
 
     ``topics`` are qids. A topic may be missing if it is in ``without_candidates`` or if ``first`` has no documents for it.
-    ``keep_first`` accepts a first-stage run that repeats documents. ``board`` adds the requirements of a leaderboard.
+    ``keep_first`` accepts a first-stage run that repeats documents. ``board`` adds the requirements of a leaderboard. The
+    documents that ``selection`` excludes must be missing.
     UsageError if a file is missing or empty, or if the first-stage run can't be read.
     """
     findings: list[Finding] = []
@@ -78,10 +82,12 @@ def validate(
     for qid, found in lines.items():
         findings.extend(_format_findings(qid, found))
         findings.extend(board.findings(formats[qid], found) if board else ())
+        findings.extend(_excluded(qid, found, selection.excluded.get(qid, ())))
 
     candidates = None
     if first is not None:
-        candidates = {qid: [hit.docid for hit in hits] for qid, hits in read_run(first, keep_first=keep_first).items()}
+        found_first = read_run(first, keep_first=keep_first)
+        candidates = {qid: [hit.docid for hit in selection.remaining(qid, hits)] for qid, hits in found_first.items()}
         for qid, found in lines.items():
             findings.extend(_differences(qid, found, candidates.get(qid, [])))
     findings.extend(_topic_findings(str(run), lines, topics, candidates, without_candidates))
@@ -103,7 +109,7 @@ def _topic_findings(
             yield Finding(lines[unknown[0]][0].where, "topics", what)
     expected = [qid for qid in (topics if topics is not None else candidates or ()) if qid not in without_candidates]
     if candidates is not None:
-        expected = [qid for qid in expected if qid in candidates]
+        expected = [qid for qid in expected if candidates.get(qid)]
     if missing := [qid for qid in expected if qid not in lines]:
         yield Finding(
             run, "topics", f"{_count(len(missing), 'topic', 'topics')} missing from the run: {_some(missing)}"
@@ -112,14 +118,14 @@ def _topic_findings(
 
 def _format(text: bytes) -> RunFormat:
     """The format of a line that was parsed."""
-    if text.lstrip().startswith(b"{"):
+    if is_json(text):
         return RunFormat.JSONL
     return RunFormat.MSMARCO if len(text.split()) == 3 or text.count(b"\t") == 2 else RunFormat.TREC
 
 
 def _blank_docid(text: bytes, docid: str, where: str) -> Iterable[Finding]:
     """A finding for a docid with white space in a format with columns: other programs can't read the line."""
-    if not text.lstrip().startswith(b"{") and len(docid.encode().split()) > 1:
+    if not is_json(text) and len(docid.encode().split()) > 1:
         columns = len(text.split())
         what = f"{columns} columns; the docid {docid!r} contains white space, so trec_eval can't read it"
         yield Finding(where, "blanks", what)
@@ -144,6 +150,14 @@ def _format_findings(qid: str, lines: Sequence[PlacedLine]) -> Iterator[Finding]
         places = [where for where, line in lines if line.docid == duplicates[0]]
         what = f"query {qid}: {_count(len(duplicates), 'document', 'documents')} more than once: {_some(duplicates)}"
         yield Finding(places[1], "documents", what)
+
+
+def _excluded(qid: str, lines: Sequence[PlacedLine], excluded: Collection[str]) -> Iterator[Finding]:
+    """The documents of one query that should have been excluded."""
+    if kept := [placed for placed in lines if placed.line.docid in excluded]:
+        names = _some(placed.line.docid for placed in kept)
+        what = f"query {qid}: {_count(len(kept), 'excluded document', 'excluded documents')}: {names}"
+        yield Finding(kept[0].where, "excluded", what)
 
 
 def _differences(qid: str, lines: Sequence[PlacedLine], candidates: list[str]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -11,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.ir.candidate_rows import FORMS, DocumentRow, candidate_row, read_rows
+from pyserini_reasonrank.ir.candidate_rows import FORMS, CandidateRow, DocumentRow, candidate_row, read_rows
 from pyserini_reasonrank.ir.corpus import corpus_documents
 from pyserini_reasonrank.ir.documents import Document, read_document
 from pyserini_reasonrank.ir.file_io import parse_json
-from pyserini_reasonrank.ir.runs import KEEP_FIRST, read_run, repeated
+from pyserini_reasonrank.ir.runs import KEEP_FIRST, REPEATED, read_run, repeated
+from pyserini_reasonrank.ir.selection import EVERYTHING, Selection, check_known
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request
+
+log = logging.getLogger(__name__)
 
 POLL = 0.05  # seconds between reads of a file that is being written
 _STDERR = 2  # a file descriptor
@@ -41,32 +45,42 @@ def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
     return to_request(row, where, number, depth)
 
 
-def to_request(row: Any, where: str, number: int, depth: int, *, keep_first: bool = False) -> Request:
+def to_request(
+    row: Any, where: str, number: int, depth: int, *, keep_first: bool = False, selection: Selection = EVERYTHING
+) -> Request:
     """The request of a row of a candidates file, in any form that ``ir.candidate_rows`` reads.
 
-    The text of a document may have any name that is allowed in a corpus; below ``depth`` it is optional. With
-    ``keep_first``, a repeated document is dropped at the lower place. UsageError, which begins with ``where`` (the file
-    and line), if the row is malformed, or repeats a document without ``keep_first``.
+    The text of a document may have any name that is allowed in a corpus; below ``depth``, counted without the documents
+    that ``selection`` excludes, it is optional. With ``keep_first``, a repeated document is dropped at the lower place.
+    UsageError, which begins with ``where`` (the file and line), if the row is malformed, or repeats a document without
+    ``keep_first``.
     """
-    try:
-        found = candidate_row(row)
-        if not found.query.strip():
-            raise ValueError("the query is empty or missing")
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UsageError(f"{where}: expected qid, query, candidates as JSON, {FORMS} ({error!r})") from None
+    found = _checked_row(row, where)
     documents = found.documents
     if twice := repeated(document.docid for document in documents):
         if not keep_first:
             raise UsageError(f"{where}: query {found.qid} lists document {twice[0]} twice; {KEEP_FIRST}")
+        log.warning(REPEATED, where, len(twice), found.qid, twice[0])
         best: dict[str, DocumentRow] = {}
         for document in documents:
             best.setdefault(document.docid, document)
         documents = list(best.values())
     place = f"{where}, query {found.qid}"
     candidates = tuple(
-        _candidate(document, -float(i), needed=i < depth, where=place) for i, document in enumerate(documents)
+        _candidate(document, -float(i), needed=i < depth, where=place)
+        for i, document in enumerate(selection.remaining(found.qid, documents))
     )
-    return Request(Query(found.qid, found.query), candidates, number)
+    return Request(selection.reworded(Query(found.qid, found.query)), candidates, number)
+
+
+def _checked_row(row: Any, where: str) -> CandidateRow:
+    try:
+        found = candidate_row(row)
+        if not found.query.strip():
+            raise ValueError("the query is empty or missing")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UsageError(f"{where}: expected qid, query, candidates as JSON, {FORMS} ({error!r})") from None
+    return found
 
 
 def _candidate(row: DocumentRow, default: float, *, needed: bool, where: str) -> Candidate:
@@ -77,10 +91,27 @@ def _candidate(row: DocumentRow, default: float, *, needed: bool, where: str) ->
     return Candidate(row.docid, default if row.score is None else row.score, document.text, document.fields)
 
 
-async def from_file(path: Path, depth: int, *, keep_first: bool = False) -> AsyncIterator[Request]:
-    """Yield the requests of a candidates file, plain or gzipped. UsageError if it is missing or empty."""
+async def from_file(
+    path: Path, depth: int, *, keep_first: bool = False, selection: Selection = EVERYTHING
+) -> AsyncIterator[Request]:
+    """Yield the requests of a candidates file, plain or gzipped.
+
+    UsageError if it is missing or empty, if a row is malformed or repeats a query, or for a fault of ``selection``.
+    """
+    qids = read_qids(path) if selection.partial or selection.texts is not None else None
+    chosen = None if qids is None else set(selection.chosen(qids, str(path)))
+    places: dict[str, str] = {}
     for number, (where, row) in enumerate(read_rows(path)):
-        yield to_request(row, where, number, depth, keep_first=keep_first)
+        qid = _checked_row(row, where).qid
+        if (first := places.setdefault(qid, where)) != where:
+            raise UsageError(f"{where}: query {qid} occurs twice; {first.rpartition(', ')[2]} has it too")
+        if chosen is None or qid in chosen:
+            yield to_request(row, where, number, depth, keep_first=keep_first, selection=selection)
+
+
+def read_qids(path: Path) -> list[str]:
+    """The qids of a candidates file, in its order. UsageError if it is missing, empty or malformed."""
+    return [_checked_row(row, where).qid for where, row in read_rows(path)]
 
 
 @asynccontextmanager
@@ -135,16 +166,24 @@ def _read_from(path: Path, position: int, most: int) -> bytes:
         return file.read(most)
 
 
-def read_requests(run: Path, topics: Path, corpus: Path, depth: int, *, keep_first: bool = False) -> Iterator[Request]:
-    """Yield a request for every topic, from a run and a corpus. UsageError for unknown qids or docids in the run."""
+def read_requests(
+    run: Path, topics: Path, corpus: Path, depth: int, *, keep_first: bool = False, selection: Selection = EVERYTHING
+) -> Iterator[Request]:
+    """Yield a request for every topic, or for those of ``selection``, from a run and a corpus.
+
+    UsageError for unknown qids or docids in the run, and for a fault of ``selection``.
+    """
     queries, hits = read_topics(topics), read_run(run, keep_first=keep_first)
-    if unknown := hits.keys() - {q.qid for q in queries}:
-        raise UsageError(f"{run} has query {min(unknown)}, which is not in the topics {topics}")
+    check_known(hits, {q.qid for q in queries}, selection, str(run), str(topics))
+    chosen = set(selection.chosen([query.qid for query in queries], str(topics)))
+    hits = {qid: selection.remaining(qid, found) for qid, found in hits.items() if qid in chosen}
     documents = corpus_documents(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
     for number, query in enumerate(queries):
-        found = hits.get(query.qid, [])
-        pairs = [(hit, documents.get(hit.docid, Document(""))) for hit in found]  # below the depth without a text
-        yield Request(query, tuple(Candidate(h.docid, h.score, d.text, d.fields) for h, d in pairs), number)
+        if query.qid in chosen:
+            found = hits.get(query.qid, [])
+            pairs = [(hit, documents.get(hit.docid, Document(""))) for hit in found]  # below the depth without a text
+            candidates = tuple(Candidate(h.docid, h.score, d.text, d.fields) for h, d in pairs)
+            yield Request(selection.reworded(query), candidates, number)
 
 
 async def stream(requests: Sequence[Request] | Iterator[Request]) -> AsyncIterator[Request]:

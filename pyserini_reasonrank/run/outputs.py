@@ -34,12 +34,13 @@ Inputs = Sequence[tuple[str, str]]
 
 _OF_THE_FINISH = {"overwrite", "strict", "journal", "max_bad", "on_error", "about"}
 _NAMES = {"name", "about", "reranker", "kind", "tag", "collection", "model", "checkpoint", "revision", "adapter"}
+_OF_THE_PART = {"--qids", "--shard"}
 _OF_THE_SPEED = {"concurrency", "max_retries", "timeout", "base_url", "batching"}
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run file to write, its format, and the fingerprint of the settings and inputs."""
+    """A run file to write, its format, and the fingerprint of the settings."""
 
     path: Path
     output_format: RunFormat
@@ -72,7 +73,7 @@ def claimed(
     with _locked(path):
         if path.exists() and not plan.settings.overwrite and _fingerprint_in(sidecar(path)) != fingerprint:
             raise UsageError(
-                f"--output {path} exists and was not made with these settings and inputs: name another file, or replace "
+                f"--output {path} exists and was not made with these settings: name another file, or replace "
                 "it with --rerank.overwrite true"
             )
         with interrupts.resumable(RESUME):
@@ -99,10 +100,14 @@ def temporary_prefix() -> str:
 
 
 def fingerprint_of(plan: Plan, inputs: Inputs, output_format: RunFormat) -> str:
-    """A hash of the settings and inputs that decide a run. Concurrency and other settings of speed are left out."""
+    """A hash of the settings that decide a run, and of the part of its topics.
+
+    Concurrency and other settings of speed are left out, and so are the input files: the same command may be repeated on
+    others.
+    """
     settings = _deciding(plan.settings.model_dump(mode="json"))
-    files = [[flag, os.path.abspath(value) if os.path.exists(value) else value] for flag, value in inputs]
-    described = json.dumps([settings, files, output_format.value], sort_keys=True, default=str)
+    part = [[flag, value] for flag, value in inputs if flag in _OF_THE_PART]
+    described = json.dumps([settings, part, output_format.value], sort_keys=True, default=str)
     return hashlib.sha256(described.encode()).hexdigest()
 
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyserini_reasonrank import interrupts
@@ -34,8 +34,8 @@ class Task:
     """What to rerank, and where to write it.
 
     ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies settings and inputs.
-    ``announced``: warnings are printed on stderr as soon as they are known. ``progress_seconds`` is the time between two lines
-    of progress if stderr is not a terminal.
+    ``part`` has the flags that select a part of the topics, ``qids`` and ``shard``. ``announced``: warnings are printed on
+    stderr as soon as they are known. ``progress_seconds`` is the time between two lines of progress if stderr is not a terminal.
     """
 
     requests: AsyncIterator[Request]
@@ -46,6 +46,7 @@ class Task:
     output_format: RunFormat = RunFormat.TREC
     queries: Sequence[Query] = ()
     fingerprint: str = ""
+    part: Mapping[str, str] = field(default_factory=dict)
     announced: bool = False
     progress_seconds: float = LINE_SECONDS
 
@@ -97,6 +98,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         settings=plan.settings.model_dump(include={"combine", "fuse", "depth", "max_bad"}),
         parts={name: _part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
         topics_file=task.topics,
+        collection=_collection(plan, task),
         fingerprint=task.fingerprint,
         candidates=candidates,
         first_run=task.first_run,
@@ -107,6 +109,12 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
     )
     write_metadata(sidecar(task.output), record.fields())
     return record
+
+
+def _collection(plan: Plan, task: Task) -> dict[str, str]:
+    """The inputs of the run beside its topics, for the metadata."""
+    inputs = {"rerank topics": plan.settings.topics, "excluded documents": plan.settings.exclude}
+    return {name: value for name, value in inputs.items() if value is not None} | dict(task.part)
 
 
 async def _start(starter: Starter, requests: AsyncIterator[Request], progress: Progress) -> Request | None:
@@ -165,11 +173,11 @@ async def _serve(
             yield request
 
     def done(ranking: Ranking) -> None:
-        writer.write(ranking.request.query.qid, [c.docid for c in ranking.candidates])
+        writer.write_ranked(ranking.request.query, ranking.candidates)
 
     def failed(request: Request, error: CallFailed) -> None:
         failures.append(error)
-        writer.write(request.query.qid, [c.docid for c in request.candidates])
+        writer.write_ranked(request.query, request.candidates)
 
     await session.rerank_all(checked(), done, failed)
     return counts, failures

@@ -42,7 +42,9 @@ _OF_EVERY_ARM = frozenset({
     "passage_tokens", "query_tokens", "passage", "on_error",
 })  # fmt: skip
 _OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
-_OF_THE_RUN = frozenset({"fuse", "tag", "max_bad", "strict", "overwrite", "docid_blanks", "corpus", "journal"})
+_OF_THE_RUN = frozenset({
+    "fuse", "tag", "max_bad", "strict", "overwrite", "docid_blanks", "corpus", "topics", "exclude", "journal",
+})  # fmt: skip
 _REMOVED = (None, "none")  # a value that removes an arm of a reranker's YAML
 
 

@@ -105,6 +105,14 @@ class Settings(BaseModel):
         str | None, Field(description="replacement for white space in docids [white space is an error]")
     ] = None
     corpus: Annotated[str | None, Field(description="JSON lines file with the texts, if the index stores none")] = None
+    topics: Annotated[
+        str | None, Field(description="topics whose texts are reranked, in place of the texts that were searched")
+    ] = None
+    exclude: Annotated[
+        str | None,
+        Field(description="file of qids and docids that are removed from the candidates before the depth, or bright-aops, "
+              "bright-leetcode, bright-theoremqa-questions"),
+    ] = None  # fmt: skip
     journal: Annotated[str | None, Field(description="journal file [OUTPUT.journal.sqlite]")] = None
 
     def run_tag(self, *model_names: str) -> str:

@@ -25,8 +25,21 @@ from pyserini_reasonrank.ir.runs import Hit, read_run
 from pyserini_reasonrank.models import devices
 
 FLAGS = {
-    "rerank": ["--run", "--candidates", "--output", "depth", "window_size", "base_url", "temperature", "reasonrank"],
+    "rerank": [
+        "--run",
+        "--candidates",
+        "--qids",
+        "--shard",
+        "--exclude",
+        "--output",
+        "depth",
+        "window_size",
+        "base_url",
+        "temperature",
+        "reasonrank",
+    ],
     "index": ["--corpus", "--index"],
+    "merge": ["OUT", "PART", "--topics"],
     "evaluate": ["--qrels", "--measures", "--json"],
     "validate": ["--topics", "--first"],
     "explain": ["--queries", "--rerank NAME", "--rerank.depth", "window_size", "reasonrank"],

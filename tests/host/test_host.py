@@ -363,7 +363,9 @@ def test_search_and_its_candidates(collection: Path) -> None:
     assert [line.split()[0] for line in (collection / "first.txt").read_text().splitlines()] == ["9", "9", "10"]
     nine, ten, eleven = candidates(collection / "candidates.jsonl")
     assert (nine["qid"], nine["query"]) == ("9", "green pears and apples")
-    assert [candidate.get("text") for candidate in nine["candidates"]] == ["Pears. A pear is green.", None]
+    [line, *_] = (collection / "candidates.jsonl").read_bytes().splitlines()
+    assert [c.text for c in parse_request(line, "", 0, 1).candidates] == ["Pears. A pear is green.", ""]
+    assert [candidate.get("text") for candidate in nine["candidates"]] == ["A pear is green.", None]
     assert [candidate["docid"] for candidate in nine["candidates"]] == ["d 1", "d2"]
     assert [candidate["text"] for candidate in ten["candidates"]] == ["An apple, a red apple."]
     assert eleven == {"qid": "11", "query": "zzz", "candidates": []}

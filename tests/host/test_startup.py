@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,10 @@ def _build(kind: str, source: Path, target: Path) -> Path:
 
 
 def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, *arguments], capture_output=True, text=True, check=False, cwd=python.parent)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [python, *arguments], capture_output=True, text=True, check=False, cwd=python.parent, env=environment
+    )
 
 
 def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

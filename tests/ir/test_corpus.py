@@ -81,3 +81,20 @@ def test_the_first_text_of_a_docid_is_used_whichever_docids_are_requested(
 def test_a_missing_corpus(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         corpus_texts(tmp_path / "none.jsonl", ["a"])
+
+
+@pytest.mark.parametrize("docid", ['{"oid": 1}', "[1]", "1.5", "true"])
+def test_a_docid_is_a_string_or_an_integer(docid: str, tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"id": 7, "contents": "x"}\n{"id": ' + docid + ', "contents": "x"}\n')
+    with pytest.raises(UsageError, match=r"corpus\.jsonl, line 2: id is .*; it must be a string or an integer"):
+        list(read_corpus(path))
+
+
+def test_half_of_a_character_in_a_text_is_replaced_and_deep_nesting_refused(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"id": "d", "contents": "a \\ud83d b \\ud83d\\ude00"}\n')
+    assert dict(read_corpus(path)) == {"d": "a ? b \U0001f600"}
+    path.write_text('{"id": "d", "contents": ' + "[" * 100_000)
+    with pytest.raises(UsageError, match="line 1 is not JSON"):
+        list(read_corpus(path))

@@ -374,6 +374,8 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("overwrite", "true", True),
     ("collection", "bright", "bright"),
     ("docid_blanks", "_", "_"),
+    ("topics", "originals.tsv", "originals.tsv"),
+    ("exclude", "bright-aops", "bright-aops"),
     ("corpus", "c.jsonl", "c.jsonl"),
     ("journal", "j.sqlite", "j.sqlite"),
 ]

@@ -102,7 +102,10 @@ def _side(passages: Any, scores: Any, gain: float) -> list[Passage] | str:
         scores = [None] * len(passages)
     elif not (isinstance(scores, list) and len(scores) == len(passages) and all(map(_is_number, scores))):
         return "scores that are not a number for each passage"
-    docids = [document_docid(p) if isinstance(p, dict) else None for p in passages]
+    try:
+        docids = [document_docid(p) if isinstance(p, dict) else None for p in passages]
+    except ValueError:
+        return "a docid that is not a string or an integer"
     return [
         (Candidate(docid or digest(text), 0.0, text), gain, score)
         for docid, text, score in zip(docids, texts, scores, strict=True)
