@@ -50,10 +50,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Chat turns, and ``prefill``, the beginning of the assistant's turn, which the model continues."""
+    """Chat turns, and ``prefill``, the beginning of the assistant's turn, which the model continues.
+
+    ``places`` are the positions of the passages shown among the query's candidates, for labels that do not change.
+    """
 
     messages: tuple[Message, ...]
     prefill: str = ""
+    places: tuple[int, ...] = field(default=(), compare=False)
 
 
 class Capability(StrEnum):

@@ -161,7 +161,7 @@ class Fitter:
         shown = [prepared.passages[i] for i in indices]
         self.cuts.questions += 1
         query, passages = self._fit(prepared.query, shown)
-        return self.template.render(query, passages)
+        return self.template.render(query, passages, indices)
 
     def defuse(self, text: str) -> str:
         """Replace what a model could take for structure, as far as the form says: ``[n]``, control tokens and tags."""
