@@ -92,14 +92,14 @@ class Known(BaseModel):
 
     def brings(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return its settings for a reranker with the settings ``own``; those of a strategy only if it is the same one."""
-        return suited(self.settings, own)
+        return _suited(self.settings, own)
 
     def released(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return what ``--rerank.as published`` changes in ``brings``; {} without a release."""
-        return suited(self.published.settings, own) if self.published else {}
+        return _suited(self.published.settings, own) if self.published else {}
 
 
-def suited(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _suited(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``settings``, without a strategy that is not the one of ``own``."""
     strategies = [tree.get("strategy", {}).get("name") for tree in (settings, own)]
     return {k: v for k, v in settings.items() if k != "strategy" or strategies[0] == strategies[1]}

@@ -47,9 +47,10 @@ class Template:
     """Renders prompts; immutable.
 
     The Jinja source sees ``query``, ``passages`` (strings), ``numbered`` (pairs of number and passage, from 1), ``count``,
-    ``places`` (positions of the passages among the query's candidates, from 0), ``instruction`` (what is relevant, "" by
-    default) and ``values``: options of the judge that change its question, such as ``drop`` of the worst judge (see
-    :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of the sandbox each time.
+    ``places`` (positions of the passages among the query's candidates, from 0), ``keep`` (how many to select),
+    ``instruction`` (what is relevant, "" by default) and ``values``: options of the judge that change its question, such as
+    ``drop`` of the worst judge (see :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of
+    the sandbox each time.
 
     An instruction that contains ``{query}`` is shown, with the query in it, in the place of the query.
     """
@@ -104,17 +105,21 @@ class Template:
         """Hexadecimal digest of all that is rendered. ``values`` and the instruction are recorded with the settings."""
         return hashlib.sha256(self.spec.model_dump_json(exclude={"about"}).encode()).hexdigest()
 
-    def render(self, query: str, passages: Sequence[str], places: Sequence[int] | None = None) -> Prompt:
+    def render(
+        self, query: str, passages: Sequence[str], places: Sequence[int] | None = None, keep: int | None = None
+    ) -> Prompt:
         """Return the chat turns for ``query`` and ``passages``, shown in this order. Jinja's TemplateError can pass.
 
-        ``places`` are the positions of the passages in the query's candidates; by default from 0.
+        ``places`` are the positions of the passages in the query's candidates; by default from 0. ``keep`` is how many of
+        them to select, if the prompt asks for a selection; by default half of them.
         """
         numbered = list(enumerate(passages, 1))
         places = range(len(passages)) if places is None else places
-        if QUERY_SLOT in self.instruction:
-            query = self.instruction.replace(QUERY_SLOT, query)
+        instruction = self.instruction
+        if QUERY_SLOT in instruction:
+            query, instruction = instruction.replace(QUERY_SLOT, query), ""
         values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages),
-                  "places": places, "instruction": self.instruction}  # fmt: skip
+                  "places": places, "keep": keep or half(len(passages)), "instruction": instruction}  # fmt: skip
         messages: list[Message] = []
         for turn, content, repeated in self._turns:
             if repeated:
@@ -125,7 +130,7 @@ class Template:
                 ]
             else:
                 messages.append(Message(turn.role, content.render(values)))
-        return Prompt(tuple(messages), self._prefill.render(values), tuple(places))
+        return Prompt(tuple(messages), self._prefill.render(values), tuple(places), keep)
 
     @cached_property
     def _turns(self) -> list[tuple[Turn, Any, list[tuple[Turn, Any]]]]:
@@ -138,6 +143,11 @@ class Template:
     @cached_property
     def _prefill(self) -> Any:
         return _compile(self.spec.prefill)
+
+
+def half(n: int) -> int:
+    """Return how many of ``n`` passages are selected by default."""
+    return max(n // 2, 1)
 
 
 def _compile(source: str) -> Any:

@@ -17,12 +17,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest, validated
-from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, Published, choose, suited
-from pyserini_reasonrank.models.collections import for_collection
+from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, choose
 from pyserini_reasonrank.models.kinds import check_kind
 from pyserini_reasonrank.settings import files, rerankers
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
-from pyserini_reasonrank.settings.releases import known_model, lacking, releases_for, with_available_texts
+from pyserini_reasonrank.settings.releases import Presets, presets_for, with_available_texts
 from pyserini_reasonrank.settings.schema import (
     ENGINES_WITHOUT_MODEL,
     SamplingSettings,
@@ -91,24 +90,18 @@ def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[s
     model, warnings = _chosen_model(asked, kind)
     check_kind(model, kind, name)
 
-    published = asked.get("as") == "published"
-    known, releases = known_model(model, asked.get("adapter"), kind), list[Published]()
-    if published:
-        known, releases = releases_for(name, asked, model, kind, where)
-        warnings += lacking(releases, asked, given, where)
-    presets = [*([known.brings(own)] if known else []), *(suited(release.settings, own) for release in releases)]
-    collection, limits = for_collection(known.collections if known else {}, data)
-    for release in releases:
-        its_collection, its_limits = for_collection(release.collections, data)
-        collection, limits = collection or its_collection, {**limits, **its_limits}
+    presets = presets_for(name, asked, model, where)
+    warnings += presets.lacking(asked, given, where)
+    collection, limits = presets.limits(data)
     if collection is not None:
         listed = ", ".join(f"{key} {value}" for key, value in limits.items())
         warnings.append(f"collection {collection}: {listed}, as published for {model}, unless a flag sets it")
 
     tree = dict(own)
-    for layer in (*presets, limits):
+    for layer in (*presets.layers(own), limits):
         tree = merge(tree, layer)
-    tree, more = with_available_texts(tree, own, given, known, model, published, where)
+    strict = asked.get("as") == "published" and model not in ENGINES_WITHOUT_MODEL
+    tree, more = with_available_texts(tree, own, given, presets.known, model, where, strict=strict)
     tree = _with_default_selectors(merge(tree, given))
     tree |= {"name": name, "model": model, "collection": collection or given.get("collection")}
     return validated(Settings, _with_as(tree), where), [*warnings, *more]
@@ -139,7 +132,7 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence
     if asked.get("as") == "published" and (release := rerankers.published(name)):
         own = merge(own, release.settings)
         asked = merge(own, given)
-        warnings += lacking([release], asked, given, where)
+        warnings += Presets(None, release).lacking(asked, given, where)
     _check_names(asked, where)
     asked = _with_default_selectors(asked)
     if of_one := sorted(_OF_ONE_RERANKER & asked.keys()):

@@ -57,7 +57,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
     "sliding": StrategyEntry(sliding, ORDERS),
     "full": StrategyEntry(full, ORDERS),
     "pivot": StrategyEntry(pivot, ORDERS),
-    "tournament": StrategyEntry(tournament, ORDERS, takes_prior=True),
+    "tournament": StrategyEntry(tournament, ORDERS | {"select"}, takes_prior=True),
     "heapsort": StrategyEntry(heapsort, _BEST, takes_prior=True),
     "bubblesort": StrategyEntry(bubblesort, _BEST),
     "allpairs": StrategyEntry(allpairs, _BEST, takes_prior=True),

@@ -234,6 +234,17 @@ def prefix(query: str) -> str:
     )
 
 
+def test_instructions_by_collection(cache: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = 'FORMS = {"a": """Claim: QUERY\\n\\n{as} is""", "b": "all of QUERY"}\nFORMS["c"] = FORMS["b"]\n'
+    entry = {"about": "a test", "from": "rank_llm:x", "instructions": {"place": "FORMS", "query": "QUERY"}}
+    entry["instructions"]["from"] = pinned(httpserver, code, "forms.py")  # type: ignore[index]
+    monkeypatch.setattr(sources, "published", lambda: {"test": PublishedPrompt.model_validate(entry)})
+    assert sources.instruction("test:a") == "Claim: {query}\n\n{as} is"
+    assert sources.instruction("test:c") == "all of {query}"
+    assert sources.instruction("Only proofs: all of them") == "Only proofs: all of them"
+    assert "expected one string at FORMS.d, found no string" in str(sources.missing_instruction("test:d"))
+
+
 def test_a_changed_python_file_is_refused(cache: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     url, _, digits = pinned(httpserver, "def f(query):\n  return f'{query}'\n", "f.py").partition("#sha256=")
     entry = {"fields": {"contract": "score", "reminder": "r"}, "strings": {"raw": {"place": "f"}}}
