@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from pyserini_reasonrank.answer_lists import permutation
 from pyserini_reasonrank.judges.matching import LCS_SHARE, lcs, tf_idf
 from pyserini_reasonrank.parsing import (
     CLOSE_ANSWER,
     CLOSE_THINK,
     OPEN_ANSWER,
     OPEN_THINK,
-    permutation,
     split,
     unanswered,
 )

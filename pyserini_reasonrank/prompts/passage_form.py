@@ -97,9 +97,10 @@ class PassageForm(BaseModel):
 
 def _rendered(template: str, fields: Any) -> str:
     try:
-        return _compiled(template).render(fields)
+        rendered: str = _compiled(template).render(fields)
     except TemplateError as error:
         raise UsageError(f"--rerank.passage.template can't be rendered: {error}") from None
+    return rendered
 
 
 @cache

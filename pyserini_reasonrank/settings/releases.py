@@ -54,7 +54,7 @@ class Presets:
         modelless = answering_engine(asked.get("engine", {})) in ENGINES_WITHOUT_MODEL
         release = self.release or self.publication
         for key, reason in release.needs.items() if release else ():
-            if given.get(key) is None and not (modelless and key == "model"):
+            if given.get(key) in (None, AUTO) and not (modelless and key == "model"):
                 raise UsageError(f"{where}.as published: {reason}; set {where}.{key}")
         return [f"{where}.as published: {release.lacks}"] if release and release.lacks else []
 
