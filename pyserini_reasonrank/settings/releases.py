@@ -96,8 +96,8 @@ def with_available_texts(
             raise UsageError(f"{where}.as published needs the prompt {prompt}, which is unavailable: {reason}")
         tree["prompt"] = (known and known.fallback) or own.get("prompt")
         warnings.append(
-            f"the prompt {prompt} that {model} was trained with is unavailable ({reason}); the project's own prompt "
-            f"{tree['prompt']} is used"
+            f"the prompt {prompt}{'' if model in ENGINES_WITHOUT_MODEL else f' that {model} was trained with'} is unavailable "
+            f"({reason}); the project's own prompt {tree['prompt']} is used"
         )
     if instruction and given.get("instruction") is None and (reason := sources.missing_instruction(instruction)):
         if strict:
