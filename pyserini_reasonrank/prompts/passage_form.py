@@ -97,10 +97,9 @@ class PassageForm(BaseModel):
 
 def _rendered(template: str, fields: Any) -> str:
     try:
-        rendered: str = _compiled(template).render(fields)
+        return str(_compiled(template).render(fields))
     except TemplateError as error:
         raise UsageError(f"--rerank.passage.template can't be rendered: {error}") from None
-    return rendered
 
 
 @cache
