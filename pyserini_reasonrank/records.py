@@ -50,10 +50,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Chat turns, and ``prefill``, the beginning of the assistant's turn, which the model continues."""
+    """Chat turns, and ``prefill``, the beginning of the assistant's turn, which the model continues.
+
+    ``places`` are the positions of the passages shown among the query's candidates, for labels that do not change. ``keep``
+    is how many of them to select, for judges that select.
+    """
 
     messages: tuple[Message, ...]
     prefill: str = ""
+    places: tuple[int, ...] = field(default=(), compare=False)
+    keep: int | None = field(default=None, compare=False)
 
 
 class Capability(StrEnum):
@@ -120,7 +126,8 @@ class Call:
     """What one LLM call is about, for the journal and for engines without a model.
 
     ``number`` counts the questions of a query from 0 in the order in which they are asked. ``part`` names the reranker
-    that asks, where several are combined. ``label`` names the step of the strategy ("pass 2"). ``ideal`` writes the
+    that asks, where several are combined. ``label`` names the step of the strategy ("pass 2"). ``keep`` is how many documents
+    it goes on with, if it asks for a selection. ``ideal`` writes the
     well-formed answer for gains given in the order shown; ``ideal_choices`` gives the probabilities of
     ``Sampling.choices`` for them.
     """
@@ -133,6 +140,7 @@ class Call:
     repeat: Repeat = Repeat()
     part: str = ""
     label: str = ""
+    keep: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

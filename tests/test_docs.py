@@ -80,6 +80,17 @@ def test_every_reranker_has_a_page_with_its_cost(name: str) -> None:
     assert [int(cell.replace(",", "")) for cell in row.groups()] == [cost.calls, cost.chain, cost.shown, written]
 
 
+@pytest.mark.parametrize("name", rerankers.names())
+def test_every_page_says_what_differs_from_the_publication(name: str) -> None:
+    text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    _, table, rows = text.partition("\n| | published | ours by default | why |\n|---|---|---|---|\n")
+    assert table
+    cells = [row.strip("|").split(" | ") for row in rows.partition("\n\n")[0].splitlines()]
+    assert len(cells) >= 2
+    assert all(len(row) == 4 for row in cells)
+    assert "`--rerank.as published" in text
+
+
 def test_every_page_is_about_a_reranker_and_listed() -> None:
     index = (DOCS / "rerankers.md").read_text(encoding="utf-8")
     for page in PAGES.glob("*.md"):

@@ -66,7 +66,8 @@ class Engine[O: EngineOptions](ABC):
         loaded = [m.name, m.source, m.revision, m.adapter]
         if self.needs_weights:
             loaded = [weights(m.source, m.revision), weights(m.adapter, None) if m.adapter else None]
-        return "\n".join(map(str, (self.name, *loaded, dict(m.chat_template_args), loading(self.options))))
+        bos = ("bos",) if m.bos else ()
+        return "\n".join(map(str, (self.name, *loaded, dict(m.chat_template_args), loading(self.options), *bos)))
 
     def weights_identity(self) -> str | None:
         """``identity`` of weights that are on this machine, also before start; None for other engines, as it is not yet known."""

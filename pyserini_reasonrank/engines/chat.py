@@ -20,14 +20,20 @@ class Chat:
     def __init__(self, tokenizer: Any, model: Model) -> None:
         self._tokenizer, self._name = tokenizer, model.name
         self._arguments = dict(model.chat_template_args)
+        self._bos = tokenizer.bos_token or "" if model.bos else ""
+        if model.bos and not self._bos:
+            raise UsageError(f"the tokenizer of {model.name} has no BOS token, which --rerank.bos true needs")
 
     def text(self, prompt: Prompt) -> str:
-        """Return the prompt as the model reads it; the prefill follows the assistant's header as raw text."""
+        """Return the prompt as the model reads it; the prefill follows the assistant's header as raw text.
+
+        If the model needs a BOS token, there is exactly one: that of the chat template, or else one before it.
+        """
         turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
         head: str = self._tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True, **self._arguments
         )
-        return head + prompt.prefill
+        return (head if head.startswith(self._bos) else self._bos + head) + prompt.prefill
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """Return the token ids of the prompt."""

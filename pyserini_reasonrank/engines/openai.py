@@ -194,7 +194,8 @@ class OpenAI(Engine[OpenAIOptions]):
                 f"template already has these values, set --rerank.chat_template_args "
                 f"'{{{', '.join(f'{name}: null' for name in unheeded)}}}'"
             )
-        self._always = {**_NEUTRAL.get(kind, {}), **_for_template(kind, arguments)}
+        bos = {"add_special_tokens": True} if self.model.bos and kind == "vllm" else {}
+        self._always = {**_NEUTRAL.get(kind, {}), **_for_template(kind, arguments), **bos}
 
     def identity(self, call: Call) -> str:
         kind = self.options.server
@@ -269,7 +270,7 @@ class OpenAI(Engine[OpenAIOptions]):
         mass = {c: _mass(found.choices, c, sampling.choices) for c in sampling.choices}
         for short in sampling.choices:  # "1" may continue to "10"
             for long in (c for c in sampling.choices if c != short and c.startswith(short)):
-                both = sum(p for token, p in found.choices.items() if token.strip() == short)
+                both = sum(p for token, p in found.choices.items() if token.strip() == short.strip())
                 further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling)
                 if further.error is not None:
                     return further
@@ -326,7 +327,7 @@ def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) ->
     """Return the probability of the tokens that begin ``choice`` and no other choice."""
 
     def begins(token: str, c: str) -> bool:
-        return bool(token.strip()) and c.startswith((token.strip(), token.strip().lower()))
+        return bool(token.strip()) and c.lstrip().startswith((token.strip(), token.strip().lower()))
 
     return sum(p for t, p in tokens.items() if begins(t, choice) and sum(begins(t, c) for c in choices) == 1)
 

@@ -7,7 +7,7 @@ always returns one Judgement. It does not know queries, engines, the journal or 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -107,6 +107,10 @@ class Judge(ABC):
     @abstractmethod
     def ideal(self, gains: Sequence[float]) -> str:
         """Return the well-formed answer for passages with these ``gains``, in the order shown."""
+
+    def ideal_for(self, places: Sequence[int], keep: int | None) -> Callable[[Sequence[float]], str]:
+        """Return ``ideal`` for a question with these ``Prompt.places`` and ``Prompt.keep``."""
+        return self.ideal
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
         """Return the natural-log probabilities of ``choices`` for these ``gains``, for judges that read choices."""

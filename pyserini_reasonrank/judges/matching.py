@@ -61,7 +61,7 @@ def likest(answer: str, texts: Sequence[str]) -> int | None:
     """Return the position of the text most similar to the answer (cosine of TF-IDF), the last of ties.
 
     None if no text shares a word with the answer."""
-    *bags, asked = _tf_idf([*texts, answer])
+    *bags, asked = tf_idf([*texts, answer])
     cosines = [sum(weight * asked.get(word, 0.0) for word, weight in bag.items()) for bag in bags]
     best = max(cosines, default=0.0)
     return max(i for i, cosine in enumerate(cosines) if cosine == best) if best > 0 else None
@@ -115,7 +115,7 @@ def _nearly(answer: str, called: Sequence[str]) -> float:
     """The share of letters in common. Long answers do not count: they contain any short name letter by letter."""
     shares = [0.0]
     for name in called:
-        common = _lcs(answer, name)
+        common = lcs(answer, name)
         if common > LCS_SHARE * len(name) and len(answer) <= 2 * len(name):
             shares.append(common / max(len(answer), len(name)))
     return max(shares)
@@ -158,7 +158,7 @@ def _label(line: str, n: int) -> int | None:
     return int(labels.pop()) - 1 if len(labels) == 1 and 1 <= int(min(labels)) <= n else None
 
 
-def _lcs(a: str, b: str) -> int:
+def lcs(a: str, b: str) -> int:
     """Return the length of the longest common subsequence, computed on rows of bits (Hyyrö 2004)."""
     places = defaultdict[str, int](int)
     for i, letter in enumerate(a):
@@ -170,7 +170,7 @@ def _lcs(a: str, b: str) -> int:
     return len(a) - left.bit_count()
 
 
-def _tf_idf(texts: Iterable[str]) -> list[Mapping[str, float]]:
+def tf_idf(texts: Iterable[str]) -> list[Mapping[str, float]]:
     """Return each text's TF-IDF vector, normalized to length 1, with smoothed idf."""
     bags = [Counter(re.findall(r"\w+", text.casefold())) for text in texts]
     spread = Counter(word for bag in bags for word in bag)

@@ -8,19 +8,31 @@ checkpoint with a release.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pyserini_reasonrank.answer_lists import permutation
-from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split, unanswered
+from pyserini_reasonrank.judges.matching import LCS_SHARE, lcs, tf_idf
+from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, permutation, split, unanswered
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 LabelParser = Literal["careful", "rank-r1", "setwise-sft"]
 PermutationParser = Literal["careful", "reasonrank"]
+ScoreParser = Literal["careful", "rank1"]
+WorstParser = Literal["careful", "iranker"]
+
+UNREAD_SCORE = 0.5
+"""The score that Rank1's release gives to a passage without a readable answer."""
+TAIL = 40
+"""Characters at the end of an untagged answer in which IRanker's release searches a label."""
+_SENTENCE_ENDS = ".!?"
 
 _ANSWER = rf"{OPEN_ANSWER}(.*?){CLOSE_ANSWER}"
 _FIRST_ANSWER = re.compile(_ANSWER, re.DOTALL)
 _ANSWER_AFTER_THOUGHT = re.compile(rf"{OPEN_THINK}.*?{CLOSE_THINK}\s*{_ANSWER}", re.DOTALL)
+_STRIPPED_ANSWER = re.compile(rf"{OPEN_ANSWER}\s*(.*?)\s*{CLOSE_ANSWER}", re.DOTALL)
+_STRICT_ANSWER = re.compile(rf"{OPEN_ANSWER}\n(.*?)\n{CLOSE_ANSWER}", re.DOTALL)
+_WORD = re.compile(r"\b\w\w+\b")
 _LABEL = {"rank-r1": _ANSWER_AFTER_THOUGHT, "setwise-sft": _FIRST_ANSWER}
 
 
@@ -68,6 +80,50 @@ def read_label(
     return None, replace(
         judgement, status=Status.EMPTY, filled=n, detail="the answer is not one label of a shown passage"
     )
+
+
+def ended_thought(text: str) -> str:
+    """Return ``text``, which ends with a thought that was cut and a closing tag, as Rank1's release ends it: after the last
+    sentence of the thought, with the tag on a line of its own.
+    """
+    thought = text.removesuffix(CLOSE_THINK).rstrip()
+    end = max(map(thought.rfind, _SENTENCE_ENDS))
+    return f"{thought if end < 0 else thought[: end + 1]}\n{CLOSE_THINK}"
+
+
+def read_iranker(completion: Completion, labels: Sequence[str]) -> tuple[int | None, Judgement]:
+    """Read which of ``labels`` an answer drops as IRanker's release does: its position, and a judgement with the order shown.
+
+    The answer is the last of several answer blocks, or the only one, else the last 40 characters. It is an exact label; else
+    the first label within it, around it, or with nine tenths of its letters; else the label with the likest words, the first
+    of ties. Some label is always found.
+    """
+    n = len(labels)
+    kept = tuple(range(n))
+    if bad := unanswered(completion):
+        return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
+    text = completion.text.removeprefix(OPEN_THINK).strip()
+    judgement = Judgement(kept, Status.OK, split(text, cut=CLOSE_THINK not in text).reasoning)
+    blocks = _STRIPPED_ANSWER.findall(text)
+    strict = _STRICT_ANSWER.search(text) if len(blocks) == 1 else None
+    answer = strict[1] if strict else blocks[-1].strip() if blocks else text[-TAIL:]
+    if answer in labels:
+        return labels.index(answer), judgement
+    position = _likest_label(answer, labels)
+    detail = "the answer is not exactly a label" if blocks else "no answer tag"
+    return position, replace(judgement, status=Status.REPAIRED, detail=detail)
+
+
+def _likest_label(answer: str, labels: Sequence[str]) -> int:
+    number_end = answer.find(". ")
+    name = (answer[number_end + 2 :] if answer[:number_end].isdigit() else answer).strip()
+    for position, label in enumerate(labels):
+        if answer and (label in name or name in label or lcs(name, label) > LCS_SHARE * len(label)):
+            return position
+    words = [" ".join(_WORD.findall(text.lower())) for text in (*labels, answer)]
+    *bags, asked = tf_idf(words)
+    cosines = [sum(weight * asked.get(word, 0.0) for word, weight in bag.items()) for bag in bags]
+    return cosines.index(max(cosines))
 
 
 def _reasonrank_answer(text: str) -> tuple[str, str]:

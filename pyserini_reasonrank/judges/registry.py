@@ -10,10 +10,22 @@ from pyserini_reasonrank.judges.grades import Grades
 from pyserini_reasonrank.judges.likelihood import Likelihood
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import RelevanceScore
+from pyserini_reasonrank.judges.select import Select
 from pyserini_reasonrank.judges.worst import Worst
 
 JUDGES: dict[str, type[Judge]] = {
     judge.kind: judge
-    for judge in (Permutation, FirstToken, Best, BestToken, Worst, RelevanceScore, Bisection, Grades, Likelihood)
+    for judge in (
+        Permutation,
+        FirstToken,
+        Select,
+        Best,
+        BestToken,
+        Worst,
+        RelevanceScore,
+        Bisection,
+        Grades,
+        Likelihood,
+    )
 }
 """The judge classes by kind."""

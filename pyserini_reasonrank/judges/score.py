@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pyserini_reasonrank.judges import Ask, Judge
+from pyserini_reasonrank.judges import Ask, Judge, published
 from pyserini_reasonrank.judges.repair import checked_budget, think
 from pyserini_reasonrank.judges.written import ThoughtTokens
 from pyserini_reasonrank.parsing import unanswered
@@ -87,11 +87,22 @@ class RelevanceScore(Pointwise):
         scale: Annotated[Literal["true-false", "yes-no", "0-10"], Field(description="the possible answers")] = (
             "true-false"
         )
-        opening: Annotated[str, Field(description="text between the thought and the answer")] = "\n<answer>"
+        opening: Annotated[
+            str,
+            Field(
+                description="text between the thought and the answer; a blank at its end belongs to the answer's token"
+            ),
+        ] = "\n<answer>"
+        parser: Annotated[
+            published.ScoreParser,
+            Field(description="rank1: end a cut thought at its last sentence, and score 0.5 without probabilities"),
+        ] = "careful"
 
     def __init__(self, options: Options, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
         super().__init__(options, sampling, can, reminder)
-        self.choices = SCALES[options.scale]
+        self.opening = options.opening.rstrip(" ")
+        blanks = options.opening.removeprefix(self.opening)
+        self.choices = tuple(blanks + answer for answer in SCALES[options.scale])
 
     @property
     def calls(self) -> int:
@@ -102,12 +113,14 @@ class RelevanceScore(Pointwise):
         return self.thought_tokens + len(self.options.opening)  # a token has at least one character
 
     async def scored(self, ask: Ask, prompt: Prompt, thought: Judgement) -> Judgement:
-        answer = await ask(
-            replace(prompt, prefill=prompt.prefill + self.options.opening),
-            replace(self.sampling, max_tokens=1, choices=self.choices),
-        )
+        prefill = prompt.prefill + self.opening
+        if self.options.parser == "rank1" and thought.status is Status.REPAIRED:
+            prefill = published.ended_thought(prefill)
+        answer = await ask(replace(prompt, prefill=prefill), replace(self.sampling, max_tokens=1, choices=self.choices))
         if bad := unchosen(answer, self.choices):
-            return replace(thought, status=bad, filled=1, detail=answer.error or "")
+            judgement = replace(thought, status=bad, filled=1, detail=answer.error or "")
+            known = self.options.parser == "rank1" and answer.error is None
+            return replace(judgement, score=published.UNREAD_SCORE) if known else judgement
         return replace(thought, score=self.value(answer.choices))
 
     def value(self, choices: Mapping[str, float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from statistics import median_low
@@ -12,12 +13,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pyserini_reasonrank.judges import published
 from pyserini_reasonrank.judges.matching import NameMatch, likest, match
 from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Parts, labels_in, read_label, split, unanswered, was_cut
-from pyserini_reasonrank.records import Completion, Judgement, Status
+from pyserini_reasonrank.records import Completion, Judgement, Prompt, Status
 
 TAIL = 40  # characters at the end of an untagged answer in which a name is searched
+_PLACE = re.compile(r"\[?passage (\d+)\]?", re.IGNORECASE)
 _LABELS = re.compile(r"\s*\[\d+\](?:[\s,>]*\[\d+\])*\s*")
 
 
@@ -38,9 +41,23 @@ class Worst(Written):
             Field(description="what an answer may name: labels; also names; also language models, by family and size"),
         ] = "label"
 
+        labels: Annotated[
+            Literal["numbers", "places"],
+            Field(
+                description="labels of the candidates; numbers: [1] for the first one shown; places: passage 0 for the first of "
+                "the query's candidates, whatever is shown (IRanker)"
+            ),
+        ] = "numbers"
+        parser: Annotated[
+            published.WorstParser,
+            Field(
+                description="iranker: read one label as its release does, which always drops one; match has no effect"
+            ),
+        ] = "careful"
+
     @property
     def wording(self) -> Mapping[str, Any]:
-        return {"drop": self.options.drop}
+        return {"drop": self.options.drop, "labels": self.options.labels}
 
     def wanted(self, n: int) -> int:
         """Return how many of ``n`` passages an answer should drop."""
@@ -49,7 +66,16 @@ class Worst(Written):
 
     @property
     def begins(self) -> str:
-        return "[" if self.options.match == "label" else ""
+        return "[" if self.options.match == "label" and self.options.labels == "numbers" else ""
+
+    def reader_for(self, prompt: Prompt, shown: Sequence[str]) -> Callable[[Completion], Judgement]:
+        places = prompt.places or range(len(shown))
+        by_place = self.options.labels == "places"
+        if self.options.parser == "iranker":
+            labels = [f"passage {place}" if by_place else f"[{i}]" for i, place in enumerate(places, 1)]
+            return partial(self.read_published, labels=labels)
+        reader = self.reader(shown)
+        return (lambda completion: reader(_numbered(completion, places))) if by_place else reader
 
     def reader(self, shown: Sequence[str]) -> Callable[[Completion], Judgement]:
         return super().reader(shown) if self.options.match == "label" else partial(self.read_names, shown=shown)
@@ -75,6 +101,13 @@ class Worst(Written):
             f"{len(labels) - len(inside)} out of range": len(labels) > len(inside),
         }
         return self._judgement_of(inside, n, parts, faults)
+
+    def read_published(self, completion: Completion, labels: Sequence[str]) -> Judgement:
+        """Return the same for an answer that drops one of ``labels``, read as IRanker's release does."""
+        position, judgement = published.read_iranker(completion, labels)
+        return (
+            judgement if position is None else dropping([position], len(labels), judgement.reasoning, judgement.detail)
+        )
 
     def read_names(self, completion: Completion, shown: Sequence[str]) -> Judgement:
         """Return the same for an answer that gives titles, names or labels, one per line."""
@@ -130,18 +163,31 @@ class Worst(Written):
     def unmoved(self, indices: Sequence[int]) -> list[int]:
         return list(indices[: -self.wanted(len(indices)) - 1 : -1])
 
-    def ideal(self, gains: Sequence[float]) -> str:
-        """Return the labels of the lowest gains, one per line; ties: last shown first."""
+    def ideal_for(self, places: Sequence[int], keep: int | None) -> Callable[[Sequence[float]], str]:
+        return partial(self.ideal, places=places)
+
+    def ideal(self, gains: Sequence[float], places: Sequence[int] | None = None) -> str:
+        """Return the labels of the lowest gains, one per line; ties: last shown first. ``places`` as in ``Prompt``."""
         order = sorted(range(len(gains)), key=lambda i: (gains[i], -i))[: self.wanted(len(gains))]
         labels = [f"[{i + 1}]" for i in order]
+        if self.options.labels == "places":
+            labels = [f"passage {i if places is None else places[i]}" for i in order]
         return self.written(f"Of no use: {', '.join(labels)}.", "\n".join(labels))
 
     def pattern(self, n: int) -> str:
         """Match as many labels as passages to drop, one per line."""
-        return r"\n".join([identifier(n)] * self.wanted(n))
+        one = identifier(n) if self.options.labels == "numbers" else r"passage (0|[1-9]\d*)"
+        return r"\n".join([one] * self.wanted(n))
 
     def answer_tokens(self, n: int) -> int:
         return (8 if self.options.match == "label" else 48) * self.wanted(n) + 16
+
+
+def _numbered(completion: Completion, places: Sequence[int]) -> Completion:
+    """Return a completion whose labels ``passage 7`` are the numbers of the candidates shown, ``[1]``; of others, one more."""
+    numbers = {str(place): number for number, place in enumerate(places, 1)}
+    text = _PLACE.sub(lambda found: f"[{numbers.get(found[1], len(places) + 1)}]", completion.text)
+    return replace(completion, text=text)
 
 
 def dropping(positions: Sequence[int], n: int, reasoning: str, detail: str) -> Judgement:

@@ -37,7 +37,7 @@ class Written(Judge):
             ask,
             prompt,
             self.sampling,
-            self.reader(shown),
+            self.reader_for(prompt, shown),
             AnswerForm(self.answer_tokens(n), o.tags, self.begins, self.pattern(n) if o.constrain else ""),
             can=self.can,
             thought_tokens=o.thought_tokens,
@@ -48,6 +48,10 @@ class Written(Judge):
     def begins(self) -> str:
         """The characters that every answer begins with."""
         return "["
+
+    def reader_for(self, prompt: Prompt, shown: Sequence[str]) -> Callable[[Completion], Judgement]:
+        """Return the function that reads an answer to ``prompt``, about the passages ``shown``."""
+        return self.reader(shown)
 
     def reader(self, shown: Sequence[str]) -> Callable[[Completion], Judgement]:
         """Return the function that reads an answer about the passages ``shown``."""

@@ -26,7 +26,7 @@ class Model:
 
     ``source`` is a folder or a hub id, ``adapter`` a LoRA folder or hub id. ``context`` is the limit on tokens of prompt and
     output together, None if it is unknown until the model is loaded. ``chat_template_args`` are variables of the chat
-    template (e.g. ``enable_thinking``).
+    template (e.g. ``enable_thinking``). ``bos``: prompts begin with the tokenizer's BOS token.
     """
 
     name: str
@@ -35,14 +35,22 @@ class Model:
     adapter: str | None = None
     context: int | None = None
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+    bos: bool = False
 
 
 class Published(BaseModel):
-    """What a release does otherwise than this package by default; the part ``published`` of an entry of conf/models.yaml."""
+    """What a release does otherwise than this package by default: the part ``published`` of an entry of conf/models.yaml, or
+    of a reranker's YAML for what does not depend on the model.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     settings: Annotated[dict[str, Any], Field(description="reranker settings")] = {}
+    needs: Annotated[
+        dict[str, str],
+        Field(description="keys that the user has to set, since the release does not have them; and why"),
+    ] = {}
+    lacks: Annotated[str, Field(description="what of the release is unavailable, and what is used instead")] = ""
     collections: Annotated[
         dict[str, dict[str, Any]], Field(description="settings that differ for a collection, by a word in its name")
     ] = {}
@@ -64,6 +72,9 @@ class Known(BaseModel):
     kind: Annotated[str | None, Field(description="the judge kind that it was trained for, if only one")] = None
     reranker: Annotated[str | None, Field(description="the reranker it was published with, if only one")] = None
     chat_template_args: dict[str, Any] = {}
+    fallback: Annotated[
+        str | None, Field(description="our prompt, if its own is unavailable [that of the reranker]")
+    ] = None
     settings: Annotated[
         dict[str, Any], Field(description="reranker settings that this checkpoint was trained with")
     ] = {}

@@ -23,6 +23,7 @@ DEFAULT_FORM = PassageForm()
 _SHARED = 1 << 16  # prepared documents that are kept for later queries
 _PROBE = "\x00"
 _BRACKETED = re.compile(r"\[(\d+)\]")
+_BRACKETED_LETTERS = re.compile(r"\[([A-z]+)\]")  # also the six signs between Z and a, as RankLLM and FIRST do
 _CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?(?:think|answer)>", re.IGNORECASE)
 
 
@@ -156,17 +157,20 @@ class Fitter:
             self._texts.update(known)
         return Prepared(query, shown)
 
-    def render(self, prepared: Prepared, indices: Sequence[int]) -> Prompt:
-        """Return the prompt that shows the candidates ``indices`` in this order, cut to fit the context."""
+    def render(self, prepared: Prepared, indices: Sequence[int], keep: int | None = None) -> Prompt:
+        """Return the prompt that shows the candidates ``indices`` in this order, cut to fit the context. ``keep``: how many of
+        them to select, if the prompt asks for a selection."""
         shown = [prepared.passages[i] for i in indices]
         self.cuts.questions += 1
         query, passages = self._fit(prepared.query, shown)
-        return self.template.render(query, passages)
+        return self.template.render(query, passages, indices, keep)
 
     def defuse(self, text: str) -> str:
         """Replace what a model could take for structure, as far as the form says: ``[n]``, control tokens and tags."""
         if self.form.defuse == "none":
             return text
+        if self.form.defuse == "letters":
+            return _BRACKETED_LETTERS.sub(r"(\1)", text)
         text = _BRACKETED.sub(r"(\1)", text)
         if self.form.defuse == "numbers" or self._control_starts.isdisjoint(text):
             return text

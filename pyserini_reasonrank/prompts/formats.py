@@ -1,4 +1,4 @@
-"""Conversion of other projects' prompt files: RankLLM's YAML, the TOML of llm-rankers, the TOML of ReasonRank.
+"""Conversion of other projects' prompts: RankLLM's YAML, the TOML of llm-rankers and ReasonRank, strings of Python files.
 
 They fill ``{query}``, ``{docs}`` and so on by string formatting; ours are Jinja. The wording is not changed.
 """
@@ -27,11 +27,22 @@ _RANK_LLM_FIELDS = {
     "singleturn_listwise": ("prefix", "body", "suffix"),
     "multiturn_listwise": ("prefix_user", "prefix_assistant", "body_user", "body_assistant", "suffix_user"),
 }
+_LISTED = f"{_EACH}{{% if number > 1 %}}\n{{% endif %}}passage {{{{ places[number - 1] }}}}: {{{{ passage }}}}{_END}"
+_RAW = {**_QUERY, "doc_content": "{{ passages[0] }}", "passages_text": _LISTED}
+_CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>\n?|\Z)", re.DOTALL)
 _REASONRANK_SYSTEM = {"reasoning": "system_prompt_reasoning", "qwen3": "system_prompt"}
 
 
 def convert(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
-    """Convert a prompt file's content to our schema. ``rank_llm`` reads a template of that package by name."""
+    """Convert a prompt file's content to our schema. ``rank_llm`` reads a template of that package by name.
+
+    ``strings`` in ``data`` are fields in the form of ``str.format``.
+    """
+    if "raw" in data.get("strings", {}):
+        return from_raw(data, source)
+    if "strings" in data:
+        parts = {field: _as_in_rank_llm(text, source) for field, text in data["strings"].items()}
+        data = {field: value for field, value in data.items() if field != "strings"} | parts
     if "method" in data:
         return from_rank_llm(data, source)
     if "system_prompt" in data or "system_prompt_reasoning" in data:
@@ -109,7 +120,8 @@ def from_reasonrank(data: Data, source: str, rank_llm: Callable[[str], Data]) ->
     """Convert the TOML of ReasonRank, which has system messages only: ``system_prompt_reasoning`` and, for its Qwen3 model,
     ``system_prompt``.
 
-    ``mode`` is our addition and chooses one. The user's turn is in the authors' code; RankLLM has the same words.
+    ``mode`` is our addition and chooses one. The user's turn is in the authors' code: ``prefix`` and ``suffix`` if they are
+    given, else that of RankLLM, which has the same words for ``reasoning``.
     """
     mode = data.get("mode", "reasoning")
     if mode not in _REASONRANK_SYSTEM:
@@ -121,18 +133,47 @@ def from_reasonrank(data: Data, source: str, rank_llm: Callable[[str], Data]) ->
     template |= {"system_message": _literal(system), "before_passages": "\n"}
     if mode == "qwen3":
         template["suffix"] += _ANSWER_TAGS
-    return {**from_rank_llm(template, source), "about": "ReasonRank's system message over RankLLM's user turn"}
+    template |= {part: data[part] for part in ("prefix", "suffix") if part in data}
+    return {**from_rank_llm(template, source), "about": "ReasonRank's system message and user turn"}
+
+
+def from_raw(data: Data, source: str) -> Data:
+    """Convert a prompt that its publisher writes as one of the ``strings``, ``raw``, with ChatML's turns or without turns.
+
+    What follows the last slot, or an assistant's turn without an end, is the prefill. ``task``, if given, fills the slot
+    ``query`` of ``raw``. ``contract`` and ``reminder`` are our additions.
+    """
+    strings, values = data["strings"], _RAW
+    if "task" in strings:
+        values = {**_RAW, "query": _format(strings["task"], _RAW, source)}
+    text = _format(strings["raw"], values, source)
+    turns = [{"role": role, "content": content, "end": end} for role, content, end in _CHATML_TURN.findall(text)]
+    prefill = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" and not turns[-1]["end"] else ""
+    if not turns:
+        content, closing, prefill = text.rpartition("}}")
+        turns = [{"role": "user", "content": content + closing}]
+    messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
+    return {"about": "a prompt of a Python file", "messages": messages, "prefill": prefill, **form}
+
+
+def _as_in_rank_llm(text: str, source: str) -> str:
+    """Convert a ``str.format`` string to a field of RankLLM's schema, which has no escapes for braces."""
+    return "".join(_literal(literal) + f"{{{field}}}" * (field is not None) for literal, field in _parts(text, source))
 
 
 def _format(text: str, values: Mapping[str, str], source: str) -> str:
     """Convert a ``str.format`` string to Jinja."""
+    parts = _parts(text, source)
+    return "".join(_literal(text) + ("" if field is None else _value(field, values, source)) for text, field in parts)
+
+
+def _parts(text: str, source: str) -> list[tuple[str, str | None]]:
+    """Return the literal texts of a ``str.format`` string, each with the field that follows it."""
     try:
-        parts = list(Formatter().parse(text))
+        return [(literal, field) for literal, field, _, _ in Formatter().parse(text)]
     except ValueError as error:
         raise UsageError(f"{source} can't be read as a format string: {str(error).lower()}") from None
-    return "".join(
-        _literal(literal) + ("" if field is None else _value(field, values, source)) for literal, field, _, _ in parts
-    )
 
 
 def _value(field: str, values: Mapping[str, str], source: str) -> str:

@@ -42,14 +42,18 @@ class PassageForm(BaseModel):
     words: Annotated[int | None, Field(ge=1, description="words of each passage to show [all]")] = None
     characters: Annotated[int | None, Field(ge=1, description="characters of each passage to show [all]")] = None
     defuse: Annotated[
-        Literal["all", "numbers", "none"],
+        Literal["all", "numbers", "letters", "none"],
         Field(
-            description="what to make harmless in passages and queries; numbers: [3] becomes (3); all: control tokens too"
+            description="what to make harmless in passages and queries; numbers: [3] becomes (3); letters: [C] becomes (C); "
+            "all: numbers and control tokens"
         ),
     ] = "all"
     mend: Annotated[
-        Literal["none", "passage", "prompt"],
-        Field(description="repair wrongly decoded text (â€™, &amp;) with ftfy; prompt: that of the query too"),
+        Literal["none", "passage", "prompt", "whole"],
+        Field(
+            description="repair wrongly decoded text (â€™, &amp;) with ftfy; prompt: that of the query too; "
+            "whole: both, and entities stay, as ftfy does for a prompt with tags"
+        ),
     ] = "none"
 
     @field_validator("template")
@@ -73,11 +77,11 @@ class PassageForm(BaseModel):
                     f"{', '.join(fields)}"
                 )
             text = rendered
-        return self._limited(self._spaced(text if self.mend == "none" else mended(text)))
+        return self._limited(self._spaced(text if self.mend == "none" else mended(text, entities=self.mend != "whole")))
 
     def query(self, text: str) -> str:
         """The text of a query before defusing. Its HTML entities are kept, as by ftfy for a text that has tags."""
-        return self._spaced(mended(text, entities=False) if self.mend == "prompt" else text)
+        return self._spaced(mended(text, entities=False) if self.mend in ("prompt", "whole") else text)
 
     def _spaced(self, text: str) -> str:
         if self.whitespace == "flatten":

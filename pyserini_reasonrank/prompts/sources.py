@@ -1,7 +1,8 @@
 """Where a prompt comes from: one of our own by name, a file, a pinned file on the web, or a template of RankLLM.
 
 The training prompt of a checkpoint is loaded from its publisher and not copied: ``rank_llm:NAME`` reads the YAML of the
-installed ``rank-llm`` package and ``URL#sha256=HEX`` a publisher's file; conf/published-prompts.yaml has short names for them.
+installed ``rank-llm`` package and ``URL#sha256=HEX`` a publisher's file; conf/published-prompts.yaml has short names for them,
+and the places of the strings that are in Python files.
 """
 
 from __future__ import annotations
@@ -18,11 +19,49 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.prompts.formats import convert
 from pyserini_reasonrank.prompts.pinned import PinnedFile, is_url
-from pyserini_reasonrank.prompts.template import Template
+from pyserini_reasonrank.prompts.python_source import read_string
+from pyserini_reasonrank.prompts.template import QUERY_SLOT, Template
 from pyserini_reasonrank.resources import conf, parse_yaml, yaml_names
 
 RANK_LLM = "rank_llm:"
 _FILES = (".yaml", ".yml", ".toml")
+
+
+class PublishedString(BaseModel):
+    """A string of a pinned Python file, see ``prompts/python_source.py``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    origin: Annotated[str | None, Field(alias="from", description="URL#sha256=HEX, if not that of the prompt")] = None
+    place: Annotated[str, Field(description="function, Class.method, or NAME.KEY of a dictionary")]
+    characters: Annotated[int | None, Field(description="literal characters, without those of named values")] = None
+    values: Annotated[dict[str, str], Field(description="named values that the template has no slot for")] = {}
+    format: Annotated[bool, Field(description="the string is itself a str.format template")] = False
+
+    def read(self, origin: str) -> str:
+        """Return the string as a ``str.format`` template. UsageError if the file or the string is unavailable."""
+        source = self.origin or origin
+        path = PinnedFile.parse(source).fetch()
+        try:
+            text = read_string(_text(path, source), self.place, characters=self.characters, values=self.values)
+            return text.format() if self.format else text
+        except UsageError as error:
+            raise UsageError(f"{source.partition('#')[0]}: {error}") from None
+
+
+class PublishedInstructions(BaseModel):
+    """Instructions by collection: a dictionary of a pinned Python file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    origin: Annotated[str, Field(alias="from", description="URL#sha256=HEX")]
+    place: Annotated[str, Field(description="name of the dictionary")]
+    query: Annotated[str, Field(description="the word in them that the query replaces")]
+
+    def read(self, collection: str) -> str:
+        """Return the instruction for ``collection``, a key of the dictionary. UsageError if it is unavailable."""
+        string = PublishedString.model_validate({"place": f"{self.place}.{collection}"})
+        return string.read(self.origin).format().replace(self.query, QUERY_SLOT)
 
 
 class PublishedPrompt(BaseModel):
@@ -33,6 +72,16 @@ class PublishedPrompt(BaseModel):
     about: str
     origin: Annotated[str, Field(alias="from", description="rank_llm:NAME, or URL#sha256=HEX")]
     fields: Annotated[dict[str, Any], Field(description="fields that override those of the file")] = {}
+    strings: Annotated[dict[str, PublishedString], Field(description="fields read from Python files")] = {}
+    instructions: Annotated[
+        PublishedInstructions | None, Field(description="instructions by collection, for --rerank.instruction")
+    ] = None
+
+    def read(self) -> dict[str, Any]:
+        """Return the fields of the prompt. UsageError if a file is unavailable."""
+        content = {} if self.origin.partition("#")[0].endswith(".py") else _read(self.origin)
+        strings = {name: string.read(self.origin) for name, string in self.strings.items()}
+        return content | self.fields | ({"strings": strings} if strings else {})
 
 
 def names() -> list[str]:
@@ -50,9 +99,28 @@ def published() -> Mapping[str, PublishedPrompt]:
 def load(source: str) -> Template:
     """Load the template that ``source`` names; download it if needed. UsageError if it is unavailable."""
     known = published().get(source)
-    data = _read(known.origin) | known.fields if known else _read(source)
+    data = known.read() if known else _read(source)
     converted = convert(data, source, _rank_llm)
     return Template.parse(source, {**converted, "about": known.about} if known else converted)
+
+
+def instruction(text: str) -> str:
+    """Return an instruction: ``PROMPT:COLLECTION`` is a published one, any other text is itself.
+
+    UsageError if the published one is unavailable.
+    """
+    prompt, _, collection = text.partition(":")
+    known = published().get(prompt)
+    return text if known is None or known.instructions is None else known.instructions.read(collection)
+
+
+def missing_instruction(text: str) -> str | None:
+    """Return why an instruction is unavailable, or None."""
+    try:
+        instruction(text)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def missing(source: str) -> str | None:
@@ -84,11 +152,15 @@ def _read(source: str) -> dict[str, Any]:
     return parse_yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source)
 
 
-def _parse(path: Path, source: str) -> dict[str, Any]:
+def _text(path: Path, source: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{source} is not UTF-8 text: {error.reason}") from error
+
+
+def _parse(path: Path, source: str) -> dict[str, Any]:
+    text = _text(path, source)
     return _toml(text, source) if path.suffix == ".toml" else parse_yaml(text, source)
 
 

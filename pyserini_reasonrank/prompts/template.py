@@ -18,6 +18,8 @@ from pyserini_reasonrank.records import Message, Prompt
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 _TRIAL_QUERY = "a query"
+QUERY_SLOT = "{query}"
+"""The place of the query in an instruction."""
 
 
 class Turn(BaseModel):
@@ -44,14 +46,19 @@ class TemplateFile(BaseModel):
 class Template:
     """Renders prompts; immutable.
 
-    The Jinja source sees ``query``, ``passages`` (strings), ``numbered`` (pairs of number and passage, from 1), ``count``
-    and ``values``: options of the judge that change its question, such as ``drop`` of the worst judge (see
-    :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of the sandbox each time.
+    The Jinja source sees ``query``, ``passages`` (strings), ``numbered`` (pairs of number and passage, from 1), ``count``,
+    ``places`` (positions of the passages among the query's candidates, from 0), ``keep`` (how many to select),
+    ``instruction`` (what is relevant, "" by default) and ``values``: options of the judge that change its question, such as
+    ``drop`` of the worst judge (see :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of
+    the sandbox each time.
+
+    An instruction that contains ``{query}`` is shown, with the query in it, in the place of the query.
     """
 
     name: str
     spec: TemplateFile
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    instruction: str = ""
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Any]) -> Template:
@@ -73,6 +80,16 @@ class Template:
         """Return the same template with ``values`` for its judge-dependent variables."""
         return replace(self, values=MappingProxyType(dict(values)))
 
+    def instructed(self, instruction: str) -> Template:
+        """Return the same template with an instruction. UsageError if the prompt has no place for it."""
+        template = replace(self, instruction=instruction)
+        if instruction and template.render(_TRIAL_QUERY, [""]) == self.render(_TRIAL_QUERY, [""]):
+            raise UsageError(
+                f"prompt {self.name} does not show an instruction: write {QUERY_SLOT} into --rerank.instruction, in the place "
+                "of the query, or name a prompt that has {{ instruction }} with --rerank.prompt"
+            )
+        return template
+
     @property
     def contract(self) -> str:
         """The judge kind that the template is for."""
@@ -85,13 +102,24 @@ class Template:
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of all that is rendered. ``values`` are recorded with the judge's settings."""
+        """Hexadecimal digest of all that is rendered. ``values`` and the instruction are recorded with the settings."""
         return hashlib.sha256(self.spec.model_dump_json(exclude={"about"}).encode()).hexdigest()
 
-    def render(self, query: str, passages: Sequence[str]) -> Prompt:
-        """Return the chat turns for ``query`` and ``passages``, shown in this order. Jinja's TemplateError can pass."""
+    def render(
+        self, query: str, passages: Sequence[str], places: Sequence[int] | None = None, keep: int | None = None
+    ) -> Prompt:
+        """Return the chat turns for ``query`` and ``passages``, shown in this order. Jinja's TemplateError can pass.
+
+        ``places`` are the positions of the passages in the query's candidates; by default from 0. ``keep`` is how many of
+        them to select, if the prompt asks for a selection; by default half of them.
+        """
         numbered = list(enumerate(passages, 1))
-        values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages)}
+        places = range(len(passages)) if places is None else places
+        instruction = self.instruction
+        if QUERY_SLOT in instruction:
+            query, instruction = instruction.replace(QUERY_SLOT, query), ""
+        values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages),
+                  "places": places, "keep": keep or half(len(passages)), "instruction": instruction}  # fmt: skip
         messages: list[Message] = []
         for turn, content, repeated in self._turns:
             if repeated:
@@ -102,7 +130,7 @@ class Template:
                 ]
             else:
                 messages.append(Message(turn.role, content.render(values)))
-        return Prompt(tuple(messages), self._prefill.render(values))
+        return Prompt(tuple(messages), self._prefill.render(values), tuple(places), keep)
 
     @cached_property
     def _turns(self) -> list[tuple[Turn, Any, list[tuple[Turn, Any]]]]:
@@ -115,6 +143,11 @@ class Template:
     @cached_property
     def _prefill(self) -> Any:
         return _compile(self.spec.prefill)
+
+
+def half(n: int) -> int:
+    """Return how many of ``n`` passages are selected by default."""
+    return max(n // 2, 1)
 
 
 def _compile(source: str) -> Any:

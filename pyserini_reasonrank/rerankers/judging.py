@@ -40,7 +40,7 @@ class LLMJudge:
         """
         async with self.endpoint.question_slot(request.number):
             texts = [prepared.passages[i].text for i in shown]
-            prompt = self.fitter.render(prepared, shown)
+            prompt = self.fitter.render(prepared, shown, call.keep)
             judgement = await self.judge.judge(partial(self._complete, request, call), prompt, texts)
         self.endpoint.journal.judged(call, judgement)
         self.tally.statuses[judgement.status] += 1
@@ -80,19 +80,19 @@ class QueryJudge:
         """The reasoning of all answers, in the order of the questions."""
         return "\n\n".join(text for _, text in sorted(self._reasonings.items()) if text)
 
-    async def ask(self, indices: Sequence[int], label: str = "") -> Any:
-        """What the judge decides about the candidates ``indices``: an order, a score or a choice.
+    async def ask(self, indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
+        """What the judge decides about the candidates ``indices``: an order, a score or a choice; ``keep``: how many to select.
 
         If a vote fails, the other votes are cancelled. A vote without a readable answer holds only the order shown, so
         it counts only if no vote is readable.
         """
         judge = self._llm.judge
         if judge.options.votes == 1:
-            outcome = judge.outcome(await self._vote(indices, next(self._numbers), 0, label), indices)
+            outcome = judge.outcome(await self._vote(indices, next(self._numbers), 0, label, keep), indices)
         else:
             numbers = [next(self._numbers) for _ in range(judge.options.votes)]
             async with together() as spawn:
-                tasks = [spawn(self._vote(indices, number, vote, label)) for vote, number in enumerate(numbers)]
+                tasks = [spawn(self._vote(indices, number, vote, label, keep)) for vote, number in enumerate(numbers)]
             judgements = [task.result() for task in tasks]
             readable = [judgement for judgement in judgements if not judgement.status.bad]
             votes = [judge.outcome(judgement, indices) for judgement in readable or judgements]
@@ -101,16 +101,15 @@ class QueryJudge:
             self.scores[indices[0]] = outcome
         return outcome
 
-    async def _vote(self, indices: Sequence[int], number: int, vote: int, label: str) -> Judgement:
+    async def _vote(self, indices: Sequence[int], number: int, vote: int, label: str, keep: int | None) -> Judgement:
         """One judgement. Its order permutes the positions of ``indices``, whatever order they were shown in."""
         judge = self._llm.judge
         positions = self._shown_positions(number, len(indices))
         shown = [indices[position] for position in positions]
         docids = tuple(self._request.candidates[i].docid for i in shown)
         repeat = Repeat(self._samples, vote)
-        call = Call(
-            self._request.query.qid, number, docids, judge.ideal, judge.ideal_choices, repeat, self._part, label
-        )
+        ideal, qid = judge.ideal_for(shown, keep), self._request.query.qid
+        call = Call(qid, number, docids, ideal, judge.ideal_choices, repeat, self._part, label, keep)
         judgement = await self._llm.judgement(self._request, self._prepared, shown, call)
         self.statuses[judgement.status] += 1
         self._reasonings[number] = judgement.reasoning

@@ -45,7 +45,7 @@ def _model(settings: Settings, answers: str) -> Model:
         )
     arguments = {**model.chat_template_args, **settings.chat_template_args}
     given = {name: value for name, value in arguments.items() if value is not None}
-    return replace(model, name=settings.model, chat_template_args=given)
+    return replace(model, name=settings.model, chat_template_args=given, bos=settings.bos)
 
 
 def _served(settings: Settings, known: Known | None) -> Model:

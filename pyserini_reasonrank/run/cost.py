@@ -124,7 +124,7 @@ async def _simulate(plan: Plan, request: Request, meter: Meter, part: str) -> Ra
 async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, part: str) -> Ranked:
     judge = plan.judge
 
-    async def confirm(indices: Sequence[int], label: str = "") -> Any:
+    async def confirm(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
         await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=judge.options.votes)
         return judge.unmoved(indices)
 

@@ -95,7 +95,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         tag=plan.tag,
         command=task.command,
         reranker=plan.settings.name,
-        settings=plan.settings.model_dump(include={"combine", "fuse", "depth", "max_bad"}),
+        settings=plan.settings.model_dump(include={"as_", "combine", "fuse", "depth", "max_bad"}, by_alias=True),
         parts={name: _part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
         topics_file=task.topics,
         collection=_collection(plan, task),
@@ -217,7 +217,8 @@ def _bad(tally: Tally) -> str:
 
 
 _RECORDED = {
-    "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "max_model_len", "on_error",
+    "as_", "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "instruction",
+    "max_model_len", "on_error",
 }  # fmt: skip
 
 
@@ -229,6 +230,6 @@ def _part_record(part: SinglePlan, tally: Tally) -> PartRecord:
         prompt=part.template.name,
         prompt_sha256=part.template.sha256,
         sampling=settings.sampling.sampling(),
-        settings=settings.model_dump(include=_RECORDED) | {"engine": engine},
+        settings=settings.model_dump(include=_RECORDED, by_alias=True) | {"engine": engine},
         tally=tally,
     )

@@ -123,7 +123,8 @@ class _Planner:
         check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
         _check_prefill(engine, template, settings, where)
         judge: Judge = JUDGES[kind](judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
-        return SinglePlan(settings, template.bound(judge.wording), judge, strategy, options, engine)
+        template = template.bound(judge.wording).instructed(sources.instruction(settings.instruction))
+        return SinglePlan(settings, template, judge, strategy, options, engine)
 
     def _combined(self, settings: Settings, where: str) -> CombinedPlan:
         given = dict(settings.combine)
@@ -150,7 +151,7 @@ class _Planner:
         if self._given is not None:
             return self._given
         key = repr((settings.engine, settings.model, settings.revision, settings.adapter, settings.max_model_len,
-                    settings.chat_template_args))  # fmt: skip
+                    settings.chat_template_args, settings.bos))  # fmt: skip
         if key not in self._engines:
             self._engines[key] = build(settings)
         return self._engines[key]

@@ -2,7 +2,7 @@
 
 1. the reranker's YAML (``settings/rerankers.py``),
 2. the settings that the chosen checkpoint was trained with (conf/models.yaml), and with ``--rerank.as published``, those in
-   which its release differs from this package,
+   which the reranker's publication (its YAML) and the checkpoint's release differ from this package,
 3. the limits published for the collection (conf/models.yaml), likewise,
 4. ``--rerank.config FILE``,
 5. flags.
@@ -17,12 +17,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest, validated
-from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, Known, choose, entry, known_models
-from pyserini_reasonrank.models.collections import for_collection
+from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, choose
 from pyserini_reasonrank.models.kinds import check_kind
-from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.settings import files, rerankers
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
+from pyserini_reasonrank.settings.releases import Presets, presets_for, with_available_texts
 from pyserini_reasonrank.settings.schema import (
     ENGINES_WITHOUT_MODEL,
     SamplingSettings,
@@ -38,8 +37,8 @@ _SELECTORS = {"judge": "kind", "strategy": "name", "engine": "name", "combine": 
 """The key of each of these mappings that selects which settings the others are."""
 
 _OF_EVERY_ARM = frozenset({
-    "as", "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args",
-    "passage_tokens", "query_tokens", "passage", "on_error",
+    "as", "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args", "bos",
+    "passage_tokens", "query_tokens", "passage", "instruction", "on_error",
 })  # fmt: skip
 _OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
 _OF_THE_RUN = frozenset({
@@ -93,54 +92,21 @@ def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[s
     model, warnings = _chosen_model(asked, kind)
     check_kind(model, kind, name)
 
-    published = asked.get("as") == "published"
-    known = _released(asked, model, kind, where) if published else _known(model, asked.get("adapter"), kind)
-    presets = [known.brings(own)] if known else []
-    collection, limits = for_collection(known.collections if known else {}, data)
-    if published and known and known.published:
-        presets.append(known.released(own))
-        its_collection, its_limits = for_collection(known.published.collections, data)
-        collection, limits = collection or its_collection, {**limits, **its_limits}
+    presets = presets_for(name, asked, model, where)
+    warnings += presets.lacking(asked, given, where)
+    collection, limits = presets.limits(data)
     if collection is not None:
         listed = ", ".join(f"{key} {value}" for key, value in limits.items())
         warnings.append(f"collection {collection}: {listed}, as published for {model}, unless a flag sets it")
 
     tree = dict(own)
-    for layer in (*presets, limits):
-        usable = dict(layer)
-        if "prompt" in usable and given.get("prompt") is None and (reason := sources.missing(usable["prompt"])):
-            warnings.append(
-                f"the prompt {usable.pop('prompt')} that {model} was trained with is unavailable ({reason}); the project's "
-                f"own prompt {tree.get('prompt')} is used"
-            )
-        tree = merge(tree, usable)
+    for layer in (*presets.layers(own), limits):
+        tree = merge(tree, layer)
+    strict = asked.get("as") == "published" and model not in ENGINES_WITHOUT_MODEL
+    tree, more = with_available_texts(tree, own, given, presets.known, model, where, strict=strict)
     tree = _with_default_selectors(merge(tree, given))
     tree |= {"name": name, "model": model, "collection": collection or given.get("collection")}
-    return validated(Settings, _with_as(tree), where), warnings
-
-
-def _known(model: str, adapter: str | None, kind: str) -> Known | None:
-    """The entry of ``model`` in conf/models.yaml, if it has one for questions of this kind."""
-    named = entry(model, adapter, kind)
-    return known_models()[named] if named else None
-
-
-def _released(asked: Tree, model: str, kind: str, where: str) -> Known:
-    """The entry of the release that ``--rerank.as published`` follows. UsageError if the model has none.
-
-    An engine without a model answers for the model in the settings, or for the reranker's checkpoint.
-    """
-    if model in ENGINES_WITHOUT_MODEL:
-        given = asked.get("model")
-        model = str(asked.get("checkpoint") if given in (None, AUTO) else given)
-    known = _known(model, asked.get("adapter"), kind)
-    if known is None or known.published is None:
-        released = [name for name, other in known_models().items() if other.published and other.kind == kind]
-        raise UsageError(
-            f"{where}.as published: no published settings are known for model {model}; for questions of kind {kind} they "
-            f"are known for: {', '.join(released) or 'no model'}"
-        )
-    return known
+    return validated(Settings, _with_as(tree), where), [*warnings, *more]
 
 
 def _with_as(tree: Tree) -> Tree:
@@ -165,6 +131,10 @@ def _chosen_model(asked: Tree, kind: str) -> tuple[str, list[str]]:
 def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings of a combination and of its arms. ``own`` is its YAML, ``given`` what the user set."""
     asked, arms, warnings = merge(own, given), dict[str, Settings](), list[str]()
+    if asked.get("as") == "published" and (release := rerankers.published(name)):
+        own = merge(own, release.settings)
+        asked = merge(own, given)
+        warnings += Presets(None, release).lacking(asked, given, where)
     _check_names(asked, where)
     asked = _with_default_selectors(asked)
     if of_one := sorted(_OF_ONE_RERANKER & asked.keys()):
@@ -180,18 +150,20 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence
 def _load_arm(
     arm: str, own: Tree, given: Tree, where: str, depth: Any, data: Sequence[str]
 ) -> tuple[Settings, list[str]]:
-    """The settings of one arm. Its own keys override those for all arms; the user's override the YAML's.
+    """The settings of one arm. Its own keys override those for all arms; the user's override the YAML's, except that ``as`` of
+    one arm in the YAML overrides ``as`` for all arms.
 
     An arm that the user gives another reranker inherits from the YAML only what applies to all arms. ``depth`` is
     that of the combination, for a reranker whose YAML has none.
     """
     tree = Tree()
     for layer in (own, given):
-        one = (layer.get("arms") or {}).get(arm)
-        one = one if isinstance(one, Mapping) else {}
+        one = _arm_of(layer, arm)
         if one.get("reranker", tree.get("reranker")) != tree.get("reranker"):
             tree = _for_every_arm(own)
         tree = merge(merge(tree, _for_every_arm(layer)), one)
+    if (one_as := [one["as"] for layer in (own, given) if "as" in (one := _arm_of(layer, arm))]) and one_as[-1]:
+        tree["as"] = one_as[-1]
     if (base := tree.pop("reranker", None)) is None:
         raise UsageError(f"{where}.reranker is required: the name of a reranker, such as reasonrank")
     if of_all := sorted(_OF_THE_RUN & tree.keys()):
@@ -199,6 +171,12 @@ def _load_arm(
     base_tree = rerankers.read(str(base))
     tree.setdefault("depth", base_tree.get("depth", depth))
     return _load(str(base), base_tree, tree, where, data)
+
+
+def _arm_of(layer: Tree, arm: str) -> Mapping[str, Any]:
+    """What a layer sets for one arm; {} if nothing, or if it removes the arm."""
+    one = (layer.get("arms") or {}).get(arm)
+    return one if isinstance(one, Mapping) else {}
 
 
 def _for_every_arm(layer: Tree) -> Tree:

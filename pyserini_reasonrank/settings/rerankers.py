@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.models.catalogue import Published
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.settings.files import shipped_file
 from pyserini_reasonrank.settings.schema import Tree
@@ -13,6 +14,7 @@ GROUP = "pyserini.rerankers"
 """The entry-point group for rerankers of other packages: each entry is a mapping, or a function that returns one."""
 
 _FOLDER = "rerankers"
+_PUBLISHED = "published"
 
 
 def names() -> list[str]:
@@ -25,6 +27,16 @@ def read(name: str | None) -> Tree:
 
     UsageError if there is none, or ``name`` is None.
     """
+    return {key: value for key, value in _read(name).items() if key != _PUBLISHED}
+
+
+def published(name: str) -> Published | None:
+    """What ``--rerank.as published`` changes in the settings of the reranker ``name``, whatever its model; None if nothing."""
+    found = _read(name).get(_PUBLISHED)
+    return None if found is None else Published.model_validate(found)
+
+
+def _read(name: str | None) -> Tree:
     if name is None:
         raise UsageError(f"--rerank needs the name of a reranker: {', '.join(names())}")
     if name in yaml_names(_FOLDER):

@@ -70,6 +70,9 @@ class Settings(BaseModel):
     chat_template_args: Annotated[
         Tree, Field(description="arguments of the model's chat template: enable_thinking, ...")
     ] = {}
+    bos: Annotated[
+        bool, Field(description="begin prompts with the tokenizer's BOS token, if the chat template does not")
+    ] = False
     combine: Annotated[
         Tree, Field(description="name (cascade, ...) of a combination of the rerankers in arms, and its settings")
     ] = {}
@@ -86,6 +89,13 @@ class Settings(BaseModel):
         None
     )
     query_tokens: Annotated[int | None, Field(ge=1, description="tokens of the query to show [all that fit]")] = None
+    instruction: Annotated[
+        str,
+        Field(
+            description="what is relevant, for prompts that show it; with {query} in it, it replaces the query; "
+            "rank1:SciFact is a published one"
+        ),
+    ] = ""
     passage: Annotated[PassageForm, Field(description="the form in which the LLM sees passages")] = PassageForm()
     tag: Annotated[str | None, Field(description="run tag [reranker and model]")] = None
     on_error: Annotated[

@@ -63,7 +63,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
     "sliding": StrategyEntry(sliding, ORDERS, resolved=with_stride),
     "full": StrategyEntry(full, ORDERS, independent=lambda n: (int(n > 1), n)),
     "pivot": StrategyEntry(pivot, ORDERS),
-    "tournament": StrategyEntry(tournament, ORDERS, takes_prior=True),
+    "tournament": StrategyEntry(tournament, ORDERS | {"select"}, takes_prior=True),
     "heapsort": StrategyEntry(heapsort, _BEST, takes_prior=True),
     "bubblesort": StrategyEntry(bubblesort, _BEST),
     "allpairs": StrategyEntry(allpairs, _BEST, takes_prior=True, independent=lambda n: (n * (n - 1), 2)),

@@ -12,6 +12,12 @@ class Permute(Protocol):
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[Sequence[int]]: ...
 
 
+class Select(Protocol):
+    """Returns the same candidates, the best ``keep`` first."""
+
+    def __call__(self, indices: Sequence[int], label: str, keep: int, /) -> Awaitable[Sequence[int]]: ...
+
+
 class Choose(Protocol):
     """Returns the best of the candidates."""
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.strategies.protocols import Permute
+from pyserini_reasonrank.strategies.protocols import Select
 
 
 def stages(n: int, window_size: int) -> list[tuple[int, int]]:
@@ -40,7 +40,7 @@ def stages(n: int, window_size: int) -> list[tuple[int, int]]:
 
 async def tournament(
     n: int,
-    judge: Permute,
+    judge: Select,
     prior: Sequence[int] | None = None,
     *,
     window_size: Annotated[int, Field(ge=4, description="maximum number of candidates in a group")] = 20,
@@ -62,7 +62,7 @@ async def tournament(
             shufflers[i // groups].shuffle(group)
         found = await asyncio.gather(
             *(
-                judge(group, f"tournament {i // groups + 1}, stage {stage}") if len(group) > keep else _all(group)
+                judge(group, f"tournament {i // groups + 1}, stage {stage}", keep) if len(group) > keep else _all(group)
                 for i, group in enumerate(members)
             )
         )

@@ -385,6 +385,11 @@ def test_the_same_model_elsewhere_made_at_another_time_is_the_same(folder: Path,
     assert identity(other) == before
 
 
+def test_a_bos_token_is_part_of_the_identity(folder: Path) -> None:
+    with_bos = Loaded(Model("m", str(folder), bos=True), Loading()).identity(call())
+    assert with_bos != Loaded(Model("m", str(folder)), Loading()).identity(call())
+
+
 def test_the_identity_is_of_what_was_loaded(folder: Path) -> None:
     engine = Loaded(Model("m", str(folder)), Loading())
     before = engine.identity(call())

@@ -120,12 +120,13 @@ def with_engine[T](
     url: str,
     model: str = "m",
     arguments: Mapping[str, Any] | None = None,
+    bos: bool = False,
     **options: Any,
 ) -> T:
     """What ``work`` makes of a started engine; ``arguments`` are for the chat template."""
 
     async def run() -> T:
-        described = Model(model, model, chat_template_args=arguments or {})
+        described = Model(model, model, chat_template_args=arguments or {}, bos=bos)
         engine = OpenAI(described, OpenAIOptions(base_url=url, **options))
         try:
             await engine.start()
@@ -152,6 +153,16 @@ def ask(server: Server, sampling: Sampling = GREEDY, prompt: Prompt = PROMPT, **
 
 
 # --- what is sent
+
+
+@pytest.mark.parametrize(
+    ("kind", "bos", "sent"), [("vllm", True, True), ("vllm", False, None), ("llamacpp", True, None)]
+)
+def test_vllm_is_asked_for_the_bos_token_that_a_chat_template_does_not_write(
+    server: Server, kind: str, bos: bool, sent: bool | None
+) -> None:
+    with_engine(lambda engine: engine.generate(PROMPT, GREEDY, CALL), server.url, bos=bos, server=kind)
+    assert server.asked[0].get("add_special_tokens") is sent
 
 
 def test_a_plain_question(server: Server) -> None:
@@ -660,6 +671,11 @@ def test_choices_are_read_from_the_likeliest_next_tokens(server: Server) -> None
     assert found.error is None
     sent = server.asked[0]
     assert (sent["max_tokens"], sent["logprobs"], sent["top_logprobs"], sent["temperature"]) == (1, True, 20, 0.0)
+
+
+def test_a_choice_that_begins_with_a_blank_is_the_token_with_the_blank(server: Server) -> None:
+    found = choose(server, [" true", " false"], alternatives(_true=0.5, _false=0.1, the=0.1))
+    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {" true": 0.5, " false": 0.1}
 
 
 def test_a_token_that_begins_several_choices_counts_for_none(server: Server) -> None:

@@ -22,6 +22,7 @@ PROMPT = Prompt((Message("user", "Which of these?"), Message("assistant", "why i
 SAMPLING = Sampling(max_tokens=100)
 SCORES = STRATEGIES["pointwise"].judges
 ORDERS = STRATEGIES["sliding"].judges
+TOURNAMENTS = STRATEGIES["tournament"].judges
 BESTS = STRATEGIES["heapsort"].judges
 
 FRAGMENTS = [
@@ -189,7 +190,9 @@ def test_the_unmoved_judge_changes_nothing(kind: str) -> None:
     judge = JUDGES[kind](JUDGES[kind].Options(), SAMPLING, frozenset(), "")
     found = judge.unmoved([4, 2, 9])
     expected = (
-        [4, 2, 9] if kind in ORDERS else {"best": 4, "best_token": 4, "worst": [9], "grades": [0.0] * 3}.get(kind, 0.0)
+        [4, 2, 9]
+        if kind in TOURNAMENTS
+        else {"best": 4, "best_token": 4, "worst": [9], "grades": [0.0] * 3}.get(kind, 0.0)
     )
     assert found == expected
 

@@ -161,6 +161,44 @@ def test_the_engine_refuses_an_identifier_that_is_no_token_where_it_stands(
     assert len(chat.alternatives(PROMPT, ("A", choice))[1]) == 2  # other judges take it as it is
 
 
+@pytest.mark.parametrize(
+    ("template", "bos", "ids"),
+    [
+        ("{% for m in messages %}x{% endfor %}", False, [1, 2]),
+        ("{% for m in messages %}x{% endfor %}", True, [0, 1, 2]),
+        ("{{ bos_token }}{% for m in messages %}x{% endfor %}", True, [0, 1, 2]),
+        ("{{ bos_token }}{% for m in messages %}x{% endfor %}", False, [0, 1, 2]),
+    ],
+)
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_prompt_begins_with_one_bos_token(
+    tmp_path: Path, template: str, bos: bool, ids: list[int], adds: bool
+) -> None:
+    """Whether the chat template writes it or not, and whether or not the tokenizer would add one to plain text."""
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    small = Tokenizer(models.WordLevel({"<s>": 0, "x": 1, "[": 2, "?": 3}, unk_token="?"))
+    small.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    if adds:
+        small.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=small, bos_token="<s>", unk_token="?")
+    tokenizer.chat_template = template
+    chat = Chat(tokenizer, Model("m", "m", bos=bos))
+    assert chat.tokens(PROMPT) == ids
+    assert chat.alternatives(PROMPT, ["x"]) == (ids, ((1,),))
+
+
+def test_a_tokenizer_without_a_bos_token_is_refused() -> None:
+    class Tokens:
+        bos_token = None
+
+    Chat(Tokens(), Model("m", "m"))
+    with pytest.raises(UsageError, match=r"the tokenizer of m has no BOS token, which --rerank\.bos true needs"):
+        Chat(Tokens(), Model("m", "m", bos=True))
+
+
 @pytest.mark.model
 def test_the_embedded_models_letters_are_tokens() -> None:
     from pyserini_reasonrank.models.embedded import ensure_embedded

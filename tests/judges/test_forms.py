@@ -17,7 +17,13 @@ from pyserini_reasonrank.records import Capability, Completion, Judgement, Messa
 PROMPT = Prompt((Message("user", "Which of these?"),))
 SAMPLING = Sampling(max_tokens=100, seed=3)
 ALL = frozenset(Capability)
-ANSWERS = {"permutation": "[3] > [1] > [2]", "best": "[3]", "worst": "[3]", "grades": "[1] 5\n[2] 0\n[3] 10"}
+ANSWERS = {
+    "permutation": "[3] > [1] > [2]",
+    "select": "[3]",
+    "best": "[3]",
+    "worst": "[3]",
+    "grades": "[1] 5\n[2] 0\n[3] 10",
+}
 WRITTEN = list(ANSWERS)
 
 Asked = list[tuple[Prompt, Sampling, int]]

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.judges.best import Best
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import SCALES, RelevanceScore
+from pyserini_reasonrank.judges.select import Select
+from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
@@ -196,6 +198,25 @@ def test_a_thought_that_outgrows_its_budget_is_closed_and_scored() -> None:
     assert judgement.score is not None
 
 
+RANK1 = RelevanceScore.Options(opening=" ", parser="rank1", repair="none")
+
+
+def test_rank1_reads_true_and_false_with_a_blank_right_after_the_thought() -> None:
+    thought = Completion("<think>It is about fleas.")
+    judgement, asked = score(thought, Completion(choices={" true": log(0.6), " false": log(0.2)}), options=RANK1)
+    assert judgement.score == pytest.approx(0.75)
+    assert asked[1][0].prefill == "<think>It is about fleas.</think>"
+    assert asked[1][1].choices == (" true", " false")
+
+
+def test_rank1s_release_ends_a_cut_thought_at_a_sentence_and_scores_a_half_without_probabilities() -> None:
+    judgement, asked = score(Completion("<think>So. It", "length"), Completion(), options=RANK1)
+    assert asked[1][0].prefill == "<think>So.\n</think>"
+    assert (judgement.status, RelevanceScore.outcome(judgement, [7])) == (Status.EMPTY, 0.5)
+    judgement, _ = score(Completion("<think>So."), ERROR, options=RANK1)
+    assert (judgement.status, judgement.score) == (Status.ERROR, None)
+
+
 @pytest.mark.parametrize(
     ("answers", "status"),
     [
@@ -278,3 +299,54 @@ def test_repair_limits_the_ladder(repair: str, kept: set[Capability]) -> None:
     engine = frozenset({Capability.PREFILL, Capability.REASK})
     judge = Permutation(Permutation.Options.model_validate({"repair": repair}), Sampling(), engine, "")
     assert judge.can == kept
+
+
+# --- labels by place, and a selection
+
+
+PLACED = replace(PROMPT, places=(7, 0, 12), keep=2)
+
+
+def placed(answer: str, **options: object) -> list[int]:
+    judge = Worst(Worst.Options.model_validate({"labels": "places", **options}), SAMPLING, frozenset(), REMINDER)
+    _, ask = script(Completion(answer))
+    judgement = asyncio.run(judge.judge(ask, PLACED, ["a", "b", "c"]))  # type: ignore[arg-type]
+    return Worst.outcome(judgement, PLACED.places)
+
+
+def test_a_label_by_place_names_the_same_candidate_in_every_call() -> None:
+    assert placed("<think>x</think><answer>passage 0</answer>") == [0]
+    assert placed("<think>x</think><answer>[Passage 12]</answer>") == [12]
+    assert placed("<think>x</think><answer>passage 1</answer>") == [12]  # not shown: the last one is dropped
+    assert placed("<think>x</think><answer>passage 7\npassage 0</answer>", drop=2) == [7, 0]
+    assert placed("<answer>passage 12</answer>", parser="iranker") == [12]
+    assert placed("<answer>[2]</answer>", parser="iranker", labels="numbers") == [0]
+    assert placed("<answer>b</answer>", match="name") == placed("<answer>passage 0</answer>", match="name") == [0]
+    made = Worst(Worst.Options(labels="places"), SAMPLING, frozenset(), REMINDER)
+    assert placed(made.ideal_for(PLACED.places, None)([1, 0, 2])) == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "status", "filled", "detail"),
+    [
+        ("[3], [1]", (2, 0, 1), Status.OK, 0, ""),
+        ("[3]", (2, 0, 1), Status.REPAIRED, 1, "1 selected instead of 2"),
+        ("[3], [2], [1]", (2, 1, 0), Status.REPAIRED, 0, "3 selected instead of 2"),
+        ("[3], [3], [1]", (2, 0, 1), Status.REPAIRED, 0, "1 repeated"),
+        ("I can't.", (0, 1, 2), Status.EMPTY, 3, "no id of a shown passage in the answer"),
+    ],
+)
+def test_a_selection_comes_first(text: str, order: tuple[int, ...], status: Status, filled: int, detail: str) -> None:
+    judge = Select(Select.Options(tags=False, repair="none"), SAMPLING, frozenset(), REMINDER)
+    _, ask = script(Completion(text))
+    judgement = asyncio.run(judge.judge(ask, PLACED, ["a", "b", "c"]))  # type: ignore[arg-type]
+    assert (judgement.order, judgement.status, judgement.filled, judgement.detail) == (order, status, filled, detail)
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=20), st.data())
+def test_the_ideal_selection_reads_back(gains: list[int], data: st.DataObject) -> None:
+    keep = data.draw(st.integers(1, len(gains)))
+    judge = Select(Select.Options(), SAMPLING, frozenset(), REMINDER)
+    judgement = judge.read(Completion(judge.ideal_for((), keep)(gains)), len(gains), keep)
+    assert judgement.status is Status.OK
+    assert sorted((gains[i] for i in judgement.order[:keep]), reverse=True) == sorted(gains, reverse=True)[:keep]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.judges.matching import NameMatch, _lcs, likest, match, names
+from pyserini_reasonrank.judges.matching import NameMatch, lcs, likest, match, names
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 from pyserini_reasonrank.run.parts import SinglePlan
@@ -141,7 +141,7 @@ def test_the_longest_common_subsequence(a: str, b: str) -> None:
     for i, x in enumerate(a, 1):
         for j, y in enumerate(b, 1):
             lengths[i][j] = lengths[i - 1][j - 1] + 1 if x == y else max(lengths[i - 1][j], lengths[i][j - 1])
-    assert _lcs(a, b) == lengths[-1][-1] >= sum(m.size for m in SequenceMatcher(None, a, b).get_matching_blocks())
+    assert lcs(a, b) == lengths[-1][-1] >= sum(m.size for m in SequenceMatcher(None, a, b).get_matching_blocks())
 
 
 TEXTS = st.lists(st.sampled_from([*FILMS, *MODELS, "", "..."]) | st.text(max_size=30), min_size=1, max_size=12)

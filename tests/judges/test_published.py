@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.judges.published import read_label, read_reasonrank
+from pyserini_reasonrank.judges.published import ended_thought, read_iranker, read_label, read_reasonrank
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Completion, Sampling, Status
@@ -95,3 +95,57 @@ def test_judges_read_by_the_parser_of_their_options() -> None:
     assert read("best", "rank-r1", dotted, 2) == (0, 1)
     assert read("best", "careful", dotted, 2) == (1, 0)
     assert read("best", "setwise-sft", "so <answer>[2]</answer>", 2) == (1, 0)
+
+
+# --- IRanker
+
+
+@pytest.mark.parametrize(
+    ("text", "dropped", "exact"),
+    [
+        ("<think>t</think><answer>passage 3</answer>", "passage 3", True),
+        ("t</think>\n<answer>\npassage 3\n</answer>", "passage 3", True),
+        ("<answer>passage 0</answer> no: <answer> passage 3 </answer>", "passage 3", True),
+        ("<answer>passage 12 is of no use</answer>", "passage 1", False),  # the first label within it
+        ("<answer>3. passage 0</answer>", "passage 0", False),
+        ("<answer>Passage 12!</answer>", "passage 12", False),  # by its words
+        ("<answer>none of them</answer>", "passage 1", False),  # nothing in common: the first one shown
+        ("<answer></answer>", "passage 1", False),
+        (
+            "so I drop passage 0, since it is about dogs, not fleas, and passage 3",
+            "passage 3",
+            False,
+        ),  # its last 40 letters
+        ("", "passage 1", False),
+    ],
+)
+def test_irankers_parser_always_drops_a_candidate(text: str, dropped: str, exact: bool) -> None:
+    labels = ["passage 1", "passage 0", "passage 3", "passage 12"]
+    position, judgement = read_iranker(completion(text), labels)
+    if not text:
+        assert (position, judgement.status) == (None, Status.EMPTY)
+    else:
+        assert position is not None
+        assert (labels[position], judgement.status) == (dropped, Status.OK if exact else Status.REPAIRED)
+
+
+@given(st.lists(st.sampled_from([*PIECES, "passage ", "Passage 1"])).map("".join), st.integers(1, 20))
+def test_irankers_parser_reads_any_text(text: str, n: int) -> None:
+    position, judgement = read_iranker(completion(text), [f"passage {i}" for i in range(n)])
+    assert (position is None) == judgement.status.bad
+    assert position is None or 0 <= position < n
+
+
+# --- Rank1
+
+
+@pytest.mark.parametrize(
+    ("thought", "ended"),
+    [
+        ("<think>It is about fleas. Their life", "<think>It is about fleas.\n</think>"),
+        ("<think>Is it? Yes! \n", "<think>Is it? Yes!\n</think>"),
+        ("<think>It is about", "<think>It is about\n</think>"),
+    ],
+)
+def test_a_cut_thought_ends_as_in_rank1s_code(thought: str, ended: str) -> None:
+    assert ended_thought(thought + "</think>") == ended

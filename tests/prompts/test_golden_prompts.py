@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,47 @@ def test_rank_r1_shows_query_and_documents_as_published(
     }[case["version"]]  # fmt: skip
     fit = fitter(case, model, tokenizers[case["tokenizer"]], sources.load("listwise"))
     assert lines(fit, case, label) == (case["query_as_shown"], case["document_lines_as_shown"])
+
+
+# --- with the published files, where they are in the cache or can be downloaded
+
+
+REASONRANK_PROMPTS = {"reasoning": "reasonrank:reasoning", "qwen3": "reasonrank:qwen3"}
+RANK_R1_PROMPTS = {
+    "v0.1": "llm_rankers:setwise-r1", "v0.2": "llm_rankers:setwise-r1-v0.2", "setwise-sft": "llm_rankers:setwise"
+}  # fmt: skip
+
+
+missing = cache(sources.missing)
+
+
+def published(name: str) -> Template:
+    if reason := missing(name):
+        pytest.skip(reason)
+    return sources.load(name)
+
+
+def digests(fit: Fitter, case: dict[str, Any]) -> tuple[str, str]:
+    """The sha256 of the system and the user message."""
+    messages = fit.render(fit.prepare(request_of(case)), range(len(case["documents"]))).messages
+    assert [message.role for message in messages] == ["system", "user"]
+    system, user = (hashlib.sha256(message.content.encode()).hexdigest() for message in messages)
+    return system, user
+
+
+@pytest.mark.skipif(find_spec("rank_llm") is None, reason="rank-llm, which has the prompt, is not installed")
+@pytest.mark.parametrize("case", golden("reasonrank_prompts"))
+def test_the_prompt_of_reasonrank_is_the_published_one(
+    case: dict[str, Any], tokenizers: dict[str, ModelTokens]
+) -> None:
+    template = published(REASONRANK_PROMPTS[case["mode"]])
+    fit = fitter(case, "reasonrank-7b", tokenizers[case["tokenizer"]], template)
+    assert digests(fit, case) == (case["system_sha256"], case["user_sha256"])
+
+
+@pytest.mark.parametrize("case", golden("rank_r1_prompts"))
+def test_the_prompt_of_rank_r1_is_the_published_one(case: dict[str, Any], tokenizers: dict[str, ModelTokens]) -> None:
+    model = {"v0.1": "rank-r1-7b", "v0.2": "rank-r1-32b-v0.2", "setwise-sft": "setwise-sft-7b"}[case["version"]]
+    template = published(RANK_R1_PROMPTS[case["version"]])
+    fit = fitter(case, model, tokenizers[case["tokenizer"]], template)
+    assert digests(fit, case) == (case["system_sha256"], case["user_sha256"])

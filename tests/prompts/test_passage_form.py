@@ -57,6 +57,9 @@ def test_rankllms_checkpoints_see_title_and_300_words(model: str) -> None:
         ({"words": 2, "whitespace": "keep"}, "T. X"),
         ({"characters": 5, "whitespace": "keep"}, "T. X\n"),
         ({"words": 9, "characters": 99}, "T. X y"),
+        ({"template": "it’s &amp;", "mend": "none"}, "it’s &amp;"),
+        ({"template": "it’s &amp;", "mend": "passage"}, "it's &"),
+        ({"template": "it’s &amp;", "mend": "whole"}, "it's &amp;"),
     ],
 )
 def test_each_key_of_a_form(form: dict[str, Any], shown: str) -> None:
@@ -99,3 +102,9 @@ def test_words_are_the_first_words_of_the_text(text: str, words: int) -> None:
     kept = PassageForm(whitespace="keep", words=words).passage(Candidate("d", 0.0, text))
     assert kept.split() == text.split()[:words]
     assert text.startswith(kept)
+
+
+def test_letters_in_brackets_are_defused_where_letters_are_the_identifiers() -> None:
+    asked = Request(Query("q", "see [A]"), (Candidate("c", 0.0, "[B] of [3] <think>"),))
+    prepared = fitter(PassageForm(defuse="letters"), EstimatedTokens()).prepare(asked)
+    assert (prepared.query.text, prepared.passages[0].text) == ("see (A)", "(B) of [3] <think>")

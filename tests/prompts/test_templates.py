@@ -508,3 +508,34 @@ def test_a_frame_is_a_prompt_without_its_texts(tokens: ModelTokens, name: str) -
     [(_, reminder)] = tokens.cut([template.reminder], 1 << 20)
     assert frame_tokens(template, tokens, 3) == sum(counts) + reminder + TURN * (len(texts) + 2)
     assert prompt_tokens(texts, tokens) == sum(counts) + TURN * len(texts)
+
+
+@pytest.mark.parametrize("name", ["relevant", "graded-reasoning"])
+def test_an_instruction_takes_the_place_of_our_own(name: str) -> None:
+    plain = sources.load(name)
+    shown = plain.instructed("Only proofs.").render("Q", ["P"]).messages[-1].content
+    assert "Only proofs." in shown
+    assert len(shown.splitlines()) == len(plain.render("Q", ["P"]).messages[-1].content.splitlines())
+    assert plain.instructed("").render("Q", ["P"]) == plain.render("Q", ["P"])
+
+
+@pytest.mark.parametrize("name", ["relevant", "relevant-bare", "listwise"])
+def test_an_instruction_with_the_query_in_it_is_shown_as_the_query(name: str, tokens: ModelTokens) -> None:
+    template = sources.load(name)
+    instructed = template.instructed("Claim: {query} {{ x }}\n")
+    assert instructed.render("Q {query}", ["P"]) == template.render("Claim: Q {query} {{ x }}\n", ["P"])
+    assert frame_tokens(instructed, tokens, 1) > frame_tokens(template, tokens, 1)
+
+
+def test_an_instruction_without_a_place_in_the_prompt_is_refused() -> None:
+    with pytest.raises(UsageError, match="prompt listwise does not show an instruction"):
+        sources.load("listwise").instructed("Only proofs.")
+
+
+@pytest.mark.parametrize("name", ["worst-prefilled", "worst-reasoning"])
+def test_labels_by_place_are_shown_where_they_are_read(name: str) -> None:
+    template = sources.load(name).bound({"drop": 1, "labels": "places"})
+    prompt = template.render("Q", ["A", "B"], [4, 0])
+    assert "\npassage 4: A\npassage 0: B\n" in prompt.messages[-1].content
+    assert "[" not in prompt.messages[-1].content
+    assert prompt.places == (4, 0)

@@ -116,6 +116,25 @@ def test_every_reranker_with_the_perfect_assessor(name: str, run_reranker: RunRe
             assert grades[:exact] == sorted(head, reverse=True)[:exact]
 
 
+@pytest.mark.parametrize("name", [name for name in rerankers.names() if rerankers.published(name)])
+def test_every_publication_with_the_perfect_assessor(
+    name: str, run_reranker: RunReranker, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metadata record ``as``, and which prompt was used instead of one that is unavailable."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    outcome = run_reranker(name, oracle(collection, **{"as": "published"}))
+    assert outcome.tally.bad == 0
+    assert "as: published" in outcome.metadata.read_text()
+    for request in collection.requests:
+        if request.candidates:
+            grades = collection.gains(request.query.qid, docids(outcome)[request.query.qid])
+            assert len(grades) == len(request.candidates)
+            exact = 0 if name == "tourrank" else min(10, len(grades))
+            depth = rerankers.read(name).get("depth", 100)
+            head = collection.gains(request.query.qid, [c.docid for c in request.candidates[:depth]])
+            assert grades[:exact] == sorted(head, reverse=True)[:exact]
+
+
 def test_scores_order_all_candidates_and_ties_stay(run_reranker: RunReranker, collection: Collection) -> None:
     outcome = run_reranker("rank1", oracle(collection))
     assert docids(outcome) == {r.query.qid: ideal(collection, r) for r in collection.requests if r.candidates}

@@ -18,6 +18,7 @@ from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.run.build import build
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import SinglePlan
 from pyserini_reasonrank.run.plan import plan
@@ -367,6 +368,8 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("depth", "7", 7),
     ("passage_tokens", "33", 33),
     ("query_tokens", "44", 44),
+    ("instruction", "a proof of {query}", "a proof of {query}"),
+    ("bos", "true", True),
     ("tag", "mine", "mine"),
     ("on_error", "keep", "keep"),
     ("max_bad", "0.05", 0.05),
@@ -434,10 +437,11 @@ OTHER: dict[str, dict[str, Any]] = {
     | {"identifiers": "digits", "untagged": "mention_order", "form": "lines", "parser": "reasonrank"},
     "judge first_token": SHUFFLED,
     "judge best_token": SHUFFLED,
-    "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5},
+    "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5, "parser": "rank1"},
     "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},
     "judge best": WRITTEN | {"parser": "rank-r1"},
-    "judge worst": WRITTEN | {"drop": 2, "match": "name"},
+    "judge select": WRITTEN,
+    "judge worst": WRITTEN | {"drop": 2, "match": "name", "labels": "places", "parser": "iranker"},
     "judge grades": WRITTEN,
     "judge likelihood": SHUFFLED,
     "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
@@ -445,7 +449,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "strategy pivot": {"window_size": 6, "k": 2, "rounds": 3},
     "strategy tournament": {"window_size": 12, "tournaments": 3, "seed": 5},
     "strategy heapsort": {"children": 4, "k": 2},
-    "strategy bubblesort": {"children": 4, "k": 2},
+    "strategy bubblesort": {"children": 4, "k": 2, "both_orders": True},
     "strategy allpairs": {},
     "strategy elimination": {"window_size": 6},
     "strategy pointwise": {},
@@ -508,9 +512,11 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
     else:
         judges = {name} if kind == "judge" else STRATEGIES[name].judges
-        reranker = next(n for n in rerankers.names() if rerankers.read(n).get("judge", {}).get("kind") in judges)
-        key = "kind" if kind == "judge" else "name"
-        made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE))
+        reranker = next(
+            (n for n in rerankers.names() if rerankers.read(n).get("judge", {}).get("kind") in judges), "tourrank"
+        )
+        key, prompt = "kind" if kind == "judge" else "name", {"prompt": "select"} if name == "select" else {}
+        made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE | prompt))
         assert isinstance(made, SinglePlan)
         arrived = made.judge.options.model_dump() if kind == "judge" else made.options
     assert arrived == given
@@ -705,8 +711,12 @@ def as_published(name: str, *words: str) -> Settings:
 def test_as_published_reads_answers_as_the_release_does(
     name: str, model: str, parser: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(sources, "missing", lambda source: None)
     made = as_published(name, "--rerank.model", model)
+    assert (
+        made.prompt
+        == known_models()[made.model if made.model in known_models() else "reasonrank-32b"].settings["prompt"]
+    )
     assert (made.judge["parser"], made.judge["repair"], made.as_) == (parser, "none", "published")
     careful = settings(name, "--rerank.model", model)
     assert careful == settings(name, "--rerank.model", model, "--rerank.as", "careful")
@@ -731,14 +741,137 @@ def test_an_engine_without_a_model_answers_for_the_rerankers_checkpoint_or_the_n
     [
         ("reasonrank", "--rerank.model smollm2-135m", "for model smollm2-135m; for questions of kind permutation they"),
         ("reasonrank", "--rerank.engine.name openai", "for model auto; .* are known for: reasonrank-7b, "),
-        ("setwise", "--rerank.engine.name oracle", "for model qwen2.5-7b-instruct; .*: rank-r1-3b, .*setwise-sft-14b$"),
+        ("rank-r1", "--rerank.model qwen2.5-7b-instruct", "for model qwen2.5-7b.*: rank-r1-3b, .*setwise-sft-14b$"),
         ("grouprank", "--rerank.engine.name oracle", "kind grades they are known for: no model$"),
-        ("aor", "--rerank.engine.name oracle", r"--rerank\.arms\.critic\.as published: no published settings"),
+        (
+            "aor",
+            "--rerank.engine.name oracle --rerank.arms.critic.as published",
+            r"--rerank\.arms\.critic\.as published: no published settings",
+        ),
     ],
 )
 def test_a_model_without_a_release_is_refused_with_those_that_have_one(name: str, words: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         as_published(name, *words.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("erank", "", {"passage_tokens": 2048}),
+        ("first", "", {"passage_tokens": None, "passage.words": 300, "passage.defuse": "letters"}),
+        (
+            "rank1",
+            "",
+            {"passage_tokens": None, "passage.whitespace": "keep", "judge.opening": " ", "judge.parser": "rank1"},
+        ),
+        ("setwise", "", {"strategy.children": 2, "strategy.k": 10}),
+        ("setwise", "--rerank.model setwise-sft-3b", {"strategy.children": 19, "judge.parser": "setwise-sft"}),
+        ("prp", "", {"strategy.name": "bubblesort", "strategy.children": 1, "strategy.both_orders": True}),
+        ("tourrank", "", {"strategy.tournaments": 10, "strategy.window_size": 20, "judge.kind": "select"}),
+        ("aor", "", {"combine.samples": 20, "combine.step": 5, "combine.limit": 40, "arms.critic.as_": "careful"}),
+        ("aor", "", {"arms.ranker.as_": "published", "arms.ranker.judge.parser": "reasonrank"}),
+        ("coranking", "", {"combine.keep": 20, "combine.adjust": "none"}),
+        ("iranker", "", {"strategy.window_size": None, "judge.labels": "places", "judge.parser": "iranker"}),
+        (
+            "iranker",
+            "",
+            {"sampling.top_p": 0.7, "sampling.max_tokens": 1024, "sampling.stop": ("</s>", "<|endoftext|>")},
+        ),
+        ("rankgpt", "", {"prompt": "rank_llm:rank_gpt_template", "passage.words": 300, "judge.identifiers": "digits"}),
+    ],
+)
+def test_the_published_figures_are_presets_that_flags_override(
+    name: str, words: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = as_published(name, *ORACLE_WORDS, *words.split())
+    for path, value in expected.items():
+        found: Any = made
+        for part in path.split("."):
+            found = found[part] if isinstance(found, dict) else getattr(found, part)
+        assert found == value, path
+    assert plan(made).settings.as_ == "published"
+    assert as_published(name, *ORACLE_WORDS, *words.split(), "--rerank.depth", "7").depth == 7
+
+
+def test_as_published_needs_the_published_prompt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("REASONRANK_CACHE", str(tmp_path))
+    for name, model, file in (
+        ("reasonrank", "reasonrank-8b", "listwise_prompt_r1.toml"),
+        ("rank-r1", "rank-r1-7b", "prompt_setwise-R1.toml"),
+        ("rank1", "rank1-7b", "rank1.py"),
+        ("first", "first-zephyr-7b", "rank_listwise_os_llm.py"),
+        ("iranker", "qwen2.5-7b-instruct", "eval_passage.py"),
+    ):
+        with pytest.raises(UsageError) as error:
+            as_published(name, "--rerank.model", model)
+        assert re.match(
+            rf"--rerank\.as published needs the prompt \S+, which is unavailable: .*/{file} ", str(error.value)
+        )
+        assert f"put the file at {tmp_path}/prompts/" in str(error.value)
+        assert as_published(name, "--rerank.model", model, "--rerank.prompt", "mine.yaml").prompt == "mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "bos"),
+    [
+        ("rankgpt", "rank-zephyr-7b", True),
+        ("first", "first-zephyr-7b", True),
+        ("rankgpt", "rank-vicuna-7b", False),  # its chat template writes it
+        ("first", "first-mistral-7b", False),
+        ("reasonrank", "reasonrank-7b", False),
+    ],
+)
+def test_checkpoints_whose_chat_template_lacks_the_bos_token(name: str, model: str, bos: bool) -> None:
+    made = settings(name, "--rerank.model", model, "--rerank.engine.name", "openai")
+    assert (made.bos, build(made).model.bos) == (bos, bos)
+
+
+def test_as_published_needs_what_is_not_public() -> None:
+    with pytest.raises(UsageError, match=r"as published: no checkpoint of IRanker is public; set --rerank\.model$"):
+        as_published("iranker")
+    _, warnings = layers.load("erank", flags("--rerank.as", "published", *ORACLE_WORDS))
+    assert [w for w in warnings if "the prompt of ERank is in its paper only" in w]
+
+
+def test_an_instruction_by_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "missing", lambda source: None)
+    monkeypatch.setattr(sources, "missing_instruction", lambda text: None)
+
+    def of(name: str, model: str, *data: str, words: tuple[str, ...] = ()) -> str:
+        return layers.load(name, flags("--rerank.model", model, *words), data)[0].instruction
+
+    assert of("rank1", "rank1-7b", "bright-pony") == "rank1:BrightRetrieval_pony"
+    assert of("rank1", "rank1-7b", "data/bright/theoremqa_theorems.tsv") == "rank1:BrightRetrieval_theoremqa_questions"
+    assert of("rank1", "rank1-7b", "bright-biology") == "rank1:BrightRetrieval"
+    assert of("rank1", "rank1-7b", "beir-v1.0.0-trec-covid.flat") == "rank1:TRECCOVID"
+    assert of("rank1", "rank1-7b", "msmarco-v1-passage") == ""
+    assert "Pony" in of("erank", "erank-4b", "bright-pony")
+    assert of("erank", "erank-4b", "bright-pony", words=("--rerank.instruction", "mine")) == "mine"
+    assert of("erank", "erank-4b", "other") == ""
+
+
+def test_a_published_instruction_that_is_unavailable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("REASONRANK_CACHE", str(tmp_path))
+    words = ("--rerank.model", "rank1-7b", "--rerank.collection", "scifact")
+    made, warnings = layers.load("rank1", flags(*words))
+    assert (made.prompt, made.instruction) == ("relevant-bare", "")
+    assert [w for w in warnings if w.startswith("the instruction rank1:SciFact is unavailable (prompt https://")]
+    monkeypatch.setattr(sources, "missing", lambda source: None)
+    with pytest.raises(UsageError, match=r"needs the instruction rank1:SciFact, which is unavailable: .*prompts\.py"):
+        as_published("rank1", *words)
+
+
+def test_an_instruction_that_the_prompt_does_not_show_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"prompt relevant-reasoning does not show an instruction: write \{query\} into"
+    ):
+        plan(settings("rank1", *ORACLE_WORDS, "--rerank.instruction", "proofs only"))
+    plan(settings("rank1", *ORACLE_WORDS, "--rerank.instruction", "proofs of {query}"))
+    plan(settings("erank", *ORACLE_WORDS, "--rerank.instruction", "proofs only"))
 
 
 def test_as_published_applies_to_every_arm_or_to_one() -> None:

@@ -17,11 +17,13 @@ from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.records import Sampling
 from pyserini_reasonrank.run.cost import Cost, Meter, count
 from pyserini_reasonrank.strategies import STRATEGIES, Strategy, options_model
+from pyserini_reasonrank.strategies.bubblesort import bubblesort
 from pyserini_reasonrank.strategies.full import full
 from pyserini_reasonrank.strategies.groups import groups
 from pyserini_reasonrank.strategies.pointwise import pointwise
 from pyserini_reasonrank.strategies.protocols import Permute
 from pyserini_reasonrank.strategies.sliding import sliding, windows
+from pyserini_reasonrank.strategies.tournament import tournament
 
 
 def published_windows(n: int, window_size: int, stride: int) -> list[tuple[int, int]]:
@@ -36,7 +38,7 @@ def published_windows(n: int, window_size: int, stride: int) -> list[tuple[int, 
 
 
 def perfect(gains: Sequence[float], asked: list[list[int]]) -> Permute:
-    async def judge(indices: Sequence[int], label: str = "") -> list[int]:
+    async def judge(indices: Sequence[int], label: str = "", keep: int | None = None) -> list[int]:
         asked.append(list(indices))
         return sorted(indices, key=lambda i: -gains[i])
 
@@ -183,7 +185,7 @@ def test_ties_and_unranked_candidates_follow_prior(n: int, k: int, data: st.Data
 def test_equal_points_in_a_tournament_follow_prior(n: int) -> None:
     tournament, judge = STRATEGIES["tournament"].function, perfect([0] * n, [])
 
-    async def lowest(indices: Sequence[int], label: str = "") -> list[int]:
+    async def lowest(indices: Sequence[int], label: str = "", keep: int | None = None) -> list[int]:
         return sorted(await judge(indices))
 
     plain, turned = finished(tournament(n, lowest)), finished(tournament(n, lowest, range(n)[::-1]))
@@ -220,7 +222,7 @@ def predict(strategy: Strategy, judge: type[Judge], n: int, options: dict[str, A
     made = judge(judge.Options(), Sampling(), frozenset(), "")
 
     async def ranking(meter: Meter) -> None:
-        async def unmoved(indices: Sequence[int], label: str = "") -> Any:
+        async def unmoved(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
             await meter.question("", len(indices), calls=1)
             return made.unmoved(indices)
 
@@ -273,12 +275,13 @@ def assessor(
 ) -> Callable[[Sequence[int]], Awaitable[Any]]:
     """A judge of a kind who prefers what has the lower ``score``."""
 
-    async def judge(indices: Sequence[int], label: str = "") -> Any:
+    async def judge(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
         asked.append(list(indices))
         await asyncio.sleep(0)
         order = sorted(indices, key=score)
         found = {
             "permutation": order,
+            "select": order,
             "best": order[0],
             "best_token": order[0],
             "worst": order[-1:],
@@ -356,7 +359,9 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "groups": windowed(1),
     "elimination": windowed(2),
     "heapsort": st.fixed_dictionaries({"children": st.integers(1, 25), "k": st.integers(1, 30)}),
-    "bubblesort": st.fixed_dictionaries({"children": st.integers(1, 25), "k": st.integers(1, 30)}),
+    "bubblesort": st.fixed_dictionaries(
+        {"children": st.integers(1, 25), "k": st.integers(1, 30), "both_orders": st.booleans()}
+    ),
 }
 
 
@@ -372,7 +377,7 @@ def test_questions_do_not_depend_on_answer_times(name: str, seed: int) -> None:
         asked: list[list[int]] = []
         answer = assessor(kind, lambda i: (7 * i + seed) % 11, asked)
 
-        async def judge(indices: Sequence[int], label: str = "") -> Any:
+        async def judge(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
             found = asyncio.ensure_future(answer(indices))
             for _ in range(delays.randint(0, 9) if delays else 0):
                 await asyncio.sleep(0)
@@ -432,3 +437,32 @@ def test_incompatible_settings_are_rejected(name: str, n: int, options: dict[str
     strategy = STRATEGIES[name].function
     with pytest.raises(UsageError, match=says):
         finished(strategy(n, assessor("permutation", int, []), **options))
+
+
+def test_sliding_pairs_ask_in_both_orders_and_change_nothing_on_a_contradiction() -> None:
+    """PRP-Sliding-K: 2 x 99 questions in a pass over 100 candidates; a pair whose answers disagree keeps its order."""
+    asked: list[tuple[int, ...]] = []
+
+    async def first_shown(indices: Sequence[int], label: str = "") -> int:
+        asked.append(tuple(indices))
+        return indices[0]
+
+    async def higher(indices: Sequence[int], label: str = "") -> int:
+        return max(indices)
+
+    options: dict[str, Any] = {"children": 1, "both_orders": True}
+    assert asyncio.run(bubblesort(100, first_shown, k=1, **options)) == list(range(100))
+    assert len(asked) == 198
+    assert asked[:2] == [(98, 99), (99, 98)]
+    assert asyncio.run(bubblesort(20, higher, k=10, **options))[:10] == list(range(19, 9, -1))
+
+
+def test_a_tournament_says_how_many_go_on() -> None:
+    kept: list[tuple[int, int]] = []
+
+    async def judge(indices: Sequence[int], label: str, keep: int) -> list[int]:
+        kept.append((len(indices), keep))
+        return sorted(indices)
+
+    asyncio.run(tournament(100, judge, window_size=20))
+    assert kept == [(20, 10)] * 5 + [(10, 4)] * 5 + [(20, 10), (10, 5), (5, 2)]
