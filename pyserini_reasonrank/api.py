@@ -7,6 +7,7 @@ import queue
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -17,8 +18,8 @@ from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UnknownKey, UsageError
 from pyserini_reasonrank.ir.documents import Document, document_docid, read_document, stored_document
 from pyserini_reasonrank.ir.runs import repeated
-from pyserini_reasonrank.journal import Journal, MemoryStore
-from pyserini_reasonrank.records import Candidate, Query, Ranking, Request
+from pyserini_reasonrank.journal import Journal, MemoryStore, Trace, TracingStore
+from pyserini_reasonrank.records import Candidate, Query, Ranking, Request, Tally
 from pyserini_reasonrank.results import RankedDocuments
 from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.known_flags import explained
@@ -88,6 +89,11 @@ class Reranker:
         """Warnings about the settings and rankings so far: an estimated tokenizer, a missing prompt, truncated prompts, ..."""
         return tuple(self._live.session.warnings if self._live else self._plan.warnings)
 
+    @property
+    def tally(self) -> Tally:
+        """The judgements by status, LLM calls and tokens since the model was loaded."""
+        return self._live.session.tally if self._live else Tally()
+
     def cost(self, n: int) -> Cost:
         """The cost of a query with ``n`` candidates: calls, longest chain of calls, passages shown. Loads nothing."""
         return estimate(self._plan, n)
@@ -104,7 +110,8 @@ class Reranker:
         """
         live = self._loaded()
         item = self._item(query, documents, scores, qid)
-        return item.result(live.call(live.session.rerank(item.request)), self._plan.tag)
+        with item.traced(live.store) as trace:
+            return item.result(live.call(live.session.rerank(item.request)), trace, self._plan.tag)
 
     async def rank_async(
         self, query: str, documents: Documents, *, scores: Sequence[float] | None = None, qid: str | None = None
@@ -112,7 +119,8 @@ class Reranker:
         """As ``rank``, without blocking the running event loop. Cancelling it cancels the calls."""
         live = await asyncio.to_thread(self._loaded)
         item = self._item(query, documents, scores, qid)
-        return item.result(await live.loop.run(live.session.rerank(item.request)), self._plan.tag)
+        with item.traced(live.store) as trace:
+            return item.result(await live.loop.run(live.session.rerank(item.request)), trace, self._plan.tag)
 
     def rank_many(self, requests: Iterable[tuple[str, Documents] | Mapping[str, Any]]) -> Iterator[RankedDocuments]:
         """Rank many queries at once and yield each result as soon as it is complete, in any order.
@@ -122,7 +130,7 @@ class Reranker:
         they may be a generator over a large collection. The first exception ends the iteration and cancels the calls.
         """
         live = self._loaded()
-        items: dict[int, _Item] = {}
+        items: dict[int, tuple[_Item, Trace]] = {}
         results: queue.SimpleQueue[Ranking | None] = queue.SimpleQueue()
         numbered = enumerate(requests)
 
@@ -132,17 +140,21 @@ class Reranker:
 
         async def stream() -> AsyncIterator[Request]:
             while (item := await asyncio.to_thread(following)) is not None:
-                items[item.request.number] = item
+                items[item.request.number] = item, live.store.open(item.request.query.qid)
                 yield item.request
 
         future = live.loop.submit(live.session.rerank_all(stream(), results.put))
         future.add_done_callback(lambda _: results.put(None))
         try:
             while (ranking := results.get()) is not None:
-                yield items.pop(ranking.request.number).result(ranking, self._plan.tag)
+                live.store.close(ranking.request.query.qid)
+                item, trace = items.pop(ranking.request.number)
+                yield item.result(ranking, trace, self._plan.tag)
             future.result()
         finally:
             future.cancel()
+            for item, _ in items.values():
+                live.store.close(item.request.query.qid)
 
     def load(self) -> Self:
         """Load the model, unless it is already loaded. UsageError or Failure if that fails."""
@@ -221,8 +233,16 @@ class _Item:
     def __init__(self, request: Request, documents: Sequence[Any], scored: bool) -> None:
         self.request, self._documents, self._scored = request, documents, scored
 
-    def result(self, ranking: Ranking, tag: str) -> RankedDocuments:
-        return RankedDocuments.of(ranking, self._documents, scored=self._scored, tag=tag)
+    @contextmanager
+    def traced(self, store: TracingStore) -> Iterator[Trace]:
+        """Trace the query for the length of a block."""
+        try:
+            yield store.open(self.request.query.qid)
+        finally:
+            store.close(self.request.query.qid)
+
+    def result(self, ranking: Ranking, trace: Trace, tag: str) -> RankedDocuments:
+        return RankedDocuments.of(ranking, self._documents, scored=self._scored, trace=trace, tag=tag)
 
 
 class _Live:
@@ -234,7 +254,8 @@ class _Live:
         try:
             self.call(start(plan.engines))
             store = MemoryStore() if journal is None else Journal(journal, f"{plan.tag} api")
-            self.session = Session(plan, store)
+            self.store = TracingStore(store)
+            self.session = Session(plan, self.store)
         except BaseException:
             _free(self.loop, plan, store)
             raise
@@ -292,7 +313,10 @@ def _candidate(document: Any, place: int) -> tuple[str, float | None, Document]:
 def _checked(docid: str, score: Any, found: Document | None, place: int) -> tuple[str, float | None, Document]:
     if found is None:
         raise UsageError(f"document {place} ({docid}) has no text: add a field 'text' or 'contents'")
-    return docid, None if score is None else float(score), found
+    try:
+        return docid, None if score is None else float(score), found
+    except (TypeError, ValueError):
+        raise UsageError(f"the score of document {place} ({docid}) is {score!r}; it has to be a number") from None
 
 
 def _hit_document(hit: Any) -> Document | None:

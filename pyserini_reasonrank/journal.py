@@ -15,6 +15,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -85,9 +86,10 @@ class CallStore(Protocol):
 
 
 class MemoryStore:
-    """A store in memory: no call is repeated in the same process, and nothing is written to disk."""
+    """A store in memory of the last ``most`` calls: none of these is repeated in the same process. Nothing is on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 100_000) -> None:
+        self._most = most
         self._completions: dict[str, Completion] = {}
 
     def find(self, key: str) -> Completion | None:
@@ -95,12 +97,65 @@ class MemoryStore:
 
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         self._completions[key] = completion
+        if len(self._completions) > self._most:
+            del self._completions[next(iter(self._completions))]
 
     def asked(self, key: str, call: Call) -> None: ...
 
     def judged(self, call: Call, judgement: Judgement) -> None: ...
 
     def ranked(self, ranking: Ranking) -> None: ...
+
+
+@dataclass
+class Trace:
+    """The judgements about one query, in the order in which they ended, and the tokens of its calls, also of earlier ones."""
+
+    judgements: list[tuple[Call, Judgement]] = field(default_factory=list)
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+class TracingStore:
+    """A store around ``store`` that also traces queries while they are ranked."""
+
+    def __init__(self, store: CallStore) -> None:
+        self.store = store
+        self._traces: dict[str, Trace] = {}
+
+    def open(self, qid: str) -> Trace:
+        """Begin to trace the query ``qid``. Of two open queries with the same qid, the later is traced."""
+        self._traces[qid] = trace = Trace()
+        return trace
+
+    def close(self, qid: str) -> None:
+        """End the trace of a query."""
+        self._traces.pop(qid, None)
+
+    def find(self, key: str) -> Completion | None:
+        return self.store.find(key)
+
+    async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
+        self._count(call, completion)
+        await self.store.add(key, call, sampling, completion)
+
+    def asked(self, key: str, call: Call) -> None:
+        if call.qid in self._traces and (found := self.store.find(key)) is not None:
+            self._count(call, found)
+        self.store.asked(key, call)
+
+    def judged(self, call: Call, judgement: Judgement) -> None:
+        if (trace := self._traces.get(call.qid)) is not None:
+            trace.judgements.append((call, judgement))
+        self.store.judged(call, judgement)
+
+    def ranked(self, ranking: Ranking) -> None:
+        self.store.ranked(ranking)
+
+    def _count(self, call: Call, completion: Completion) -> None:
+        if (trace := self._traces.get(call.qid)) is not None:
+            trace.prompt_tokens += completion.prompt_tokens
+            trace.output_tokens += completion.output_tokens
 
 
 class Journal:

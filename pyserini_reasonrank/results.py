@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pyserini_reasonrank.ir.run_writer import run_lines
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.records import Ranking, Status
+from pyserini_reasonrank.journal import Trace
+from pyserini_reasonrank.records import Call, Judgement, Ranking, Status
 
 if TYPE_CHECKING:
     import pandas
@@ -32,12 +33,32 @@ class RankedDocument:
     confidence: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedDocuments:
+    """One judgement: the documents that the LLM was shown together, and what it decided.
+
+    ``docids`` are in the order shown, ``order`` in the order judged. ``status`` says whether the answer was readable,
+    ``detail`` what was wrong with it. ``label`` names the step of the strategy, ``part`` the reranker if several are
+    combined.
+    """
+
+    docids: tuple[str, ...]
+    order: tuple[str, ...]
+    status: Status
+    reasoning: str = ""
+    detail: str = ""
+    score: float | None = None
+    label: str = ""
+    part: str = ""
+
+
 @dataclass(frozen=True)
 class RankedDocuments(Sequence[RankedDocument]):
     """The documents of one query, best first: a sequence of ``RankedDocument``.
 
     ``statuses`` counts the judgements by status; ``reasoning`` is all reasoning of the model; ``notes`` describe how a
-    combination made the order; ``seconds`` is the wall time.
+    combination made the order; ``seconds`` is the wall time. ``judgements`` are the single judgements, in the order in
+    which they ended; ``prompt_tokens`` and ``output_tokens`` count the tokens of their calls.
     """
 
     qid: str
@@ -48,9 +69,12 @@ class RankedDocuments(Sequence[RankedDocument]):
     notes: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     tag: str = "pyserini_reasonrank"
+    judgements: tuple[JudgedDocuments, ...] = ()
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
     @classmethod
-    def of(cls, ranking: Ranking, documents: Sequence[Any], *, scored: bool, tag: str) -> RankedDocuments:
+    def of(cls, ranking: Ranking, documents: Sequence[Any], *, scored: bool, trace: Trace, tag: str) -> RankedDocuments:
         """The result for ``documents`` in the order they were passed in. ``scored``: they have first-stage scores."""
         ranked, n = ranking.ranked, len(documents)
         confidence = dict(enumerate(ranked.confidence))
@@ -68,7 +92,11 @@ class RankedDocuments(Sequence[RankedDocument]):
             for rank, i in enumerate(ranking.order, 1)
         )
         query = ranking.request.query
-        return cls(query.qid, query.text, placed, ranked.statuses, ranked.reasoning, ranked.notes, ranking.seconds, tag)
+        judged = tuple(_judged(call, judgement) for call, judgement in trace.judgements)
+        return cls(
+            query.qid, query.text, placed, ranked.statuses, ranked.reasoning, ranked.notes, ranking.seconds, tag,
+            judged, trace.prompt_tokens, trace.output_tokens,
+        )  # fmt: skip
 
     @overload
     def __getitem__(self, index: int) -> RankedDocument: ...
@@ -98,3 +126,17 @@ class RankedDocuments(Sequence[RankedDocument]):
         """The lines of a TREC run. UsageError if a qid, docid or tag contains white space."""
         docids = [document.docid for document in self.documents]
         return run_lines(self.qid if qid is None else qid, docids, tag or self.tag, RunFormat.TREC)
+
+
+def _judged(call: Call, judgement: Judgement) -> JudgedDocuments:
+    order = tuple(call.docids[i] for i in judgement.order)
+    return JudgedDocuments(
+        call.docids,
+        order,
+        judgement.status,
+        judgement.reasoning,
+        judgement.detail,
+        judgement.score,
+        call.label,
+        call.part,
+    )

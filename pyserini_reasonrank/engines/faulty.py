@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ class FaultyOptions(EngineOptions):
     }
     faults: Annotated[dict[Fault, float], Field(description="fraction of the calls with each fault")] = {}
     seed: int = 0
+    seconds: Annotated[float, Field(ge=0, description="how much longer each call takes")] = 0.0
     dies_after: Annotated[int | None, Field(description="the engine raises Failure after this many calls")] = None
 
 
@@ -57,6 +59,8 @@ class Faulty(Engine[FaultyOptions]):
         self._calls += 1
         if self.options.dies_after is not None and self._calls > self.options.dies_after:
             raise Failure(f"the engine died after {self.options.dies_after} calls")
+        if self.options.seconds:
+            await asyncio.sleep(self.options.seconds)
         completion = await self.inner.generate(prompt, sampling, call)
         fault = self._draw(call)
         return completion if fault is None else spoil(completion, fault, len(call.docids))

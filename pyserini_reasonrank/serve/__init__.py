@@ -1,0 +1,1 @@
+"""The rerank server: REST in the dialects of vLLM, Cohere, Jina and TEI, over the Python API."""

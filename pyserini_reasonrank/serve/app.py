@@ -1,0 +1,267 @@
+"""The routes of the server: ``/rerank`` in each dialect, ``/v1/search``, ``/v1/models``, ``/health``, ``/metrics``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Body, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from pyserini_reasonrank import __version__
+from pyserini_reasonrank.api import Reranker
+from pyserini_reasonrank.errors import Failure, UsageError, nearest
+from pyserini_reasonrank.results import RankedDocuments
+from pyserini_reasonrank.serve.admission import Admission, Full
+from pyserini_reasonrank.serve.dialects import (
+    RerankRequest,
+    TeiRequest,
+    counted,
+    documents_of,
+    error_body,
+    identified,
+    one_sentence,
+    relevance,
+    rerank_response,
+    tei_response,
+    warnings_of,
+)
+from pyserini_reasonrank.serve.metrics import Measured, Metrics
+from pyserini_reasonrank.serve.protection import Protection
+
+CLOSED_BY_CLIENT = 499  # as nginx logs it; nobody reads the response
+_RERANK_PATHS = ("/v1/rerank", "/v2/rerank")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server accepts: ``requests`` at once, ``documents`` and ``body_bytes`` of one, ``body_seconds`` to send it."""
+
+    requests: int = 256
+    documents: int = 1000
+    body_bytes: int = 16 << 20
+    body_seconds: float = 30.0
+
+
+class Searcher(Protocol):
+    """A first stage: the hits of a query, best first, as mappings with docid, score and the fields of the document."""
+
+    async def search(self, query: str, k: int) -> list[dict[str, Any]]: ...
+
+
+class SearchRequest(BaseModel):
+    """``POST /v1/search``: search the index of the server, and rerank the hits."""
+
+    query: Annotated[str, Field(min_length=1)]
+    k: Annotated[int, Field(ge=1, le=1000, description="hits to search and to return")] = 10
+    depth: Annotated[int | None, Field(ge=1, le=1000, description="hits to search and rerank [100, at least k]")] = None
+    rerank: Annotated[bool, Field(description="false returns the hits in the order of the search")] = True
+    model: Annotated[str | None, Field(description="a reranker of this server [the first]")] = None
+    return_reasoning: bool = False
+
+
+class NotHere(Exception):
+    """A model or an index that this server does not have."""
+
+
+class Server:
+    """The rerankers of one server and the state that its requests share."""
+
+    def __init__(self, rerankers: Mapping[str, Reranker], limits: Limits, searcher: Searcher | None) -> None:
+        self.rerankers, self.limits, self.searcher = rerankers, limits, searcher
+        self.admission = Admission(limits.requests)
+        self.metrics = Metrics(
+            lambda: {name: one.tally for name, one in rerankers.items()}, lambda: self.admission.active
+        )
+
+    def reranker(self, model: str | None) -> tuple[str, Reranker]:
+        """The reranker with this name, the first if it is None. NotHere if there is none."""
+        name = next(iter(self.rerankers)) if model is None else model
+        if name not in self.rerankers:
+            raise NotHere(f"model {name!r} is not served here{nearest(name, self.rerankers)}; "
+                          f"this server has {', '.join(self.rerankers)}")  # fmt: skip
+        return name, self.rerankers[name]
+
+    async def rank(
+        self, model: str | None, query: str, documents: list[Any], **more: Any
+    ) -> tuple[str, RankedDocuments]:
+        """Rank documents with the reranker ``model``. Returns its name and the result."""
+        name, reranker = self.reranker(model)
+        if len(documents) > self.limits.documents:
+            raise UsageError(
+                f"there are {len(documents):,} documents; this server ranks at most {self.limits.documents:,}"
+            )
+        return name, await reranker.rank_async(query, documents, **more)
+
+
+def create_app(
+    rerankers: Mapping[str, Reranker],
+    *,
+    limits: Limits | None = None,
+    searcher: Searcher | None = None,
+    token: str | None = None,
+) -> FastAPI:
+    """The ASGI application. ``rerankers`` are served under their names, the first by default; they are not closed."""
+    limits = limits or Limits()
+    server = Server(rerankers, limits, searcher)
+    app = FastAPI(
+        title="pyserini_reasonrank",
+        version=__version__,
+        summary="Rerank documents with reasoning LLMs, in the APIs of Cohere, Jina, vLLM and TEI.",
+    )
+    _add_errors(app)
+    _add_rerank(app, server)
+    _add_search(app, server)
+    _add_state(app, server)
+    app.add_middleware(Protection, token=token, max_bytes=limits.body_bytes, seconds=limits.body_seconds)
+    app.add_middleware(Measured, metrics=server.metrics)
+    return app
+
+
+def _add_rerank(app: FastAPI, server: Server) -> None:
+    async def rerank(request: Request, body: RerankRequest) -> Response:
+        documents, places = identified(documents_of(body))
+        name, ranked = await _admitted(server, request, server.rank(body.model, body.query, documents, qid=body.qid))
+        tokens = ranked.prompt_tokens + ranked.output_tokens
+        api = "2" if request.url.path.startswith("/v2") else "1"
+        return JSONResponse(rerank_response(body, name, ranked, places, tokens, api))
+
+    async def rerank_or_tei(request: Request, body: Annotated[RerankRequest | TeiRequest, Body()]) -> Response:
+        if isinstance(body, RerankRequest):
+            return await rerank(request, body)
+        documents, places = identified(body.texts)
+        _, ranked = await _admitted(server, request, server.rank(None, body.query, documents))
+        return JSONResponse(tei_response(body, ranked, places), headers=_bad_headers(ranked))
+
+    for path in _RERANK_PATHS:
+        app.add_api_route(path, rerank, methods=["POST"], summary="Rerank (Cohere, Jina, vLLM)", operation_id=path[1:])
+    app.add_api_route("/rerank", rerank_or_tei, methods=["POST"], summary="Rerank (vLLM, Jina; TEI with texts)")
+
+
+def _add_search(app: FastAPI, server: Server) -> None:
+    @app.post("/v1/search", summary="Search the index of this server and rerank the hits")
+    async def search(request: Request, body: SearchRequest) -> dict[str, Any]:
+        if server.searcher is None:
+            raise NotHere("this server has no index: start it with --index")
+        job = _search(server, server.searcher, body)
+        return await _admitted(server, request, job)
+
+
+async def _search(server: Server, searcher: Searcher, body: SearchRequest) -> dict[str, Any]:
+    name, reranker = server.reranker(body.model)
+    depth = max(body.k, body.depth or 100)
+    hits = await searcher.search(body.query, depth if body.rerank else body.k)
+    if not body.rerank or not hits:
+        return {"query": body.query, "results": hits[: body.k]}
+    ranked = await reranker.rank_async(body.query, hits)
+    n = len(ranked)
+    response = {
+        "query": body.query,
+        "model": name,
+        "results": [
+            {**one.document, "first_stage_score": one.first_stage_score, "relevance_score": relevance(one, n)}
+            for one in ranked.top(body.k)
+        ],
+        "statuses": counted(ranked.statuses),
+        **({"warnings": notes} if (notes := warnings_of(ranked.statuses)) else {}),
+    }
+    return response | ({"reasoning": ranked.reasoning} if body.return_reasoning else {})
+
+
+def _add_state(app: FastAPI, server: Server) -> None:
+    @app.get("/health", summary="Whether the server answers")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "rerankers": list(server.rerankers), "active": server.admission.active}
+
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/models", summary="The rerankers of this server")
+    async def models() -> dict[str, Any]:
+        data = [{"id": name, "object": "model", "owned_by": "pyserini_reasonrank"} for name in server.rerankers]
+        return {"object": "list", "data": data}
+
+
+async def _admitted[T](server: Server, request: Request, job: Coroutine[Any, Any, T]) -> T:
+    """Run ``job`` in a place of the admission; cancel it if the client goes away. Full if there is no place."""
+    try:
+        async with server.admission.place():
+            task = asyncio.create_task(job)
+            gone = asyncio.create_task(_gone(request))
+            try:
+                await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not task.done():
+                    raise HTTPException(CLOSED_BY_CLIENT, "the client closed the connection")
+                return task.result()
+            finally:
+                task.cancel()
+                gone.cancel()
+                await asyncio.gather(task, gone, return_exceptions=True)
+    finally:
+        job.close()  # has no effect if it ran; without a place it never starts
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _bad_headers(ranked: RankedDocuments) -> dict[str, str]:
+    """A header with unusable answers, for a response that is a plain list."""
+    return {"x-warning": " ".join(notes)} if (notes := warnings_of(ranked.statuses)) else {}
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Errors as one sentence, in the form that the client of the request reads."""
+
+    def answer(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+        tei = bool(getattr(request.state, "tei", False))
+        return JSONResponse(error_body(message, status, tei=tei), status, headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        body = error.body if isinstance(error.body, dict) else {}
+        request.state.tei = "texts" in body
+        wanted = "TeiRequest" if "texts" in body else "RerankRequest"
+        errors = [one for one in error.errors() if wanted in one["loc"]] or list(error.errors())
+        cleaned = [{**one, "loc": [part for part in one["loc"] if part != wanted]} for one in errors]
+        return answer(request, 422, one_sentence(cleaned))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return answer(request, error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(UsageError)
+    async def unusable(request: Request, error: UsageError) -> Response:
+        return answer(request, 422, str(error))
+
+    @app.exception_handler(NotHere)
+    async def missing(request: Request, error: NotHere) -> Response:
+        return answer(request, 404, str(error))
+
+    @app.exception_handler(Full)
+    async def full(request: Request, error: Full) -> Response:
+        return answer(request, 429, str(error), {"Retry-After": str(error.retry_after)})
+
+    @app.exception_handler(Failure)
+    async def failed(request: Request, error: Failure) -> Response:
+        return answer(request, 502, str(error))
+
+
+@asynccontextmanager
+async def closing(rerankers: Mapping[str, Reranker]) -> AsyncIterator[None]:
+    """Close the rerankers at the end of a block."""
+    try:
+        yield
+    finally:
+        for reranker in rerankers.values():
+            await asyncio.to_thread(reranker.close)

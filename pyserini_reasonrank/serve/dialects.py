@@ -1,0 +1,178 @@
+"""Requests and responses of the rerank APIs that clients already speak: Cohere (v1, v2), Jina, vLLM, and TEI.
+
+Cohere, Jina and vLLM share one form, with small differences that do not conflict; TEI's has ``texts`` in place of
+``documents``. Fields of our own are added to responses: ``statuses``, ``llm_score``, and with ``return_reasoning`` ``judgements``, which
+has an entry for every question to the model: the indices of the documents shown and judged, status, reasoning.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.documents import DOCID_FIELDS, document_docid
+from pyserini_reasonrank.records import Status
+from pyserini_reasonrank.results import RankedDocument, RankedDocuments
+
+TopN = Annotated[int, Field(ge=1, description="how many results to return [all]")]
+Reasoning = Annotated[bool, Field(description="add the questions to the model with its reasoning")]
+
+
+class RerankRequest(BaseModel):
+    """``POST /rerank``, ``/v1/rerank``, ``/v2/rerank``. Keys that are not listed are ignored, as clients send more."""
+
+    model_config = ConfigDict(json_schema_extra={
+        "example": {"query": "how do moths navigate", "documents": ["Lamps are bright.", "Moths fly by the moon."]}
+    })  # fmt: skip
+
+    query: Annotated[str, Field(min_length=1)]
+    documents: Annotated[list[str | dict[str, Any]], Field(min_length=1, description="strings, or objects with a text")]
+    model: Annotated[str | None, Field(description="a reranker of this server [the first]")] = None
+    top_n: TopN | None = None
+    return_documents: bool | None = None
+    rank_fields: Annotated[list[str] | None, Field(description="the fields of the documents to read (Cohere v1)")] = (
+        None
+    )
+    max_tokens_per_doc: Annotated[int | None, Field(ge=1, description="tokens of a document to read (Cohere v2)")] = (
+        None
+    )
+    qid: Annotated[str | None, Field(min_length=1, description="name of the query in the journal [a number]")] = None
+    return_reasoning: Reasoning = False
+
+
+class TeiRequest(BaseModel):
+    """``POST /rerank`` with ``texts``: the API of text-embeddings-inference."""
+
+    model_config = ConfigDict(json_schema_extra={
+        "example": {"query": "how do moths navigate", "texts": ["Lamps are bright.", "Moths fly by the moon."]}
+    })  # fmt: skip
+
+    query: Annotated[str, Field(min_length=1)]
+    texts: Annotated[list[str], Field(min_length=1)]
+    raw_scores: Annotated[bool, Field(description="return n, n - 1, ..., 1 in place of scores in [0, 1]")] = False
+    return_text: bool = False
+    truncate: Annotated[bool, Field(description="ignored: documents are always cut to their limit")] = False
+
+
+def documents_of(request: RerankRequest) -> list[Any]:
+    """The documents to rank: with ``rank_fields``, only those fields of each object.
+
+    UsageError if an object has none of them.
+    """
+    if not request.rank_fields:
+        return list(request.documents)
+    found: list[Any] = []
+    for place, document in enumerate(request.documents):
+        if isinstance(document, str):
+            found.append(document)
+            continue
+        lines = [f"{name}: {document[name]}" for name in request.rank_fields if document.get(name) is not None]
+        if not lines:
+            raise UsageError(f"document {place} has none of the rank_fields {', '.join(request.rank_fields)}")
+        found.append("\n".join(lines))
+    return found
+
+
+def identified(documents: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The documents as mappings with a docid each, and the index of each docid.
+
+    Docids of the documents are kept if all have one and none is repeated; otherwise their indices are their docids.
+    """
+    own = [document_docid(one) if isinstance(one, Mapping) else None for one in documents]
+    if None in own or len(set(own)) < len(own):
+        own = [str(i) for i in range(len(documents))]
+    docids = [str(docid) for docid in own]
+    named = [
+        {**(one if isinstance(one, Mapping) else {"text": one}), DOCID_FIELDS[0]: docid}
+        for one, docid in zip(documents, docids, strict=True)
+    ]
+    return named, {docid: i for i, docid in enumerate(docids)}
+
+
+def relevance(document: RankedDocument, n: int) -> float:
+    """A score in (0, 1] that falls with the rank: 1 for the first of ``n``, 1/n for the last."""
+    return (n + 1 - document.rank) / n
+
+
+def rerank_response(
+    request: RerankRequest, model: str, ranked: RankedDocuments, places: Mapping[str, int], tokens: int, api: str
+) -> dict[str, Any]:
+    """The response to a ``RerankRequest``. ``places`` has the index of each docid; ``api`` is ``1`` or ``2``."""
+    n = len(ranked)
+    results = []
+    for one in ranked.top(request.top_n or n):
+        result: dict[str, Any] = {"index": places[one.docid], "relevance_score": relevance(one, n)}
+        if request.return_documents:
+            given = request.documents[places[one.docid]]
+            result["document"] = {"text": given} if isinstance(given, str) else given
+        if one.llm_score is not None:
+            result["llm_score"] = one.llm_score
+        results.append(result)
+    notes = warnings_of(ranked.statuses)
+    judged = [
+        {"shown": [places[docid] for docid in one.docids], "order": [places[docid] for docid in one.order],
+         "status": str(one.status), "reasoning": one.reasoning, "detail": one.detail}
+        for one in ranked.judgements
+    ]  # fmt: skip
+    response = {
+        "id": str(uuid.uuid4()),
+        "model": model,
+        "results": results,
+        "usage": {"total_tokens": tokens},
+        "meta": {
+            "api_version": {"version": api},
+            "billed_units": {"search_units": 1},
+            **({"warnings": notes} if notes else {}),
+        },
+        "statuses": counted(ranked.statuses),
+    }
+    return response | ({"judgements": judged} if request.return_reasoning else {})
+
+
+def tei_response(request: TeiRequest, ranked: RankedDocuments, places: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The response to a ``TeiRequest``, best first."""
+    n = len(ranked)
+    return [
+        {
+            "index": places[one.docid],
+            "score": one.score if request.raw_scores else relevance(one, n),
+            **({"text": request.texts[places[one.docid]]} if request.return_text else {}),
+        }
+        for one in ranked
+    ]
+
+
+def counted(statuses: Mapping[Status, int]) -> dict[str, int]:
+    """The number of judgements by status."""
+    return {str(status): count for status, count in statuses.items() if count}
+
+
+def warnings_of(statuses: Mapping[Status, int]) -> list[str]:
+    """A sentence about judgements that the model's answer did not decide; [] if there are none."""
+    bad, total = sum(count for status, count in statuses.items() if status.bad), sum(statuses.values())
+    if not bad:
+        return []
+    named = ", ".join(f"{count} {status}" for status, count in statuses.items() if status.bad and count)
+    return [f"{bad} of {total} answers of the model could not be used ({named}); their documents kept their order"]
+
+
+def error_body(message: str, status: int, *, tei: bool) -> dict[str, Any]:
+    """An error in the form of TEI, or in one that the clients of Cohere, Jina and vLLM all read."""
+    kind = "not_found" if status == 404 else "validation" if status < 500 and status != 429 else "overloaded"
+    if tei:
+        return {"error": message, "error_type": kind}
+    return {"message": message, "detail": message, "error": {"message": message, "type": kind, "code": status}}
+
+
+def one_sentence(errors: Sequence[Mapping[str, Any]]) -> str:
+    """The first of pydantic's errors about a body, with its place, as one sentence."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", "it ends too early")
+        return f"the body is not JSON: {reason}"
+    return f"{place or 'the body'}: {first['msg'][0].lower()}{first['msg'][1:]}"
