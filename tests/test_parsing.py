@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.parsing import Untagged, read_grades, read_label, read_permutation, split
-from pyserini_reasonrank.parsing.answer_lists import Identifiers, identifiers, permutation
+from pyserini_reasonrank.parsing.answer_lists import permutation
+from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>"]

@@ -110,7 +110,8 @@ class OpenAI(Engine[OpenAIOptions]):
         urls = _urls(self.options)
         key = _key() or ("none" if urls else None)
         kinds: dict[str, str] = {}
-        for url in [*urls] or [None]:
+        addresses: Sequence[str | None] = urls or [None]
+        for url in addresses:
             try:
                 http = DefaultAioHttpClient(limits=limits, timeout=timeout)
                 client = AsyncOpenAI(

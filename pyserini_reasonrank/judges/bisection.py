@@ -15,7 +15,7 @@ from string import ascii_uppercase
 
 from pyserini_reasonrank.judges import Ask
 from pyserini_reasonrank.judges.score import TOP_GAIN, Pointwise, shares, unchosen
-from pyserini_reasonrank.parsing import TOP_GRADE
+from pyserini_reasonrank.parsing.grade_values import TOP_GRADE
 from pyserini_reasonrank.records import Completion, Judgement, Prompt
 
 _LAST = 3  # so few grades are no longer halved: the model chooses one of them

@@ -7,7 +7,8 @@ from statistics import fmean
 
 from pyserini_reasonrank.judges.score import TOP_GAIN
 from pyserini_reasonrank.judges.written import Written
-from pyserini_reasonrank.parsing import TOP_GRADE, read_grades
+from pyserini_reasonrank.parsing import read_grades
+from pyserini_reasonrank.parsing.grade_values import TOP_GRADE
 from pyserini_reasonrank.records import Completion, Judgement
 
 

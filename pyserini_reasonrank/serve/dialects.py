@@ -1,8 +1,8 @@
 """Requests and responses of the rerank APIs that clients already speak: Cohere (v1, v2), Jina, vLLM, and TEI.
 
 Cohere, Jina and vLLM share one form, with small differences that do not conflict; TEI's has ``texts`` in place of
-``documents``. Fields of our own are added to responses: ``statuses``, ``llm_score``, and with ``return_reasoning`` ``judgements``, which
-has an entry for every question to the model: the indices of the documents shown and judged, status, reasoning.
+``documents``. Responses have further fields: ``statuses``, ``llm_score``, and with ``return_reasoning`` ``judgements``, an
+entry for each question to the model with the indices of the documents shown and judged, the status and the reasoning.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ class IndexSearcher:
         if self._reader.done():
             raise Failure(f"the search process of the index {self.index} has ended")
         number = next(self._numbers)
-        self._waiting[number] = answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[dict[str, Any]]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"id": number, "query": query, "k": k}).encode() + b"\n")
         try:

@@ -395,7 +395,7 @@ def test_calls_that_are_refused_together_are_all_sent_again(strict: Server) -> N
 
 
 def test_settings_rename_and_drop_parameters(strict: Server) -> None:
-    flags = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ("temperature", "top_p")}
+    flags: dict[str, Any] = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ("temperature", "top_p")}
     assert ask(strict, Sampling(max_tokens=9), **flags).text == "[2] > [1]"
     assert len(strict.asked) == 1
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -181,7 +182,7 @@ def test_the_lists_of_the_washington_post_are_texts(tmp_path: Path) -> None:
             "type": "sanitized_html",
         },
     ]
-    record = {
+    record: dict[str, Any] = {
         "id": "a1",
         "article_url": "https://example.org/a1",
         "title": "Lights",

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.parsing import read_permutation
-from pyserini_reasonrank.parsing.answer_lists import Identifiers, identifiers, permutation
+from pyserini_reasonrank.parsing.answer_lists import permutation
+from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers
 from pyserini_reasonrank.records import Completion, Status
 
 Row = dict[str, Any]

@@ -241,7 +241,7 @@ def test_search_without_an_index_says_so(url: str) -> None:
 
 
 @given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
         st.sampled_from(["query", "documents", "texts", "top_n", "model", "text", "id", "score", "rank_fields"]), inner
     ),
