@@ -44,6 +44,7 @@ FLAGS = {
     "validate": ["--topics", "--first"],
     "explain": ["--queries", "--rerank NAME", "--rerank.depth", "window_size", "reasonrank"],
     "trace": ["export", "--qid"],
+    "serve": ["--rerank NAME", "--port", "--index", "--also", "REASONRANK_TOKEN"],
     "models": [],
     "prompts": ["show", "list"],
     "doctor": [],

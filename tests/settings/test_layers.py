@@ -463,6 +463,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "continue_final_message": True,
         "structured_outputs": "vllm",
         "top_logprobs": 40,
+        "rename": {"max_tokens": "max_completion_tokens"},
+        "drop": ("temperature", "top_p"),
     },
     "engine vllm": {"concurrency": 9, "args": {"tensor_parallel_size": 2}},
     "engine transformers": {
@@ -478,6 +480,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "inner": {"name": "recorded", "path": "p"},
         "faults": {"empty": 0.25},
         "seed": 4,
+        "seconds": 0.5,
         "dies_after": 2,
     },
 }
