@@ -150,7 +150,7 @@ def test_any_body_of_a_response_is_a_completion_or_an_error(body: bytes, n: int)
     check(read_grades(completion, n), n)
 
 
-SIZE = 100_000
+SIZE = 40_000
 LONG = [
     " ", "\n", "\t\n", "1", "1 ", "1 > ", "1. ", "[", "]", "[1", "[1]", "[1] ", "[1] > ", "[1], ", "[1]\n",
     "1. [1]\n", "> 1 ] ", ">", "> ", "=\n", "<think>", "</think>", "<answer>", "</answer>", "<think></think>",

@@ -24,11 +24,11 @@ HEADS = 3  # beginnings of a text that are considered as its name
 
 _SENTENCE_END = re.compile(r"[.!?]+\s")
 _HEAD_END = re.compile(r"[.:;!?|]+\s|\s[(|\[–—-]")
-_LEAD = re.compile(r"\s*(?:\[\d+\][\s:]*|(?:[-*•]|\(?\d+[.)])\s+)")  # a label, or a list marker
+_LEAD = re.compile(r"\s*(?:\[\d{1,6}\][\s:]*|(?:[-*•]|\(?\d{1,6}[.)])\s+)")  # a label, or a list marker
 _LABEL = re.compile(r"\W*(\d{1,6})\W*")
 _BRACKETED = re.compile(r"\[(\d{1,6})\]")
 _EDGES = " \t\n[]\"'`*_.,:;!?“”‘’«»"
-_SIZE = re.compile(r"\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?\s?[bm](?![a-z])")
+_SIZE = re.compile(r"\d{1,6}(?:\.\d{1,6})?(?:x\d{1,6}(?:\.\d{1,6})?)?\s?[bm](?![a-z])")
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
 _FAMILY = re.compile(r"[a-z]{2,}")
 
