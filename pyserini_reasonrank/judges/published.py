@@ -79,7 +79,7 @@ def read_label(
     kept = tuple(range(n))
     if bad := unanswered(completion):
         return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
-    block = _LABEL[parser].search(completion.text.lower())
+    block = _first(_LABEL[parser], completion.text.lower())
     answer = (block[1] if block else completion.text).strip()
     judgement = Judgement(kept, Status.OK, split(completion.text, cut=block is None).reasoning)
     labels = {f"[{i + 1}]": i for i in range(n)}
@@ -112,7 +112,7 @@ def read_iranker(completion: Completion, labels: Sequence[str]) -> tuple[int | N
         return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
     text = completion.text.removeprefix(OPEN_THINK).strip()
     judgement = Judgement(kept, Status.OK, split(text, cut=CLOSE_THINK not in text).reasoning)
-    blocks = _STRIPPED_ANSWER.findall(text)
+    blocks = _STRIPPED_ANSWER.findall(text, 0, _end_of_answers(text))
     strict = _STRICT_ANSWER.search(text) if len(blocks) == 1 else None
     answer = strict[1] if strict else blocks[-1].strip() if blocks else text[-TAIL:]
     if answer in labels:
@@ -134,9 +134,25 @@ def _likest_label(answer: str, labels: Sequence[str]) -> int:
     return cosines.index(max(cosines))
 
 
+def _first(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The match that ``pattern.search`` finds, in time linear in ``text``.
+
+    A match from a later opening tag is also one from the first, and each ends with an answer's closing tag.
+    """
+    opening = OPEN_THINK if pattern is _ANSWER_AFTER_THOUGHT else OPEN_ANSWER
+    start = text.find(opening)
+    return None if start < 0 else pattern.match(text, start, _end_of_answers(text))
+
+
+def _end_of_answers(text: str) -> int:
+    """The end of the last closing tag of an answer; 0 if there is none."""
+    place = text.rfind(CLOSE_ANSWER)
+    return 0 if place < 0 else place + len(CLOSE_ANSWER)
+
+
 def _reasonrank_answer(text: str) -> tuple[str, str]:
     """Return the part of a completion that holds the order, and why it is not the expected one."""
-    if block := _ANSWER_AFTER_THOUGHT.search(text.lower()):
+    if block := _first(_ANSWER_AFTER_THOUGHT, text.lower()):
         return block[1], ""
     _, opened, rest = text.rpartition(OPEN_ANSWER)
     if opened:

@@ -19,6 +19,7 @@ from pyserini_reasonrank.judges.written import Written, identifier
 from pyserini_reasonrank.parsing import Parts, labels_in, read_label, split, unanswered, was_cut
 from pyserini_reasonrank.records import Completion, Judgement, Prompt, Status
 
+MOST_LINES = 200  # of an answer in which names are searched
 TAIL = 40  # characters at the end of an untagged answer in which a name is searched
 _PLACE = re.compile(r"\[?passage (\d+)\]?", re.IGNORECASE)
 _LABELS = re.compile(r"\s*\[\d+\](?:[\s,>]*\[\d+\])*\s*")
@@ -116,7 +117,8 @@ class Worst(Written):
             return parts
         untagged, wanted = self.options.tags and not parts.tagged, self.wanted(len(shown))
         answer = (parts.answer or "").strip()
-        lines = (answer[-TAIL * wanted :] if untagged else answer).splitlines()
+        text = answer[-TAIL * wanted :] if untagged else answer
+        lines = [line for line in text.splitlines() if line.strip()][:MOST_LINES]
         matched = (match(line, shown, models=self.options.match == "model") for line in lines)
         found = list(islice(filter(None, matched), wanted))
         if not found and (position := likest(" ".join(lines[:wanted]), shown)) is not None:

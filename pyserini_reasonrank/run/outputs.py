@@ -124,7 +124,9 @@ def _check_kind(path: Path) -> None:
         raise UsageError(f"--output {path} is a folder; name the run file itself")
     absolute = Path(os.path.abspath(path))
     device = path.exists() and not stat.S_ISREG(path.stat().st_mode)
-    system = absolute.is_relative_to("/dev") and not absolute.is_relative_to("/dev/shm")  # the latter has files in memory
+    system = absolute.is_relative_to("/dev") and not absolute.is_relative_to(
+        "/dev/shm"
+    )  # the latter has files in memory
     if device or system or absolute.is_relative_to("/proc"):
         raise UsageError(f"--output {path} is a device or a pipe; name a file, or write to stdout with --output -")
     parent = next(parent for parent in absolute.parents if parent.exists())

@@ -85,7 +85,14 @@ def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path
                    "--rerank.engine.continue_final_message", "true"],
     }  # fmt: skip
     shared = ["--rerank.depth", DEPTH, "--rerank.passage_tokens", 32, "--rerank.max_model_len", 4096]
-    shared += ["--rerank.sampling.max_tokens", 24, "--rerank.tokenizer", ensure_embedded(None, progress=False)]
+    shared += [
+        "--rerank.max_bad",
+        1,
+        "--rerank.sampling.max_tokens",
+        24,
+        "--rerank.tokenizer",
+        ensure_embedded(None, progress=False),
+    ]
     runs, answers = {}, {}
     for name, flags in engines.items():
         output = tmp_path / f"{name}.txt"

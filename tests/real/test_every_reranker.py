@@ -45,7 +45,7 @@ def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory)
         words = [
             *(sys.executable, "-m", "pyserini.search", "--index", folder / "index", "--topics", topics, "--bm25"),
             *("--hits", 20, "--output", run, "--rerank", name, "--rerank.depth", DEPTH),
-            *("--rerank.model", "smollm2-135m", "--rerank.config", settings),
+            *("--rerank.model", "smollm2-135m", "--rerank.config", settings, "--rerank.max_bad", 1),
         ]
         done = subprocess.run(
             list(map(str, words)), capture_output=True, text=True, timeout=900, check=False, env=environment

@@ -88,8 +88,9 @@ def test_transformers(data: Path, tmp_path: Path) -> None:
     small = {
         "depth": 12,
         "strategy.window_size": 4,
-        "strategy.stride": 4,
+        "strategy.stride": 2,
         "sampling.max_tokens": 12,
+        "max_bad": 1,
         "judge.repair": "none",
     }
     small_flags = [word for key, value in small.items() for word in (f"--rerank.{key}", str(value))]

@@ -71,7 +71,7 @@ def test_embedded_model(name: str, data: Path, index: Index, command: Command, t
     topics.write_text("".join(lines))
     done = search(
         "--index", index(name), "--topics", topics, "--bm25", "--hits", 100, "--output", run,
-        "--rerank", "reasonrank", "--rerank.depth", 10, "--rerank.sampling.max_tokens", 16,
+        "--rerank", "reasonrank", "--rerank.depth", 10, "--rerank.sampling.max_tokens", 16, "--rerank.max_bad", 1,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "5 of 5 reranked" in done.stdout
