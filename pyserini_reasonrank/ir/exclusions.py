@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import identifier, read_json_rows, read_lines
+from pyserini_reasonrank.ir.file_io import decoded, identifier, read_json_rows, read_lines, tabbed
 from pyserini_reasonrank.ir.qrels import judgment_lines
 from pyserini_reasonrank.ir.topics import QID_FIELDS
 
@@ -46,16 +46,12 @@ def read_exclusions(path: str | os.PathLike[str]) -> dict[str, set[str]]:
 
 
 def _two_columns(line: bytes) -> list[bytes]:
-    tabbed = [column.strip() for column in line.split(b"\t")]
-    return tabbed if len(tabbed) == 2 and all(tabbed) and len(tabbed[0].split()) == 1 else line.split()
+    return tabbed(line, {2: 1}) or line.split()
 
 
 def _column_pairs(path: Path) -> Iterator[tuple[str, str]]:
     for where, line in read_lines(path):
-        try:
-            columns = [column.decode() for column in _two_columns(line)]
-        except UnicodeDecodeError:
-            raise UsageError(f"{where} is not UTF-8 text") from None
+        columns = [decoded(column, where) for column in _two_columns(line)]
         if len(columns) != 2:
             raise UsageError(
                 f"{where}: {len(columns)} columns, expected 2: qid and docid; separate them by a tab if the docid contains "

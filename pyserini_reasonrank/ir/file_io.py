@@ -8,7 +8,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
@@ -58,6 +58,26 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             return
         with gzip.open(file) as unpacked:
             yield cast(IO[bytes], unpacked)
+
+
+def decoded(text: bytes, where: str) -> str:
+    """``text`` of the place ``where``. UsageError if it is not UTF-8."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{where} is not UTF-8 text") from None
+
+
+def tabbed(line: bytes, docid_at: Mapping[int, int]) -> list[bytes] | None:
+    """The columns between the tabs of a line, of which only the docid may contain white space; None for any other line.
+
+    ``docid_at`` has the position of the docid by the number of columns that the format can have.
+    """
+    columns = [column.strip() for column in line.split(b"\t")]
+    docid = docid_at.get(len(columns))
+    if docid is None or not columns[docid]:
+        return None
+    return columns if all(len(c.split()) == 1 for i, c in enumerate(columns) if i != docid) else None
 
 
 def parse_json(line: bytes) -> Any:

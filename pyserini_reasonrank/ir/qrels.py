@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import read_lines
+from pyserini_reasonrank.ir.file_io import decoded, read_lines, tabbed
 
 Qrels = dict[str, dict[str, int]]
 """The relevance of each judged docid, by qid."""
@@ -47,10 +47,7 @@ def judgment_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, str
     """
     beir = False
     for number, (where, line) in enumerate(read_lines(Path(path))):
-        try:
-            columns = [column.decode() for column in _columns(line, 3 if beir else 4)]
-        except UnicodeDecodeError:
-            raise UsageError(f"{where} is not UTF-8 text") from None
+        columns = [decoded(column, where) for column in _columns(line, 3 if beir else 4)]
         if not number and [column.lower() for column in columns] == BEIR_HEADER:
             beir = True
             continue
@@ -63,9 +60,8 @@ def judgment_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, str
 def _columns(line: bytes, expected: int) -> list[bytes]:
     columns = line.split()
     if len(columns) > expected:
-        tabbed = [column.strip() for column in line.split(b"\t")]
-        if len(tabbed) == expected and all(len(c.split()) == 1 for i, c in enumerate(tabbed) if i != expected - 2):
-            return tabbed if tabbed[expected - 2] else columns
+        if (between := tabbed(line, {expected: expected - 2})) is not None:
+            return between
         if expected == 4 and (found := _WIDE.fullmatch(line)):
             return list(found.groups())
     return columns

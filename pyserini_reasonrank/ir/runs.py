@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.candidate_rows import candidate_row
-from pyserini_reasonrank.ir.file_io import identifier, parse_json, read_lines
+from pyserini_reasonrank.ir.file_io import decoded, identifier, parse_json, read_lines, tabbed
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +78,7 @@ def parse_lines(line: bytes, where: str) -> list[RunLine]:
     """
     if is_json(line):
         return _parse_json(line, where)
-    try:
-        columns = [column.decode() for column in _columns(line)]
-    except UnicodeDecodeError:
-        raise UsageError(f"{where} is not UTF-8 text") from None
+    columns = [decoded(column, where) for column in _columns(line)]
     match columns:
         case [qid, _, docid, rank, score, tag] if _INTEGER.fullmatch(rank) and _NUMBER.fullmatch(score):
             if math.isfinite(float(score)):
@@ -104,11 +101,8 @@ def line_qid(line: bytes, where: str) -> str:
 
 def _columns(line: bytes) -> list[bytes]:
     """The columns of a line. The docid, third of six or second of three, may contain white space."""
-    if b"\t" in line:
-        tabbed = [column.strip() for column in line.split(b"\t")]
-        docid = {6: 2, 3: 1}.get(len(tabbed), 0)
-        if docid and tabbed[docid] and all(len(c.split()) == 1 for i, c in enumerate(tabbed) if i != docid):
-            return tabbed
+    if b"\t" in line and (columns := tabbed(line, {6: 2, 3: 1})) is not None:
+        return columns
     columns = line.split()
     if len(columns) > 6 and (found := _WIDE.fullmatch(line)):
         return list(found.groups())

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.exclusions import Exclusions
-from pyserini_reasonrank.ir.file_io import read_lines
+from pyserini_reasonrank.ir.file_io import decoded, read_lines
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
 
@@ -100,19 +100,12 @@ def parse_qids(text: str) -> frozenset[str]:
     if path.is_file() and ".jsonl" in path.suffixes:
         found = [query.qid for query in read_topics(path)]
     elif path.is_file():
-        found = [_first_column(where, line) for where, line in read_lines(path)]
+        found = [decoded(line, where).partition("\t")[0].strip() for where, line in read_lines(path)]
     else:
         found = [qid.strip() for qid in text.split(",")]
     if not (qids := frozenset(filter(None, found))):
         raise UsageError(f"--qids {text!r} names no query; write --qids a,b or --qids FILE")
     return qids
-
-
-def _first_column(where: str, line: bytes) -> str:
-    try:
-        return line.decode().partition("\t")[0].strip()
-    except UnicodeDecodeError:
-        raise UsageError(f"{where} is not UTF-8 text") from None
 
 
 def parse_shard(text: str) -> tuple[int, int]:

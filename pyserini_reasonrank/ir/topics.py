@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import identifier, parse_json, read_lines
+from pyserini_reasonrank.ir.file_io import decoded, identifier, parse_json, read_lines
 from pyserini_reasonrank.records import Query
 
 QID_FIELDS = ("qid", "id", "query_id", "_id")
@@ -31,10 +31,7 @@ def read_topics(path: str | Path) -> list[Query]:
 
 
 def _tsv_line(line: bytes, where: str) -> Query:
-    try:
-        qid, _, text = line.decode().partition("\t")
-    except UnicodeDecodeError:
-        raise UsageError(f"{where} is not UTF-8 text") from None
+    qid, _, text = decoded(line, where).partition("\t")
     if not qid.strip() or not text.strip():
         raise UsageError(f"{where} is not qid<TAB>query")
     return Query(qid.strip(), text.strip())
