@@ -43,6 +43,12 @@ def os_error(error: OSError, path: object) -> str:
     return f"{error.filename or path}: {error.strerror or error}"
 
 
+def listed(names: Iterable[str], most: int) -> str:
+    """The first ``most`` names for a message, with the number of the others: ``a, b and 3 more``."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: ``; did you mean X?``, or ``; known: ...`` if no known name is similar."""
     known = list(known)

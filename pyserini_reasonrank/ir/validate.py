@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.boards import Board, Finding, PlacedLine
 from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.runs import RunFormat, is_json, parse_lines, read_run, repeated, single
@@ -178,5 +178,4 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _some(items: Iterable[str]) -> str:
-    names = list(items)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return listed(items, SHOWN)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.file_io import atomic, read_lines
 from pyserini_reasonrank.ir.metadata import read_metadata, sidecar, write_metadata
 from pyserini_reasonrank.ir.runs import is_json, line_qid
@@ -179,8 +179,7 @@ def _check_complete(parts: Sequence[Part], owners: Mapping[str, Part], qids: Seq
 
 
 def _named(names: Sequence[str], one: str, many: str) -> str:
-    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-    return f"{len(names)} {one if len(names) == 1 else many} ({shown})"
+    return f"{len(names)} {one if len(names) == 1 else many} ({listed(names, NAMED)})"
 
 
 def _write(output: Path, lines: Iterable[bytes]) -> None:

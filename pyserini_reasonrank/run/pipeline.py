@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyserini_reasonrank import interrupts
-from pyserini_reasonrank.errors import CallFailed, Failure, UsageError
+from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
@@ -191,11 +191,10 @@ def _check_finished(
         writer.keep(qids)
         place = {qid: number for number, qid in enumerate(qids)}
         names = sorted((failure.qid for failure in failures), key=lambda qid: place[qid])
-        named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         raise Failure(
-            f"calls of {len(names)} of {len(qids)} queries failed ({named}), first {failures[0]}; {writer.partial} has all "
-            "queries, these in first-stage order: run the same command again to retry, or accept their order with "
-            "--rerank.on_error keep"
+            f"calls of {len(names)} of {len(qids)} queries failed ({listed(names, NAMED)}), first {failures[0]}; "
+            f"{writer.partial} has all queries, these in first-stage order: run the same command again to retry, or accept "
+            "their order with --rerank.on_error keep"
         )
     if _bad_share(tally) > max_bad:
         writer.keep(qids)
