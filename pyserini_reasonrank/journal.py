@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,16 @@ _CONTEXT = "INSERT OR REPLACE INTO contexts VALUES (?, ?)"
 _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
 
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
+
+
+def journal_of(output: Path) -> Path:
+    """The journal beside the file ``output``, for a command whose settings name no other."""
+    return output.with_name(f"{output.name}.journal.sqlite")
+
+
+def run_name(tag: str, output: Path, journal: Path) -> str:
+    """The name of a run in its journal. Its path is relative, so that journal and runs can be moved together."""
+    return f"{tag} {os.path.relpath(output, journal.parent)}"
 
 
 def call_key(identity: str, prompt: Prompt, sampling: Sampling, repeat: Repeat) -> str:

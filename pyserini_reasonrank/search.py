@@ -29,7 +29,7 @@ from pyserini_reasonrank.cli.rerank_help import HELP_ALL, search_help
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.metadata import RunRecord
-from pyserini_reasonrank.ir.runs import RunFormat
+from pyserini_reasonrank.ir.runs import FIRST_RUN, RunFormat
 from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.run.candidates import child, follow
 from pyserini_reasonrank.run.cost import USUAL_DEPTH
@@ -43,8 +43,6 @@ from pyserini_reasonrank.settings.schema import Tree
 
 HOST_DEFAULT = "pyserini.search.lucene"
 FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
-FIRST_RUN = ".first-stage.txt"
-"""The suffix of the first-stage run, which is written beside the run."""
 
 
 def main(argv: Sequence[str], host: str) -> int:

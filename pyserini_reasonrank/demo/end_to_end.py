@@ -17,6 +17,7 @@ from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.demo.collection import write_corpus
 from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.ir.runs import FIRST_RUN
 from pyserini_reasonrank.resources import conf
 from pyserini_reasonrank.settings import flags
 
@@ -62,7 +63,7 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
          "--rerank.depth", str(DEPTH), *rerank],
         None,
     )  # fmt: skip
-    first = f"{run}.first-stage.txt"
+    first = f"{run}{FIRST_RUN}"
     _show([*OURS, "validate", str(run), "--topics", str(folder / "topics.tsv"), "--first", first], None)
     _show([*OURS, "evaluate", "--qrels", str(folder / "qrels.txt"), first, str(run)], None)
 

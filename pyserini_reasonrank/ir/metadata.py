@@ -26,6 +26,8 @@ from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Sampling, Status, Tally
 
 SCHEMA = "0.2"
+FINGERPRINT = "settings sha256"
+"""The key of the fingerprint of a run, below ``method``."""
 
 
 def sidecar(output: str | os.PathLike[str]) -> Path:
@@ -135,7 +137,7 @@ class RunRecord:
             },
             "method": {
                 "automatic": True,
-                **({"settings sha256": self.fingerprint} if self.fingerprint else {}),
+                **({FINGERPRINT: self.fingerprint} if self.fingerprint else {}),
                 "score ties": "none: scores fall strictly",
                 "retrieval": [
                     {"name": "first stage", "run": str(self.first_run), "sha256": sha256(self.first_run)},
@@ -201,6 +203,13 @@ def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise UsageError(f"{path} is not the metadata of a run (a YAML mapping)")
     return found
+
+
+def recorded_fingerprint(output: str | os.PathLike[str]) -> str | None:
+    """The fingerprint that the metadata of a run record; None without metadata or fingerprint. UsageError as above."""
+    method = (read_metadata(output) or {}).get("method")
+    found = method.get(FINGERPRINT) if isinstance(method, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -37,6 +37,10 @@ class RunFormat(StrEnum):
         return self in (RunFormat.TREC, RunFormat.MSMARCO)
 
 
+FIRST_RUN = ".first-stage.txt"
+"""The suffix of the first-stage run, which a search writes beside the reranked run."""
+
+
 class Hit(NamedTuple):
     """A document of a run, and its score there."""
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.ir.masking import masked_command
-from pyserini_reasonrank.ir.metadata import sha256
+from pyserini_reasonrank.ir.metadata import FINGERPRINT, sha256
+from pyserini_reasonrank.run.outputs import OF_THE_SPEED
 
-_MAY_DIFFER = {"concurrency", "max_retries", "timeout", "base_url", "batching", "max_bad", "on_error"}
+_MAY_DIFFER = OF_THE_SPEED | {"max_bad", "on_error"}
 """Settings that do not decide the order of documents."""
 
 _OF_A_PART = {"topics", "qids", "shard"}
@@ -54,7 +55,7 @@ def merged_fields(
     every = [metadata for _, metadata in parts]
     fields: dict[str, Any] = {key: deepcopy(value) for key, value in every[0].items() if key != "schema version"}
     method = fields.setdefault("method", {})
-    method["settings sha256"] = settings
+    method[FINGERPRINT] = settings
     method["retrieval"] = [*_first_stages(every, first_run), *(method.get("retrieval") or [])[1:]]
     fields["implementation"] = {
         **fields.get("implementation", {}),

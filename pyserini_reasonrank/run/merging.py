@@ -10,19 +10,17 @@ from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.file_io import atomic, read_lines
-from pyserini_reasonrank.ir.metadata import read_metadata, sidecar, write_metadata
-from pyserini_reasonrank.ir.runs import is_json, line_qid
+from pyserini_reasonrank.ir.metadata import read_metadata, recorded_fingerprint, sidecar, write_metadata
+from pyserini_reasonrank.ir.runs import FIRST_RUN, is_json, line_qid
 from pyserini_reasonrank.ir.selection import parse_shard
 from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.journal import journal_of, run_name
 from pyserini_reasonrank.run.candidates import read_qids
 from pyserini_reasonrank.run.merged_journal import merge_journals
 from pyserini_reasonrank.run.merged_metadata import fingerprint, first_difference, merged_fields
 
 NAMED = 5
 """The number of queries or parts that an error names; it counts the others."""
-
-JOURNAL = ".journal.sqlite"
-FIRST_RUN = ".first-stage.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def merge(output: Path, paths: Sequence[Path], topics: str | None, command: Sequ
     qids = _expected(parts, topics) or list(owners)
     _check_complete(parts, owners, qids)
     known = fingerprint(parts[0].metadata)
-    if output.exists() and known != ((read_metadata(output) or {}).get("method") or {}).get("settings sha256"):
+    if output.exists() and known != recorded_fingerprint(output):
         raise UsageError(f"{output} exists and was not merged from runs of these settings; name another file")
     _write(output, (line for qid in qids for line in owners[qid].lines.get(qid, ())))
     metadata = sidecar(output)
@@ -85,11 +83,11 @@ def merge(output: Path, paths: Sequence[Path], topics: str | None, command: Sequ
     described = [(part.path, part.metadata) for part in parts]
     write_metadata(metadata, merged_fields(described, qids, known, command, first))
     tag = str(parts[0].metadata.get("tag", ""))
-    journals = [(Path(f"{part.path}{JOURNAL}"), f"{tag} {part.path.name}") for part in parts]
+    journals = [(path := journal_of(part.path), run_name(tag, part.path, path)) for part in parts]
     written = [output, metadata, *([first] if first else [])]
     if all(journal.exists() for journal, _ in journals):
-        journal = Path(f"{output}{JOURNAL}")
-        merge_journals(journal, f"{tag} {output.name}", journals)
+        journal = journal_of(output)
+        merge_journals(journal, run_name(tag, output, journal), journals)
         written.append(journal)
     return Merged(len(qids), tuple(written))
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.metadata import sidecar
+from pyserini_reasonrank.ir.metadata import recorded_fingerprint
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.settings.flags import PREFIX
@@ -35,7 +34,7 @@ Inputs = Sequence[tuple[str, str]]
 _OF_THE_FINISH = {"overwrite", "strict", "journal", "max_bad", "on_error", "about"}
 _NAMES = {"name", "about", "reranker", "kind", "tag", "collection", "model", "checkpoint", "revision", "adapter"}
 _OF_THE_PART = {"--qids", "--shard"}
-_OF_THE_SPEED = {"concurrency", "max_retries", "timeout", "base_url", "batching"}
+OF_THE_SPEED = {"concurrency", "max_retries", "timeout", "base_url", "batching"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def claimed(
     _check_kind(path)
     _check_inputs(path, [*inputs, *_paths_in(plan.settings.model_dump(mode="json"), PREFIX)], also)
     with _locked(path):
-        if path.exists() and not plan.settings.overwrite and _fingerprint_in(sidecar(path)) != fingerprint:
+        if path.exists() and not plan.settings.overwrite and _recorded_fingerprint(path) != fingerprint:
             raise UsageError(
                 f"--output {path} exists and was not made with these settings: name another file, or replace "
                 "it with --rerank.overwrite true"
@@ -113,7 +112,7 @@ def fingerprint_of(plan: Plan, inputs: Inputs, output_format: RunFormat) -> str:
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key not in _OF_THE_FINISH}
-    kept["engine"] = {key: value for key, value in settings.get("engine", {}).items() if key not in _OF_THE_SPEED}
+    kept["engine"] = {key: value for key, value in settings.get("engine", {}).items() if key not in OF_THE_SPEED}
     kept["arms"] = {name: _deciding(arm) for name, arm in settings.get("arms", {}).items()}
     return kept
 
@@ -185,12 +184,9 @@ def _locked(output: Path) -> Iterator[None]:
         lock.release()
 
 
-def _fingerprint_in(metadata: Path) -> str | None:
-    """The fingerprint that the metadata of a run records; None without metadata or fingerprint."""
+def _recorded_fingerprint(output: Path) -> str | None:
+    """The fingerprint that the metadata of ``output`` record; None also if they can't be read."""
     try:
-        recorded = yaml.safe_load(metadata.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return recorded_fingerprint(output)
+    except UsageError:
         return None
-    method = recorded.get("method") if isinstance(recorded, dict) else None
-    found = method.get("settings sha256") if isinstance(method, dict) else None
-    return found if isinstance(found, str) else None

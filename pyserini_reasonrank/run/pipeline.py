@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.journal import Journal, contexts
+from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
 from pyserini_reasonrank.records import Query, Ranking, Request, Tally
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
@@ -60,7 +59,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
     warning before the first call, and Failure for one that arises later.
     """
     began = time.monotonic()
-    journal_path = Path(plan.settings.journal or f"{task.output}.journal.sqlite")
+    journal_path = Path(plan.settings.journal or journal_of(task.output))
     async with Progress(task.progress_seconds) as progress:
         notices = Notices(progress.warn if task.announced else lambda warning: None)
         notices.add(plan.warnings)
@@ -70,7 +69,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
             loaded = time.monotonic()
             with (
                 _writer(plan, task) as writer,
-                contextlib.closing(Journal(journal_path, _run_name(plan, task, journal_path))) as journal,
+                contextlib.closing(Journal(journal_path, run_name(plan.tag, task.output, journal_path))) as journal,
                 interrupts.cleaning(journal.flush),
             ):
                 session = Session(plan, journal, lambda: progress.show(session.tally), ready=starter.ready)
@@ -137,11 +136,6 @@ async def _start(starter: Starter, requests: AsyncIterator[Request], progress: P
 def _writer(plan: Plan, task: Task) -> RunWriter:
     blanks = plan.settings.docid_blanks
     return RunWriter(task.output, tag=plan.tag, output_format=task.output_format, docid_blanks=blanks)
-
-
-def _run_name(plan: Plan, task: Task, journal: Path) -> str:
-    """The name of the run in its journal. Its path is relative, so that journal and runs can be moved together."""
-    return f"{plan.tag} {os.path.relpath(task.output, journal.parent)}"
 
 
 async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:

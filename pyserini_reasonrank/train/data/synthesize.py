@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import atomic
-from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.journal import Journal, journal_of
 from pyserini_reasonrank.records import Query, Tally
 from pyserini_reasonrank.rerankers.scheduling import together
 from pyserini_reasonrank.run.cost import estimate
@@ -103,7 +103,7 @@ async def _label(
 @asynccontextmanager
 async def _labeller(config: Config, teacher: SinglePlan) -> AsyncIterator[tuple[Labeller, Progress]]:
     """The labeller with its teacher loaded and its journal open."""
-    path = Path(teacher.settings.journal or f"{config.output}.journal.sqlite")
+    path = Path(teacher.settings.journal or journal_of(config.output))
     try:
         async with Progress() as progress:
             progress.say(f"loading {teacher.engine.model.name}")

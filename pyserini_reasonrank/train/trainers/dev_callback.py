@@ -13,6 +13,7 @@ from trl.models import unwrap_model_for_generation
 from pyserini_reasonrank.engines.chat import Chat
 from pyserini_reasonrank.ir.evaluate import evaluate, parse_measure
 from pyserini_reasonrank.ir.file_io import atomic
+from pyserini_reasonrank.journal import journal_of
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.run.candidates import read_requests, stream
 from pyserini_reasonrank.run.pipeline import Task, rerank
@@ -78,7 +79,7 @@ class DevCallback(TrainerCallback):  # type: ignore[misc]
         engine = InTraining(model, self._chat, self._trainer.processing_class, self._model, step, batch)
         made = plan(self._settings, self._warnings, engine=engine)
         output = self._home / f"step-{step}.txt"
-        output.with_name(f"{output.name}.journal.sqlite").unlink(missing_ok=True)
+        journal_of(output).unlink(missing_ok=True)
         task = Task(
             stream(iter(self._requests)), output, self.dev.run, str(self.dev.topics), ["train", self.folder.step]
         )

@@ -21,7 +21,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.runs import read_run
-from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.journal import Journal, journal_of
 from pyserini_reasonrank.models.catalogue import resolve
 from pyserini_reasonrank.records import Call, Candidate, Completion, Query, Repeat, Request, Sampling
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
@@ -131,7 +131,7 @@ async def _sampled(config: Config, rows: Sequence[Row]) -> list[list[str]]:
     given = dict(config.engine)
     model = resolve(config.model, revision=None, adapter=config.adapter, context=None)
     engine = build_engine(given.pop("name", "transformers"), given, model)
-    journal = Journal(config.output.with_name(f"{config.output.name}.journal.sqlite"), config.output.name)
+    journal = Journal(journal_of(config.output), config.output.name)
     with contextlib.closing(journal):
         await engine.start()
         try:
