@@ -26,6 +26,16 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(words)
 
 
+def add_duplicates(group: argparse._ActionsContainer, document: str = "a document that a query lists twice") -> None:
+    """The flag ``--duplicates``; ``document`` says of what."""
+    from pyserini_reasonrank.ir.runs import DUPLICATES  # most commands read no run
+
+    group.add_argument(
+        "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
+        help=f"{document}: an error, or kept at its better place [refuse]",
+    )  # fmt: skip
+
+
 def command_parser(name: str, *examples: str, usage: str | None = None) -> Parser:
     """The parser of the command ``name``; ``examples`` are its arguments, to show below the flags."""
     lines = ["examples:", *(f"  {PROGRAM} {name} {example}".rstrip() for example in examples)]

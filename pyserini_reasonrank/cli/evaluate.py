@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.arguments import add_duplicates, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.ir.evaluate import MEASURES, evaluate
-from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE
+from pyserini_reasonrank.ir.runs import KEEP_FIRST_CHOICE
 from pyserini_reasonrank.run.named_inputs import local_file
 
 
@@ -28,10 +28,7 @@ def main(argv: list[str]) -> int:
         help=f"measures as ir_measures names them [{' '.join(map(str, MEASURES))}]",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument(
-        "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
-        help="a document that a query lists twice: an error, or kept at its better place [refuse]",
-    )  # fmt: skip
+    add_duplicates(parser)
     parser.add_argument("first", metavar="FIRST", help="the run to compare with")
     parser.add_argument("runs", metavar="RUN", nargs="*", help="reranked runs")
     options = parser.parse_args(argv)

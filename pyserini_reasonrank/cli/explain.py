@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
-from pyserini_reasonrank.cli.rerank_help import HELP_ALL, add_rerank_flags, asks_for_help, flags_help
+from pyserini_reasonrank.cli.rerank_help import add_rerank_flags, printed_help
 from pyserini_reasonrank.prompts.fitting import frame_tokens
 from pyserini_reasonrank.run.cost import Cost, PartCost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers, rerankers
+from pyserini_reasonrank.settings import flags, layers
 
 
 def main(argv: list[str]) -> int:
@@ -23,12 +23,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run [1]")
     add_rerank_flags(parser)
-    if asks_for_help(rest):
-        parser.print_help()
-        print(f"\n{flags_help(name, tree, everything=HELP_ALL in rest)}")
+    if printed_help(parser, name, tree, rest):
         return SUCCESS
-    if flags.PREFIX in rest:
-        rerankers.read(None)
     options = parser.parse_args(rest)
     print(cost_table(plan(*layers.load(name, tree), here=False), options.queries))
     return SUCCESS

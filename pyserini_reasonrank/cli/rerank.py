@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import Parser, command_parser
+from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
-from pyserini_reasonrank.cli.rerank_help import HELP_ALL, add_rerank_flags, asks_for_help, flags_help
+from pyserini_reasonrank.cli.rerank_help import add_rerank_flags, printed_help
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.metadata import RunRecord
-from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, RunFormat
+from pyserini_reasonrank.ir.runs import KEEP_FIRST_CHOICE, RunFormat
 from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
 from pyserini_reasonrank.run.cost import most_candidates
@@ -24,7 +24,7 @@ from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers, rerankers
+from pyserini_reasonrank.settings import flags, layers
 from pyserini_reasonrank.settings.schema import Tree
 
 TEXTS = "pyserini_reasonrank.host.candidates_writer"
@@ -39,12 +39,8 @@ def main(argv: list[str]) -> int:
     """Rerank a run. Returns the exit status."""
     name, tree, rest = flags.lift(argv)
     parser = _parser()
-    if asks_for_help(rest):
-        parser.print_help()
-        print(f"\n{flags_help(name, tree, everything=HELP_ALL in rest)}")
+    if printed_help(parser, name, tree, rest):
         return SUCCESS
-    if flags.PREFIX in rest:
-        rerankers.read(None)
     options = parser.parse_args(rest)
     if options.exclude is not None and tree.setdefault("exclude", options.exclude) != options.exclude:
         raise UsageError("--exclude and --rerank.exclude can't both be given")
@@ -89,10 +85,7 @@ def _parser() -> Parser:
     inputs.add_argument(
         "--candidates", type=Path, metavar="path", help="JSON lines of qid, query and candidates, in place of all these"
     )
-    inputs.add_argument(
-        "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
-        help="a document that a query lists twice: an error, or kept at its better place [refuse]",
-    )  # fmt: skip
+    add_duplicates(inputs)
     inputs.add_argument("--qids", metavar="qids", help="rerank these queries only: a,b or a file of qids or topics")
     inputs.add_argument("--shard", metavar="K/N", help="rerank every N-th query, from the K-th; see merge")
     inputs.add_argument(

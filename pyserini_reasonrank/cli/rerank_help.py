@@ -38,6 +38,20 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(f"{PREFIX}.KEY", metavar="VALUE", dest="_key", help="a setting of it; --help-all lists them all")
 
 
+def printed_help(parser: argparse.ArgumentParser, name: str | None, tree: Tree, words: Sequence[str]) -> bool:
+    """Print the help on a command and on the reranker ``name`` under the flags ``tree``, if ``words`` ask for it.
+
+    Returns whether they do. UsageError for a ``--rerank`` without a name.
+    """
+    if asks_for_help(words):
+        parser.print_help()
+        print(f"\n{flags_help(name, tree, everything=HELP_ALL in words)}")
+        return True
+    if PREFIX in words:
+        rerankers.read(None)
+    return False
+
+
 def search_help(command: str, name: str | None = None, tree: Tree | None = None, *, everything: bool = False) -> str:
     """The help on a search command of Pyserini with ``--rerank``, without Pyserini's own flags."""
     return "\n".join([

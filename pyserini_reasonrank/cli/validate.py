@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.arguments import add_duplicates, command_parser
 from pyserini_reasonrank.cli.exit import FAILURE, SUCCESS
 from pyserini_reasonrank.ir.boards import BOARDS, board
 from pyserini_reasonrank.ir.metadata import topics_without_candidates
-from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE
+from pyserini_reasonrank.ir.runs import KEEP_FIRST_CHOICE
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.ir.validate import RULES, validate
 from pyserini_reasonrank.run.named_inputs import local_file, read_selection
@@ -27,10 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--first", metavar="path", help="first-stage run: the run must hold its candidates, each exactly once"
     )
-    parser.add_argument(
-        "--duplicates", default=DUPLICATES[0], choices=DUPLICATES,
-        help="a document that a query of the first stage lists twice: an error, or kept at its better place [refuse]",
-    )  # fmt: skip
+    add_duplicates(parser, "a document that a query of the first stage lists twice")
     parser.add_argument(
         "--exclude",
         metavar="path",

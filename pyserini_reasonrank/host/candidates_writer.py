@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from pyserini_reasonrank.host.texts import IndexTexts
 from pyserini_reasonrank.ir.documents import Document, document_record
 from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, Hit, read_run, repeated
-from pyserini_reasonrank.ir.selection import Selection, check_known, parse_qids, parse_shard
+from pyserini_reasonrank.ir.selection import Selection, check_known, selection_of
 from pyserini_reasonrank.records import Query
 
 HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) (?P<tag>\S+)\n")
@@ -72,13 +72,7 @@ def content_selection(
     if topics is not None:
         with host_topics(topics) as (_, queries):
             texts = {name: query.text for query in queries for name in (query.qid, host_qid(query.qid))}
-    return Selection(
-        None if qids is None else parse_qids(qids),
-        None if shard is None else parse_shard(shard),
-        texts,
-        f"--rerank.topics {topics}",
-        {} if exclude is None else exclusions(exclude),
-    )
+    return selection_of(qids, shard, topics, texts, {} if exclude is None else exclusions(exclude))
 
 
 def _write_for_run(options: argparse.Namespace) -> None:
@@ -102,11 +96,17 @@ def _write_for_run(options: argparse.Namespace) -> None:
 def read_host_run(path: Path) -> dict[str, list[Hit]]:
     """The hits of a run that the host wrote. Docids are kept verbatim, also those with white space."""
     run: dict[str, list[Hit]] = {}
+    for _, found in _host_lines(path):
+        if found:
+            run.setdefault(found["qid"], []).append(Hit(found["docid"], float(found["score"])))
+    return run
+
+
+def _host_lines(path: Path) -> Iterator[tuple[str, re.Match[str] | None]]:
+    """Each line of a run that the host wrote, with its columns; None if it is not a line of a run."""
     with open(path, encoding="utf-8", newline="\n") as lines:
         for line in lines:
-            if found := HOST_LINE.fullmatch(line):
-                run.setdefault(found["qid"], []).append(Hit(found["docid"], float(found["score"])))
-    return run
+            yield line, HOST_LINE.fullmatch(line)
 
 
 def check_repeated(run: Mapping[str, Sequence[Hit]], index: str) -> None:
@@ -123,26 +123,23 @@ def rewrite_host_run(path: Path, qids: Mapping[str, str], selection: Selection, 
     """Rewrite a run of the host: the qids of ``qids``, without excluded documents, at most ``hits`` documents per query."""
     lines = list[str]()
     ranks: dict[str, int] = {}
-    with open(path, encoding="utf-8", newline="\n") as file:
-        for line in file:
-            if not (found := HOST_LINE.fullmatch(line)):
-                continue
-            qid = qids.get(found["qid"], found["qid"])
-            if found["docid"] in selection.excluded.get(qid, ()) or ranks.get(qid, 0) == hits:
-                continue
-            ranks[qid] = ranks.get(qid, 0) + 1
-            lines.append(f"{qid} Q0 {found['docid']} {ranks[qid]} {found['score']} {found['tag']}\n")
+    for _, found in _host_lines(path):
+        if not found:
+            continue
+        qid = qids.get(found["qid"], found["qid"])
+        if found["docid"] in selection.excluded.get(qid, ()) or ranks.get(qid, 0) == hits:
+            continue
+        ranks[qid] = ranks.get(qid, 0) + 1
+        lines.append(f"{qid} Q0 {found['docid']} {ranks[qid]} {found['score']} {found['tag']}\n")
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def replace_blanks(path: Path, blanks: str) -> None:
     """Replace each white-space character in the docids of a run that the host wrote, as the reranked run does."""
     lines = []
-    with open(path, encoding="utf-8", newline="\n") as file:
-        for line in file:
-            found = HOST_LINE.fullmatch(line)
-            begin, end = found.span("docid") if found else (0, 0)
-            lines.append(line[:begin] + writable(line[begin:end], "docid", blanks) + line[end:] if found else line)
+    for line, found in _host_lines(path):
+        begin, end = found.span("docid") if found else (0, 0)
+        lines.append(line[:begin] + writable(line[begin:end], "docid", blanks) + line[end:] if found else line)
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 

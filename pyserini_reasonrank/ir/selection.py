@@ -76,6 +76,19 @@ class Selection:
         return [document for document in documents if document.docid not in excluded]
 
 
+def selection_of(
+    qids: str | None, shard: str | None, topics: str | None, texts: Mapping[str, str] | None, excluded: Exclusions
+) -> Selection:
+    """The selection of the flags ``--qids`` and ``--shard``, with the texts of ``--rerank.topics`` and excluded documents."""
+    return Selection(
+        None if qids is None else parse_qids(qids),
+        None if shard is None else parse_shard(shard),
+        texts,
+        f"--rerank.topics {topics}",
+        excluded,
+    )
+
+
 EVERYTHING = Selection()
 """The selection that leaves nothing out."""
 

@@ -55,7 +55,12 @@ def to_request(
     UsageError, which begins with ``where`` (the file and line), if the row is malformed, or repeats a document without
     ``keep_first``.
     """
-    found = _checked_row(row, where)
+    return _request(_checked_row(row, where), where, number, depth, keep_first, selection)
+
+
+def _request(
+    found: CandidateRow, where: str, number: int, depth: int, keep_first: bool, selection: Selection
+) -> Request:
     documents = found.documents
     if twice := repeated(document.docid for document in documents):
         if not keep_first:
@@ -102,11 +107,11 @@ async def from_file(
     chosen = None if qids is None else set(selection.chosen(qids, str(path)))
     places: dict[str, str] = {}
     for number, (where, row) in enumerate(read_rows(path)):
-        qid = _checked_row(row, where).qid
-        if (first := places.setdefault(qid, where)) != where:
-            raise UsageError(f"{where}: query {qid} occurs twice; {first.rpartition(', ')[2]} has it too")
-        if chosen is None or qid in chosen:
-            yield to_request(row, where, number, depth, keep_first=keep_first, selection=selection)
+        found = _checked_row(row, where)
+        if (first := places.setdefault(found.qid, where)) != where:
+            raise UsageError(f"{where}: query {found.qid} occurs twice; {first.rpartition(', ')[2]} has it too")
+        if chosen is None or found.qid in chosen:
+            yield _request(found, where, number, depth, keep_first, selection)
 
 
 def read_qids(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,7 @@ def _check_output(output: Path, paths: Sequence[Path]) -> None:
 def _read(path: Path) -> Part:
     if not path.exists() and Path(f"{path}.partial").exists():
         raise UsageError(f"{path} is not finished ({path}.partial exists); run its command again")
-    lines: dict[str, list[bytes]] = {}
-    for where, line in _lines(path):
-        lines.setdefault(line_qid(line, where), []).append(line)
+    lines = _lines(path)
     metadata = read_metadata(path)
     if metadata is None:
         raise UsageError(
@@ -117,9 +115,14 @@ def _read(path: Path) -> Part:
     return Part(path, metadata, lines)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The lines of a run, which is empty if no query has candidates."""
-    return iter(()) if path.is_file() and not path.stat().st_size else read_lines(path)
+def _lines(path: Path) -> dict[str, list[bytes]]:
+    """The lines of a run by qid. The run is empty if no query has candidates."""
+    lines: dict[str, list[bytes]] = {}
+    if path.is_file() and not path.stat().st_size:
+        return lines
+    for where, line in read_lines(path):
+        lines.setdefault(line_qid(line, where), []).append(line)
+    return lines
 
 
 def _form(part: Part) -> str:
@@ -197,8 +200,8 @@ def _merge_first_runs(output: Path, parts: Sequence[Part], qids: Sequence[str]) 
         return None
     lines: dict[str, list[bytes]] = {}
     for path in paths:
-        for where, line in _lines(path):
-            lines.setdefault(line_qid(line, where), []).append(line)
+        for qid, found in _lines(path).items():
+            lines.setdefault(qid, []).extend(found)
     merged = Path(f"{output}{FIRST_RUN}")
     _write(merged, (line for qid in qids for line in lines.get(qid, ())))
     return merged

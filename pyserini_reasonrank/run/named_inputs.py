@@ -13,7 +13,7 @@ from typing import Literal
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.exclusions import read_exclusions
 from pyserini_reasonrank.ir.names import irds_file, is_name, looks_like_a_file
-from pyserini_reasonrank.ir.selection import Selection, parse_qids, parse_shard
+from pyserini_reasonrank.ir.selection import Selection, selection_of
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.run.outputs import temporary_prefix
 
@@ -60,10 +60,4 @@ def read_selection(qids: str | None, shard: str | None, topics: str | None, excl
     if exclude is not None:
         with local_file("exclusions", exclude) as path:
             excluded = read_exclusions(path)
-    return Selection(
-        None if qids is None else parse_qids(qids),
-        None if shard is None else parse_shard(shard),
-        texts,
-        f"--rerank.topics {topics}",
-        excluded,
-    )
+    return selection_of(qids, shard, topics, texts, excluded)
