@@ -1,4 +1,4 @@
-"""A setting in the wrong place is told its flag, and help on a reranker shows what that reranker uses."""
+"""A message about a setting in the wrong place names its flag, and help on a reranker shows what that reranker uses."""
 
 from __future__ import annotations
 
