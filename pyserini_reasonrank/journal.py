@@ -86,8 +86,8 @@ class CallStore(Protocol):
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call."""
 
-    def asked(self, key: str, call: Call) -> None:
-        """Record that the call with this key answered a question."""
+    def asked(self, key: str, call: Call, completion: Completion) -> None:
+        """Record that the finished call with this key answered a question."""
 
     def judged(self, call: Call, judgement: Judgement) -> None:
         """Record a judgement."""
@@ -111,7 +111,7 @@ class MemoryStore:
         if len(self._completions) > self._most:
             del self._completions[next(iter(self._completions))]
 
-    def asked(self, key: str, call: Call) -> None: ...
+    def asked(self, key: str, call: Call, completion: Completion) -> None: ...
 
     def judged(self, call: Call, judgement: Judgement) -> None: ...
 
@@ -150,10 +150,9 @@ class TracingStore:
         self._count(call, completion)
         await self.store.add(key, call, sampling, completion)
 
-    def asked(self, key: str, call: Call) -> None:
-        if call.qid in self._traces and (found := self.store.find(key)) is not None:
-            self._count(call, found)
-        self.store.asked(key, call)
+    def asked(self, key: str, call: Call, completion: Completion) -> None:
+        self._count(call, completion)
+        self.store.asked(key, call, completion)
 
     def judged(self, call: Call, judgement: Judgement) -> None:
         if (trace := self._traces.get(call.qid)) is not None:
@@ -214,12 +213,12 @@ class Journal:
         row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), repr(sampling),
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
-        self.asked(key, call)
+        self.asked(key, call, completion)
         self._queue.put((_CALL, row, done))
         await done
         self._keys.add(key)
 
-    def asked(self, key: str, call: Call) -> None:
+    def asked(self, key: str, call: Call, completion: Completion) -> None:
         """Record, without waiting, that the call with this key answered a question."""
         self._queue.put((_ASKED, (self.run, call.qid, call.part, call.number, key), None))
 

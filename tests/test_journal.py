@@ -154,7 +154,7 @@ def test_a_run_that_begins_again_leaves_no_trace_of_its_first_try(journal: Journ
     journal.judged(call(), Judgement((0, 1), Status.OK))
     journal.judged(call(number=1), Judgement((0, 1), Status.OK))
     other = Journal(reopened(journal).path, "another run")
-    other.asked("key", call("p"))
+    other.asked("key", call("p"), FULL)
     other.judged(call("p"), Judgement((0, 1), Status.OK))
     other.close()
     again = reopened(journal)
@@ -202,7 +202,7 @@ def test_a_journal_of_the_previous_version_is_read_and_continued(tmp_path: Path)
     assert seen() == before
     journal = Journal(path, "tag run.txt")
     assert journal.find("z") == Completion("<think>cut", "length", 1, 2, 0.5)
-    journal.asked("z", call("q"))
+    journal.asked("z", call("q"), Completion("<think>cut", "length"))
     journal.close()
     assert read_answers(path) == {("q", "", 0): Completion("<think>cut", "length")}  # asked last
 

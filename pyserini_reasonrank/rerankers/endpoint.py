@@ -75,7 +75,7 @@ class Endpoint:
 
     def _reused(self, key: str, call: Call, completion: Completion) -> Completion:
         if completion.error is None:
-            self.journal.asked(key, call)
+            self.journal.asked(key, call, completion)
         return completion
 
 
