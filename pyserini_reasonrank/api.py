@@ -25,7 +25,8 @@ from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.known_flags import explained
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.run.session import Session, close, start
+from pyserini_reasonrank.run.session import Session, close
+from pyserini_reasonrank.run.starting import Starter
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.schema import Tree
 
@@ -252,7 +253,7 @@ class _Live:
         self.loop = BackgroundLoop("reranker")
         store: Journal | MemoryStore | None = None
         try:
-            self.call(start(plan.engines))
+            self.call(Starter(plan.engines, {}).start())
             store = MemoryStore() if journal is None else Journal(journal, f"{plan.tag} api")
             self.store = TracingStore(store)
             self.session = Session(plan, self.store)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.exclusions import read_exclusions
 from pyserini_reasonrank.ir.names import irds_file, is_name, looks_like_a_file
 from pyserini_reasonrank.ir.selection import Selection, selection_of
@@ -33,7 +34,7 @@ def local_file(kind: Kind, value: str) -> Iterator[Path]:
     if looks_like_a_file(value):
         yield Path(value)
         return
-    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
+    with temporary_folder(temporary_prefix()) as folder:
         found = irds_file(kind, value, Path(folder)) if kind != "exclusions" else None
         yield found or (_from_pyserini(kind, value, Path(folder)) if is_name(value) else Path(value))
 
@@ -41,7 +42,10 @@ def local_file(kind: Kind, value: str) -> Iterator[Path]:
 def _from_pyserini(kind: Kind, name: str, folder: Path) -> Path:
     path = folder / ("topics.jsonl" if kind == "topics" else f"{kind}.txt")
     command = [sys.executable, "-m", WRITER, kind, name, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    environment = os.environ | {"TMPDIR": str(folder)}  # a signal that ends this process deletes its files too
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
+    )
     if not done.returncode:
         return path
     said = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -1,4 +1,4 @@
-"""Execution of a plan: starting and closing its engines, and reranking requests with them."""
+"""Execution of a plan: reranking requests with its engines, and closing them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,6 @@ from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
 from pyserini_reasonrank.run.progress import Waiting
-
-
-async def start(engines: Sequence[Engine[Any]]) -> None:
-    """Load the models or reach the servers, one after the other: each engine measures the memory that is left."""
-    for engine in engines:
-        await engine.start()
 
 
 async def close(engines: Sequence[Engine[Any]]) -> None:

@@ -24,10 +24,13 @@ class IndexSearcher:
         self._waiting: dict[int, asyncio.Future[list[dict[str, Any]]]] = {}
 
     async def __aenter__(self) -> Self:
-        """Start the process and open the index. UsageError or Failure if that fails; the process printed the reason."""
+        """Start the process and open the index. UsageError or Failure if that fails; the process printed the reason.
+
+        Signals of the terminal reach the server alone, so that the searches in progress end when it drains.
+        """
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", MODULE, "--index", self.index,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE, process_group=0,
         )  # fmt: skip
         assert self._process.stdout is not None
         if not await self._process.stdout.readline():
