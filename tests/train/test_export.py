@@ -86,7 +86,7 @@ def test_what_is_exported_serves(
     merge: bool, run: Path, tmp_path: Path, collection: Collection, run_reranker: Any
 ) -> None:
     export.run(config(run, tmp_path / "out", merge=merge))
-    flags = {"config": str(tmp_path / "out" / "reranker.yaml"), "on_error": "fail"}
+    flags = {"config": str(tmp_path / "out" / "reranker.yaml"), "on_error": "fail", "max_bad": 1}
     settings, _ = layers.load("setwise", flags)
     assert (settings.depth, settings.sampling.max_tokens) == (3, 4)
     outcome = run_reranker("setwise", flags, requests=collection.requests[1:2])

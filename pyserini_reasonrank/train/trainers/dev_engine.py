@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,10 +36,11 @@ class InTraining(Engine[EngineOptions]):
         self._model, self._chat, self._tokenizer = model, chat, tokenizer
         self._step, self._batch = step, batch
         self._waiting: list[_Pending] = []
+        self._lent = threading.Lock()  # scoring changes the model's attention: not while another thread generates
         self._work: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._scorer = AlternativeScorer(self._model, self._model.config._attn_implementation, nullcontext)
+        self._scorer = AlternativeScorer(self._model, self._model.config._attn_implementation, lambda: self._lent)
 
     def identity(self, call: Call) -> str:
         return f"{super().identity(call)}\n{self._step}"
@@ -83,7 +84,7 @@ class InTraining(Engine[EngineOptions]):
         width, device = max(map(len, prompts)), self._model.device
         pad = self._tokenizer.pad_token_id or 0
         room = (self.max_model_len or width + sampling.max_tokens) - width
-        with torch.no_grad(), torch.random.fork_rng():
+        with self._lent, torch.no_grad(), torch.random.fork_rng():
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
             written = self._model.generate(
