@@ -37,7 +37,11 @@ class DevCallback(TrainerCallback):  # type: ignore[misc]
         self._home = folder.path / "dev"
         self._model = Model("policy", str(self._home), context=context)
         parse_measure(dev.measure)
-        chosen = {"max_bad": 1.0, **dev.settings, "engine": {"name": "oracle"}}  # early in training all answers may be bad
+        chosen = {
+            "max_bad": 1.0,
+            **dev.settings,
+            "engine": {"name": "oracle"},
+        }  # early in training all answers may be bad
         self._settings, self._warnings = layers.load(dev.reranker, chosen)
         self._requests = list(islice(read_requests(dev.run, dev.topics, dev.corpus, self._settings.depth), dev.queries))
         plan(self._settings, self._warnings)
