@@ -51,7 +51,8 @@ test: check
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 
 soak: setup
-	REASONRANK_KILLS=100 REASONRANK_MODEL_KILLS=10 REASONRANK_STUDENT=$(CURDIR)/build/student REASONRANK_FUZZ=200000 \
+	REASONRANK_SOAK=1 REASONRANK_KILLS=100 REASONRANK_MODEL_KILLS=10 REASONRANK_FUZZ=200000 \
+		REASONRANK_TOPICS=5 REASONRANK_DEPTH=10 REASONRANK_STUDENT=$(CURDIR)/build/student \
 		$(PYTEST) -m "soak or fuzz"
 
 # This target needs no .venv: the first working name of PYTHONS builds and tests.

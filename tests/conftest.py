@@ -31,6 +31,16 @@ settings.register_profile("tests", deadline=None, print_blob=True)  # a busy mac
 settings.load_profile("tests")
 
 
+SOAK = bool(os.environ.get("REASONRANK_SOAK"))
+
+
+def more(*cases: Any) -> list[Any]:
+    """Cases for ``parametrize`` that run in `make soak` only."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.soak_only) for case in cases
+    ]
+
+
 def fuzz_examples(share: int) -> int:
     """The inputs of a fuzz target that has ``share`` percent of all: of 2,000, or of REASONRANK_FUZZ if that is set."""
     return max(1, int(os.environ.get("REASONRANK_FUZZ", "2000")) * share // 100)
@@ -81,6 +91,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for name in [*MARKS.values(), ()][_entry(item.path)]:
             item.add_marker(name)
+        if item.get_closest_marker("soak_only"):
+            item.add_marker("soak")
+            item.add_marker(pytest.mark.skipif(not SOAK, reason="one more case, which `make soak` tests"))
     items.sort(key=lambda item: _entry(item.path))
 
 

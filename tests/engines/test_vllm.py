@@ -126,16 +126,25 @@ def test_adapter(adapted: Engine[Any], model: Model) -> None:
     assert ask(adapted, CAPITAL).text != "The capital of France is Paris."
 
 
-def test_greedy_texts_are_those_of_transformers(engine: Engine[Any], model: Model) -> None:
+@pytest.fixture(scope="module")
+def transformers(model: Model) -> Iterator[Engine[Any]]:
+    made = build_engine("transformers", {}, replace(model, adapter=None))
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.close())
+
+
+def test_greedy_texts_are_those_of_transformers(engine: Engine[Any], transformers: Engine[Any]) -> None:
     """Sums in another order tip a token where two are as good as equal, so not every text need agree."""
-    other = build_engine("transformers", {}, replace(model, adapter=None))
-    asyncio.run(other.start())
-    try:
-        pairs = zip(ask(engine, *PROMPTS, max_tokens=16), ask(other, *PROMPTS, max_tokens=16), strict=True)
-        apart = [(a.text, b.text) for a, b in pairs if a.text != b.text]
-    finally:
-        asyncio.run(other.close())
+    pairs = zip(ask(engine, *PROMPTS, max_tokens=16), ask(transformers, *PROMPTS, max_tokens=16), strict=True)
+    apart = [(a.text, b.text) for a, b in pairs if a.text != b.text]
     assert len(apart) <= 1, apart
+
+
+def test_the_likelihood_of_a_text_is_that_of_transformers(engine: Engine[Any], transformers: Engine[Any]) -> None:
+    text = "how do moths navigate at night"
+    found, expected = (ask(each, *PROMPTS[:3], choices=(text,)) for each in (engine, transformers))
+    assert [a.choices[text] for a in found] == pytest.approx([a.choices[text] for a in expected], abs=2e-3)
 
 
 def test_a_cancelled_call_leaves_the_others_alone(engine: Engine[Any]) -> None:

@@ -1,7 +1,6 @@
 """Every reranker through the literal command, over a real collection, with a real model.
 
-Five topics and ten candidates, in the shortest words: some ten minutes of two cores. For a quick look,
-REASONRANK_TOPICS=1 REASONRANK_DEPTH=5.
+Two topics and six candidates, in the shortest words; `make soak` takes five and ten.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers, rerankers
 
 NAMES = [name for name in rerankers.names() if not name.endswith(("-recommendation", "-routing"))]
-TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "5")), int(os.environ.get("REASONRANK_DEPTH", "10"))
+TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "2")), int(os.environ.get("REASONRANK_DEPTH", "6"))
 
 Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path]]
 
