@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -72,7 +73,7 @@ def definition(name: str | None, users: tuple[str, ...] = ()) -> Definition:
     """
     if name is None:
         raise UsageError(f"{_FLAG} needs the name of a reranker: {', '.join(names())}")
-    if name in users:
+    if _place(name) in map(_place, users):
         raise UsageError(f"the reranker {name} starts from itself: {' -> '.join((*users, name))}")
     if is_file(name):
         tree = files.read(name, flag=_FLAG)
@@ -88,6 +89,10 @@ def definition(name: str | None, users: tuple[str, ...] = ()) -> Definition:
         return Definition({}, tree, release) if is_file(name) else Definition(tree, {}, release)
     below = definition(str(base), (*users, name))
     return Definition(below.own, merge(below.given, tree), release or below.published)
+
+
+def _place(name: str) -> str:
+    return os.path.realpath(name) if is_file(name) else name
 
 
 def _registered(name: str, found: Any) -> Tree:
