@@ -41,7 +41,7 @@ class Reranker:
     """A reranker by name, with any setting of the command line as a keyword argument.
 
     Args:
-        reranker: a name for ``--rerank``, such as ``reasonrank``, ``rank-r1`` or ``upr``.
+        reranker: a name for ``--rerank``, such as ``reasonrank``, ``rank-r1`` or ``upr``, or the path of a YAML file.
         journal: a file that stores finished calls, so that later processes reuse them; by default they are in memory.
         settings: ``model="..."``, ``depth=50``, ``engine="vllm"``, ``strategy={"window_size": 10}``,
             ``fuse="min-max"``, ``config="settings.yaml"``, ...: flags with dots are mappings, or strings if
@@ -62,7 +62,9 @@ class Reranker:
         'Moths fly by ...'
     """
 
-    def __init__(self, reranker: str = "reasonrank", *, journal: str | Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self, reranker: str | Path = "reasonrank", *, journal: str | Path | None = None, **settings: Any
+    ) -> None:
         # libraries import tqdm's notebook bars, which warn if Jupyter has no widgets; no bar is shown here
         warnings.filterwarnings("ignore", message="IProgress not found")
         engine = settings.get("engine")
@@ -71,7 +73,7 @@ class Reranker:
         if given is not None:
             tree = {"model": given.model.name, **tree, "engine": {"name": given.name}}
         try:
-            self._plan: Plan = plan(*layers.load(reranker, tree), engine=given)
+            self._plan: Plan = plan(*layers.load(str(reranker), tree), engine=given)
         except UnknownKey as error:
             raise UsageError(explained(error)) from None
         self._journal = None if journal is None else Path(journal)

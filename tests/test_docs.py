@@ -149,9 +149,9 @@ def _tree(root: str) -> Iterator[str]:
 
 def test_commands_and_rerankers_named_in_the_pages_exist() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in EVERY_PAGE)
-    names = set(re.findall(r"--rerank ([a-z][\w-]*)", text))
+    names = set(re.findall(r"--rerank ([a-z][\w-]*)(?![\w/-]|\.yaml)", text))
     assert len(names) > 15
-    assert names <= {*rerankers.names()}
+    assert names <= {*rerankers.names(), "stars"}  # registered by the package of docs/extend.md
     command = [sys.executable, "-m", "pyserini_reasonrank", "--help"]
     overview = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     commands = set(re.findall(r"-m pyserini_reasonrank ([a-z]+)", text))

@@ -16,13 +16,21 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.action == "list":
         for name in sources.names():
-            template = sources.load(name)
-            print(f"{name:<22} {template.contract:<12} {template.spec.about}")
+            print(f"{name:<22} {_about(name)}")
         return SUCCESS
     if options.name is None:
         raise UsageError(f"prompts show needs a name: {', '.join(sources.names())}")
     print(_shown(options.name))
     return SUCCESS
+
+
+def _about(name: str) -> str:
+    """The judge and the description of a prompt; of one of another package that can't be used, the reason."""
+    try:
+        template = sources.load(name)
+    except UsageError as error:
+        return str(error)
+    return f"{template.contract:<12} {template.spec.about}"
 
 
 def _shown(source: str) -> str:

@@ -24,7 +24,7 @@ from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings import flags, layers, rerankers
 from pyserini_reasonrank.settings.schema import Tree
 
 TEXTS = "pyserini_reasonrank.host.candidates_writer"
@@ -51,17 +51,18 @@ def main(argv: list[str]) -> int:
     made = plan(settings, warnings, candidates=most)
     command = ["python", "-m", "pyserini_reasonrank", "rerank", *argv]
     output_format = RunFormat(options.output_format)
-    with claimed(made, options.output, _inputs(options, tree), output_format) as claim:
+    with claimed(made, options.output, _inputs(options, name, tree), output_format) as claim:
         record = asyncio.run(_rerank(made, options, claim, command))
     show(record, options.output)
     return SUCCESS
 
 
-def _inputs(options: argparse.Namespace, tree: Tree) -> list[tuple[str, str]]:
+def _inputs(options: argparse.Namespace, name: str | None, tree: Tree) -> list[tuple[str, str]]:
     """The flags of the command that name an input, with their values."""
     names = ("run", "topics", "index", "corpus", "candidates", "qids", "shard")
     given = {f"--{name}": getattr(options, name) for name in names}
     given[f"{flags.PREFIX}.{flags.CONFIG}"] = tree.get(flags.CONFIG)
+    given[flags.PREFIX] = name if name and rerankers.is_file(name) else None
     return [(flag, str(value)) for flag, value in given.items() if value is not None]
 
 

@@ -8,11 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pyserini_reasonrank.engines import EngineOptions
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.resources import dump_yaml
-from pyserini_reasonrank.run.known_flags import GENERAL_SKIPPED, OptionGroup, option_groups
-from pyserini_reasonrank.settings import layers, rerankers
+from pyserini_reasonrank.run.known_flags import GENERAL_SKIPPED, OptionGroup, option_groups, unusable
+from pyserini_reasonrank.settings import rerankers
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
 from pyserini_reasonrank.settings.help import setting_lines
+from pyserini_reasonrank.settings.overlay import merge
 from pyserini_reasonrank.settings.schema import Settings, Tree
 
 HELP = {"-h", "--help"}
@@ -73,16 +77,17 @@ def flags_help(name: str | None = None, tree: Tree | None = None, *, everything:
 
     Without a name, all flags too. UsageError if there is no reranker of that name.
     """
-    groups = list(option_groups())
     if everything or name is None:
-        lines = _rerankers()
+        lines, groups = _rerankers(), list(option_groups())
     else:
-        own = layers.merge(rerankers.read(name), tree or {})
+        own = merge(rerankers.read(name), tree or {})
         lines = _own(name)
-        groups = [group for group in groups if group.name in _used(own, group.key)]
+        groups = list(option_groups({key: _used(own, key) for key in ("judge", "strategy", "combine", "engine")}))
     lines += ["", *_general()]
     for key in dict.fromkeys(group.key for group in groups):
         lines += _sections([group for group in groups if group.key == key])
+    if everything or name is None:
+        lines += ["", *(f"warning: {reason}" for reason in found)] if (found := unusable()) else []
     note = f"{PREFIX} NAME --help shows the settings that NAME uses, {HELP_ALL} those of all rerankers."
     return "\n".join([*lines, "", note])
 
@@ -90,8 +95,17 @@ def flags_help(name: str | None = None, tree: Tree | None = None, *, everything:
 def _rerankers() -> list[str]:
     return [
         "rerankers (--rerank NAME):",
-        *_columns({name: str(rerankers.read(name).get("about", "")) for name in rerankers.names()}),
+        *_columns({name: _about(name) for name in rerankers.names()}),
+        f"  or the path of a YAML file that starts from one of them ({rerankers.BASE}: NAME)",
     ]
+
+
+def _about(name: str) -> str:
+    """The description of a reranker; of one of another package that can't be used, the reason."""
+    try:
+        return str(rerankers.read(name).get("about", ""))
+    except UsageError as error:
+        return str(error)
 
 
 def _general() -> list[str]:
@@ -133,24 +147,22 @@ def _with_arms(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield tree
     for arm in (tree.get("arms") or {}).values():
         if isinstance(arm, Mapping) and (base := arm.get("reranker")) is not None:
-            yield from _with_arms(
-                layers.merge(rerankers.read(str(base)), {k: v for k, v in arm.items() if k != "reranker"})
-            )
+            yield from _with_arms(merge(rerankers.read(str(base)), {k: v for k, v in arm.items() if k != "reranker"}))
+
+
+_SHARED: Mapping[str, type[BaseModel]] = {"judge": Judge.Options, "engine": EngineOptions}
+"""The settings that all judges or all engines share."""
 
 
 def _sections(groups: Sequence[OptionGroup]) -> list[str]:
     """The settings that all judges or all engines share, once; then the others of each group."""
-    first = groups[0]
-    shared: list[str] = []
-    if first.key in ("judge", "engine"):
-        every = [group.model for group in option_groups() if group.key == first.key]
-        shared = [key for key in every[0].model_fields if all(_same(key, every[0], other) for other in every)]
-    lines = (
-        _section(first.key, "(all)", first.model, skip=set(first.model.model_fields) - set(shared)) if shared else []
-    )
+    key = groups[0].key
+    base = _SHARED.get(key)
+    lines = _section(key, "(all)", base) if base else []
     for group in groups:
         title = f"{group.name} ({group.note})" if group.note else group.name
-        lines += _section(group.key, title, group.model, skip=shared)
+        same = [name for name in base.model_fields if _same(name, base, group.model)] if base else []
+        lines += _section(key, title, group.model, skip=same)
     return lines
 
 

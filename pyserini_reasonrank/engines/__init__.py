@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines.identity import is_local, loading, weights
-from pyserini_reasonrank.errors import UsageError, nearest, validated
+from pyserini_reasonrank.errors import validated
 from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.plugins import Registry
+from pyserini_reasonrank.plugins.signatures import check_attribute, check_options, check_subclass
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 
@@ -35,6 +37,9 @@ class Engine[O: EngineOptions](ABC):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = False
+    """Whether it loads the model in this process."""
+    without_model: ClassVar[bool] = False
+    """Whether it answers without a model; its name then takes the place of the model's."""
     options_class: ClassVar[type[EngineOptions]] = EngineOptions
 
     def __init__(self, model: Model, options: O) -> None:
@@ -100,13 +105,39 @@ ENGINES = {
 }
 
 
+"""Our engines by name: module and class."""
+
+_WITHOUT_MODEL = ("recorded", "oracle")
+
+
 def engine_class(name: str) -> type[Engine[Any]]:
     """Return the class of the engine called ``name``; no library is loaded. UsageError for an unknown name."""
-    if name not in ENGINES:
-        raise UsageError(f"there is no engine {name!r}{nearest(name, ENGINES)}")
+    return ENGINE_PARTS.get(name)
+
+
+def is_without_model(name: str) -> bool:
+    """Whether ``name`` is an engine that answers without a model."""
+    if name in ENGINES or name not in ENGINE_PARTS:
+        return name in _WITHOUT_MODEL
+    return engine_class(name).without_model
+
+
+def _own(name: str) -> type[Engine[Any]]:
     module, attribute = ENGINES[name].split(":")
     found: type[Engine[Any]] = getattr(import_module(module), attribute)
     return found
+
+
+def _checked(name: str, found: Any) -> type[Engine[Any]]:
+    """The engine class of another package. Unsuitable unless it can be used as ours are."""
+    check_subclass(found, Engine, "class Mine(Engine[EngineOptions])")
+    check_attribute(found, "name", name)
+    check_options(found, "options_class", EngineOptions)
+    return cast(type[Engine[Any]], found)
+
+
+ENGINE_PARTS = Registry("engine", "engines", lambda: ENGINES, _own, _checked)
+"""Our engines and those that other packages register in the entry-point group ``pyserini_reasonrank.engines``."""
 
 
 def build_engine(name: str, settings: Mapping[str, Any], model: Model) -> Engine[Any]:

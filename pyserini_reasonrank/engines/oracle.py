@@ -32,6 +32,7 @@ class Oracle(Engine[OracleOptions]):
     """Answers by the grades in ``--rerank.engine.qrels``; the gain of an unjudged document is 0."""
 
     name = "oracle"
+    without_model = True
     options_class = OracleOptions
 
     def __init__(self, model: Model, options: OracleOptions) -> None:

@@ -34,6 +34,7 @@ class Recorded(Engine[RecordedOptions]):
     """Answers by query and call number, regardless of the prompt. A call without a recorded answer is an error."""
 
     name = "recorded"
+    without_model = True
     options_class = RecordedOptions
 
     def __init__(self, model: Model, options: RecordedOptions) -> None:

@@ -1,6 +1,8 @@
-"""The judges by kind, as a reranker's YAML names them."""
+"""The judges by kind, as a reranker's YAML names them: ours, and those of the group ``pyserini_reasonrank.judges``."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.best import Best
@@ -12,6 +14,8 @@ from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.judges.select import Select
 from pyserini_reasonrank.judges.worst import Worst
+from pyserini_reasonrank.plugins import Registry
+from pyserini_reasonrank.plugins.signatures import check_attribute, check_options, check_subclass
 
 JUDGES: dict[str, type[Judge]] = {
     judge.kind: judge
@@ -28,4 +32,16 @@ JUDGES: dict[str, type[Judge]] = {
         Likelihood,
     )
 }
-"""The judge classes by kind."""
+"""Our judge classes by kind."""
+
+
+def _checked(kind: str, found: Any) -> type[Judge]:
+    """The judge class of another package. Unsuitable unless it can be used as ours are."""
+    check_subclass(found, Judge, "class Mine(Judge)")
+    check_attribute(found, "kind", kind)
+    check_options(found, "Options", Judge.Options)
+    return cast(type[Judge], found)
+
+
+JUDGE_PARTS = Registry("judge", "judges", lambda: JUDGES, JUDGES.__getitem__, _checked)
+"""Our judges and those of other packages."""

@@ -11,12 +11,15 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.plugins import Registry, Unsuitable
+from pyserini_reasonrank.plugins.signatures import dotted
 from pyserini_reasonrank.prompts.formats import convert
 from pyserini_reasonrank.prompts.pinned import PinnedFile, is_url
 from pyserini_reasonrank.prompts.python_source import read_string
@@ -85,8 +88,8 @@ class PublishedPrompt(BaseModel):
 
 
 def names() -> list[str]:
-    """Return the names of our own prompts."""
-    return yaml_names("prompts")
+    """Return the names of our own prompts, and of those of other packages."""
+    return [name for name in PROMPT_PARTS.names() if name not in published()]
 
 
 @cache
@@ -147,9 +150,31 @@ def _read(source: str) -> dict[str, Any]:
         if not Path(source).is_file():
             raise UsageError(f"prompt file {source} does not exist")
         return _parse(Path(source), source)
-    if source not in names():
-        raise UsageError(f"there is no prompt {source!r}{nearest(source, [*names(), *published()])}")
-    return parse_yaml(conf("prompts", f"{source}.yaml").read_text(encoding="utf-8"), source)
+    return PROMPT_PARTS.get(source)
+
+
+def _own(name: str) -> dict[str, Any]:
+    return parse_yaml(conf("prompts", f"{name}.yaml").read_text(encoding="utf-8"), name)
+
+
+def _registered(name: str, found: Any) -> dict[str, Any]:
+    """Read a prompt of another package. Unsuitable unless it is a mapping or a file."""
+    found = found() if callable(found) else found
+    if isinstance(found, Mapping):
+        return dict(found)
+    if isinstance(found, str | PathLike):
+        return _parse(Path(found), str(found)) if Path(found).is_file() else _missing_file(found)
+    raise Unsuitable(
+        f"{dotted(found)}: expected a mapping, the path of a YAML or TOML file, or a function that returns one"
+    )
+
+
+def _missing_file(path: object) -> NoReturn:
+    raise Unsuitable(f"the file {path} does not exist")
+
+
+PROMPT_PARTS = Registry("prompt", "prompts", lambda: [*yaml_names("prompts"), *published()], _own, _registered)
+"""Our prompts, and those that other packages register in the entry-point group ``pyserini_reasonrank.prompts``."""
 
 
 def _text(path: Path, source: str) -> str:

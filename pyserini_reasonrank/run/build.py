@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.engines import Engine, build_engine
+from pyserini_reasonrank.engines import Engine, build_engine, is_without_model
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED_SOURCE, Known, Model, entry, known_models, resolve
 from pyserini_reasonrank.models.devices import CPU, arguments_of, device_of
@@ -16,7 +16,7 @@ from pyserini_reasonrank.models.hub import Unreachable, model_file
 from pyserini_reasonrank.models.memory import ON_A_CPU, Need, UnknownShape, Verdict, memory_needed, spread
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Capability
-from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Settings, answering_engine
+from pyserini_reasonrank.settings.schema import Settings, answering_engine
 
 _SHORTEST = 4096  # tokens of a context worth proposing
 
@@ -31,7 +31,7 @@ def build(settings: Settings) -> Engine[Any]:
 
 
 def _model(settings: Settings, answers: str) -> Model:
-    if answers in ENGINES_WITHOUT_MODEL:
+    if is_without_model(answers):
         return Model(settings.model, settings.model, context=settings.max_model_len)
     named = entry(settings.model, settings.adapter)  # its context and template are its own, whatever the settings
     if answers == "openai":
@@ -140,7 +140,7 @@ def tokens_for(settings: Settings, model: Model) -> tuple[Tokens, tuple[str, ...
     of_hub = "/" in source and not Path(source).is_dir()
     if settings.tokenizer and not of_hub:
         raise UsageError(f"--rerank.tokenizer {source} has no tokenizer.json")
-    if model.source == AUTO or answering_engine(settings.engine) in ENGINES_WITHOUT_MODEL:
+    if model.source == AUTO or is_without_model(answering_engine(settings.engine)):
         return EstimatedTokens(), ()
     known = "/" in source or Path(source).is_dir()
     file, reason = None, "it has none" if known else "its name is not a hub id"

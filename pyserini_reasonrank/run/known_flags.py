@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from pyserini_reasonrank.combine import COMBINATIONS
-from pyserini_reasonrank.engines import ENGINES, engine_class
-from pyserini_reasonrank.errors import UnknownKey
-from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.engines import ENGINE_PARTS
+from pyserini_reasonrank.errors import UnknownKey, UsageError
+from pyserini_reasonrank.judges.registry import JUDGE_PARTS
+from pyserini_reasonrank.plugins import Registry
 from pyserini_reasonrank.settings.flags import PREFIX
 from pyserini_reasonrank.settings.help import setting_flags
 from pyserini_reasonrank.settings.schema import Settings
-from pyserini_reasonrank.strategies import STRATEGIES, options_model
+from pyserini_reasonrank.strategies import STRATEGY_PARTS, options_model
 
 GENERAL_SKIPPED = ("name", "about")
 """Keys of a reranker's YAML that are not flags."""
@@ -38,18 +39,44 @@ class OptionGroup(NamedTuple):
         return f"{PREFIX}.{self.key}."
 
 
-def option_groups() -> Iterator[OptionGroup]:
-    """The groups in the order of the help."""
-    for name, judge in JUDGES.items():
+def option_groups(used: Mapping[str, Collection[str]] | None = None) -> Iterator[OptionGroup]:
+    """The groups in the order of the help; with ``used``, only those of these names by key.
+
+    Of parts of other packages, those that can't be used have no group: see ``unusable``. UsageError if one of them is in
+    ``used``.
+    """
+    for name, judge in _parts("judge", JUDGE_PARTS, used):
         yield OptionGroup("judge", name, judge.Options)
-    for name, entry in STRATEGIES.items():
+    for name, entry in _parts("strategy", STRATEGY_PARTS, used):
         yield OptionGroup("strategy", name, options_model(entry.function), f"judges: {', '.join(sorted(entry.judges))}")
     for name, combination in COMBINATIONS.items():
+        if used is not None and name not in used.get("combine", ()):
+            continue
         arms = [*sorted(combination.needs), *(f"optionally {arm}" for arm in sorted(combination.may or ()))]
         note = f"arms: {', '.join(arms) or 'any'}"
         yield OptionGroup("combine", name, options_model(combination.function), note)
-    for name in ENGINES:
-        yield OptionGroup("engine", name, engine_class(name).options_class)
+    for name, engine in _parts("engine", ENGINE_PARTS, used):
+        yield OptionGroup("engine", name, engine.options_class)
+
+
+def unusable() -> list[str]:
+    """Why parts of other packages can't be used, a sentence for each."""
+    registries: tuple[Registry[Any], ...] = (JUDGE_PARTS, STRATEGY_PARTS, ENGINE_PARTS)
+    return [
+        str(found)
+        for registry in registries
+        for name in registry.registered()
+        if isinstance(found := registry.usable(name), UsageError)
+    ]
+
+
+def _parts[T](key: str, registry: Registry[T], used: Mapping[str, Collection[str]] | None) -> Iterator[tuple[str, T]]:
+    for name in registry.names():
+        if used is not None:
+            if name in used.get(key, ()):
+                yield name, registry.get(name)
+        elif not isinstance(found := registry.usable(name), UsageError):
+            yield name, found
 
 
 @cache

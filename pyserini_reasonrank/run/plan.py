@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from pyserini_reasonrank.combine import COMBINATIONS
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.engines import Engine, is_without_model
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.judges import Judge
-from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.judges.registry import JUDGE_PARTS
 from pyserini_reasonrank.models.catalogue import AUTO, entry, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import least_tokens
@@ -23,8 +23,8 @@ from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.notices import as_error
 from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 from pyserini_reasonrank.settings.flags import PREFIX
-from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Settings, answering_engine
-from pyserini_reasonrank.strategies import STRATEGIES, StrategyEntry, options_model
+from pyserini_reasonrank.settings.schema import Settings, answering_engine
+from pyserini_reasonrank.strategies import STRATEGY_PARTS, StrategyEntry, options_model
 
 
 def plan(
@@ -113,16 +113,16 @@ class _Planner:
         return planned
 
     def _single(self, settings: Settings, where: str) -> SinglePlan:
-        kind, judge_options, strategy, given = _judge_and_strategy(settings, where)
+        judge_class, judge_options, strategy, given = _judge_and_strategy(settings, where)
         options = strategy.resolved(given)
         derived = {name: value for name, value in options.items() if value != given[name]}
         settings = settings.model_copy(update={"strategy": {**settings.strategy, **derived}})
-        template = _template(settings, kind)
+        template = _template(settings, judge_class.kind)
         _check_votes(settings, judge_options, where)
         engine = self._engine(settings)
-        check_capabilities(engine, f"the {kind} judge", JUDGES[kind].needs_of(judge_options), settings)
+        check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
         _check_prefill(engine, template, settings, where)
-        judge: Judge = JUDGES[kind](judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
+        judge = judge_class(judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
         template = template.bound(judge.wording).instructed(sources.instruction(settings.instruction))
         return SinglePlan(settings, template, judge, strategy, options, engine)
 
@@ -157,21 +157,23 @@ class _Planner:
         return self._engines[key]
 
 
-def _judge_and_strategy(settings: Settings, where: str) -> tuple[str, Any, StrategyEntry, Mapping[str, Any]]:
-    """The kind of judge, its options, the strategy and its options. UsageError if they are incompatible."""
+def _judge_and_strategy(settings: Settings, where: str) -> tuple[type[Judge], Any, StrategyEntry, Mapping[str, Any]]:
+    """The class of the judge, its options, the strategy and its options. UsageError if they are incompatible."""
     judge_settings, strategy_settings = dict(settings.judge), dict(settings.strategy)
     kind, name = judge_settings.pop("kind", None), strategy_settings.pop("name", None)
-    if kind not in JUDGES:
-        raise UsageError(f"{where}.judge.kind {kind!r} is not known{nearest(str(kind), JUDGES)}")
-    if name not in STRATEGIES:
-        raise UsageError(f"{where}.strategy.name {name!r} is not known{nearest(str(name), STRATEGIES)}")
-    strategy = STRATEGIES[name]
-    if kind not in strategy.judges:
+    judge = JUDGE_PARTS.get(str(kind), f"{where}.judge.kind")
+    strategy = STRATEGY_PARTS.get(str(name), f"{where}.strategy.name")
+    if strategy.judges.isdisjoint(_kinds(judge)):
         raise UsageError(
             f"the {name} strategy needs a judge of kind {' or '.join(sorted(strategy.judges))}, not {kind}"
         )
     options = validated(options_model(strategy.function), strategy_settings, f"{where}.strategy").model_dump()
-    return kind, validated(JUDGES[kind].Options, judge_settings, f"{where}.judge"), strategy, options
+    return judge, validated(judge.Options, judge_settings, f"{where}.judge"), strategy, options
+
+
+def _kinds(judge: type[Judge]) -> set[str]:
+    """The kinds of judge that a class is: its own, and those of the judges that it is derived from."""
+    return {vars(parent)["kind"] for parent in judge.__mro__ if "kind" in vars(parent)}
 
 
 def _template(settings: Settings, kind: str) -> Template:
@@ -191,7 +193,7 @@ def _check_votes(settings: Settings, judge_options: Any, where: str) -> None:
 
 def _check_prefill(engine: Engine[Any], template: Template, settings: Settings, where: str) -> None:
     """UsageError if the prompt begins the answer (prefill) and the engine can't continue it."""
-    if answering_engine(settings.engine) in ENGINES_WITHOUT_MODEL or not template.render("", [""]).prefill:
+    if is_without_model(answering_engine(settings.engine)) or not template.render("", [""]).prefill:
         return
     same = template.name.replace("-prefilled", "-reasoning")
     other = same if same in yaml_names("prompts") and same != template.name else "NAME"

@@ -80,13 +80,15 @@ def _rerankers(name: str | None, tree: Tree, also: Sequence[str]) -> Mapping[str
     """The rerankers by name; their settings are checked, and nothing is loaded. UsageError for a name that occurs twice."""
     if name is None:
         raise UsageError("serve needs --rerank NAME")
-    rerankers = {name: Reranker(name, **tree)}
+    first = Reranker(name, **tree)
+    rerankers = {first.name: first}
     for word in also:
         other, _, file = word.partition("=")
-        if other in rerankers:
-            raise UsageError(f"--also {word}: {other} is already served; every reranker needs its own name")
         settings = {"engine": tree["engine"]} if "engine" in tree else {}
-        rerankers[other] = Reranker(other, **settings, **({"config": file} if file else {}))
+        also_served = Reranker(other, **settings, **({"config": file} if file else {}))
+        if also_served.name in rerankers:
+            raise UsageError(f"--also {word}: {also_served.name} is already served; every reranker needs its own name")
+        rerankers[also_served.name] = also_served
     return rerankers
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.resources import conf, parse_yaml, yaml_names
+from pyserini_reasonrank.settings.relative import resolved_paths
 from pyserini_reasonrank.settings.schema import Tree
 
 
 def read(source: str, *, flag: str, folder: str | None = None) -> Tree:
     """The YAML mapping in the file ``source``, or in the file of that name in ``folder`` of ``conf/``.
+
+    Without ``folder`` it is a settings file of a reranker: its paths are relative to it.
 
     UsageError that names ``flag`` if there is no such file, and one that names file, line and column if it is not
     a YAML mapping in UTF-8 (a byte order mark is skipped).
@@ -18,7 +21,8 @@ def read(source: str, *, flag: str, folder: str | None = None) -> Tree:
     shipped = yaml_names(folder) if folder else []
     path = Path(source)
     if path.is_file():
-        return parse_yaml(_text(path, source), source)
+        tree = parse_yaml(_text(path, source), source)
+        return tree if folder else resolved_paths(tree, path.parent)
     if source in shipped:
         return shipped_file(f"{folder}", source)
     if folder:

@@ -1,6 +1,6 @@
 """The layers of settings. Later ones override earlier ones:
 
-1. the reranker's YAML (``settings/rerankers.py``),
+1. the reranker's YAML (``settings/rerankers.py``); the user's own YAML, named by its path, is layer 4 over its base,
 2. the settings that the chosen checkpoint was trained with (conf/models.yaml), and with ``--rerank.as published``, those in
    which the reranker's publication (its YAML) and the checkpoint's release differ from this package,
 3. the limits published for the collection (conf/models.yaml), likewise,
@@ -16,14 +16,15 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from pyserini_reasonrank.engines import is_without_model
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, choose
 from pyserini_reasonrank.models.kinds import check_kind
 from pyserini_reasonrank.settings import files, rerankers
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
+from pyserini_reasonrank.settings.overlay import merge
 from pyserini_reasonrank.settings.releases import Presets, presets_for, with_available_texts
 from pyserini_reasonrank.settings.schema import (
-    ENGINES_WITHOUT_MODEL,
     SamplingSettings,
     Settings,
     Tree,
@@ -52,30 +53,24 @@ def load(name: str | None, flags: Tree, data: Sequence[str] = ()) -> tuple[Setti
 
     ``data`` are the names of index, corpus and topics, by which a collection is recognised.
     """
-    own = rerankers.read(name)
+    definition = rerankers.definition(name)
     given = {key: value for key, value in flags.items() if key != CONFIG}
     if (file := flags.get(CONFIG)) is not None:
-        given = merge(files.read(str(file), flag=f"{PREFIX}.{CONFIG}"), given)
+        given = merge(_config(str(file)), given)
+    given = merge(definition.given, given)
     if given.get("collection"):
         data = [str(given["collection"])]
-    return _load(str(name), own, given, PREFIX, data)
+    return _load(str(name), definition.own, given, PREFIX, data)
 
 
-def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """``over`` on top of ``under``, mapping by mapping.
-
-    A mapping whose ``kind`` or ``name`` differs replaces the one below: another judge, strategy or engine does not
-    inherit the settings of the old one.
-    """
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            replaces = any(value.get(k, below.get(k)) != below.get(k) for k in ("kind", "name"))
-            merged[key] = dict(value) if replaces else merge(below, value)
-        else:
-            merged[key] = value
-    return merged
+def _config(file: str) -> Tree:
+    """The settings in the file of ``--rerank.config``. UsageError if it is a reranker, with a base."""
+    tree = files.read(file, flag=f"{PREFIX}.{CONFIG}")
+    if rerankers.BASE in tree:
+        raise UsageError(
+            f"{PREFIX}.{CONFIG} {file} is a reranker that starts from {tree[rerankers.BASE]}: pass it with {PREFIX} {file}"
+        )
+    return tree
 
 
 def _load(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
@@ -102,10 +97,10 @@ def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[s
     tree = dict(own)
     for layer in (*presets.layers(own), limits):
         tree = merge(tree, layer)
-    strict = asked.get("as") == "published" and model not in ENGINES_WITHOUT_MODEL
+    strict = asked.get("as") == "published" and not is_without_model(model)
     tree, more = with_available_texts(tree, own, given, presets.known, model, where, strict=strict)
     tree = _with_default_selectors(merge(tree, given))
-    tree |= {"name": name, "model": model, "collection": collection or given.get("collection")}
+    tree |= {"name": rerankers.label(name), "model": model, "collection": collection or given.get("collection")}
     return validated(Settings, _with_as(tree), where), [*warnings, *more]
 
 
@@ -118,7 +113,7 @@ def _chosen_model(asked: Tree, kind: str) -> tuple[str, list[str]]:
     """The model that ``asked`` names, with ``auto`` resolved for engines that load a model; warnings."""
     engine = asked.get("engine", {})
     answering = answering_engine(engine)
-    if answering in ENGINES_WITHOUT_MODEL:
+    if is_without_model(answering):
         return str(engine.get("name")), []
     model = str(AUTO if asked.get("model") is None else asked["model"])
     if model != AUTO or answering == "openai":
@@ -143,7 +138,7 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence
     for arm in (arm for arm, value in (asked.get("arms") or {}).items() if value not in _REMOVED):
         arms[arm], more = _load_arm(arm, own, given, f"{where}.arms.{arm}", depth, data)
         warnings += [warning for warning in more if warning not in warnings]
-    tree = {key: value for key, value in asked.items() if key != "arms"} | {"name": name}
+    tree = {key: value for key, value in asked.items() if key != "arms"} | {"name": rerankers.label(name)}
     return validated(Settings, _with_as(tree), where).model_copy(update={"arms": arms}), warnings
 
 
@@ -168,9 +163,10 @@ def _load_arm(
         raise UsageError(f"{where}.reranker is required: the name of a reranker, such as reasonrank")
     if of_all := sorted(_OF_THE_RUN & tree.keys()):
         raise UsageError(f"{where}.{of_all[0]} can't be set for one arm; it applies to the whole run")
-    base_tree = rerankers.read(str(base))
-    tree.setdefault("depth", base_tree.get("depth", depth))
-    return _load(str(base), base_tree, tree, where, data)
+    definition = rerankers.definition(str(base))
+    tree = merge(definition.given, tree)
+    tree.setdefault("depth", definition.own.get("depth", depth))
+    return _load(str(base), definition.own, tree, where, data)
 
 
 def _arm_of(layer: Tree, arm: str) -> Mapping[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyserini_reasonrank.engines import is_without_model
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Known, Published, entry, known_models
 from pyserini_reasonrank.models.collections import for_collection
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.settings import rerankers
-from pyserini_reasonrank.settings.schema import ENGINES_WITHOUT_MODEL, Tree, answering_engine
+from pyserini_reasonrank.settings.schema import Tree, answering_engine
 
 
 def known_model(model: str, adapter: str | None, kind: str) -> Known | None:
@@ -51,7 +52,7 @@ class Presets:
 
         A model's release goes before a reranker's publication, whose prompt it replaces.
         """
-        modelless = answering_engine(asked.get("engine", {})) in ENGINES_WITHOUT_MODEL
+        modelless = is_without_model(answering_engine(asked.get("engine", {})))
         release = self.release or self.publication
         for key, reason in release.needs.items() if release else ():
             if given.get(key) in (None, AUTO) and not (modelless and key == "model"):
@@ -68,7 +69,7 @@ def presets_for(name: str, asked: Tree, model: str, where: str) -> Presets:
     kind, adapter = str(asked.get("judge", {}).get("kind")), asked.get("adapter")
     if asked.get("as") != "published":
         return Presets(known_model(model, adapter, kind))
-    if model in ENGINES_WITHOUT_MODEL:
+    if is_without_model(model):
         given = asked.get("model")
         model = str(asked.get("checkpoint") if given in (None, AUTO) else given)
     known = known_model(model, adapter, kind)
@@ -96,7 +97,7 @@ def with_available_texts(
             raise UsageError(f"{where}.as published needs the prompt {prompt}, which is unavailable: {reason}")
         tree["prompt"] = (known and known.fallback) or own.get("prompt")
         warnings.append(
-            f"the prompt {prompt}{'' if model in ENGINES_WITHOUT_MODEL else f' that {model} was trained with'} is unavailable "
+            f"the prompt {prompt}{'' if is_without_model(model) else f' that {model} was trained with'} is unavailable "
             f"({reason}); the project's own prompt {tree['prompt']} is used"
         )
     if instruction and given.get("instruction") is None and (reason := sources.missing_instruction(instruction)):

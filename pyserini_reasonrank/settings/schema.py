@@ -16,9 +16,6 @@ from pyserini_reasonrank.records import Sampling
 Tree = dict[str, Any]
 """Settings before validation: nested mappings, as in YAML."""
 
-ENGINES_WITHOUT_MODEL = ("recorded", "oracle")
-"""Engines that answer without a model; the engine's name takes the place of the model's."""
-
 
 class SamplingSettings(BaseModel):
     """Sampling under vLLM's names. Other SamplingParams of vLLM are accepted and passed to the engine."""

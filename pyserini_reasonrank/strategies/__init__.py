@@ -8,18 +8,23 @@ defaults are those of ``--rerank.strategy.NAME``.
 A strategy that breaks ties or leaves candidates unranked has a third positional argument ``prior``: the order of tied and
 unranked candidates, if the candidates are shown in another order than the first stage's (shuffled, or worst first). Its
 ``StrategyEntry`` has ``takes_prior``.
+
+Other packages register a ``StrategyEntry`` in the entry-point group ``pyserini_reasonrank.strategies``.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.plugins import Registry, Unsuitable
+from pyserini_reasonrank.plugins.signatures import dotted
 from pyserini_reasonrank.strategies.allpairs import allpairs
 from pyserini_reasonrank.strategies.bubblesort import bubblesort
 from pyserini_reasonrank.strategies.elimination import elimination
@@ -78,5 +83,70 @@ def options_model(strategy: Callable[..., Any]) -> type[BaseModel]:
     """The settings of a strategy (or a combination), declared by its keyword-only arguments."""
     hints = get_type_hints(strategy, include_extras=True)
     declared = inspect.signature(strategy).parameters.values()
-    fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in declared if p.kind is p.KEYWORD_ONLY}
+    fields: dict[str, Any] = {
+        p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
+        for p in declared
+        if p.kind is p.KEYWORD_ONLY
+    }
     return create_model(strategy.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _checked(name: str, found: Any) -> StrategyEntry:
+    """The strategy of another package. Unsuitable unless it can be called as ours are."""
+    if not isinstance(found, StrategyEntry):
+        raise Unsuitable(
+            f"{dotted(found)} is not a StrategyEntry: write StrategyEntry({getattr(found, '__name__', name)}, "
+            'frozenset({"permutation"})), with the kinds of judge that it calls'
+        )
+    function = found.function
+    where = dotted(function)
+    if not inspect.iscoroutinefunction(function):
+        raise Unsuitable(f"{where} is not a coroutine function: write async def")
+    expected = ["n", "judge", *(["prior"] if found.takes_prior else [])]
+    parameters = list(inspect.signature(function).parameters.values())
+    if [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] != expected or any(
+        p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters
+    ):
+        raise Unsuitable(
+            f"{where}{_without_types(parameters)}: expected the parameters ({', '.join(expected)}, *, OPTION=DEFAULT, ...)"
+        )
+    if not found.judges or isinstance(found.judges, str):
+        raise Unsuitable(
+            f"{where}: its StrategyEntry has to name the kinds of judge, such as frozenset({{'permutation'}})"
+        )
+    try:
+        options_model(function)
+    except Exception as error:
+        raise Unsuitable(f"{where}: its options can't be read ({type(error).__name__}: {error})") from None
+    return replace(found, function=_guarded(name, function))
+
+
+def _without_types(parameters: Sequence[inspect.Parameter]) -> str:
+    return str(inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]))
+
+
+def _guarded(name: str, function: Strategy) -> Strategy:
+    """The strategy of another package: Failure, in one sentence, if it raises, or returns anything but a permutation."""
+
+    @wraps(function)
+    async def guarded(n: int, *arguments: Any, **options: Any) -> list[int]:
+        try:
+            order = list(await function(n, *arguments, **options))
+        except (UsageError, Failure):
+            raise
+        except Exception as error:
+            raise Failure(
+                f"the strategy {name} ({dotted(function)}) failed: {type(error).__name__}: {error}"
+            ) from error
+        if sorted(order) != list(range(n)):
+            raise Failure(
+                f"the strategy {name} ({dotted(function)}) returned {order!r:.60} for {n} candidates: expected each index "
+                "once"
+            )
+        return order
+
+    return guarded
+
+
+STRATEGY_PARTS = Registry("strategy", "strategies", lambda: STRATEGIES, STRATEGIES.__getitem__, _checked)
+"""Our strategies and those of other packages."""

@@ -17,7 +17,7 @@ from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.settings import files, flags
 from pyserini_reasonrank.settings.flags import CONFIG
 from pyserini_reasonrank.settings.help import setting_lines
-from pyserini_reasonrank.settings.layers import merge
+from pyserini_reasonrank.settings.overlay import merge
 from pyserini_reasonrank.settings.schema import Tree
 from pyserini_reasonrank.train.settings import TrainerSettings
 

@@ -15,6 +15,7 @@ from pyserini_reasonrank.models.collections import for_collection
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers, rerankers
+from pyserini_reasonrank.settings.overlay import merge
 from pyserini_reasonrank.settings.schema import Settings
 
 KNOWN = known_models()
@@ -31,7 +32,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_checkpoints_settings_suit_the_reranker_it_was_published_with(name: str) -> None:
     known = KNOWN[name]
     own = rerankers.read(str(known.reranker))
-    made = validated(Settings, layers.merge(own, known.brings(own)), "--rerank")
+    made = validated(Settings, merge(own, known.brings(own)), "--rerank")
     assert made.judge["kind"] == known.kind
     judge = {key: value for key, value in made.judge.items() if key != "kind"}
     JUDGES[str(known.kind)].Options.model_validate(judge)
@@ -45,7 +46,7 @@ def test_what_is_published_of_a_checkpoint_suits_its_reranker(name: str) -> None
     assert known.published is not None
     own = rerankers.read(str(known.reranker))
     for limits in ({}, *known.published.collections.values()):
-        tree = layers.merge(layers.merge(layers.merge(own, known.brings(own)), known.released(own)), limits)
+        tree = merge(merge(merge(own, known.brings(own)), known.released(own)), limits)
         made = validated(Settings, tree, "--rerank")
         judge = {key: value for key, value in made.judge.items() if key != "kind"}
         JUDGES[str(known.kind)].Options.model_validate(judge)

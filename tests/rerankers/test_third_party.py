@@ -27,7 +27,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ours(installed: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "pyserini_reasonrank", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 

@@ -24,6 +24,7 @@ from pyserini_reasonrank.run.parts import SinglePlan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers, rerankers
 from pyserini_reasonrank.settings.flags import lift
+from pyserini_reasonrank.settings.overlay import merge
 from pyserini_reasonrank.settings.schema import SamplingSettings, Settings
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 
@@ -70,9 +71,9 @@ def test_another_strategy_judge_or_engine_does_not_inherit_the_old_ones_settings
     made = settings("reasonrank", "--rerank.engine.name", "oracle", "--rerank.strategy.name", "full")
     assert made.strategy == {"name": "full"}
     under = {"engine": {"name": "openai", "base_url": "u", "concurrency": 3}}
-    assert layers.merge(under, {"engine": {"name": "oracle"}}) == {"engine": {"name": "oracle"}}
-    assert layers.merge(under, {"engine": {"name": "openai", "concurrency": 5}})["engine"]["base_url"] == "u"
-    assert layers.merge(under, {"engine": {"concurrency": 5}})["engine"] == {
+    assert merge(under, {"engine": {"name": "oracle"}}) == {"engine": {"name": "oracle"}}
+    assert merge(under, {"engine": {"name": "openai", "concurrency": 5}})["engine"]["base_url"] == "u"
+    assert merge(under, {"engine": {"concurrency": 5}})["engine"] == {
         "name": "openai",
         "base_url": "u",
         "concurrency": 5,
@@ -81,7 +82,7 @@ def test_another_strategy_judge_or_engine_does_not_inherit_the_old_ones_settings
 
 def test_merging_changes_neither_side() -> None:
     under, over = {"a": {"b": 1}}, {"a": {"c": 2}}
-    assert layers.merge(under, over) == {"a": {"b": 1, "c": 2}}
+    assert merge(under, over) == {"a": {"b": 1, "c": 2}}
     assert (under, over) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 

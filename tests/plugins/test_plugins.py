@@ -1,0 +1,347 @@
+"""Parts of other packages: found by name, imported late, checked, and refused in one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from pyserini_reasonrank import Reranker
+from pyserini_reasonrank.cli import prompts as prompts_command
+from pyserini_reasonrank.cli.rerank_help import flags_help
+from pyserini_reasonrank.engines import ENGINE_PARTS, engine_class, is_without_model
+from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.judges.registry import JUDGE_PARTS
+from pyserini_reasonrank.plugins import Registry
+from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.resources import dump_yaml
+from pyserini_reasonrank.run.known_flags import by_leaf
+from pyserini_reasonrank.run.parts import SinglePlan
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers, rerankers
+from pyserini_reasonrank.strategies import STRATEGIES, STRATEGY_PARTS
+
+Install = Callable[..., None]
+
+STRATEGY = """
+from pyserini_reasonrank.strategies import StrategyEntry
+async def backwards(n, judge, *, step: int = 1):
+    return list(await judge(range(n)))[::-1]
+entry = StrategyEntry(backwards, frozenset({"permutation"}))
+"""
+ENGINE = """
+from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.records import Completion
+class Mute(Engine):
+    name = "mute"
+    without_model = True
+    async def generate(self, prompt, sampling, call):
+        return Completion("[1]")
+"""
+JUDGE = """
+from pyserini_reasonrank.judges.permutation import Permutation
+class Verdict(Permutation):
+    kind = "verdict"
+    class Options(Permutation.Options):
+        harshness: int = 3
+"""
+PROMPT = """
+prompt = {
+    "about": "A prompt of another package", "contract": "permutation", "reminder": "Again.",
+    "messages": [{"role": "user", "content": "{{ query }} {{ passages | join(' ') }}"}],
+}
+"""
+RERANKER = """
+reranker = {"about": "Upside down", "reranker": "reasonrank", "strategy": {"name": "backwards"}, "prompt": "plain"}
+"""
+KINDS = ("engines", "judges", "strategies", "prompts", "rerankers")
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """``install("mypkg", source, strategies={"mine": "name_in_the_source"})``: a package with its metadata, on the path."""
+
+    def install(package: str, source: str, **groups: Mapping[str, str]) -> None:
+        site = tmp_path / package
+        metadata = site / f"{package}-1.2.dist-info"
+        metadata.mkdir(parents=True)
+        (site / f"{package}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n", encoding="utf-8")
+        lines = [
+            line
+            for group, entries in groups.items()
+            for line in (f"[pyserini_reasonrank.{group}]", *(f"{n} = {package}:{o}" for n, o in entries.items()))
+        ]
+        (metadata / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.delitem(sys.modules, package, raising=False)
+
+    return install
+
+
+@pytest.fixture
+def whole(install: Install) -> None:
+    """A package with a part of each kind."""
+    install(
+        "whole",
+        STRATEGY + ENGINE + JUDGE + PROMPT + RERANKER,
+        strategies={"backwards": "entry"},
+        engines={"mute": "Mute"},
+        judges={"verdict": "Verdict"},
+        prompts={"plain": "prompt"},
+        rerankers={"upside-down": "reranker"},
+    )
+
+
+REGISTRIES: Mapping[str, Registry[object]] = {
+    "strategies": STRATEGY_PARTS,
+    "engines": ENGINE_PARTS,
+    "judges": JUDGE_PARTS,
+    "prompts": sources.PROMPT_PARTS,
+    "rerankers": rerankers.RERANKER_PARTS,
+}  # type: ignore[dict-item]
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_part_of_each_kind_ranks_together() -> None:
+    documents = ["one", "two", "three"]
+    with Reranker("upside-down", engine="mute") as reranker:
+        ranked = reranker.rank("a query", documents)
+    assert [result.document for result in ranked] == ["three", "two", "one"]
+    assert repr(reranker) == "Reranker('upside-down', model='mute')"
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_judge_derived_from_ours_works_with_our_strategies(tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.yaml"
+    prompt.write_text(dump_yaml({**sources.PROMPT_PARTS.get("plain"), "contract": "verdict"}), encoding="utf-8")
+    tree = {"engine": {"name": "mute"}, "judge": {"kind": "verdict", "harshness": 5}, "prompt": str(prompt)}
+    made = plan(*layers.load("reasonrank", tree))
+    assert isinstance(made, SinglePlan)
+    assert made.judge.options.harshness == 5
+    with pytest.raises(UsageError, match="the heapsort strategy needs a judge of kind best or best_token, not verdict"):
+        plan(*layers.load("reasonrank", {**tree, "strategy": {"name": "heapsort"}}))
+
+
+def test_nothing_is_imported_before_it_is_named(install: Install) -> None:
+    install("explosive", "raise RuntimeError('imported')", strategies={"boom": "entry"}, engines={"bang": "E"})
+    assert "boom" in STRATEGY_PARTS.names()
+    assert "bang" in ENGINE_PARTS
+    plan(*layers.load("setwise", {"engine": {"name": "oracle"}}))
+    assert "children" in flags_help("setwise")
+    assert "explosive" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_that_cannot_be_imported_is_named(kind: str, install: Install) -> None:
+    install("absent", "import no_such_module", **{kind: {"mine": "entry"}})
+    part = REGISTRIES[kind].part
+    with pytest.raises(UsageError) as raised:
+        REGISTRIES[kind].get("mine")
+    assert str(raised.value) == (
+        f"the {part} 'mine' of absent 1.2 (entry point absent:entry) of the group pyserini_reasonrank.{kind} can't be "
+        "imported: ModuleNotFoundError: No module named 'no_such_module'; repair or uninstall the package"
+    )
+
+
+@pytest.mark.parametrize("source", ["raise SystemExit(3)", "entry ="])
+def test_whatever_goes_wrong_in_an_import_is_one_sentence(source: str, install: Install) -> None:
+    install("rude", source, judges={"mine": "entry"})
+    with pytest.raises(UsageError, match=r"rude 1\.2 .*can't be imported: (SystemExit|SyntaxError)"):
+        JUDGE_PARTS.get("mine")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("strategies", "sliding"), ("engines", "oracle"), ("judges", "best"), ("prompts", "best"), ("rerankers", "upr"),
+     ("prompts", "reasonrank:reasoning")],
+)  # fmt: skip
+def test_a_name_of_ours_is_refused(kind: str, name: str, install: Install) -> None:
+    install("thief", "entry = 1", **{kind: {name: "entry"}})
+    with pytest.raises(UsageError) as raised:
+        REGISTRIES[kind].get(name)
+    assert f"pyserini_reasonrank has a {REGISTRIES[kind].part} '{name}', and so has thief 1.2" in str(raised.value)
+    assert REGISTRIES[kind].names().count(name) == 1
+
+
+def test_a_name_of_two_packages_is_refused(install: Install) -> None:
+    install("first", STRATEGY, strategies={"mine": "entry"})
+    install("second", STRATEGY, strategies={"mine": "entry"})
+    with pytest.raises(UsageError, match="several packages have a strategy 'mine'") as raised:
+        STRATEGY_PARTS.get("mine")
+    assert "first 1.2 (entry point first:entry)" in str(raised.value)
+    assert "second 1.2 (entry point second:entry)" in str(raised.value)
+    assert STRATEGY_PARTS.get("sliding") is STRATEGIES["sliding"]
+
+
+HEAD = "from pyserini_reasonrank.strategies import StrategyEntry\nO = frozenset({'permutation'})\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("async def entry(n, judge): ...", r"wrong\.entry is not a StrategyEntry: write StrategyEntry\(entry, frozenset"),
+        ("entry = 3", "int 3 is not a StrategyEntry"),
+        ("def f(n, judge): ...\nentry = StrategyEntry(f, O)", r"wrong\.f is not a coroutine function: write async def"),
+        ("async def f(judge, n): ...\nentry = StrategyEntry(f, O)",
+         r"wrong\.f\(judge, n\): expected the parameters \(n, judge, \*, OPTION=DEFAULT, \.\.\.\)"),
+        ("async def f(n, judge, k=1): ...\nentry = StrategyEntry(f, O)", r"wrong\.f\(n, judge, k=1\): expected"),
+        ("async def f(n, judge, **more): ...\nentry = StrategyEntry(f, O)", r"wrong\.f\(n, judge, \*\*more\): expected"),
+        ("async def f(n, judge): ...\nentry = StrategyEntry(f, O, takes_prior=True)", r"\(n, judge, prior, \*, OPTION"),
+        ("async def f(n, judge): ...\nentry = StrategyEntry(f, frozenset())", "has to name the kinds of judge"),
+        ("async def f(n, judge, *, k: 'Unknown' = 1): ...\nentry = StrategyEntry(f, O)",
+         r"wrong\.f: its options can't be read \(NameError"),
+    ],
+)  # fmt: skip
+def test_a_wrong_strategy(source: str, message: str, install: Install) -> None:
+    install("wrong", HEAD + source, strategies={"mine": "entry"})
+    with pytest.raises(UsageError, match=rf"the strategy 'mine' of wrong 1\.2 .* can't be used: .*{message}"):
+        STRATEGY_PARTS.get("mine")
+
+
+JUDGE_HEAD = """
+from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.judges.best import Best
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("class entry: ...", r"wrong\.entry: expected a subclass of pyserini_reasonrank\.judges\.Judge"),
+        ("def entry(): ...", r"wrong\.entry, which is not a class: expected a subclass"),
+        ("class entry(Judge): kind = 'mine'", r"wrong\.entry lacks the method agreed\(outcomes, indices\)"),
+        ("class entry(Best):\n  kind = 'mine'\n  async def judge(self, ask, prompt): ...",
+         r"wrong\.entry\.judge\(ask, prompt\) can't be called as judge\(ask, prompt, shown\): too many positional"),
+        ("class entry(Best):\n  kind = 'mine'\n  def judge(self, ask, prompt, shown): ...",
+         r"wrong\.entry\.judge is not a coroutine function: write async def judge\(ask, prompt, shown\)"),
+        ("class entry(Best):\n  kind = 'mine'\n  @staticmethod\n  def outcome(judgement): ...",
+         r"wrong\.entry\.outcome\(judgement\) can't be called as outcome\(judgement, indices\)"),
+        ("class entry(Best):\n  kind = 'mine'\n  def __init__(self, options): ...", r"wrong\.entry\.__init__\(options\) can't"),
+        ("class entry(Best):\n  kind = 'mine'\n  def calls(self): return 2", r"wrong\.entry\.calls is a method: expected a prop"),
+        ("class entry(Best):\n  kind = 'mine'\n  ideal = 3", r"wrong\.entry\.ideal is not a method: expected ideal\(gains\)"),
+        ("class entry(Best): kind = 'other'", r"wrong\.entry\.kind is 'other', and the entry point is named 'mine'"),
+        ("class entry(Best):\n  kind = 'mine'\n  Options = dict",
+         r"wrong\.entry\.Options is builtins\.dict: expected a subclass of pyserini_reasonrank\.judges\.Judge\.Options, a pyd"),
+    ],
+)  # fmt: skip
+def test_a_wrong_judge(source: str, message: str, install: Install) -> None:
+    install("wrong", JUDGE_HEAD + source, judges={"mine": "entry"})
+    with pytest.raises(UsageError, match=rf"the judge 'mine' of wrong 1\.2 .* can't be used: {message}"):
+        JUDGE_PARTS.get("mine")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("entry = Engine", r"Engine lacks the method generate\(prompt, sampling, call\)"),
+        ("class entry(Engine):\n  name = 'mine'\n  async def generate(self, prompt): ...",
+         r"wrong\.entry\.generate\(prompt\) can't be called as generate\(prompt, sampling, call\)"),
+        ("class entry(Engine):\n  async def generate(self, prompt, sampling, call): ...",
+         r"wrong\.entry has no attribute name: set name = 'mine'"),
+        ("class entry(Engine):\n  name = 'mine'\n  options_class = 5\n  async def generate(self, p, s, c): ...",
+         r"wrong\.entry\.options_class is int 5: expected a subclass of .*EngineOptions"),
+    ],
+)  # fmt: skip
+def test_a_wrong_engine(source: str, message: str, install: Install) -> None:
+    install("wrong", "from pyserini_reasonrank.engines import Engine\n" + source, engines={"mine": "entry"})
+    with pytest.raises(UsageError, match=rf"the engine 'mine' of wrong 1\.2 .* can't be used: .*{message}"):
+        engine_class("mine")
+
+
+@pytest.mark.parametrize("kind", ["prompts", "rerankers"])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("entry = 3", "int 3: expected a mapping"),
+        ("entry = '/no/such/file.yaml'", "the file /no/such/file.yaml does not"),
+    ],
+)
+def test_a_wrong_prompt_or_reranker(kind: str, source: str, message: str, install: Install) -> None:
+    install("wrong", source, **{kind: {"mine": "entry"}})
+    with pytest.raises(UsageError, match=rf"'mine' of wrong 1\.2 .* can't be used: {message}"):
+        REGISTRIES[kind].get("mine")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return [0, 0, 1]", r"returned \[0, 0, 1\] for 3 candidates: expected each index once"),
+        ("return 1 / 0", "ZeroDivision"),
+    ],
+)
+def test_a_strategy_that_fails_is_one_sentence(body: str, message: str, install: Install) -> None:
+    install("wrong", f"{HEAD}async def f(n, judge): {body}\nentry = StrategyEntry(f, O)", strategies={"mine": "entry"})
+    with pytest.raises(Failure, match=rf"the strategy mine \(wrong\.f\) .*{message}"):
+        asyncio.run(STRATEGY_PARTS.get("mine").function(3, None))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("whole")
+def test_help_and_lists_know_them(capsys: pytest.CaptureFixture[str]) -> None:
+    text = flags_help()
+    assert "upside-down" in text
+    assert "Upside down" in text
+    assert "strategy backwards (judges: permutation):" in text
+    assert "--rerank.judge.harshness" in text
+    assert "engine mute:" in text
+    prompts_command.main(["list"])
+    assert "A prompt of another package" in capsys.readouterr().out
+    prompts_command.main(["show", "plain"])
+    assert "PASSAGE ONE" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("whole")
+def test_help_on_a_reranker_shows_the_options_of_its_parts() -> None:
+    text = flags_help("upside-down", {"engine": {"name": "mute"}})
+    assert "--rerank.strategy.step" in text
+    assert "engine mute:" in text
+    assert "strategy sliding" not in text
+
+
+def test_help_names_what_is_broken(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = {kind: {"broken": "entry"} for kind in KINDS}
+    install("absent", "import no_such_module", **parts)
+    text = flags_help()
+    assert text.count("absent 1.2") == 4  # the reranker in its row, the others as warnings
+    prompts_command.main(["list"])
+    assert "broken                 the prompt 'broken' of absent 1.2" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize(
+    ("name", "tree", "near"),
+    [
+        ("upside-dwn", {}, "did you mean 'upside-down'"),
+        ("reasonrank", {"strategy": {"name": "backwrds"}}, "did you mean 'backwards'"),
+        ("reasonrank", {"judge": {"kind": "verdct"}}, "did you mean 'verdict'"),
+        ("reasonrank", {"engine": {"name": "mut"}}, "did you mean 'mute'"),
+        ("reasonrank", {"prompt": "plan"}, "did you mean 'plain'"),
+    ],
+)
+def test_a_similar_name_is_suggested(name: str, tree: dict[str, object], near: str) -> None:
+    with pytest.raises(UsageError, match=near):
+        plan(*layers.load(name, {"engine": {"name": "oracle"}, **tree}))
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_key_of_a_plug_in_is_suggested() -> None:
+    by_leaf.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=r"did you mean --rerank\.judge\.harshness"):
+            Reranker("reasonrank", engine="mute", harshness=2)
+    finally:
+        by_leaf.cache_clear()
+
+
+def test_an_engine_of_another_package_may_have_a_model(install: Install) -> None:
+    source = ENGINE.replace("    without_model = True\n", "")
+    install("modelled", source, engines={"mute": "Mute"})
+    assert not is_without_model("mute")
+    assert is_without_model("oracle")
+    assert not is_without_model("vllm")
+    assert engine_class("oracle").without_model
+    assert engine_class("recorded").without_model
