@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
+from pyserini_reasonrank.ir.tables import table
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.devices import CPU, accelerators, device_of
 from pyserini_reasonrank.models.memory import ON_A_CPU, Verdict, gb, spread
-from pyserini_reasonrank.tables import table
 
 
 def main(argv: list[str]) -> int:

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.engines.identity import is_local, loading, weights
 from pyserini_reasonrank.errors import validated
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.plugins import Registry
-from pyserini_reasonrank.plugins.signatures import check_attribute, check_options, check_subclass
+from pyserini_reasonrank.plugins import Registry, check_attribute, check_options, check_subclass
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
 

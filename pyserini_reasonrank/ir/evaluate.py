@@ -13,7 +13,7 @@ from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.runs import Run, read_run, trec_eval_order
 from pyserini_reasonrank.ir.significance import t_test, wins
-from pyserini_reasonrank.tables import table
+from pyserini_reasonrank.ir.tables import table
 
 if TYPE_CHECKING:
     from ir_measures import Measure

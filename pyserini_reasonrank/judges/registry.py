@@ -14,8 +14,7 @@ from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.judges.select import Select
 from pyserini_reasonrank.judges.worst import Worst
-from pyserini_reasonrank.plugins import Registry
-from pyserini_reasonrank.plugins.signatures import check_attribute, check_options, check_subclass
+from pyserini_reasonrank.plugins import Registry, check_attribute, check_options, check_subclass
 
 JUDGES: dict[str, type[Judge]] = {
     judge.kind: judge

@@ -18,8 +18,7 @@ from typing import Annotated, Any, NoReturn
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.plugins import Registry, Unsuitable
-from pyserini_reasonrank.plugins.signatures import dotted
+from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted
 from pyserini_reasonrank.prompts.formats import convert
 from pyserini_reasonrank.prompts.pinned import PinnedFile, is_url
 from pyserini_reasonrank.prompts.python_source import read_string

@@ -11,8 +11,7 @@ from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Published
-from pyserini_reasonrank.plugins import Registry, Unsuitable
-from pyserini_reasonrank.plugins.signatures import dotted
+from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.settings import files
 from pyserini_reasonrank.settings.overlay import merge

@@ -23,8 +23,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.plugins import Registry, Unsuitable
-from pyserini_reasonrank.plugins.signatures import dotted
+from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted
 from pyserini_reasonrank.strategies.allpairs import allpairs
 from pyserini_reasonrank.strategies.bubblesort import bubblesort
 from pyserini_reasonrank.strategies.elimination import elimination

@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pyserini_reasonrank.ir.tables import table
 from pyserini_reasonrank.models.embedded import ensure_embedded
-from pyserini_reasonrank.tables import table
 
 ROOT = Path(__file__).parents[2]
 PEER = Path(os.environ.get("REASONRANK_PEER") or ROOT.parent / "shared" / "peer")

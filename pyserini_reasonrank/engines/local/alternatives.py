@@ -39,7 +39,7 @@ class AlternativeScorer:
     round. ``attention`` names the attention that the model was loaded with.
     """
 
-    def __init__(self, model: Any, attention: str, pause: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, model: Any, attention: str, pause: Callable[[], AbstractContextManager[object]]) -> None:
         self._model = model
         self._attention = attention
         self._pause = pause

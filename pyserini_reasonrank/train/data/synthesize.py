@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import atomic
+from pyserini_reasonrank.ir.tables import table
 from pyserini_reasonrank.journal import Journal, journal_of
 from pyserini_reasonrank.records import Query, Tally
 from pyserini_reasonrank.rerankers.scheduling import together
@@ -26,7 +27,6 @@ from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.progress import Progress
 from pyserini_reasonrank.run.session import Session
 from pyserini_reasonrank.settings import layers
-from pyserini_reasonrank.tables import table
 from pyserini_reasonrank.train.data.labelling import Config, Labeller, LabellingData, LabellingOutcome, read_data
 from pyserini_reasonrank.train.data.row_builder import RowBuilder
 from pyserini_reasonrank.train.data.rows import Audit, write_rows

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyserini_reasonrank.ir.significance import t_test
-from pyserini_reasonrank.tables import table
+from pyserini_reasonrank.ir.tables import table
 from pyserini_reasonrank.train.router.arm_rewards import Config
 from pyserini_reasonrank.train.router.classifier import Array, Examples
 

@@ -103,7 +103,7 @@ REGISTRIES: Mapping[str, Registry[object]] = {
     "judges": JUDGE_PARTS,
     "prompts": sources.PROMPT_PARTS,
     "rerankers": rerankers.RERANKER_PARTS,
-}  # type: ignore[dict-item]
+}
 
 
 @pytest.mark.usefixtures("whole")
