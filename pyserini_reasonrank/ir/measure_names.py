@@ -91,8 +91,11 @@ def _of_trec_eval(text: str) -> Measure | None:
     """The measure that trec_eval names so (``ndcg_cut_10``); None for none, and for names of several measures."""
     import ir_measures
 
-    try:
-        measures = ir_measures.parse_trec_measure(text.strip().lower())
-    except ValueError:
-        return None
-    return measures[0] if len(measures) == 1 else None
+    lower = text.strip().lower()
+    for name in (text.strip(), lower, lower.capitalize()):  # capitalised as in P_10 and Rprec
+        try:
+            measures = ir_measures.parse_trec_measure(name)
+        except ValueError:
+            continue
+        return measures[0] if len(measures) == 1 else None
+    return None

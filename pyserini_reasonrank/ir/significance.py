@@ -63,8 +63,9 @@ def randomisation_test(differences: Sequence[float]) -> float | None:
     from scipy.stats import permutation_test
 
     found = permutation_test(
-        (moved,), np.mean, permutation_type="samples", vectorized=True, n_resamples=RESAMPLES,
-        batch=_batch(len(moved)), rng=np.random.default_rng(SEED),
+        (moved,), lambda values, axis: abs(np.mean(values, axis=axis)), permutation_type="samples", vectorized=True,
+        alternative="greater", n_resamples=RESAMPLES, batch=_batch(len(moved)),
+        rng=np.random.default_rng(SEED),
     )  # fmt: skip
     return min(1.0, float(found.pvalue))
 

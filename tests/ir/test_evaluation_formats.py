@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def run(path: Path, good: range) -> Path:
     return path
 
 
-def report_of(folder: Path, **wanted: bool) -> Evaluation:
+def report_of(folder: Path, **wanted: Any) -> Evaluation:
     """Twelve queries; the baseline is right in none, ``50%_a&b|c`` in ten, ``close`` in two."""
     qrels = folder / "q_rels.txt"
     qrels.write_text("".join(f"{qid} 0 a 1\n" for qid in QIDS))

@@ -11,7 +11,8 @@ from pyserini_reasonrank.ir.measure_names import measure_name, names_a_measure, 
     [("nDCG@10", "nDCG@10"), ("MAP", "MAP"), ("RR@10", "MRR@10"), ("P(rel=2)@5", "P(rel=2)@5"), ("R@100", "R@100"),
      ("nDCG(gains={2: 5})@3", "nDCG(gains={2:5})@3"),
      ("ndcg@10", "nDCG@10"), ("map", "MAP"), ("mrr@10", "MRR@10"), ("err@10", "ERR@10"),
-     ("ndcg_cut_10", "nDCG@10"), ("ndcg_cut.10", "nDCG@10"), ("recip_rank", "MRR"), ("RECALL_100", "R@100")],
+     ("ndcg_cut_10", "nDCG@10"), ("ndcg_cut.10", "nDCG@10"), ("recip_rank", "MRR"),
+     ("RECALL_100", "R@100"), ("P_10", "P@10"), ("p_10", "P@10")],
 )  # fmt: skip
 def test_names_of_measures(written: str, name: str) -> None:
     assert measure_name(parse_measure(written)) == name

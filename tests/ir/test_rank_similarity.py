@@ -55,6 +55,7 @@ def test_tau_counts_pairs_of_shared_documents() -> None:
 
 def test_runs_have_the_means_over_shared_queries() -> None:
     found = similarity({"1": ["a", "b", "c"], "2": ["a"], "3": ["a"]}, {"1": ["a", "c", "b"], "2": ["a"], "4": ["a"]})
-    assert (found.queries, found.rbo, found.tau) == (2, pytest.approx((0.955 + 1) / 2), pytest.approx(1 / 3))
+    assert found.queries == 2
+    assert [found.rbo, found.tau] == pytest.approx([(0.955 + 1) / 2, 1 / 3])
     nothing = similarity({"1": ["a"]}, {"2": ["a"]})
     assert (nothing.queries, nothing.rbo, nothing.tau) == (0, None, None)
