@@ -228,6 +228,6 @@ def _unlike_depths(scored: Sequence[_Scored], measures: Sequence[Measure]) -> li
         return []
     shallow, deepest = scored[depths.index(low)].path, scored[depths.index(high)].path
     return [
-        f"{shallow} has at most {low:,} documents per query and {deepest} has {high:,}: "
+        f"{shallow} has at most {low:,} {'document' if low == 1 else 'documents'} per query and {deepest} has {high:,}: "
         f"{', '.join(deep)} {'favours' if len(deep) == 1 else 'favour'} the deeper run"
     ]

@@ -25,11 +25,13 @@ def notes(report: Evaluation) -> list[str]:
     if report.cutoff:
         found.append(f"{report.cutoff}, as in the track; AP(rel=1) sets another cut-off.")
     found += [
-        f"{report.label(run.run)}: {run.unjudged:,} queries without judgments are not counted."
-        for run in report.every
-        if run.unjudged
+        f"{report.label(run.run)}: {_unjudged(run.unjudged)} not counted." for run in report.every if run.unjudged
     ]
     return found + [f"Warning: {warning}." for warning in report.warnings]
+
+
+def _unjudged(number: int) -> str:
+    return "1 query without judgments is" if number == 1 else f"{number:,} queries without judgments are"
 
 
 def _test(report: Evaluation) -> str:

@@ -80,7 +80,7 @@ def test_table(qrels: Path, first: Path, reranked: Path) -> None:
         f"score: mean over all 4 queries of {qrels}; queries without documents in a run count 0.",
         "on answered: mean over the queries of the qrels that the run has documents for.",
         "p: paired two-sided t-test against the first run.",
-        "first.txt: 1 queries without judgments are not counted.",
+        "first.txt: 1 query without judgments is not counted.",
     ]
 
 
@@ -197,7 +197,7 @@ def test_runs_of_other_depths_have_a_warning_if_a_measure_sees_it(qrels: Path, f
     shallow = write(tmp_path / "shallow.txt", "1 Q0 a 1 2 y\n2 Q0 z 1 2 y\n")
     assert evaluate(qrels, first, [shallow], ["P@1"]).warnings == ()
     assert evaluate(qrels, first, [shallow], ["P@1", "R@100", "AP"]).warnings == (
-        f"{shallow} has at most 1 documents per query and {first} has 2: R@100, MAP favour the deeper run",
+        f"{shallow} has at most 1 document per query and {first} has 2: R@100, MAP favour the deeper run",
     )
 
 
