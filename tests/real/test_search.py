@@ -56,7 +56,9 @@ def test_oracle_over_bm25(
     first = f"{run}.first-stage.txt"
     valid = command("validate", run, "--topics", topics, "--first", first)
     assert valid.returncode == 0, valid.stdout
-    report = json.loads(command("evaluate", "--qrels", judgments, "--measures", measure, "--json", first, run).stdout)
+    report = json.loads(
+        command("evaluate", "--qrels", judgments, "--measures", measure, "--format", "json", first, run).stdout
+    )
     before, after = (row["scores"][0]["value"] for row in (report["first"], *report["runs"]))
     assert round(before, 4) == figure
     assert after > before + 0.1

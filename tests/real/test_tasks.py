@@ -100,7 +100,7 @@ def test_films_from_the_command_line(tasks: Mapping[str, Path], command: Command
     done = command("validate", output, "--first", films)
     assert (done.returncode, done.stdout) == (0, "valid: 3 topics, 24 documents\n")
     measures = ["Success@1", "Success@5", "RR", "nDCG@10"]
-    done = command("evaluate", "--qrels", qrels_of(films), films, output, "--json", "--measures", *measures)
+    done = command("evaluate", "--qrels", qrels_of(films), films, output, "--format", "json", "--measures", *measures)
     report = json.loads(done.stdout)
     assert [score["value"] for score in report["first"]["scores"]] == pytest.approx([0, 0, 1 / 8, 0.3155], abs=1e-4)
     assert [score["value"] for score in report["runs"][0]["scores"]] == [1, 1, 1, 1]

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.combine.query_classifier import NONE
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.ir.evaluate import parse_measure, per_query
+from pyserini_reasonrank.ir.evaluate import per_query
+from pyserini_reasonrank.ir.measure_names import parse_measure
 from pyserini_reasonrank.ir.metadata import sidecar
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.runs import Run, read_run

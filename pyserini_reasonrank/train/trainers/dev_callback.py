@@ -11,8 +11,9 @@ from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from pyserini_reasonrank.engines.chat import Chat
-from pyserini_reasonrank.ir.evaluate import evaluate, parse_measure
+from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.file_io import atomic
+from pyserini_reasonrank.ir.measure_names import parse_measure
 from pyserini_reasonrank.journal import journal_of
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.run.candidates import read_requests, stream

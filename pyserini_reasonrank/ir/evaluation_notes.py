@@ -1,0 +1,79 @@
+"""The parts that the formats for people share: notes, and the cells of queries, intervals and similarities."""
+
+from __future__ import annotations
+
+from pyserini_reasonrank.ir.scores import Evaluation, SignificanceTest
+from pyserini_reasonrank.ir.significance import Interval
+
+TESTS = {
+    SignificanceTest.T: "paired two-sided t-test",
+    SignificanceTest.RANDOMISATION: "paired two-sided randomisation test",
+    SignificanceTest.TUKEY: "randomised Tukey HSD",
+}
+
+
+def notes(report: Evaluation) -> list[str]:
+    """Sentences below the tables: what the means are over, the test, and the warnings."""
+    found = [f"score: mean over all {report.queries:,} queries of {report.qrels}; "
+             "queries without documents in a run count 0."]  # fmt: skip
+    if any(run.answered < report.queries for run in report.every):
+        found.append("on answered: mean over the queries of the qrels that the run has documents for.")
+    else:
+        found.append("Every run answers all of these queries, so the mean over answered queries is the same.")
+    if report.runs:
+        found.append(f"p: {_test(report)}.")
+    if report.cutoff:
+        found.append(f"{report.cutoff}, as in the track; AP(rel=1) sets another cut-off.")
+    found += [
+        f"{report.label(run.run)}: {_unjudged(run.unjudged)} not counted." for run in report.every if run.unjudged
+    ]
+    return found + [f"Warning: {warning}." for warning in report.warnings]
+
+
+def _unjudged(number: int) -> str:
+    return "1 query without judgments is" if number == 1 else f"{number:,} queries without judgments are"
+
+
+def _test(report: Evaluation) -> str:
+    """The test, what is compared, and the correction."""
+    compared = "of all pairs of runs" if report.pairs else "against the first run"
+    if report.test is SignificanceTest.TUKEY:
+        return f"{TESTS[report.test]} {compared}, corrected for all pairs of {len(report.every)} runs"
+    number = len(report.pairs) or len(report.runs)
+    correction = f", with Holm's correction for {number} comparisons by each measure" if number > 1 else ""
+    return f"{TESTS[report.test]} {compared}{correction}"
+
+
+def queries(report: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The header and rows of the table of queries."""
+    header = ("measure", "qid", *(report.label(run.run) for run in report.every))
+    return header, [(each.measure, each.qid, *(f"{value:.4f}" for value in each.values)) for each in report.per_query]
+
+
+def signed(number: float) -> str:
+    """A difference with its sign and four decimals."""
+    written = f"{number:+.4f}"
+    return written if float(written) else "0.0000"
+
+
+def limits(interval: Interval | None, *, with_sign: bool = False) -> str:
+    """The two limits of an interval; empty without one."""
+    if interval is None:
+        return ""
+    low, high = (signed(limit) if with_sign else f"{limit:.4f}" for limit in interval)
+    return f"{low} to {high}"
+
+
+def similarities(report: Evaluation) -> list[tuple[str, ...]]:
+    """Rows of run, base, RBO, tau and the number of shared queries."""
+    compared = [(pair.run, pair.base, pair.similarity) for pair in report.pairs]
+    compared += [(run.run, report.first.run, run.similarity) for run in report.runs]
+    return [
+        (report.label(run), report.label(base), _optional(found.rbo), _optional(found.tau), f"{found.queries:,}")
+        for run, base, found in compared
+        if found is not None
+    ]
+
+
+def _optional(number: float | None) -> str:
+    return "n/a" if number is None else f"{number:.4f}"

@@ -1,0 +1,73 @@
+"""What a run cost, from the metadata beside it: LLM calls, tokens, seconds and GPUs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.metadata import read_metadata, sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """Totals of a run. ``seconds`` is the wall time of reranking, without loading the model; ``gpu`` names the GPUs.
+
+    ``calls`` are the LLM calls of the run, ``from_journal`` the calls that a journal answered, which cost no time here.
+    The tokens are those of both.
+    """
+
+    calls: int
+    from_journal: int
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float | None
+    gpu: str
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and output tokens."""
+        return self.prompt_tokens + self.output_tokens
+
+
+def recorded_cost(run: str | os.PathLike[str]) -> RunCost | None:
+    """The cost in the metadata of a run; None without metadata, and if they have none.
+
+    UsageError for metadata that are not YAML, or whose counts are not numbers.
+    """
+    metadata = read_metadata(run)
+    resources = _below(metadata, "resources")
+    llm = _below(resources, "llm")
+    if not llm:
+        return None
+    try:
+        counts = [
+            int(llm.get(name) or 0)
+            for name in ("calls", "calls answered from the journal", "prompt tokens", "output tokens")
+        ]
+        seconds = _below(resources, "runtime in seconds").get("rerank")
+        return RunCost(
+            counts[0], counts[1], counts[2], counts[3], None if seconds is None else float(seconds), _gpus(metadata)
+        )
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{sidecar(run)}: the counts below resources are not numbers; delete or repair the file"
+        ) from None
+
+
+def _gpus(metadata: Mapping[str, Any] | None) -> str:
+    """The GPUs of the machine: ``2 x NVIDIA H200``; empty without one."""
+    found = _below(_below(metadata, "platform"), "hardware").get("gpu")
+    models = (
+        Counter(str(_below(each).get("model", "GPU")) for each in found) if isinstance(found, list) else Counter[str]()
+    )
+    return ", ".join(model if count == 1 else f"{count} x {model}" for model, count in models.items())
+
+
+def _below(value: Any, key: str | None = None) -> Mapping[str, Any]:
+    """``value``, or what it has at ``key``, if that is a mapping; else an empty one."""
+    found = value.get(key) if key is not None and isinstance(value, Mapping) else value if key is None else None
+    return found if isinstance(found, Mapping) else {}
