@@ -22,7 +22,7 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.serve.command import TOKEN
 from pyserini_reasonrank.serve.service import Limits, Service
 
-pytest.importorskip("mcp", minversion="2")
+pytest.importorskip("mcp.server.mcpserver", reason="needs mcp, version 2 or newer")
 from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
