@@ -25,7 +25,8 @@ from pyserini_reasonrank.settings.schema import Tree
 TOKEN = "REASONRANK_TOKEN"
 """The environment variable with the token that clients have to send."""
 
-STDOUT, STDERR = 1, 2  # file descriptors
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_STDOUT, _STDERR = 1, 2
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
         )
     rerankers = _rerankers(name, tree, options.also)
     with _listening(options.host, options.port) as listening:
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again once it has drained
+        for number in _ENDING:
             signal.signal(number, lambda *_: sys.exit(SUCCESS))
         asyncio.run(_serve(rerankers, options, listening, token))
     return SUCCESS
@@ -154,7 +155,10 @@ async def _serve(
         host, port = listening.getsockname()[:2]
         doors = "API page: /docs; MCP: /mcp" if options.mcp else "API page: /docs"
         print(f"serving {', '.join(rerankers)} on http://{host}:{port} ({doors})", file=sys.stderr, flush=True)
-        await uvicorn.Server(config).serve(sockets=[listening])
+        server = uvicorn.Server(config)
+        for number in _ENDING:  # uvicorn raises the signal again once it has drained, to no effect
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        await server.serve(sockets=[listening])
 
 
 async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Namespace) -> None:
@@ -162,8 +166,8 @@ async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Name
 
     The client is answered at once: calls wait until the models are loaded. Only messages of the protocol reach stdout.
     """
-    client = os.dup(STDOUT)
-    os.dup2(STDERR, STDOUT)
+    client = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
     from pyserini_reasonrank.serve.mcp_tools import Tools
 
     async with AsyncExitStack() as stack:
@@ -172,11 +176,11 @@ async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Name
         loading = asyncio.create_task(asyncio.to_thread(_load, rerankers))
         loading.add_done_callback(_report)
         print(f"serving {', '.join(rerankers)} to an MCP client on stdin and stdout", file=sys.stderr, flush=True)
-        os.dup2(client, STDOUT)  # the mcp package takes it over
+        os.dup2(client, _STDOUT)  # the mcp package takes it over
         try:
             await tools.run_stdio_async()
         finally:
-            os.dup2(STDERR, STDOUT)
+            os.dup2(_STDERR, _STDOUT)
 
 
 async def _started(stack: AsyncExitStack, rerankers: Mapping[str, Reranker], options: argparse.Namespace) -> Service:

@@ -96,9 +96,9 @@ def answer_of(called: CallToolResult) -> dict[str, Any]:
     assert not called.is_error, called.content
     [content] = called.content
     assert isinstance(content, TextContent)
-    assert json.loads(content.text) == called.structured_content
-    assert called.structured_content is not None
-    return called.structured_content
+    answer: dict[str, Any] = json.loads(content.text)
+    assert answer == called.structured_content
+    return answer
 
 
 def error_of(called: CallToolResult) -> str:
@@ -282,11 +282,13 @@ def test_a_model_that_can_not_be_loaded_is_named_to_the_client(tmp_path: Any) ->
 def test_over_http_beside_the_rest_routes(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN, raising=False)
     arguments = {"query": "q", "candidates": ["a", "b"]}
-    with served(*words(collection, "--mcp", "http")) as (url, _):
+    with served(*words(collection, "--mcp", "http")) as (url, process):
         called = connected(f"{url}/mcp", lambda client: client.call_tool("rerank", arguments))
         rest = httpx.post(f"{url}/v1/rerank", json={"query": "q", "documents": ["a", "b"]}).json()
         elsewhere = httpx.post(f"{url}/mcp", json={}, headers={"host": "example.org"})
         metrics = httpx.get(f"{url}/metrics").text
+        process.terminate()
+        assert process.wait(20) == 0
     assert [result["index"] for result in answer_of(called)["results"]] == [one["index"] for one in rest["results"]]
     assert elsewhere.status_code == 421
     assert 'reasonrank_judgements_total{reranker="reasonrank",status="ok"} 2.0' in metrics
