@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from conftest import ROOT
 from pyserini_reasonrank.cli.explain import output_tokens
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import flags as flags_of_rerank
 from pyserini_reasonrank.settings import layers, rerankers
 
 DOCS = ROOT / "docs"
 PAGES = DOCS / "rerankers"
 PACKAGE = ROOT / "pyserini_reasonrank"
 README = ROOT / "README.md"
-EVERY_PAGE = [README, *sorted(DOCS.rglob("*.md"))]
+AGENTS = ROOT / "AGENTS.md"
+EVERY_PAGE = [README, AGENTS, *sorted(DOCS.rglob("*.md"))]
 ROW = re.compile(r"^\| a query \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| [\d,]+ \| ([\d,]+) \|", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 ANCHOR = re.compile(r"\]\((?!https?:)([^)#]*)#([^)]+)\)")
@@ -157,6 +160,23 @@ def test_commands_and_rerankers_named_in_the_pages_exist() -> None:
     commands = set(re.findall(r"-m pyserini_reasonrank ([a-z]+)", text))
     assert len(commands) > 8
     assert commands <= set(re.findall(r"^ +([a-z]+)", overview, re.MULTILINE))
+
+
+def test_make_targets_named_in_the_pages_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {
+        name for page in EVERY_PAGE for name in re.findall(r"^ +make ([a-z-]+)", page.read_text(encoding="utf-8"), re.M)
+    }
+    assert {"setup", "check", "demo"} <= named <= targets
+
+
+def test_the_image_runs_the_server_that_its_page_describes() -> None:
+    words = re.search(r"^CMD (\[.+\])$", (DOCS / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert words is not None
+    python, dash, program, command, *flags = json.loads(words[1])
+    assert (python, dash, program, command) == ("python", "-m", "pyserini_reasonrank", "serve")
+    name, _, rest = flags_of_rerank.lift(flags)
+    assert (name, rest) == ("upr", ["--host", "0.0.0.0"])
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=str)

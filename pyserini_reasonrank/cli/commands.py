@@ -23,7 +23,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "rerank": Command("cli.rerank", "Rerank a run of any first stage; the texts come from its index or a corpus file"),
-    "serve": Command("serve.command", "Serve rerankers over HTTP, in the APIs of Cohere, Jina, vLLM and TEI"),
+    "serve": Command(
+        "serve.command", "Serve rerankers over HTTP, in the APIs of Cohere, Jina, vLLM and TEI, or as MCP tools"
+    ),
     "index": Command("cli.index", "Index a corpus of JSON lines with Pyserini, texts included"),
     "merge": Command("cli.merge", "Join the parts of a run, made with --shard or --qids: runs, metadata and journals"),
     "evaluate": Command("cli.evaluate", "Compare reranked runs with the first stage: measures and significance"),

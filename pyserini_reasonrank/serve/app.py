@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,12 +12,12 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 from pyserini_reasonrank import __version__
-from pyserini_reasonrank.api import Reranker
-from pyserini_reasonrank.errors import Failure, UsageError, nearest
+from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.results import RankedDocuments
-from pyserini_reasonrank.serve.admission import Admission, Full
+from pyserini_reasonrank.serve.admission import Full
 from pyserini_reasonrank.serve.dialects import (
     RerankRequest,
     TeiRequest,
@@ -35,25 +33,10 @@ from pyserini_reasonrank.serve.dialects import (
 )
 from pyserini_reasonrank.serve.metrics import Measured, Metrics
 from pyserini_reasonrank.serve.protection import Protection
+from pyserini_reasonrank.serve.service import DEPTH, NotHere, Service
 
 CLOSED_BY_CLIENT = 499  # as nginx logs it; nobody reads the response
 _RERANK_PATHS = ("/v1/rerank", "/v2/rerank")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one server accepts: ``requests`` at once, ``documents`` and ``body_bytes`` of one, ``body_seconds`` to send it."""
-
-    requests: int = 256
-    documents: int = 1000
-    body_bytes: int = 16 << 20
-    body_seconds: float = 30.0
-
-
-class Searcher(Protocol):
-    """A first stage: the hits of a query, best first, as mappings with docid, score and the fields of the document."""
-
-    async def search(self, query: str, k: int) -> list[dict[str, Any]]: ...
 
 
 class SearchRequest(BaseModel):
@@ -61,74 +44,37 @@ class SearchRequest(BaseModel):
 
     query: Annotated[str, Field(min_length=1)]
     k: Annotated[int, Field(ge=1, le=1000, description="hits to search and to return")] = 10
-    depth: Annotated[int | None, Field(ge=1, le=1000, description="hits to search and rerank [100, at least k]")] = None
+    depth: Annotated[
+        int | None, Field(ge=1, le=1000, description=f"hits to search and rerank [{DEPTH}, at least k]")
+    ] = None
     rerank: Annotated[bool, Field(description="false returns the hits in the order of the search")] = True
     model: Annotated[str | None, Field(description="a reranker of this server [the first]")] = None
     return_reasoning: bool = False
 
 
-class NotHere(Exception):
-    """A model or an index that this server does not have."""
-
-
-class Server:
-    """The rerankers of one server and the state that its requests share."""
-
-    def __init__(self, rerankers: Mapping[str, Reranker], limits: Limits, searcher: Searcher | None) -> None:
-        self.rerankers, self.limits, self.searcher = rerankers, limits, searcher
-        self.admission = Admission(limits.requests)
-        self.metrics = Metrics(
-            lambda: {name: one.tally for name, one in rerankers.items()}, lambda: self.admission.active
-        )
-
-    def reranker(self, model: str | None) -> tuple[str, Reranker]:
-        """The reranker with this name, the first if it is None. NotHere if there is none."""
-        name = next(iter(self.rerankers)) if model is None else model
-        if name not in self.rerankers:
-            raise NotHere(f"model {name!r} is not served here{nearest(name, self.rerankers)}; "
-                          f"this server has {', '.join(self.rerankers)}")  # fmt: skip
-        return name, self.rerankers[name]
-
-    async def rank(
-        self, model: str | None, query: str, documents: list[Any], **more: Any
-    ) -> tuple[str, RankedDocuments]:
-        """Rank documents with the reranker ``model``. Returns its name and the result."""
-        name, reranker = self.reranker(model)
-        if len(documents) > self.limits.documents:
-            raise UsageError(
-                f"there are {len(documents):,} documents; this server ranks at most {self.limits.documents:,}"
-            )
-        return name, await reranker.rank_async(query, documents, **more)
-
-
-def create_app(
-    rerankers: Mapping[str, Reranker],
-    *,
-    limits: Limits | None = None,
-    searcher: Searcher | None = None,
-    token: str | None = None,
-) -> FastAPI:
-    """The ASGI application. ``rerankers`` are served under their names, the first by default; they are not closed."""
-    limits = limits or Limits()
-    server = Server(rerankers, limits, searcher)
+def create_app(service: Service, *, token: str | None = None, routes: Sequence[BaseRoute] = ()) -> FastAPI:
+    """The ASGI application. ``routes`` are further ones, under the same token and limits. The rerankers are not closed."""
+    limits, rerankers = service.limits, service.rerankers
+    metrics = Metrics(lambda: {name: one.tally for name, one in rerankers.items()}, lambda: service.admission.active)
     app = FastAPI(
         title="pyserini_reasonrank",
         version=__version__,
         summary="Rerank documents with reasoning LLMs, in the APIs of Cohere, Jina, vLLM and TEI.",
     )
     _add_errors(app)
-    _add_rerank(app, server)
-    _add_search(app, server)
-    _add_state(app, server)
+    _add_rerank(app, service)
+    _add_search(app, service)
+    _add_state(app, service, metrics)
+    app.router.routes.extend(routes)
     app.add_middleware(Protection, token=token, max_bytes=limits.body_bytes, seconds=limits.body_seconds)
-    app.add_middleware(Measured, metrics=server.metrics)
+    app.add_middleware(Measured, metrics=metrics)
     return app
 
 
-def _add_rerank(app: FastAPI, server: Server) -> None:
+def _add_rerank(app: FastAPI, service: Service) -> None:
     async def rerank(request: Request, body: RerankRequest) -> Response:
         documents, places = identified(documents_of(body))
-        name, ranked = await _admitted(server, request, server.rank(body.model, body.query, documents, qid=body.qid))
+        name, ranked = await _admitted(service, request, service.rank(body.model, body.query, documents, qid=body.qid))
         tokens = ranked.prompt_tokens + ranked.output_tokens
         api = "2" if request.url.path.startswith("/v2") else "1"
         return JSONResponse(rerank_response(body, name, ranked, places, tokens, api))
@@ -137,7 +83,7 @@ def _add_rerank(app: FastAPI, server: Server) -> None:
         if isinstance(body, RerankRequest):
             return await rerank(request, body)
         documents, places = identified(body.texts)
-        _, ranked = await _admitted(server, request, server.rank(None, body.query, documents))
+        _, ranked = await _admitted(service, request, service.rank(None, body.query, documents))
         return JSONResponse(tei_response(body, ranked, places), headers=_bad_headers(ranked))
 
     for path in _RERANK_PATHS:
@@ -145,22 +91,19 @@ def _add_rerank(app: FastAPI, server: Server) -> None:
     app.add_api_route("/rerank", rerank_or_tei, methods=["POST"], summary="Rerank (vLLM, Jina; TEI with texts)")
 
 
-def _add_search(app: FastAPI, server: Server) -> None:
+def _add_search(app: FastAPI, service: Service) -> None:
     @app.post("/v1/search", summary="Search the index of this server and rerank the hits")
     async def search(request: Request, body: SearchRequest) -> dict[str, Any]:
-        if server.searcher is None:
-            raise NotHere("this server has no index: start it with --index")
-        job = _search(server, server.searcher, body)
-        return await _admitted(server, request, job)
+        return await _admitted(service, request, _search(service, body))
 
 
-async def _search(server: Server, searcher: Searcher, body: SearchRequest) -> dict[str, Any]:
-    name, reranker = server.reranker(body.model)
-    depth = max(body.k, body.depth or 100)
-    hits = await searcher.search(body.query, depth if body.rerank else body.k)
-    if not body.rerank or not hits:
-        return {"query": body.query, "results": hits[: body.k]}
-    ranked = await reranker.rank_async(body.query, hits)
+async def _search(service: Service, body: SearchRequest) -> dict[str, Any]:
+    service.reranker(body.model)
+    if not body.rerank:
+        return {"query": body.query, "results": await service.hits(body.query, body.k)}
+    name, ranked = await service.search(body.model, body.query, body.k, body.depth)
+    if ranked is None:
+        return {"query": body.query, "results": []}
     n = len(ranked)
     response = {
         "query": body.query,
@@ -175,25 +118,25 @@ async def _search(server: Server, searcher: Searcher, body: SearchRequest) -> di
     return response | ({"reasoning": ranked.reasoning} if body.return_reasoning else {})
 
 
-def _add_state(app: FastAPI, server: Server) -> None:
+def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/health", summary="Whether the server answers")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "rerankers": list(server.rerankers), "active": server.admission.active}
+        return {"status": "ok", "rerankers": list(service.rerankers), "active": service.admission.active}
 
     @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-    async def metrics() -> Response:
-        return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def prometheus() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models", summary="The rerankers of this server")
     async def models() -> dict[str, Any]:
-        data = [{"id": name, "object": "model", "owned_by": "pyserini_reasonrank"} for name in server.rerankers]
+        data = [{"id": name, "object": "model", "owned_by": "pyserini_reasonrank"} for name in service.rerankers]
         return {"object": "list", "data": data}
 
 
-async def _admitted[T](server: Server, request: Request, job: Coroutine[Any, Any, T]) -> T:
+async def _admitted[T](service: Service, request: Request, job: Coroutine[Any, Any, T]) -> T:
     """Run ``job`` in a place of the admission; cancel it if the client goes away. Full if there is no place."""
     try:
-        async with server.admission.place():
+        async with service.admission.place():
             task = asyncio.create_task(job)
             gone = asyncio.create_task(_gone(request))
             try:
@@ -255,13 +198,3 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Failure)
     async def failed(request: Request, error: Failure) -> Response:
         return answer(request, 502, str(error))
-
-
-@asynccontextmanager
-async def closing(rerankers: Mapping[str, Reranker]) -> AsyncIterator[None]:
-    """Close the rerankers at the end of a block."""
-    try:
-        yield
-    finally:
-        for reranker in rerankers.values():
-            await asyncio.to_thread(reranker.close)

@@ -1,4 +1,4 @@
-"""``serve``: a rerank server for clients of Cohere, Jina, vLLM and TEI, with search where an index is given."""
+"""``serve``: a rerank server for clients of Cohere, Jina, vLLM, TEI and MCP, with search where an index is given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from pyserini_reasonrank.api import Reranker
 from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.serve.searcher import IndexSearcher
+from pyserini_reasonrank.serve.service import Limits, Service, closing
 from pyserini_reasonrank.settings import flags
 from pyserini_reasonrank.settings.schema import Tree
 
 TOKEN = "REASONRANK_TOKEN"
 """The environment variable with the token that clients have to send."""
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_STDOUT, _STDERR = 1, 2
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -30,8 +34,12 @@ def main(argv: list[str]) -> int:
     """Serve until SIGTERM or Ctrl-C, then finish the requests that are being ranked. Returns the exit status."""
     name, tree, rest = flags.lift(argv)
     options = _parser().parse_args(rest)
-    if missing := [module for module in _NEEDED if find_spec(module) is None]:
+    needed = (*_NEEDED, "mcp") if options.mcp else _NEEDED
+    if missing := [module for module in needed if find_spec(module) is None]:
         raise UsageError(f"serve needs {', '.join(missing)}: pip install 'pyserini-reasonrank[serve]'")
+    if options.mcp == "stdio":
+        asyncio.run(_serve_stdio(_rerankers(name, tree, options.also), options))
+        return SUCCESS
     token = os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(options.host):
         raise UsageError(
@@ -40,7 +48,7 @@ def main(argv: list[str]) -> int:
         )
     rerankers = _rerankers(name, tree, options.also)
     with _listening(options.host, options.port) as listening:
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again once it has drained
+        for number in _ENDING:
             signal.signal(number, lambda *_: sys.exit(SUCCESS))
         asyncio.run(_serve(rerankers, options, listening, token))
     return SUCCESS
@@ -52,6 +60,7 @@ def _parser() -> Parser:
         "--rerank upr",
         "--rerank reasonrank --rerank.engine.name openai --rerank.engine.base_url http://host:8000/v1 --index msmarco-v1-passage",
         "--rerank upr --also rank-r1=rank-r1.yaml --port 9000",
+        "--rerank upr --index msmarco-v1-passage --mcp",
         usage="--rerank NAME [--rerank.KEY VALUE ...] [flags]",
     )  # fmt: skip
     where = parser.add_argument_group("address")
@@ -64,6 +73,11 @@ def _parser() -> Parser:
     what.add_argument(
         "--also", action="append", default=[], metavar="NAME[=FILE]",
         help="a further reranker, chosen by `model`, with settings from a YAML file; --rerank.engine applies to it too",
+    )  # fmt: skip
+    what.add_argument(
+        "--mcp", nargs="?", const="stdio", choices=["stdio", "http"],
+        help="tools for MCP clients: stdio serves the client that started this process, and nobody else; "
+        "http adds the route /mcp to the server [none; stdio if --mcp has no value]",
     )  # fmt: skip
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -111,29 +125,82 @@ def _listening(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(
+        options.max_requests, options.max_documents, int(options.max_body_mb * (1 << 20)), options.body_seconds
+    )
+
+
 async def _serve(
     rerankers: Mapping[str, Reranker], options: argparse.Namespace, listening: socket.socket, token: str | None
 ) -> None:
+    """Serve over HTTP until a signal."""
     import uvicorn
 
-    from pyserini_reasonrank.serve.app import Limits, closing, create_app
-    from pyserini_reasonrank.serve.searcher import IndexSearcher
+    from pyserini_reasonrank.serve.app import create_app
 
-    limits = Limits(
-        options.max_requests, options.max_documents, int(options.max_body_mb * (1 << 20)), options.body_seconds
-    )
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(closing(rerankers))
-        searcher = await stack.enter_async_context(IndexSearcher(options.index)) if options.index else None
-        for reranker in rerankers.values():
-            await asyncio.to_thread(reranker.load)
-        for warning in dict.fromkeys(warning for one in rerankers.values() for warning in one.warnings):
-            print(f"warning: {warning}", file=sys.stderr)
-        app = create_app(rerankers, limits=limits, searcher=searcher, token=token)
+        service = await _started(stack, rerankers, options)
+        await asyncio.to_thread(_load, rerankers)
+        routes = []
+        if options.mcp:
+            from pyserini_reasonrank.serve.mcp_tools import Tools
+
+            tools = Tools(service, options.index)
+            routes = tools.routes(options.host)
+            await stack.enter_async_context(tools.serving())
+        app = create_app(service, token=token, routes=routes)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off",
             timeout_graceful_shutdown=options.drain_seconds, timeout_keep_alive=30,
         )  # fmt: skip
         host, port = listening.getsockname()[:2]
-        print(f"serving {', '.join(rerankers)} on http://{host}:{port} (API page: /docs)", file=sys.stderr, flush=True)
-        await uvicorn.Server(config).serve(sockets=[listening])
+        doors = "API page: /docs; MCP: /mcp" if options.mcp else "API page: /docs"
+        print(f"serving {', '.join(rerankers)} on http://{host}:{port} ({doors})", file=sys.stderr, flush=True)
+        server = uvicorn.Server(config)
+        for number in _ENDING:  # uvicorn raises the signal again once it has drained, to no effect
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        await server.serve(sockets=[listening])
+
+
+async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Namespace) -> None:
+    """Serve the MCP client at the other end of stdin and stdout until it closes stdin.
+
+    The client is answered at once: calls wait until the models are loaded. Only messages of the protocol reach stdout.
+    """
+    client = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    from pyserini_reasonrank.serve.mcp_tools import Tools
+
+    async with AsyncExitStack() as stack:
+        service = await _started(stack, rerankers, options)
+        tools = Tools(service, options.index)
+        loading = asyncio.create_task(asyncio.to_thread(_load, rerankers))
+        loading.add_done_callback(_report)
+        print(f"serving {', '.join(rerankers)} to an MCP client on stdin and stdout", file=sys.stderr, flush=True)
+        os.dup2(client, _STDOUT)  # the mcp package takes it over
+        try:
+            await tools.run_stdio_async()
+        finally:
+            os.dup2(_STDERR, _STDOUT)
+
+
+async def _started(stack: AsyncExitStack, rerankers: Mapping[str, Reranker], options: argparse.Namespace) -> Service:
+    """The service, with its search process; ``stack`` closes both."""
+    await stack.enter_async_context(closing(rerankers))
+    searcher = await stack.enter_async_context(IndexSearcher(options.index)) if options.index else None
+    return Service(rerankers, _limits(options), searcher)
+
+
+def _load(rerankers: Mapping[str, Reranker]) -> None:
+    """Load the models and print the warnings about them."""
+    for reranker in rerankers.values():
+        reranker.load()
+    for warning in dict.fromkeys(warning for one in rerankers.values() for warning in one.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _report(loading: asyncio.Task[None]) -> None:
+    """Print why the models could not be loaded; calls of the client fail with the same message."""
+    if not loading.cancelled() and (error := loading.exception()):
+        print(f"error: {error}", file=sys.stderr, flush=True)

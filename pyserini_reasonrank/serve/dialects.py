@@ -81,8 +81,9 @@ def identified(documents: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str
     """The documents as mappings with a docid each, and the index of each docid.
 
     Docids of the documents are kept if all have one and none is repeated; otherwise their indices are their docids.
+    UsageError for a docid that is neither a string nor an integer.
     """
-    own = [document_docid(one) if isinstance(one, Mapping) else None for one in documents]
+    own = [_own_docid(one, place) for place, one in enumerate(documents)]
     if None in own or len(set(own)) < len(own):
         own = [str(i) for i in range(len(documents))]
     docids = [str(docid) for docid in own]
@@ -91,6 +92,13 @@ def identified(documents: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str
         for one, docid in zip(documents, docids, strict=True)
     ]
     return named, {docid: i for i, docid in enumerate(docids)}
+
+
+def _own_docid(document: Any, place: int) -> str | None:
+    try:
+        return document_docid(document) if isinstance(document, Mapping) else None
+    except ValueError as error:
+        raise UsageError(f"document {place}: {error}") from None
 
 
 def relevance(document: RankedDocument, n: int) -> float:

@@ -1,13 +1,16 @@
-"""The server with the embedded model and a real index, as the clients of Cohere see it."""
+"""The server with the embedded model and a real index, through the clients of Cohere, TEI, Jina and MCP."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import cohere
 import httpx
@@ -23,6 +26,10 @@ DOCUMENTS = [
 ]
 
 
+def installed(package: str) -> bool:
+    return any(distributions(name=package))
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("serve")
@@ -31,7 +38,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterator[
     corpus.write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = command("index", "--corpus", corpus, "--index", folder / "index")
     assert done.returncode == 0, done.stderr
-    words = ["serve", "--rerank", "upr", "--port", "0", "--index", str(folder / "index")]
+    words = ["serve", "--rerank", "upr", "--port", "0", "--index", str(folder / "index"), "--mcp", "http"]
     process = subprocess.Popen([sys.executable, "-m", "pyserini_reasonrank", *words], stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -59,6 +66,47 @@ def test_the_client_of_cohere_v2(url: str) -> None:
             client.rerank(query=QUERY, documents=DOCUMENTS, model="rerank-v3.5")
         with pytest.raises(cohere.UnprocessableEntityError, match="documents: list should have at least 1 item"):
             client.rerank(query=QUERY, documents=[], model="upr")
+
+
+CLIENTS = """
+import json, sys
+sys.modules |= {"torch": None, "transformers": None}  # the clients need neither; importing both takes seconds
+from rerankers.models.api_rankers import APIRanker
+
+url, query, *documents = sys.argv[1:]
+for provider, path in ("text-embeddings-inference", "/rerank"), ("jina", "/v1/rerank"):
+    client = APIRanker("upr", api_key="any key", api_provider=provider, url=url + path)
+    answer = client.rank(query, documents, doc_ids=["lamps", "moths", "tax", "train"])
+    print(json.dumps([(result.doc_id, result.score) for result in answer.results]))
+"""
+
+
+@pytest.mark.skipif(not installed("rerankers"), reason="needs the package rerankers, which has clients of TEI and Jina")
+def test_the_clients_of_tei_and_jina(url: str) -> None:
+    words = [sys.executable, "-c", CLIENTS, url, QUERY, *DOCUMENTS]  # tests/benchmarks has a module of that name
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    tei, jina = map(json.loads, done.stdout.splitlines())
+    for results in (tei, jina):
+        assert results[0] == ["moths", 1.0]
+        assert [score for _, score in results] == [1.0, 0.75, 0.5, 0.25]
+        assert sorted(docid for docid, _ in results) == ["lamps", "moths", "tax", "train"]
+
+
+def test_the_client_of_mcp(url: str) -> None:
+    mcp = pytest.importorskip("mcp", reason="needs mcp, version 2 or newer")
+
+    async def search() -> Any:
+        async with mcp.Client(f"{url}/mcp", read_timeout_seconds=60) as client:
+            found = await client.call_tool("search_and_rerank", {"query": QUERY, "k": 1, "return_text": True})
+            candidates = {"query": QUERY, "candidates": DOCUMENTS}
+            return found.structured_content, (await client.call_tool("rerank", candidates)).structured_content
+
+    found, ranked = asyncio.run(search())
+    [best] = found["results"]
+    assert (best["docid"], best["text"], best["score"]) == ("d1", DOCUMENTS[1], 1.0)
+    assert found["statuses"] == {"ok": 2}
+    assert ranked["results"][0]["index"] == 1
 
 
 def test_search_and_rerank(url: str) -> None:

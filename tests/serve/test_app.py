@@ -23,9 +23,10 @@ from pyserini_reasonrank import Reranker
 from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
-from pyserini_reasonrank.serve.app import Limits, create_app
+from pyserini_reasonrank.serve.app import create_app
 from pyserini_reasonrank.serve.dialects import relevance
 from pyserini_reasonrank.serve.protection import OPEN_PATHS
+from pyserini_reasonrank.serve.service import Limits, Service
 
 SMALL: Mapping[str, Any] = {"window_size": 4, "stride": 2}
 LIMITS = Limits(requests=3, documents=30, body_bytes=20_000, body_seconds=1.0)
@@ -76,7 +77,7 @@ def url(collection: Collection, engine: Gated) -> Iterator[str]:
     with (
         Reranker("reasonrank", engine=engine, strategy=SMALL, max_bad=1.0) as first,
         Reranker("rank-r1", engine=oracle) as second,
-        serving(create_app({"reasonrank": first, "rank-r1": second}, limits=LIMITS)) as address,
+        serving(create_app(Service({"reasonrank": first, "rank-r1": second}, LIMITS))) as address,
     ):
         yield address
 
@@ -195,6 +196,7 @@ BAD = {
     "top_n 0": (b'{"query": "q", "documents": ["a"], "top_n": 0}', 422, "top_n: input should be greater than"),
     "a wrong type": (b'{"query": "q", "documents": [1]}', 422, "documents.0"),
     "no text": (b'{"query": "q", "documents": [{"x": "a"}]}', 422, "document 0 (0) has no text"),
+    "a docid that is a boolean": (b'{"query": "q", "documents": [{"id": true, "text": "a"}]}', 422, "document 0: id is True"),
     "a score that is a word": (b'{"query": "q", "documents": [{"text": "a", "score": "high"}]}', 422, "has to be a number"),
     "too many documents": (json.dumps({"query": "q", "documents": ["a"] * 31}).encode(), 422, "at most 30"),
     "a body that is too long": (json.dumps({"query": "q", "documents": ["a" * 20_000]}).encode(), 413, "20,000 bytes"),
@@ -306,7 +308,10 @@ def test_requests_of_many_clients_share_the_engine(url: str, engine: Gated, coll
 def test_a_token_is_needed_where_one_is_set(collection: Collection) -> None:
     oracle = {"name": "oracle", "qrels": str(collection.qrels)}
     body = {"query": "q", "documents": ["a", "b"]}
-    with Reranker("reasonrank", engine=oracle) as one, serving(create_app({"one": one}, token="s3cret")) as address:
+    with (
+        Reranker("reasonrank", engine=oracle) as one,
+        serving(create_app(Service({"one": one}), token="s3cret")) as address,
+    ):
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "s3cre"}):
             refused = post(address, "/v1/rerank", body, headers=headers)
             assert refused.status_code == 401
