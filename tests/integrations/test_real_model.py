@@ -1,11 +1,15 @@
-"""Every integration reranks three documents with the embedded model."""
+"""Every integration reranks three documents with the embedded model, and the examples of the pages print what they show."""
 
 from __future__ import annotations
 
+import doctest
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from pyserini_reasonrank import Reranker
 
@@ -79,3 +83,26 @@ def test_mteb(order: list[int]) -> None:
     scores = model.predict([{"text": [QUERY] * 3}], documents, task_metadata=Task, hf_split="test", hf_subset="default")
     assert [order.index(i) for i in range(3)] == [2 - score for score in scores]
     model.close()
+
+
+@pytest.mark.parametrize(
+    ("page", "libraries"),
+    [
+        ("usage-pyterrier", ["pyterrier"]),
+        ("usage-mteb", ["mteb"]),
+        ("usage-python", ["langchain_core", "llama_index.core"]),
+    ],
+)
+def test_the_examples_of_a_page_print_what_it_shows(
+    page: str, libraries: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in libraries:
+        pytest.importorskip(library, reason=f"needs {library}: install the integration's extra")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```pycon\n(.*?)```", text, re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)
+    assert len(examples.examples) >= 10
+    failures = list[str]()
+    doctest.DocTestRunner(verbose=False).run(examples, out=failures.append)
+    assert failures == []
