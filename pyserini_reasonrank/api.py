@@ -88,6 +88,11 @@ class Reranker:
         return self._plan.settings.name
 
     @property
+    def tag(self) -> str:
+        """The run tag: the reranker and its model."""
+        return self._plan.tag
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the settings and rankings so far: an estimated tokenizer, a missing prompt, truncated prompts, ..."""
         return tuple(self._live.session.warnings if self._live else self._plan.warnings)

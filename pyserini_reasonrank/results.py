@@ -112,6 +112,10 @@ class RankedDocuments(Sequence[RankedDocument]):
         """The first ``k`` documents."""
         return list(self.documents[:k])
 
+    def reasoning_of(self, docid: str) -> str:
+        """The reasoning of the judgements that showed the document, in the order in which they ended."""
+        return "\n\n".join(one.reasoning for one in self.judgements if one.reasoning and docid in one.docids)
+
     def to_dataframe(self) -> pandas.DataFrame:
         """One row per document: qid, query, docid, rank, score, first_stage_score, llm_score."""
         import pandas

@@ -65,6 +65,8 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "train/distil": ("slow",),
     "train/experimental": ("slow",),
     "models/test_embedded.py": ("slow", "model"),
+    "integrations/test_real_model.py": ("slow", "model"),
+    "integrations/test_mteb.py": ("slow",),
     "prompts/test_golden_prompts.py": ("model",),
     "run/test_starting.py": ("slow",),
     "train/test_export.py": ("slow",),

@@ -291,6 +291,29 @@ def test_the_model_loads_at_the_first_ranking_and_is_freed_with_the_object(slow:
     assert slow.closed == 1
 
 
+def test_a_script_that_does_not_close_its_reranker_ends_quietly(tmp_path: Path) -> None:
+    (tmp_path / "qrels.txt").write_text("0 0 1 1\n")
+    script = """
+import asyncio
+from pyserini_reasonrank import Reranker
+from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
+from pyserini_reasonrank.models.catalogue import Model
+
+class Threaded(Oracle):
+    async def start(self):
+        await asyncio.to_thread(lambda: None)
+        await super().start()
+
+    async def close(self):
+        await asyncio.to_thread(print, "closed")
+
+reranker = Reranker("reasonrank", engine=Threaded(Model("m", "m"), OracleOptions(qrels="qrels.txt")))
+print([found.docid for found in reranker.rank("query", ["a", "b"])])
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "['1', '0']\nclosed\n", "")
+
+
 class Broken(Slow):
     async def start(self) -> None:
         raise Failure("the engine is out of memory")

@@ -1,0 +1,1 @@
+"""Rerankers as components of other libraries: PyTerrier, MTEB, LangChain, LlamaIndex. Each module needs its library."""
