@@ -133,7 +133,7 @@ setup(
         "transformers": ["accelerate>=1", "gguf>=0.17", "peft>=0.18", "torch>=2.9", "transformers>=5,<6"],
         "serve": ["fastapi>=0.115", "mcp>=2", "prometheus-client>=0.20", "uvicorn>=0.30"],
         "pyterrier": ["python-terrier>=1.0"],
-        "mteb": ["mteb>=2.20"],
+        "mteb": ["mteb>=2.26"],
         "langchain": ["langchain-core>=1"],
         "llama-index": ["llama-index-core>=0.12.42"],
         "train": ["accelerate>=1", "datasets>=4", "peft>=0.18", "scikit-learn>=1.5", "trl>=1.16"],
