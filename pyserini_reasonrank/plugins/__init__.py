@@ -125,6 +125,12 @@ class Registry[T]:
             return error
 
 
+def distributions() -> list[str]:
+    """The names of the installed distributions that register parts, sorted. Nothing is imported."""
+    found = (entry.dist for entry in _installed(tuple(sys.path)) if entry.group.startswith(f"{PACKAGE}."))
+    return sorted({dist.name for dist in found if dist is not None})
+
+
 @cache
 def _installed(path: tuple[str, ...]) -> EntryPoints:
     """The entry points of the packages on ``path``, which is ``sys.path``: reading them takes many milliseconds."""
