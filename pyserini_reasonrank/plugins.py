@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest
@@ -73,8 +73,9 @@ class Registry[T]:
     def registered(self) -> dict[str, list[Origin]]:
         """The origins in other packages, by name. Nothing is imported."""
         found: dict[str, list[Origin]] = {}
-        for entry in _installed(tuple(sys.path)).select(group=self.group):
-            found.setdefault(entry.name, []).append(Origin(self.part, entry))
+        for entry in _installed(tuple(sys.path)):
+            if entry.group == self.group:
+                found.setdefault(entry.name, []).append(Origin(self.part, entry))
         return found
 
     def names(self) -> list[str]:
@@ -127,10 +128,15 @@ class Registry[T]:
             return error
 
 
+def distributions() -> list[str]:
+    """The names of the installed distributions that register parts, sorted. Nothing is imported."""
+    return sorted({entry.dist.name for entry in _installed(tuple(sys.path)) if entry.dist is not None})
+
+
 @cache
-def _installed(path: tuple[str, ...]) -> EntryPoints:
-    """The entry points of the packages on ``path``, which is ``sys.path``: reading them takes many milliseconds."""
-    return entry_points()
+def _installed(path: tuple[str, ...]) -> list[EntryPoint]:
+    """Our groups' entry points of the packages on ``path``, which is ``sys.path``: reading them takes many milliseconds."""
+    return [entry for entry in entry_points() if entry.group.startswith(f"{PACKAGE}.")]
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

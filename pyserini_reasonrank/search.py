@@ -62,7 +62,7 @@ def _main(argv: list[str], host: str) -> int:
         paths = ["--run", "-", "--candidates", "-"]
         return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
     if name is None:
-        rerankers.read(None)
+        raise rerankers.without_name()
     data = [name for name in (found.topics, found.index) if name]
     output, output_format = _output(found, host)
     settings, warnings = layers.load(name, tree, data)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from pyserini_reasonrank import Reranker
+from pyserini_reasonrank.cli import doctor
 from pyserini_reasonrank.cli import prompts as prompts_command
 from pyserini_reasonrank.cli.rerank_help import flags_help
 from pyserini_reasonrank.engines import ENGINE_PARTS, engine_class, is_without_model
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.judges.registry import JUDGE_PARTS
 from pyserini_reasonrank.plugins import Registry
 from pyserini_reasonrank.prompts import sources
@@ -335,6 +337,26 @@ def test_a_key_of_a_plug_in_is_suggested() -> None:
             Reranker("reasonrank", engine="mute", harshness=2)
     finally:
         by_leaf.cache_clear()
+
+
+@pytest.mark.usefixtures("whole")
+def test_doctor_lists_them_with_their_state(install: Install) -> None:
+    install("absent", "import no_such_module", engines={"broken": "entry"})
+    found = {check.name: check for check in doctor._parts()}
+    assert found.keys() == {
+        "strategy backwards", "judge verdict", "engine mute", "engine broken", "prompt plain", "reranker upside-down"
+    }  # fmt: skip
+    assert (found["judge verdict"].state, found["judge verdict"].sentence) == (
+        doctor.State.OK,
+        "registered by whole 1.2",
+    )
+    assert found["engine broken"].state is doctor.State.WARN
+    assert "No module named 'no_such_module'" in found["engine broken"].sentence
+
+
+@pytest.mark.usefixtures("whole")
+def test_the_metadata_record_their_versions() -> None:
+    assert "whole==1.2" in environment()["software"]["libraries"]["python"]
 
 
 def test_an_engine_of_another_package_may_have_a_model(install: Install) -> None:

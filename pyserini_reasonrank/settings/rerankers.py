@@ -71,7 +71,7 @@ def definition(name: str | None, users: tuple[str, ...] = ()) -> Definition:
     UsageError if there is none, if ``name`` is None, or if a reranker starts from itself.
     """
     if name is None:
-        raise UsageError(f"{_FLAG} needs the name of a reranker: {', '.join(names())}")
+        raise without_name()
     if _place(name) in map(_place, users):
         raise UsageError(f"the reranker {name} starts from itself: {' -> '.join((*users, name))}")
     if is_file(name):
@@ -88,6 +88,11 @@ def definition(name: str | None, users: tuple[str, ...] = ()) -> Definition:
         return Definition({}, tree, release) if is_file(name) else Definition(tree, {}, release)
     below = definition(str(base), (*users, name))
     return Definition(below.own, merge(below.given, tree), release or below.published)
+
+
+def without_name() -> UsageError:
+    """The error for a command line without ``--rerank NAME``."""
+    return UsageError(f"{_FLAG} needs the name of a reranker: {', '.join(names())}")
 
 
 def _place(name: str) -> str:

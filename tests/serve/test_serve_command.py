@@ -63,6 +63,13 @@ def test_a_signal_ends_the_server_once_its_requests_are_served(collection: Colle
         assert process.stderr.read() == ""
 
 
+def test_a_reranker_in_a_file_is_served_under_its_name(collection: Collection, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"reranker: setwise\nengine: {{name: oracle, qrels: {collection.qrels}}}\n", encoding="utf-8")
+    with served("serve", "--rerank", str(file), "--port", "0") as (url, _):
+        assert httpx.post(f"{url}/v2/rerank", json=BODY | {"model": "mine"}).json()["model"] == "mine"
+
+
 def test_several_rerankers(collection: Collection, tmp_path: Path) -> None:
     settings = tmp_path / "setwise.yaml"
     settings.write_text("depth: 5\n", encoding="utf-8")
