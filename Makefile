@@ -30,7 +30,7 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 # make bench       speed and memory beside their targets: a table, and build/bench.json
 
 WORKERS ?= 2
-FAST = not slow and not soak and not fuzz and not model and not jvm and not vllm and not gpu
+FAST = not slow and not soak and not soak_only and not fuzz and not model and not jvm and not vllm and not gpu
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
 .PHONY: demo check test-fast test soak dist-check bench
