@@ -125,7 +125,9 @@ class Reranker:
         self, query: str, documents: Documents, *, scores: Sequence[float] | None = None, qid: str | None = None
     ) -> RankedDocuments:
         """As ``rank``, without blocking the running event loop. Cancelling it cancels the calls."""
-        live = await asyncio.to_thread(self._loaded)
+        live = self._live
+        if live is None or self._closed:
+            live = await asyncio.to_thread(self._loaded)
         item = self._item(query, documents, scores, qid)
         with item.traced(live.store) as trace:
             return item.result(await live.loop.run(live.session.rerank(item.request)), trace, self._plan.tag)

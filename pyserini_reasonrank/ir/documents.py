@@ -114,7 +114,7 @@ def _body(record: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 def _joined(value: Any) -> str | None:
     """The text of a string, of a list of sentences or parts, or of an object that contains one of these."""
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
         parts = [part for part in map(_joined, value) if part is not None]

@@ -117,7 +117,10 @@ def _listening(host: str, port: int) -> socket.socket:
     """The socket to serve on. UsageError if the address can't be used."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listening = socket.create_server((host, port), family=family, backlog=1024)
+        # accepted sockets inherit it; asyncio sets it only if the socket has the protocol number, which this one has not
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(

@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from server import measure_server
+
 from pyserini_reasonrank.ir.tables import table
 from pyserini_reasonrank.models.embedded import ensure_embedded
 
@@ -145,8 +147,20 @@ def client(harness: Harness, replicas: int, bound: float, rivals: bool) -> Itera
         yield Row(f"{queries} queries: RankLLM, lists right", rival["right"], "share")
 
 
+def server() -> Iterator[Row]:
+    """The server with 20 documents a request: beside the Python API, and with 200 clients at once."""
+    found = measure_server(20_000, 200)
+    yield Row("server: CPU of a request above the Python API", found.cpu_ms - found.api_cpu_ms, "ms", 3.0)
+    yield Row("server: latency of one client", found.alone_ms, "ms")
+    yield Row("server, 200 clients: p99 / p50", found.p99_ms / found.p50_ms, "ratio", 3.0)
+    yield Row("server, 200 clients: requests lost of 20,000", found.lost, "requests", 0)
+    yield Row("server, 200 clients: RSS after all / after a quarter", found.growth, "ratio", 1.1)
+
+
 def measure(quick: bool) -> Iterator[Row]:
     yield from startup()
+    if not quick:
+        yield from server()
     if not PEER.is_dir():
         print(
             f"no stub server at {PEER}: the client is not measured (REASONRANK_PEER names its folder)", file=sys.stderr

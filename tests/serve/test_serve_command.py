@@ -17,7 +17,7 @@ import httpx
 import pytest
 from conftest import Collection, Command
 
-from pyserini_reasonrank.serve.command import TOKEN
+from pyserini_reasonrank.serve.command import TOKEN, _listening
 
 BODY = {"query": "q", "documents": ["a", "b"]}
 SLOW = {"query": "slow", "documents": [f"document {i}" for i in range(30)]}
@@ -68,6 +68,14 @@ def test_a_reranker_in_a_file_is_served_under_its_name(collection: Collection, t
     file.write_text(f"reranker: setwise\nengine: {{name: oracle, qrels: {collection.qrels}}}\n", encoding="utf-8")
     with served("serve", "--rerank", str(file), "--port", "0") as (url, _):
         assert httpx.post(f"{url}/v2/rerank", json=BODY | {"model": "mine"}).json()["model"] == "mine"
+
+
+def test_a_short_answer_leaves_at_once() -> None:
+    """Without TCP_NODELAY the second packet of an answer waits for the client's acknowledgement: 40 ms a request."""
+    with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_several_rerankers(collection: Collection, tmp_path: Path) -> None:
