@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.judges.published import ended_thought, read_iranker, read_label, read_reasonrank
 from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.parsing import read_label as read_own_label
 from pyserini_reasonrank.parsing import read_permutation
 from pyserini_reasonrank.records import Completion, Sampling, Status
 
@@ -64,6 +65,41 @@ def test_the_two_parsers_differ_where_the_page_says_so(
 ) -> None:
     assert read_reasonrank(completion(text), 2).order == published
     assert read_permutation(completion(text), 2).order == careful
+
+
+DIFFERENT = {
+    "cut thought": Status.TRUNCATED,  # published: every number that the thought mentions
+    "cut thought closes not": Status.TRUNCATED,
+    "closed thought, bare list": Status.REPAIRED,  # published: the numbers of the thought count too
+    "numbered lines": Status.OK,  # published: the numbers of the lines count too
+    "prose in answer": Status.OK,  # published: every number of the answer counts
+    "two answers": Status.OK,  # published: the first
+    "superscript": Status.OK,  # published: first-stage order, since the digit is not an integer
+}
+"""The forms of answers that our own parser reads otherwise than ReasonRank's, with its status for them."""
+
+OWN_LABELS = {"no think": 3, "trailing dot": 3, "unclosed answer": 3, "text between": 3, "padded": 3}
+"""Answers with one label that Rank-R1's parser rejects, with our reading of them."""
+
+
+def test_our_parser_differs_from_reasonranks_in_the_listed_forms_alone() -> None:
+    found: dict[str, set[tuple[bool, Status]]] = {}
+    for case in golden("reasonrank_parsing.json"):
+        judgement = read_permutation(completion(case["completion"], case["finish_reason"]), case["n"])
+        same = [i + 1 for i in judgement.order] == case["published_order"]
+        found.setdefault(case["case"], set()).add((same, judgement.status))
+    assert {form: seen for form, seen in found.items() if seen & {(False, status) for status in Status}} == {
+        form: {(False, status)} for form, status in DIFFERENT.items()
+    }
+
+
+def test_our_parser_reads_labels_that_rank_r1s_rejects() -> None:
+    differing = {}
+    for case in golden("rank_r1_parsing.json"):
+        position, _ = read_own_label(completion(case["completion"], case["finish_reason"]), case["n"])
+        if position != (None if case["published_choice"] is None else case["published_choice"] - 1):
+            differing[case["case"]] = None if position is None else position + 1
+    assert differing == OWN_LABELS
 
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join), st.integers(1, 20), st.sampled_from(["stop", "length"]))
