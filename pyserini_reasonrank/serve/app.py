@@ -67,7 +67,8 @@ def create_app(service: Service, *, token: str | None = None, routes: Sequence[B
     _add_state(app, service, metrics)
     app.router.routes.extend(routes)
     app.add_middleware(Protection, token=token, max_bytes=limits.body_bytes, seconds=limits.body_seconds)
-    app.add_middleware(Measured, metrics=metrics)
+    paths = {path for route in app.routes if (path := getattr(route, "path", None))}
+    app.add_middleware(Measured, metrics=metrics, paths=paths)
     return app
 
 

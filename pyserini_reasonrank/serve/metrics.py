@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -52,10 +52,10 @@ class _Tallies(Collector):
 
 
 class Measured:
-    """ASGI middleware that counts requests and their durations by route."""
+    """ASGI middleware that counts requests and their durations by path; ``other`` is any path not in ``paths``."""
 
-    def __init__(self, app: App, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: App, metrics: Metrics, paths: Collection[str]) -> None:
+        self.app, self.metrics, self.paths = app, metrics, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,6 +72,6 @@ class Measured:
         try:
             await self.app(scope, receive, noting)
         finally:
-            path = getattr(scope.get("route"), "path", "other")  # not the path itself: anyone can invent paths
+            path = scope["path"] if scope["path"] in self.paths else "other"  # anyone can invent paths
             self.metrics.requests.labels(path, status).inc()
             self.metrics.seconds.labels(path).observe(time.monotonic() - began)

@@ -292,6 +292,7 @@ def test_over_http_beside_the_rest_routes(collection: Collection, monkeypatch: p
     assert [result["index"] for result in answer_of(called)["results"]] == [one["index"] for one in rest["results"]]
     assert elsewhere.status_code == 421
     assert 'reasonrank_judgements_total{reranker="reasonrank",status="ok"} 2.0' in metrics
+    assert 'reasonrank_requests_total{path="/mcp",status="200"}' in metrics
 
 
 def test_over_http_a_token_is_needed_where_one_is_set(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
