@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest
@@ -137,6 +139,23 @@ def distributions() -> list[str]:
 def _installed(path: tuple[str, ...]) -> list[EntryPoint]:
     """Our groups' entry points of the packages on ``path``, which is ``sys.path``: reading them takes many milliseconds."""
     return [entry for entry in entry_points() if entry.group.startswith(f"{PACKAGE}.")]
+
+
+def mapping_of(found: Any, read: Callable[[Path], Mapping[str, Any]], kinds: str) -> dict[str, Any]:
+    """The mapping that an entry point loads, or that ``read`` reads from the file whose path it loads.
+
+    Unsuitable for anything else, and if there is no such file. ``kinds`` names the kinds of file.
+    """
+    found = found() if callable(found) else found
+    if isinstance(found, Mapping):
+        return dict(found)
+    if not isinstance(found, str | PathLike):
+        raise Unsuitable(
+            f"{dotted(found)}: expected a mapping, the path of a {kinds} file, or a function that returns one"
+        )
+    if not Path(found).is_file():
+        raise Unsuitable(f"the file {found} does not exist")
+    return dict(read(Path(found)))
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -112,6 +112,10 @@ class RankedDocuments(Sequence[RankedDocument]):
         """The first ``k`` documents."""
         return list(self.documents[:k])
 
+    def relevance(self, document: RankedDocument) -> float:
+        """A score in (0, 1] for one of the documents that falls with its rank: 1 for the first of n, 1/n for the last."""
+        return document.score / len(self)
+
     def reasoning_of(self, docid: str) -> str:
         """The reasoning of the judgements that showed the document, in the order in which they ended."""
         return "\n\n".join(one.reasoning for one in self.judgements if one.reasoning and docid in one.docids)

@@ -68,7 +68,7 @@ def _main(argv: list[str], host: str) -> int:
     settings, warnings = layers.load(name, tree, data)
     made = plan(settings, warnings, candidates=found.hits if settings.depth > USUAL_DEPTH else None)
     command = ["python", "-m", host, *argv]
-    inputs = [*_inputs(rest, output, tree), *([(flags.PREFIX, name)] if name and rerankers.is_file(name) else [])]
+    inputs = [*_inputs(rest, output, tree), *([(flags.PREFIX, name)] if rerankers.is_file(name) else [])]
     with claimed(made, output, inputs, output_format, also=[FIRST_RUN]) as claim:
         record = asyncio.run(_search_and_rerank(made, claim, found.topics or "", rest, host, command))
     show(record, output)

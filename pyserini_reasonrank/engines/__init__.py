@@ -102,11 +102,7 @@ ENGINES = {
     "oracle": "pyserini_reasonrank.engines.oracle:Oracle",
     "faulty": "pyserini_reasonrank.engines.faulty:Faulty",
 }
-
-
 """Our engines by name: module and class."""
-
-_WITHOUT_MODEL = ("recorded", "oracle")
 
 
 def engine_class(name: str) -> type[Engine[Any]]:
@@ -116,9 +112,7 @@ def engine_class(name: str) -> type[Engine[Any]]:
 
 def is_without_model(name: str) -> bool:
     """Whether ``name`` is an engine that answers without a model."""
-    if name in ENGINES or name not in ENGINE_PARTS:
-        return name in _WITHOUT_MODEL
-    return engine_class(name).without_model
+    return name in ENGINE_PARTS and engine_class(name).without_model
 
 
 def _own(name: str) -> type[Engine[Any]]:

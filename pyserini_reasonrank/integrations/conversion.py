@@ -46,7 +46,7 @@ def metadata(ranked: RankedDocuments, found: RankedDocument) -> dict[str, Any]:
     ``relevance_score`` is in (0, 1] and falls with the rank; ``llm_score`` and ``reasoning`` are there if the model gave
     them; ``statuses`` counts the judgements of the query.
     """
-    reported = {"relevance_score": found.score / len(ranked), "rank": found.rank, "statuses": statuses(ranked)}
+    reported = {"relevance_score": ranked.relevance(found), "rank": found.rank, "statuses": statuses(ranked)}
     if found.llm_score is not None:
         reported["llm_score"] = found.llm_score
     if reasoning := ranked.reasoning_of(found.docid):

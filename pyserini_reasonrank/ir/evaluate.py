@@ -45,11 +45,11 @@ PerQuery = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """A run as it was read, the docids of its judged queries in trec_eval's order, and its values."""
+    """The docids of a run's judged queries in trec_eval's order, the number of its other queries, and its values."""
 
     path: str
-    run: Run
     ordered: Mapping[str, list[str]]
+    unjudged: int
     values: Mapping[Measure, PerQuery]
 
 
@@ -74,15 +74,15 @@ def evaluate(
     qrels = read_qrels(qrels_path)
     named = [parse_measure(measure) for measure in measures]
     collection = collection_with_cutoff(qrels)
-    parsed = list(dict.fromkeys(map(with_cutoff, named) if collection else named))
-    adapted = [with_cutoff(measure) for measure in named if collection and with_cutoff(measure) is not measure]
-    changed = [measure_name(measure) for measure in dict.fromkeys(adapted)]
+    # pairs, since AP equals AP(rel=1), of which only the first is adapted
+    adapted = [(measure, with_cutoff(measure) if collection else measure) for measure in named]
+    parsed = list(dict.fromkeys(new for _, new in adapted))
+    changed = dict.fromkeys(measure_name(new) for measure, new in adapted if new is not measure)
     scored = []
     for path in (first_path, *run_paths):
         run = read_run(path, keep_first=keep_first)
-        values = per_query(qrels, qrels_path, run, path, parsed)
-        ordered = {qid: trec_eval_order(hits) for qid, hits in run.items() if qid in qrels}
-        scored.append(_Scored(str(path), run, ordered, values))
+        ordered = _judged_order(qrels, qrels_path, run, path)
+        scored.append(_Scored(str(path), ordered, len(run) - len(ordered), _values(qrels, ordered, parsed)))
     if wanted.all_pairs:
         chosen = list(combinations(range(len(scored)), 2))
     else:
@@ -98,7 +98,7 @@ def evaluate(
         )
         evaluated.append(
             RunScores(
-                each.path, len(each.ordered), len(each.run) - len(each.ordered), scores,
+                each.path, len(each.ordered), each.unjudged, scores,
                 recorded_cost(each.path), alike[pair] if of_first else None,
             )
         )  # fmt: skip
@@ -126,12 +126,22 @@ def per_query(
     measures: Sequence[Measure],
 ) -> dict[Measure, PerQuery]:
     """The value of each measure for each query of the qrels. UsageError if ``run`` has none of these queries."""
-    import ir_measures
+    return _values(qrels, _judged_order(qrels, qrels_path, run, path), measures)
 
+
+def _judged_order(
+    qrels: Qrels, qrels_path: str | os.PathLike[str], run: Run, path: str | os.PathLike[str]
+) -> dict[str, list[str]]:
+    """The docids of each judged query in trec_eval's order. UsageError if there is no judged query."""
     if not run.keys() & qrels.keys():
         raise UsageError(f"{path} has no query that {qrels_path} judges: pass the qrels of its topics")
+    return {qid: trec_eval_order(hits) for qid, hits in run.items() if qid in qrels}
+
+
+def _values(qrels: Qrels, ordered: Mapping[str, Sequence[str]], measures: Sequence[Measure]) -> dict[Measure, PerQuery]:
+    import ir_measures
+
     # scores by position, so that every library that computes a measure uses trec_eval's order
-    ordered = {qid: trec_eval_order(hits) for qid, hits in run.items() if qid in qrels}
     positional = {qid: {docid: float(len(ids) - i) for i, docid in enumerate(ids)} for qid, ids in ordered.items()}
     values: dict[Measure, PerQuery] = {measure: {} for measure in measures}
     for metric in ir_measures.iter_calc(measures, qrels, positional):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from pyserini_reasonrank.ir.evaluation_csv import as_csv
-from pyserini_reasonrank.ir.evaluation_notes import limits, notes, queries, signed, similarities
+from pyserini_reasonrank.ir.evaluation_notes import limits, notes, queries, signed, similarities, some_unanswered
 from pyserini_reasonrank.ir.paper_tables import as_latex, as_markdown
 from pyserini_reasonrank.ir.scores import Comparison, Evaluation
 from pyserini_reasonrank.ir.tables import table
@@ -50,7 +50,7 @@ COST_HEADER = ("run", "calls", "from journal", "prompt tokens", "output tokens",
 
 def _scores(report: Evaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The header and rows of the text table of scores."""
-    partly = any(run.answered < report.queries for run in report.every)
+    partly = some_unanswered(report)
     intervals = any(score.interval for run in report.every for score in run.scores)
     compared = not report.pairs
     header = ["measure", "run", "score"]

@@ -12,18 +12,34 @@ TESTS = {
 }
 
 
+def some_unanswered(report: Evaluation) -> bool:
+    """Whether a run lacks documents for a judged query, so that the two means differ."""
+    return any(run.answered < report.queries for run in report.every)
+
+
 def notes(report: Evaluation) -> list[str]:
-    """Sentences below the tables: what the means are over, the test, and the warnings."""
-    found = [f"score: mean over all {report.queries:,} queries of {report.qrels}; "
-             "queries without documents in a run count 0."]  # fmt: skip
-    if any(run.answered < report.queries for run in report.every):
-        found.append("on answered: mean over the queries of the qrels that the run has documents for.")
-    else:
-        found.append("Every run answers all of these queries, so the mean over answered queries is the same.")
-    if report.runs:
-        found.append(f"p: {_test(report)}.")
-    if report.cutoff:
-        found.append(f"{report.cutoff}, as in the track; AP(rel=1) sets another cut-off.")
+    """Sentences below text tables: what the means are over, the test, and the warnings."""
+    return [
+        f"score: mean {queries_of_means(report)}",
+        "on answered: mean over the queries of the qrels that the run has documents for."
+        if some_unanswered(report)
+        else ALL_ANSWERED,
+        *([f"p: {test_of(report)}."] if report.runs else []),
+        *remarks(report),
+    ]
+
+
+def queries_of_means(report: Evaluation) -> str:
+    """The end of a sentence: which queries the means are over."""
+    return f"over all {report.queries:,} queries of {report.qrels}; queries without documents in a run count 0."
+
+
+ALL_ANSWERED = "Every run answers all of these queries, so the mean over answered queries is the same."
+
+
+def remarks(report: Evaluation) -> list[str]:
+    """Sentences about the cut-off, queries without judgments, and runs that are not comparable."""
+    found = [f"{report.cutoff}, as in the track; AP(rel=1) sets another cut-off."] if report.cutoff else []
     found += [
         f"{report.label(run.run)}: {_unjudged(run.unjudged)} not counted." for run in report.every if run.unjudged
     ]
@@ -34,7 +50,7 @@ def _unjudged(number: int) -> str:
     return "1 query without judgments is" if number == 1 else f"{number:,} queries without judgments are"
 
 
-def _test(report: Evaluation) -> str:
+def test_of(report: Evaluation) -> str:
     """The test, what is compared, and the correction."""
     compared = "of all pairs of runs" if report.pairs else "against the first run"
     if report.test is SignificanceTest.TUKEY:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.evaluation_notes import limits, notes, queries, similarities
+from pyserini_reasonrank.ir.evaluation_notes import (
+    ALL_ANSWERED,
+    limits,
+    queries,
+    queries_of_means,
+    remarks,
+    similarities,
+    some_unanswered,
+    test_of,
+)
 from pyserini_reasonrank.ir.scores import Evaluation, MeasureScore
 
 MARKS = ((0.01, "‡"), (0.05, "†"))
@@ -76,17 +86,14 @@ def _mark(score: MeasureScore) -> str:
 
 def _better_than(report: Evaluation, index: int, measure: int) -> str:
     """The letters of the runs that a run is significantly better than, at the level 0.05."""
-    paths = [run.run for run in report.every]
-    pairs = iter(report.pairs)
     found = []
-    for i in range(len(paths)):
-        for j in range(i + 1, len(paths)):
-            comparison = next(pairs).comparisons[measure]
-            if comparison.corrected is None or comparison.corrected >= MARKS[-1][0]:
-                continue
-            winner, loser = (j, i) if comparison.change > 0 else (i, j)
-            if winner == index:
-                found.append(_letter(loser))
+    for (i, j), pair in zip(combinations(range(len(report.every)), 2), report.pairs, strict=True):
+        comparison = pair.comparisons[measure]
+        if comparison.corrected is None or comparison.corrected >= MARKS[-1][0]:
+            continue
+        winner, loser = (j, i) if comparison.change > 0 else (i, j)
+        if winner == index:
+            found.append(_letter(loser))
     return ",".join(found) if any(len(letter) > 1 for letter in found) else "".join(found)
 
 
@@ -96,27 +103,11 @@ def _letter(index: int) -> str:
 
 
 def _mark_notes(report: Evaluation) -> list[str]:
-    found = notes(report)
-    for position, note in enumerate(found):
-        if note.startswith("p: "):
-            what = (
-                "Letters name the runs that a run is better than (p < 0.05)"
-                if report.pairs
-                else "† p < 0.05, ‡ p < 0.01"
-            )
-            found[position] = f"{what}: {note.removeprefix('p: ')}"
-        elif note.startswith("score: "):
-            found[position] = note.replace("score: mean", "Means", 1)
-        elif note.startswith("on answered: "):
-            found[position] = (
-                "Means over answered queries only: "
-                + "; ".join(
-                    f"{report.label(run.run)} ({run.answered} of {report.queries}) "
-                    + ", ".join(f"{score.answered_value:.4f}" for score in run.scores)
-                    for run in report.every
-                )
-                + "."
-            )
+    found = [f"Means {queries_of_means(report)}", _answered(report) if some_unanswered(report) else ALL_ANSWERED]
+    if report.runs:
+        letters = "Letters name the runs that a run is better than (p < 0.05)"
+        found.append(f"{letters if report.pairs else '† p < 0.05, ‡ p < 0.01'}: {test_of(report)}.")
+    found += remarks(report)
     if any(score.interval for run in report.every for score in run.scores):
         found.append("In parentheses: 95% bootstrap intervals of the means.")
     if report.runs:
@@ -128,6 +119,15 @@ def _mark_notes(report: Evaluation) -> list[str]:
     if any(run.cost for run in report.every):
         found.append("Calls and tokens include those that a journal answered.")
     return found
+
+
+def _answered(report: Evaluation) -> str:
+    means = [
+        f"{report.label(run.run)} ({run.answered} of {report.queries}) "
+        + ", ".join(f"{score.answered_value:.4f}" for score in run.scores)
+        for run in report.every
+    ]
+    return f"Means over answered queries only: {'; '.join(means)}."
 
 
 _LATEX = {

@@ -11,14 +11,13 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
-from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted
+from pyserini_reasonrank.plugins import Registry, mapping_of
 from pyserini_reasonrank.prompts.formats import convert
 from pyserini_reasonrank.prompts.pinned import PinnedFile, is_url
 from pyserini_reasonrank.prompts.python_source import read_string
@@ -158,18 +157,7 @@ def _own(name: str) -> dict[str, Any]:
 
 def _registered(name: str, found: Any) -> dict[str, Any]:
     """Read a prompt of another package. Unsuitable unless it is a mapping or a file."""
-    found = found() if callable(found) else found
-    if isinstance(found, Mapping):
-        return dict(found)
-    if isinstance(found, str | PathLike):
-        return _parse(Path(found), str(found)) if Path(found).is_file() else _missing_file(found)
-    raise Unsuitable(
-        f"{dotted(found)}: expected a mapping, the path of a YAML or TOML file, or a function that returns one"
-    )
-
-
-def _missing_file(path: object) -> NoReturn:
-    raise Unsuitable(f"the file {path} does not exist")
+    return mapping_of(found, lambda path: _parse(path, str(path)), "YAML or TOML")
 
 
 PROMPT_PARTS = Registry("prompt", "prompts", lambda: [*yaml_names("prompts"), *published()], _own, _registered)

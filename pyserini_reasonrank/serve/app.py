@@ -26,7 +26,6 @@ from pyserini_reasonrank.serve.dialects import (
     error_body,
     identified,
     one_sentence,
-    relevance,
     rerank_response,
     tei_response,
     warnings_of,
@@ -105,12 +104,11 @@ async def _search(service: Service, body: SearchRequest) -> dict[str, Any]:
     name, ranked = await service.search(body.model, body.query, body.k, body.depth)
     if ranked is None:
         return {"query": body.query, "results": []}
-    n = len(ranked)
     response = {
         "query": body.query,
         "model": name,
         "results": [
-            {**one.document, "first_stage_score": one.first_stage_score, "relevance_score": relevance(one, n)}
+            {**one.document, "first_stage_score": one.first_stage_score, "relevance_score": ranked.relevance(one)}
             for one in ranked.top(body.k)
         ],
         "statuses": counted(ranked.statuses),

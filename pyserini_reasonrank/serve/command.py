@@ -158,8 +158,8 @@ async def _serve(
             timeout_graceful_shutdown=options.drain_seconds, timeout_keep_alive=30,
         )  # fmt: skip
         host, port = listening.getsockname()[:2]
-        doors = "API page: /docs; MCP: /mcp" if options.mcp else "API page: /docs"
-        print(f"serving {', '.join(rerankers)} on http://{host}:{port} ({doors})", file=sys.stderr, flush=True)
+        pages = "API page: /docs; MCP: /mcp" if options.mcp else "API page: /docs"
+        print(f"serving {', '.join(rerankers)} on http://{host}:{port} ({pages})", file=sys.stderr, flush=True)
         server = uvicorn.Server(config)
         for number in _ENDING:  # uvicorn raises the signal again once it has drained, to no effect
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.documents import DOCID_FIELDS, document_docid
 from pyserini_reasonrank.records import Status
-from pyserini_reasonrank.results import RankedDocument, RankedDocuments
+from pyserini_reasonrank.results import RankedDocuments
 
 TopN = Annotated[int, Field(ge=1, description="how many results to return [all]")]
 Reasoning = Annotated[bool, Field(description="add the questions to the model with its reasoning")]
@@ -101,19 +101,13 @@ def _own_docid(document: Any, place: int) -> str | None:
         raise UsageError(f"document {place}: {error}") from None
 
 
-def relevance(document: RankedDocument, n: int) -> float:
-    """A score in (0, 1] that falls with the rank: 1 for the first of ``n``, 1/n for the last."""
-    return (n + 1 - document.rank) / n
-
-
 def rerank_response(
     request: RerankRequest, model: str, ranked: RankedDocuments, places: Mapping[str, int], tokens: int, api: str
 ) -> dict[str, Any]:
     """The response to a ``RerankRequest``. ``places`` has the index of each docid; ``api`` is ``1`` or ``2``."""
-    n = len(ranked)
     results = []
-    for one in ranked.top(request.top_n or n):
-        result: dict[str, Any] = {"index": places[one.docid], "relevance_score": relevance(one, n)}
+    for one in ranked.top(request.top_n or len(ranked)):
+        result: dict[str, Any] = {"index": places[one.docid], "relevance_score": ranked.relevance(one)}
         if request.return_documents:
             given = request.documents[places[one.docid]]
             result["document"] = {"text": given} if isinstance(given, str) else given
@@ -143,11 +137,10 @@ def rerank_response(
 
 def tei_response(request: TeiRequest, ranked: RankedDocuments, places: Mapping[str, int]) -> list[dict[str, Any]]:
     """The response to a ``TeiRequest``, best first."""
-    n = len(ranked)
     return [
         {
             "index": places[one.docid],
-            "score": one.score if request.raw_scores else relevance(one, n),
+            "score": one.score if request.raw_scores else ranked.relevance(one),
             **({"text": request.texts[places[one.docid]]} if request.return_text else {}),
         }
         for one in ranked

@@ -21,7 +21,7 @@ from pyserini_reasonrank.errors import Failure, UsageError, nearest
 from pyserini_reasonrank.ir.documents import document_text
 from pyserini_reasonrank.results import RankedDocument, RankedDocuments
 from pyserini_reasonrank.serve.admission import Full
-from pyserini_reasonrank.serve.dialects import counted, identified, one_sentence, relevance, warnings_of
+from pyserini_reasonrank.serve.dialects import counted, identified, one_sentence, warnings_of
 from pyserini_reasonrank.serve.service import DEPTH, NotHere, Service
 
 PATH = "/mcp"
@@ -173,7 +173,7 @@ def _answer(
     """The answer with the documents ``top`` of ``ranked``; ``places`` has the index of each docid, {} after a search."""
     results = list[Result]()
     for one in top:
-        result: Result = {"rank": one.rank, "docid": one.docid, "score": relevance(one, len(ranked))}
+        result: Result = {"rank": one.rank, "docid": one.docid, "score": ranked.relevance(one)}
         if one.docid in places:
             result["index"] = places[one.docid]
         if one.first_stage_score is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +13,54 @@ from pyserini_reasonrank.settings.schema import Tree
 
 YAML = (".yaml", ".yml")
 
-_FILES = ("corpus", "journal")
-_NAMES_OF_FILES = {"prompt": (*YAML, ".toml"), "reranker": YAML}
-"""Keys whose value is a path if it ends like this, and a name otherwise."""
-_FILES_OR_NAMES = ("model", "adapter", "tokenizer", "topics", "exclude")
-"""Keys whose value is a path if the file or folder exists, and a name otherwise."""
-_BELOW: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "engine": (("qrels", "path"), ("tokenizer",)),
-    "inner": (("qrels", "path"), ("tokenizer",)),
-    "combine": (("router",), ()),
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Keys with paths: ``files`` always; ``or_names`` if the file or folder exists; ``by_ending`` if they end like one."""
+
+    files: tuple[str, ...] = ()
+    or_names: tuple[str, ...] = ()
+    by_ending: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_TOP = _Keys(
+    ("corpus", "journal"),
+    ("model", "adapter", "tokenizer", "topics", "exclude"),
+    {"prompt": (*YAML, ".toml"), "reranker": YAML},
+)
+_BELOW: Mapping[str, _Keys] = {
+    "engine": _Keys(("qrels", "path"), ("tokenizer",)),
+    "inner": _Keys(("qrels", "path"), ("tokenizer",)),
+    "combine": _Keys(("router",)),
 }
-"""The same two kinds of key in nested mappings: paths, and paths or names."""
+"""Those in nested mappings, by the key of the mapping."""
 
 
 def resolved_paths(tree: Mapping[str, Any], folder: Path) -> Tree:
     """``tree``, the content of a settings file in ``folder``, with its paths as the current folder sees them."""
-    found = Tree()
-    for key, value in tree.items():
-        if isinstance(value, str):
-            found[key] = str(folder / value) if _is_path(key, value, folder) else value
-        elif isinstance(value, Mapping) and key in _BELOW:
-            found[key] = _below(key, value, folder)
-        elif isinstance(value, Mapping) and key == "arms":
-            found[key] = {
-                arm: resolved_paths(one, folder) if isinstance(one, Mapping) else one for arm, one in value.items()
-            }
-        else:
-            found[key] = value
-    return found
+    return _resolved(tree, folder, _TOP)
 
 
-def _is_path(key: str, value: str, folder: Path) -> bool:
-    if key in _NAMES_OF_FILES:
-        return value.endswith(_NAMES_OF_FILES[key]) and not (is_url(value) or value.startswith(RANK_LLM))
-    return key in _FILES or (key in _FILES_OR_NAMES and _exists(folder, value))
+def _resolved(tree: Mapping[str, Any], folder: Path, keys: _Keys) -> Tree:
+    return {key: _value(key, value, folder, keys) for key, value in tree.items()}
 
 
-def _below(group: str, tree: Mapping[str, Any], folder: Path) -> Tree:
-    files, files_or_names = _BELOW[group]
-    found = Tree()
-    for key, value in tree.items():
-        if isinstance(value, str) and (key in files or (key in files_or_names and _exists(folder, value))):
-            found[key] = str(folder / value)
-        elif isinstance(value, Mapping) and key in _BELOW:
-            found[key] = _below(key, value, folder)
-        else:
-            found[key] = value
-    return found
+def _value(key: str, value: Any, folder: Path, keys: _Keys) -> Any:
+    if isinstance(value, str):
+        return str(folder / value) if _is_path(key, value, folder, keys) else value
+    if not isinstance(value, Mapping):
+        return value
+    if key in _BELOW:
+        return _resolved(value, folder, _BELOW[key])
+    if key == "arms" and keys is _TOP:
+        return {arm: resolved_paths(one, folder) if isinstance(one, Mapping) else one for arm, one in value.items()}
+    return value
+
+
+def _is_path(key: str, value: str, folder: Path, keys: _Keys) -> bool:
+    if key in keys.by_ending:
+        return value.endswith(keys.by_ending[key]) and not (is_url(value) or value.startswith(RANK_LLM))
+    return key in keys.files or (key in keys.or_names and _exists(folder, value))
 
 
 def _exists(folder: Path, value: str) -> bool:

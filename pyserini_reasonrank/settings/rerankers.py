@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import Published
-from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted
+from pyserini_reasonrank.plugins import Registry, mapping_of
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.settings import files
 from pyserini_reasonrank.settings.overlay import merge
@@ -101,14 +99,7 @@ def _place(name: str) -> str:
 
 def _registered(name: str, found: Any) -> Tree:
     """The reranker of another package. Unsuitable unless it is a mapping or a YAML file."""
-    found = found() if callable(found) else found
-    if isinstance(found, Mapping):
-        return dict(found)
-    if isinstance(found, str | PathLike):
-        if not Path(found).is_file():
-            raise Unsuitable(f"the file {found} does not exist")
-        return files.read(str(found), flag=_FLAG)
-    raise Unsuitable(f"{dotted(found)}: expected a mapping, the path of a YAML file, or a function that returns one")
+    return mapping_of(found, lambda path: files.read(str(path), flag=_FLAG), "YAML")
 
 
 RERANKER_PARTS: Registry[Tree] = Registry(

@@ -11,19 +11,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
 import aiohttp
 import psutil
+from serving import served
 
 DOCUMENTS = 20
 ALONE = 500  # requests of a single client
@@ -45,22 +43,10 @@ def documents() -> list[str]:
     return [f"Passage {i} says " + f"what there is to know about topic {i} and moths " * 6 for i in range(DOCUMENTS)]
 
 
-@contextmanager
-def served(qrels: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """The URL and the process of a server with the oracle engine."""
-    words = [sys.executable, "-m", "pyserini_reasonrank", "serve", "--rerank", "reasonrank", "--port", "0"]
-    words += ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(qrels), "--max-requests", "1024"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if found := re.search(r"serving .* on (http://\S+)", line):
-                yield found[1], psutil.Process(process.pid)
-                return
-        raise RuntimeError(f"the server ended with {process.wait()}")
-    finally:
-        process.terminate()
-        process.wait()
+def with_oracle(qrels: Path) -> list[str]:
+    """The arguments of a server with the oracle engine."""
+    words = ["serve", "--rerank", "reasonrank", "--port", "0", "--max-requests", "1024"]
+    return [*words, "--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(qrels)]
 
 
 async def ask(url: str, first: int, count: int, clients: int) -> list[float]:
@@ -101,7 +87,8 @@ def measure_server(requests: int, clients: int) -> Figures:
         qrels.write_text("q 0 d 1\n", encoding="utf-8")
         words = [sys.executable, "-c", API, str(qrels), str(ALONE), json.dumps(documents())]
         api = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-        with served(qrels) as (url, process):
+        with served(*with_oracle(qrels)) as (url, started):
+            process = psutil.Process(started.pid)
             asyncio.run(ask(url, 0, 20, 1))
             before = process.cpu_times()
             alone = asyncio.run(ask(url, 20, ALONE, 1))

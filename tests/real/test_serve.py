@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import cohere
 import httpx
 import pytest
 from conftest import Command
+from serving import served
 
 QUERY = "how do moths find their way at night"
 DOCUMENTS = [
@@ -39,11 +39,8 @@ def url(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterator[
     done = command("index", "--corpus", corpus, "--index", folder / "index")
     assert done.returncode == 0, done.stderr
     words = ["serve", "--rerank", "upr", "--port", "0", "--index", str(folder / "index"), "--mcp", "http"]
-    process = subprocess.Popen([sys.executable, "-m", "pyserini_reasonrank", *words], stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        yield next(found[1] for line in process.stderr if (found := re.search(r"serving .* on (http://\S+)", line)))
-    finally:
+    with served(*words) as (address, process):
+        yield address
         process.terminate()
         assert process.wait(30) == 0
 

@@ -23,8 +23,8 @@ from pyserini_reasonrank import Reranker
 from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.results import RankedDocuments
 from pyserini_reasonrank.serve.app import create_app
-from pyserini_reasonrank.serve.dialects import relevance
 from pyserini_reasonrank.serve.protection import OPEN_PATHS
 from pyserini_reasonrank.serve.service import Limits, Service
 
@@ -339,7 +339,7 @@ def test_metrics_count_requests_and_judgements(url: str, seven: dict[str, Any]) 
 def test_scores_of_one_document(url: str) -> None:
     [only] = post(url, "/v1/rerank", {"query": "q", "documents": ["a"]}).json()["results"]
     assert only["relevance_score"] == 1.0
-    assert relevance.__doc__
+    assert RankedDocuments.relevance.__doc__
 
 
 def test_the_api_page_describes_the_routes(url: str) -> None:

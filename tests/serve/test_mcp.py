@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT, Collection
-from test_serve_command import served, words
+from serving import served
+from test_serve_command import words
 
 from pyserini_reasonrank import Reranker
 from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions

@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from conftest import Collection, Command
+from serving import served
 
 from pyserini_reasonrank.serve.command import TOKEN, _listening
 
@@ -26,23 +23,6 @@ SLOW = {"query": "slow", "documents": [f"document {i}" for i in range(30)]}
 def words(collection: Collection, *more: str) -> list[str]:
     oracle = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(collection.qrels)]
     return ["serve", "--rerank", "reasonrank", *oracle, "--port", "0", *more]
-
-
-@contextmanager
-def served(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pyserini_reasonrank", *arguments], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if found := re.search(r"serving .* on (http://\S+)", line):
-                yield found[1], process
-                return
-        raise AssertionError(f"the server ended with {process.wait()}")
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
