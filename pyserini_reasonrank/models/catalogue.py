@@ -173,5 +173,5 @@ def resolve(name: str, *, revision: str | None, adapter: str | None, context: in
 
 def _shipped(source: str) -> str:
     """Return the folder of an adapter that comes with the package; other sources unchanged."""
-    folder = Path(__file__).parents[1] / source
+    folder = Path(__file__).parent / source
     return str(folder) if folder.is_dir() else source
