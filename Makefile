@@ -23,14 +23,14 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 
 # make demo        the end-to-end demo on real text
 # make check       ruff, mypy, import-linter
-# make test-fast   unit tests without a model, a JVM or TRL: some minutes
+# make test-fast   unit tests without a model, a JVM, TRL or whole commands: some minutes
 # make test        make check, then all tests, WORKERS files at a time, the slowest files first; a core and 4 GB each
 # make soak        the tests of interruption and the fuzz tests with more inputs, and the student's training recipe: an hour
 # make dist-check  build the wheel and the sdist; test them in a new environment without the packages of .venv
 # make bench       speed and memory beside their targets: a table, and build/bench.json
 
 WORKERS ?= 2
-FAST = not slow and not soak and not soak_only and not fuzz and not model and not jvm and not vllm and not gpu
+FAST = not slow and not process and not soak and not soak_only and not fuzz and not model and not jvm and not vllm and not gpu
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
 .PHONY: demo check test-fast test soak dist-check bench

@@ -71,6 +71,10 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "run/test_starting.py": ("slow",),
     "train/test_export.py": ("slow",),
     "real": ("slow",),
+    "cli/test_interrupts.py": ("process",),
+    "serve/test_mcp.py": ("process",),
+    "serve/test_serve_command.py": ("process",),
+    "host/test_startup.py": ("process",),
 }
 """Markers by file or folder of tests/, in the order in which a whole run starts them: the longest first, since xdist
 gives each worker whole files. The first entry that matches a test applies; tests without one run last."""
@@ -93,6 +97,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for name in [*MARKS.values(), ()][_entry(item.path)]:
             item.add_marker(name)
+        if "command" in getattr(item, "fixturenames", ()):
+            item.add_marker("process")
         if item.get_closest_marker("soak_only"):
             item.add_marker("soak")
             item.add_marker(pytest.mark.skipif(not SOAK, reason="one more case, which `make soak` tests"))

@@ -217,6 +217,7 @@ def test_merge_refuses_what_is_not_one_whole_run(
     assert re.search(r"2 queries \((nothing, single|single, nothing)\) not among the topics", capsys.readouterr().err)
 
 
+@pytest.mark.process
 def test_the_array_job_of_the_page_on_clusters(collection: Collection, tmp_path: Path) -> None:
     """The commands of docs/usage-cluster.md, with the oracle in place of the model, make the run of one command."""
     page = (ROOT / "docs" / "usage-cluster.md").read_text(encoding="utf-8")

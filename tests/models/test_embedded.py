@@ -23,6 +23,7 @@ def model() -> Path:
         pytest.skip(str(error))
 
 
+@pytest.mark.soak_only
 def test_made_once_from_the_wheel(model: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as threads:
         made = {job.result() for job in [threads.submit(ensure_embedded, tmp_path, progress=False) for _ in range(2)]}

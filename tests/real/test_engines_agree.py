@@ -22,12 +22,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import SOAK, Command, more
+from conftest import Command
 
 from pyserini_reasonrank.journal import read_answers
 from pyserini_reasonrank.models.embedded import ensure_embedded
 
-pytestmark = pytest.mark.skipif(not (find_spec("vllm") and find_spec("torch")), reason="vLLM is not installed")
+pytestmark = [
+    pytest.mark.skipif(not (find_spec("vllm") and find_spec("torch")), reason="vLLM is not installed"),
+    pytest.mark.soak_only,  # vLLM starts four times; tests/engines/test_vllm.py starts it once for all its tests
+]
 
 TOPICS, DEPTH = 2, 5
 CALLS = TOPICS  # one window each
@@ -88,8 +91,6 @@ def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path
     shared = ["--rerank.depth", DEPTH, "--rerank.passage_tokens", 32, "--rerank.max_model_len", 4096]
     shared += ["--rerank.max_bad", 1, "--rerank.sampling.max_tokens", 24, "--rerank.tokenizer", tokenizer]
     shared += ["--rerank.judge.repair", "close"]  # only a server's answers can differ if it is asked once more
-    if not SOAK:
-        del engines["vllm"]  # its process takes a minute to start; tests/engines/test_vllm.py has one for all its tests
     runs, answers = {}, {}
     for name, flags in engines.items():
         output = tmp_path / f"{name}.txt"
@@ -124,7 +125,7 @@ def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path
     assert max(differing.values()) < CALLS  # ties are rare: not every answer may differ
 
 
-@pytest.mark.parametrize("model", more("smollm2-135m-rank", "smollm2-135m"))
+@pytest.mark.parametrize("model", ["smollm2-135m-rank", "smollm2-135m"])
 def test_a_querys_likelihood_is_the_same_in_transformers_and_vllm(
     model: str, data: Path, command: Command, tmp_path: Path
 ) -> None:

