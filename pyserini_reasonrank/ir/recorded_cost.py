@@ -36,7 +36,7 @@ class RunCost:
 def recorded_cost(run: str | os.PathLike[str]) -> RunCost | None:
     """The cost in the metadata of a run; None without metadata, and if they have none.
 
-    UsageError for metadata that are not YAML, or whose counts are not numbers.
+    UsageError for metadata that are not YAML, or whose counts are missing or not numbers.
     """
     metadata = read_metadata(run)
     resources = _below(metadata, "resources")
@@ -45,13 +45,15 @@ def recorded_cost(run: str | os.PathLike[str]) -> RunCost | None:
         return None
     try:
         counts = [
-            int(llm.get(name) or 0)
+            int(llm[name])
             for name in ("calls", "calls answered from the journal", "prompt tokens", "output tokens")
         ]
         seconds = _below(resources, "runtime in seconds").get("rerank")
         return RunCost(
             counts[0], counts[1], counts[2], counts[3], None if seconds is None else float(seconds), _gpus(metadata)
         )
+    except KeyError as missing:
+        raise UsageError(f"{sidecar(run)}: resources.llm lacks {missing}; delete or repair the file") from None
     except (TypeError, ValueError):
         raise UsageError(
             f"{sidecar(run)}: the counts below resources are not numbers; delete or repair the file"

@@ -39,3 +39,10 @@ def test_counts_that_are_not_numbers(tmp_path: Path) -> None:
     write_metadata(sidecar(run), {"resources": {"llm": LLM | {"calls": "many"}}})
     with pytest.raises(UsageError, match=r"run\.txt\.ir-metadata\.yml: the counts below resources are not numbers"):
         recorded_cost(run)
+
+
+def test_a_count_that_is_missing_is_not_read_as_none(tmp_path: Path) -> None:
+    run = tmp_path / "run.txt"
+    write_metadata(sidecar(run), {"resources": {"llm": {name: LLM[name] for name in LLM if name != "output tokens"}}})
+    with pytest.raises(UsageError, match=r"run\.txt\.ir-metadata\.yml: resources\.llm lacks 'output tokens'"):
+        recorded_cost(run)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.combine.query_classifier import NONE
@@ -16,6 +15,7 @@ from pyserini_reasonrank.ir.evaluate import per_query
 from pyserini_reasonrank.ir.measure_names import parse_measure
 from pyserini_reasonrank.ir.metadata import sidecar
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
+from pyserini_reasonrank.ir.recorded_cost import recorded_cost
 from pyserini_reasonrank.ir.runs import Run, read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.train.router.classifier import Examples
@@ -118,21 +118,18 @@ def _cost(config: Config, name: str, queries: int) -> float:
     if name in config.costs:
         return config.costs[name]
     path, remedy = sidecar(config.arms[name]), f"set --costs.{name} to its {config.unit} per query"
-    try:
-        resources = yaml.safe_load(path.read_text(encoding="utf-8"))["resources"]
-        llm, seconds = resources["llm"], resources["runtime in seconds"]["rerank"]
-        from_journal, calls = llm["calls answered from the journal"], llm["calls"]
-        tokens = llm["prompt tokens"] + llm["output tokens"]
-    except OSError:
-        raise UsageError(f"there is no metadata at {path}: {remedy}") from None
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise UsageError(f"{path} does not record the cost of its run: {remedy}") from None
-    if config.unit == "seconds" and from_journal:
+    if not path.exists():
+        raise UsageError(f"there is no metadata at {path}: {remedy}")
+    cost = recorded_cost(config.arms[name])
+    if cost is None or (config.unit == "seconds" and cost.seconds is None):
+        raise UsageError(f"{path} does not record the cost of its run: {remedy}")
+    if config.unit == "seconds" and cost.from_journal:
         raise UsageError(
-            f"{config.arms[name]} has {from_journal} calls answered from a journal, so its seconds are not its cost: {remedy}"
+            f"{config.arms[name]} has {cost.from_journal} calls answered from a journal, so its seconds are not its cost: "
+            f"{remedy}"
         )
-    total: float = {"calls": calls + from_journal, "tokens": tokens, "seconds": seconds}[config.unit]
-    return total / queries
+    totals = {"calls": cost.calls + cost.from_journal, "tokens": cost.tokens, "seconds": cost.seconds or 0.0}
+    return totals[config.unit] / queries
 
 
 def _tags(source: str | None, qids: Sequence[str], texts: Sequence[str]) -> list[str] | None:
