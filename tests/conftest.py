@@ -33,6 +33,9 @@ settings.load_profile("tests")
 
 SOAK = bool(os.environ.get("REASONRANK_SOAK"))
 
+settings.register_profile("test", max_examples=100 if SOAK else 30)
+settings.load_profile("test")
+
 
 def more(*cases: Any) -> list[Any]:
     """Cases for ``parametrize`` that run in `make soak` only."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from conftest import more
 
 from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.engines.local.packed_attention import using
@@ -30,7 +31,7 @@ CAPITAL = Prompt((Message("user", "What is the capital of France?"),))
 RATING = Prompt((Message("user", "Rate the helpfulness of this passage from 0 to 10: the sea is blue."),), "Rating: ")
 PROMPTS = [
     Prompt((Message("user", f"Question {n}: tell me about {what} in detail. " + "Be brief. " * (7 * n)),))
-    for n, what in enumerate(("rivers", "the moon", "old trains", "sorting", "bread", "the number 10", "whales"))
+    for n, what in enumerate(("rivers", "the moon", "old trains", "sorting", "whales"))
 ]
 
 
@@ -215,7 +216,7 @@ TREES = [
 ]
 
 
-@pytest.mark.parametrize("root", [0, 7, 19, 32, 75])
+@pytest.mark.parametrize("root", [0, 75, *more(7, 19, 32)])
 def test_several_prompts_read_together_have_the_bits_of_each_alone(engine: Any, root: int) -> None:
     trees = [PromptTree([*range(2000, 2000 + root), *prompt], spelled) for prompt, spelled in TREES]
     together = engine._scorer._score([trees])
