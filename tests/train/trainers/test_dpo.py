@@ -91,6 +91,7 @@ def test_optimism_makes_what_the_policy_says_less_likely(model: Path, tmp_path: 
     assert bold[-1]["logps/own"] < bold[0]["logps/own"] - 1
 
 
+@pytest.mark.soak_only  # test_sft.py has it in each `make test`
 def test_prilora_prunes_here_too(model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

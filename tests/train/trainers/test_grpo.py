@@ -394,6 +394,7 @@ def interrupted(made: grpo.Config, step: int) -> None:
         RankingTrainer.training_step = kept
 
 
+@pytest.mark.soak_only  # test_sft.py has it in each `make test`
 def test_prilora_prunes_here_too(model: Path, data: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

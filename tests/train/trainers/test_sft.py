@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import more
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -260,7 +261,7 @@ def test_other_rows_in_the_same_file_are_another_run(model: Path, tmp_path: Path
         sft.run(made)
 
 
-@pytest.mark.parametrize("prilora", [None, {"first": 2, "last": 6, "every": 3}])
+@pytest.mark.parametrize("prilora", [None, *more({"first": 2, "last": 6, "every": 3})])
 def test_interrupted_training_resumes_to_the_same_curve(
     prilora: dict[str, int] | None, model: Path, data: Path, tmp_path: Path
 ) -> None:
