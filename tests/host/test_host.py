@@ -44,6 +44,7 @@ def python(code: str) -> str:
 
 
 @pytest.mark.jvm
+@pytest.mark.soak_only
 def test_a_lucene_search_imports_the_encoders_on_first_use() -> None:
     out = python("""
 import sys

@@ -83,6 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.soak_only
 def test_transfer_is_measured_and_stages_follow_each_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = config(folder)
     curriculum.run(made)
