@@ -76,7 +76,7 @@ def _add_rerank(app: FastAPI, service: Service) -> None:
         documents, places = identified(documents_of(body))
         name, ranked = await _admitted(service, request, service.rank(body.model, body.query, documents, qid=body.qid))
         tokens = ranked.prompt_tokens + ranked.output_tokens
-        api = "2" if request.url.path.startswith("/v2") else "1"
+        api = "2" if request.scope["path"].startswith("/v2") else "1"
         return JSONResponse(rerank_response(body, name, ranked, places, tokens, api))
 
     async def rerank_or_tei(request: Request, body: Annotated[RerankRequest | TeiRequest, Body()]) -> Response:
@@ -144,9 +144,10 @@ async def _admitted[T](service: Service, request: Request, job: Coroutine[Any, A
                     raise HTTPException(CLOSED_BY_CLIENT, "the client closed the connection")
                 return task.result()
             finally:
-                task.cancel()
                 gone.cancel()
-                await asyncio.gather(task, gone, return_exceptions=True)
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait([task])
     finally:
         job.close()  # has no effect if it ran; without a place it never starts
 

@@ -154,7 +154,7 @@ async def _serve(
             await stack.enter_async_context(tools.serving())
         app = create_app(service, token=token, routes=routes)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off",
+            app, log_level="warning", access_log=False, lifespan="off", proxy_headers=False,
             timeout_graceful_shutdown=options.drain_seconds, timeout_keep_alive=30,
         )  # fmt: skip
         host, port = listening.getsockname()[:2]

@@ -181,7 +181,8 @@ def _answer(
         if one.llm_score is not None:
             result["llm_score"] = one.llm_score
         if text:
-            result["text"] = document_text(one.document) or ""
+            given = one.document
+            result["text"] = given if isinstance(given, str) else document_text(given) or ""
         results.append(result)
     answer: Answer = {"model": model, "results": results, "statuses": counted(ranked.statuses)}
     if notes := warnings_of(ranked.statuses):
