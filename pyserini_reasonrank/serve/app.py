@@ -31,6 +31,7 @@ from pyserini_reasonrank.serve.dialects import (
     warnings_of,
 )
 from pyserini_reasonrank.serve.metrics import Measured, Metrics
+from pyserini_reasonrank.serve.page import add_page
 from pyserini_reasonrank.serve.protection import Protection
 from pyserini_reasonrank.serve.service import DEPTH, NotHere, Service
 
@@ -59,11 +60,14 @@ def create_app(service: Service, *, token: str | None = None, routes: Sequence[B
         title="pyserini_reasonrank",
         version=__version__,
         summary="Rerank documents with reasoning LLMs, in the APIs of Cohere, Jina, vLLM and TEI.",
+        docs_url=None,  # FastAPI's pages load their scripts from another server
+        redoc_url=None,
     )
     _add_errors(app)
     _add_rerank(app, service)
     _add_search(app, service)
     _add_state(app, service, metrics)
+    add_page(app)
     app.router.routes.extend(routes)
     app.add_middleware(Protection, token=token, max_bytes=limits.body_bytes, seconds=limits.body_seconds)
     paths = {path for route in app.routes if (path := getattr(route, "path", None))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.serve.command import TOKEN
 from pyserini_reasonrank.serve.service import Limits, Service
+from pyserini_reasonrank.serve.stdio import Messages
 
 pytest.importorskip("mcp.server.mcpserver", reason="needs mcp, version 2 or newer")
 from mcp import Client, StdioServerParameters
@@ -266,6 +268,31 @@ def test_the_end_of_stdin_ends_the_server(collection: Collection) -> None:
     assert done.returncode == 0
     assert done.stderr == "serving reasonrank to an MCP client on stdin and stdout\n"
     assert all(json.loads(line)["jsonrpc"] == "2.0" for line in done.stdout.splitlines())
+
+
+def test_a_message_over_stdio_that_is_too_long_is_refused(collection: Collection) -> None:
+    """The client gets an error for its request, and the server goes on; an id in the candidates is not the request's."""
+    started = [sys.executable, "-m", "pyserini_reasonrank", *words(collection, "--mcp", "--max-body-mb", "0.01")]
+    candidates = [{"id": "d1", "text": "moths " * 10_000}]
+    long = {"method": "tools/call", "params": {"name": "rerank", "arguments": {"query": "q", "candidates": candidates}}}
+    asked = [{"jsonrpc": "2.0", "id": 7, **long}, {"jsonrpc": "2.0", **long, "id": 8}]
+    asked.append({"jsonrpc": "2.0", "id": 9, "method": "ping"})
+    lines = "".join(json.dumps(one) + "\n" for one in asked)
+    done = subprocess.run(started, input=lines, capture_output=True, text=True, timeout=60, check=False)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    refused = [answer for answer in answers if "longer than" in answer.get("error", {}).get("message", "")]
+    assert [answer["id"] for answer in refused] == [7, None]
+    assert refused[0]["error"]["message"] == "the message is longer than 10,485 bytes, the limit of this server"
+    assert [answer["id"] for answer in answers] == [7, None, 9]
+    assert done.returncode == 0
+
+
+def test_lines_up_to_the_limit_are_read() -> None:
+    refused: list[str | int | None] = []
+    lines = [b'{"id": 1}\n', b'{"id": "two"}' + b" " * 100 + b"\n", b"x" * 20 + b"\n", b"last", b""]
+    messages = Messages(io.BytesIO(b"".join(lines)), 20, refused.append)
+    assert [messages.readline() for _ in range(4)] == ['{"id": 1}\n', "x" * 20 + "\n", "last", ""]
+    assert refused == ["two"]
 
 
 def test_a_model_that_can_not_be_loaded_is_named_to_the_client(tmp_path: Any) -> None:
