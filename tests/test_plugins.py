@@ -290,44 +290,38 @@ def test_a_strategy_that_fails_is_one_sentence(body: str, message: str, install:
         asyncio.run(STRATEGY_PARTS.get("mine").function(3, None))  # type: ignore[arg-type]
 
 
-RAISING = {
-    "strategies": (
-        STRATEGY.replace("return list", "return {}['gone'] or list"),
-        {"backwards": "entry"},
+RAISING: dict[str, tuple[str, dict[str, dict[str, str]], list[str], str]] = {
+    "strategy": (
+        STRATEGY.replace("return list", "return {}['gone'] or list") + ENGINE,
+        {"strategies": {"backwards": "entry"}, "engines": {"mute": "Mute"}},
         ["--rerank.strategy.name", "backwards"],
-        "the strategy 'backwards' of mine 1.2 (entry point mine:entry) failed in {file}, line 4: KeyError: 'gone'; "
-        "python -X dev shows the traceback",
+        "the strategy 'backwards' of mine 1.2 (entry point mine:entry) failed in {file}, line 4: KeyError: 'gone'",
     ),
-    "engines": (
-        ENGINE.replace("return Completion", "raise OSError(5, 'out of tokens')"),
-        {"mute": "Mute"},
-        ["--rerank.engine.name", "mute"],
-        "the engine 'mute' of mine 1.2 (entry point mine:Mute) failed in {file}, line 8: OSError: [Errno 5] out of tokens; "
-        "python -X dev shows the traceback",
+    "engine": (
+        ENGINE.replace('return Completion("[1]")', "raise OSError(5, 'out of tokens')"),
+        {"engines": {"mute": "Mute"}},
+        [],
+        "the engine 'mute' of mine 1.2 (entry point mine:Mute) failed in {file}, line 8: OSError: [Errno 5] out of tokens",
     ),
-    "judges": (
-        JUDGE + """
-    def read(self, completion, n):
-        raise ValueError("never")
-""",
-        {"verdict": "Verdict"},
-        ["--rerank.judge.kind", "verdict"],
-        "the judge 'verdict' of mine 1.2 (entry point mine:Verdict) failed in {file}, line 8: ValueError: never; "
-        "python -X dev shows the traceback",
+    "judge": (
+        JUDGE + "    def read(self, completion, n):\n        raise ValueError('never')\n"
+        + ENGINE + PROMPT.replace('"permutation"', '"verdict"'),
+        {"judges": {"verdict": "Verdict"}, "engines": {"mute": "Mute"}, "prompts": {"plain": "prompt"}},
+        ["--rerank.judge.kind", "verdict", "--rerank.prompt", "plain"],
+        "the judge 'verdict' of mine 1.2 (entry point mine:Verdict) failed in {file}, line 8: ValueError: never",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", RAISING)
+@pytest.mark.parametrize("part", RAISING)
 def test_a_part_that_raises_is_one_sentence_that_names_it(
-    kind: str, install: Install, tmp_path: Path, collection: Collection
+    part: str, install: Install, tmp_path: Path, collection: Collection
 ) -> None:
-    """In a command, which shows the traceback in Python's development mode, and in a server."""
-    source, entries, flags, message = RAISING[kind]
-    install("mine", source, **{kind: entries})
-    oracle = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(collection.qrels)]
+    """In a command; Python's development mode shows the traceback."""
+    source, groups, flags, message = RAISING[part]
+    install("mine", source, **groups)
     words = ["-m", "pyserini_reasonrank", "rerank", *collection.inputs, "--output", str(tmp_path / "run.txt"), "--rerank",
-             "reasonrank", *oracle, *flags]  # fmt: skip
+             "reasonrank", "--rerank.engine.name", "mute", *flags]  # fmt: skip
     path = os.pathsep.join([str(tmp_path / "mine"), os.environ.get("PYTHONPATH", "")])
 
     def run(*switches: str) -> subprocess.CompletedProcess[str]:
@@ -339,14 +333,16 @@ def test_a_part_that_raises_is_one_sentence_that_names_it(
     done = run()
     assert done.returncode == 1
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert line.removeprefix("error: ") == message.format(file=tmp_path / "mine" / "mine.py")
+    assert line.removeprefix("error: ") == (
+        f"{message.format(file=tmp_path / 'mine' / 'mine.py')}; python -X dev shows the traceback"
+    )
     assert "Traceback" not in done.stderr
-    if kind != "judges":
+    if part == "engine":  # one more process
         assert "Traceback" in run("-X", "dev").stderr
 
 
 def test_a_part_that_raises_in_a_server_is_one_sentence(install: Install, tmp_path: Path) -> None:
-    install("mine", RAISING["engines"][0], engines={"mute": "Mute"})
+    install("mine", RAISING["engine"][0], engines={"mute": "Mute"})
 
     async def rank() -> None:
         with Reranker("reasonrank", engine="mute") as reranker:
