@@ -27,7 +27,8 @@ function keys(schema) {
   const rows = Object.entries(schema.properties || {}).map(([name, value]) => {
     const needed = (schema.required || []).includes(name);
     const fallback = value.default === undefined || value.default === null ? "" : `default: ${JSON.stringify(value.default)}`;
-    const said = [value.description, fallback].filter(Boolean).join("; ");
+    const description = value.description || (value.anyOf || []).map((one) => one.description).find(Boolean);
+    const said = [description, fallback].filter(Boolean).join("; ");
     return element("tr", {}, element("td", {}, element("code", {}, name)), element("td", {}, typeOf(value)),
       element("td", { className: needed ? "needed" : "" }, needed ? "required" : ""), element("td", {}, said));
   });
