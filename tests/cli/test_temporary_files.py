@@ -43,7 +43,7 @@ def test_an_index_that_a_signal_stops_leaves_nothing(number: signal.Signals, at:
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "flags = dict(word.removeprefix('--').split('=') for word in sys.argv[1:])\n"
         f"folder = pathlib.Path(flags[{at!r}])\n"
-        "folder.mkdir(exist_ok=True)\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
         "(folder / 'part').touch()\n"
         "time.sleep(600)\n"
     )
