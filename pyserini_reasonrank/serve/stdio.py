@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -22,7 +21,7 @@ def take_stdin() -> BinaryIO:
     return open(taken, "rb")  # never closed: a thread may still read it at the end
 
 
-class Messages(io.TextIOBase):
+class Messages:
     """The lines of ``source`` that have at most ``limit`` bytes, as text.
 
     For each longer one ``refuse`` is called with the id of its request, None if it is not found; the memory used is that
@@ -32,7 +31,7 @@ class Messages(io.TextIOBase):
     def __init__(self, source: BinaryIO, limit: int, refuse: Callable[[str | int | None], None]) -> None:
         self._source, self._limit, self._refuse = source, limit, refuse
 
-    def readline(self, size: int | None = -1, /) -> str:
+    def readline(self) -> str:
         """The next line; "" at the end."""
         while len(line := self._source.readline(self._limit + 1)) > self._limit and not line.endswith(b"\n"):
             last = line
