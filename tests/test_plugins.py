@@ -15,6 +15,7 @@ import pytest
 from conftest import Collection
 
 from pyserini_reasonrank import Reranker, plugins
+from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.cli import doctor
 from pyserini_reasonrank.cli import prompts as prompts_command
 from pyserini_reasonrank.cli.rerank_help import flags_help
@@ -313,32 +314,34 @@ RAISING: dict[str, tuple[str, dict[str, dict[str, str]], list[str], str]] = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def words(collection: Collection, tmp_path: Path) -> list[str]:
+    """A command with the engine ``mute``."""
+    output = ["--output", str(tmp_path / "run.txt")]
+    return ["rerank", *collection.inputs, *output, "--rerank", "reasonrank", "--rerank.engine.name", "mute"]
+
+
 @pytest.mark.parametrize("part", RAISING)
 def test_a_part_that_raises_is_one_sentence_that_names_it(
-    part: str, install: Install, tmp_path: Path, collection: Collection
+    part: str, install: Install, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a command; Python's development mode shows the traceback."""
     source, groups, flags, message = RAISING[part]
     install("mine", source, **groups)
-    words = ["-m", "pyserini_reasonrank", "rerank", *collection.inputs, "--output", str(tmp_path / "run.txt"), "--rerank",
-             "reasonrank", "--rerank.engine.name", "mute", *flags]  # fmt: skip
+    assert main([*words, *flags]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "warning:" not in line]
+    place = tmp_path / "mine" / "mine.py"
+    assert line == f"error: {message.format(file=place)}; python -X dev shows the traceback"
+
+
+def test_the_development_mode_shows_the_traceback(install: Install, words: list[str], tmp_path: Path) -> None:
+    install("mine", RAISING["engine"][0], engines={"mute": "Mute"})
     path = os.pathsep.join([str(tmp_path / "mine"), os.environ.get("PYTHONPATH", "")])
-
-    def run(*switches: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *switches, *words]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
-        )
-
-    done = run()
+    command = [sys.executable, "-X", "dev", "-m", "pyserini_reasonrank", *words]
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert line.removeprefix("error: ") == (
-        f"{message.format(file=tmp_path / 'mine' / 'mine.py')}; python -X dev shows the traceback"
-    )
-    assert "Traceback" not in done.stderr
-    if part == "engine":  # one more process
-        assert "Traceback" in run("-X", "dev").stderr
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("OSError: [Errno 5] out of tokens\n")
 
 
 def test_a_part_that_raises_in_a_server_is_one_sentence(install: Install, tmp_path: Path) -> None:
