@@ -58,15 +58,18 @@ def resumable(remedy: str) -> Iterator[None]:
 
 @contextmanager
 def temporary_folder(prefix: str = "pyserini_reasonrank-", parent: Path | None = None) -> Iterator[str]:
-    """A folder that is deleted at the end of the block, and at a signal."""
+    """A folder that is deleted at the end of the block, and at a signal. Nobody else may read it."""
     import shutil
     import tempfile
 
-    with (
-        tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder,
-        cleaning(lambda: shutil.rmtree(folder, True)),
-    ):
-        yield folder
+    folder = os.path.join(tempfile.gettempdir() if parent is None else parent, f"{prefix}{os.urandom(6).hex()}")
+    with cleaning(lambda: shutil.rmtree(folder, True)):  # a signal may come as soon as the folder exists
+        os.mkdir(folder, 0o700)
+        try:
+            yield folder
+        finally:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
 
 
 def _end_silently(number: int, _frame: object) -> None:
