@@ -62,7 +62,8 @@ def temporary_folder(prefix: str = "pyserini_reasonrank-", parent: Path | None =
     import shutil
     import tempfile
 
-    folder = os.path.join(tempfile.gettempdir() if parent is None else parent, f"{prefix}{os.urandom(6).hex()}")
+    place = tempfile.gettempdir() if parent is None else os.path.abspath(parent)
+    folder = os.path.join(place, f"{prefix}{os.urandom(6).hex()}")
     with cleaning(lambda: shutil.rmtree(folder, True)):  # a signal may come as soon as the folder exists
         os.mkdir(folder, 0o700)
         try:
