@@ -140,11 +140,11 @@ def distributions() -> list[str]:
     return sorted({entry.dist.name for entry in _installed(tuple(sys.path)) if entry.dist is not None})
 
 
-def failure_of(error: BaseException) -> str | None:
+def failure_of(error: BaseException, origin: Origin | None = None) -> str | None:
     """The sentence about an ``error`` that arose while a part of another package ran; None if none did.
 
-    It names the part, its package, and the last line of the package that ran. None also in Python's development mode
-    (``python -X dev``), which shows the traceback.
+    It names the part, which is ``origin`` if that is given, its package, and the last line of the package that ran. None
+    also in Python's development mode (``python -X dev``), which shows the traceback.
     """
     if sys.flags.dev_mode:
         return None
@@ -155,15 +155,20 @@ def failure_of(error: BaseException) -> str | None:
         near = [entry for entry in entries if _is_of(entry, module)]
         if not near:
             continue
-        name = frame.f_code.co_qualname.partition(".")[0]
-        entry = min(near, key=lambda one: (one.module != module, one.attr.partition(".")[0] != name))
-        part = _SINGULAR.get(entry.group.removeprefix(f"{PACKAGE}."), "part")
         said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         return (
-            f"the {Origin(part, entry)} failed in {frame.f_code.co_filename}, line {number}: {said}; "
-            "python -X dev shows the traceback"
+            f"the {origin or _ran(near, module, frame.f_code.co_qualname)} failed in {frame.f_code.co_filename}, "
+            f"line {number}: {said}; python -X dev shows the traceback"
         )
     return None
+
+
+def _ran(near: Sequence[EntryPoint], module: str, qualname: str) -> str:
+    """The part that a function belongs to, in words; only its package if that has several and none has this name."""
+    named = [one for one in near if (one.module, one.attr.partition(".")[0]) == (module, qualname.partition(".")[0])]
+    if len(found := named or near) > 1:
+        return f"package {Origin('part', found[0]).distribution}"
+    return str(Origin(_SINGULAR.get(found[0].group.removeprefix(f"{PACKAGE}."), "part"), found[0]))
 
 
 _SINGULAR = {

@@ -304,6 +304,12 @@ RAISING: dict[str, tuple[str, dict[str, dict[str, str]], list[str], str]] = {
         [],
         "the engine 'mute' of mine 1.2 (entry point mine:Mute) failed in {file}, line 8: OSError: [Errno 5] out of tokens",
     ),
+    "a function of a package with several parts": (
+        ENGINE.replace('return Completion("[1]")', "return helper()") + STRATEGY + "def helper():\n    return 1 / 0\n",
+        {"strategies": {"backwards": "entry"}, "engines": {"mute": "Mute"}},
+        [],
+        "the package mine 1.2 failed in {file}, line 15: ZeroDivisionError: division by zero",
+    ),
     "judge": (
         JUDGE + "    def read(self, completion, n):\n        raise ValueError('never')\n"
         + ENGINE + PROMPT.replace('"permutation"', '"verdict"'),

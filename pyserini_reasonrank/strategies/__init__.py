@@ -138,7 +138,7 @@ def _guarded(name: str, function: Strategy) -> Strategy:
             if sys.flags.dev_mode:
                 raise
             fault = f"the strategy {name} ({dotted(function)}) failed: {type(error).__name__}: {error}"
-            raise Failure(failure_of(error) or fault) from error
+            raise Failure(failure_of(error, STRATEGY_PARTS.origin(name)) or fault) from error
         if sorted(order) != list(range(n)):
             raise Failure(
                 f"the strategy {name} ({dotted(function)}) returned {order!r:.60} for {n} candidates: expected each index "
