@@ -17,7 +17,7 @@ INTERRUPTED = 130
 def guarded(command: Callable[[], int]) -> int:
     """Run a command and return its exit status; UsageError, Failure, OSError and Ctrl-C become one sentence on stderr.
 
-    So does what a part of another package raises, unless Python's development mode (``-X dev``) is on.
+    So does what a part of another package raises. Python's development mode (``-X dev``) shows tracebacks instead.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
@@ -41,6 +41,8 @@ def guarded(command: Callable[[], int]) -> int:
     except Exception as error:
         from pyserini_reasonrank.plugins import failure_of
 
+        if sys.flags.dev_mode:
+            raise
         if (message := failure_of(error)) is not None:
             _say(message)
         elif isinstance(error, OSError):  # a full disk, a file that vanished
