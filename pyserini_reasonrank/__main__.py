@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from pyserini_reasonrank import interrupts
 
-if __name__ == "__main__" and sys.argv[1:2] != ["train"]:  # training ends at a checkpoint, by handlers of its own
+_TRAINS = sys.argv[1:2] == ["train"] and sys.argv[2:3] != ["export"]
+
+if __name__ == "__main__" and not _TRAINS:  # training ends at a checkpoint, by handlers of its own
     interrupts.install()
 
 from pyserini_reasonrank.cli.commands import command, overview

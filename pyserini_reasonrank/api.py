@@ -166,9 +166,13 @@ class Reranker:
             for item, _ in items.values():
                 live.store.close(item.request.query.qid)
 
-    def load(self) -> Self:
-        """Load the model, unless it is already loaded. UsageError or Failure if that fails."""
-        self._loaded()
+    def load(self, loop: BackgroundLoop | None = None) -> Self:
+        """Load the model, unless it is already loaded. UsageError or Failure if that fails.
+
+        ``loop`` is the event loop that makes the calls, by default one in a thread of its own. It has to run until the
+        reranker is closed.
+        """
+        self._loaded(loop)
         return self
 
     def close(self) -> None:
@@ -188,12 +192,12 @@ class Reranker:
         models = ", ".join(dict.fromkeys(part.engine.model.name for part in self._plan.parts.values()))
         return f"Reranker({self.name!r}, model={models!r})"
 
-    def _loaded(self) -> _Live:
+    def _loaded(self, loop: BackgroundLoop | None = None) -> _Live:
         with self._loading:
             if self._closed:
                 raise UsageError("the reranker is closed: create another one")
             if self._live is None:
-                self._live = _Live(self, self._plan, self._journal)
+                self._live = _Live(self, self._plan, self._journal, loop or BackgroundLoop("reranker"))
             return self._live
 
     def _request_item(self, number: int, request: tuple[str, Documents] | Mapping[str, Any]) -> _Item:
@@ -256,10 +260,10 @@ class _Item:
 
 
 class _Live:
-    """The loaded model and its session on their own event loop. ``finalizer`` frees them, at the latest at exit."""
+    """The loaded model and its session on an event loop. ``finalizer`` frees them, at the latest at exit."""
 
-    def __init__(self, owner: Reranker, plan: Plan, journal: Path | None) -> None:
-        self.loop = BackgroundLoop("reranker")
+    def __init__(self, owner: Reranker, plan: Plan, journal: Path | None, loop: BackgroundLoop) -> None:
+        self.loop = loop
         store: Journal | MemoryStore | None = None
         try:
             self.call(Starter(plan.engines, {}).start())

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+_TO_CLEAN = 0.5  # seconds that child processes have to delete their own temporary files
 
 _jobs: list[Callable[[], object]] = []
 _remedies: list[str] = []
@@ -55,15 +58,19 @@ def resumable(remedy: str) -> Iterator[None]:
 
 @contextmanager
 def temporary_folder(prefix: str = "pyserini_reasonrank-", parent: Path | None = None) -> Iterator[str]:
-    """A folder that is deleted at the end of the block, and at a signal."""
+    """A folder that is deleted at the end of the block, and at a signal. Nobody else may read it."""
     import shutil
     import tempfile
 
-    with (
-        tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder,
-        cleaning(lambda: shutil.rmtree(folder, True)),
-    ):
-        yield folder
+    place = tempfile.gettempdir() if parent is None else os.path.abspath(parent)
+    folder = os.path.join(place, f"{prefix}{os.urandom(6).hex()}")
+    with cleaning(lambda: shutil.rmtree(folder, True)):  # a signal may come as soon as the folder exists
+        os.mkdir(folder, 0o700)
+        try:
+            yield folder
+        finally:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
 
 
 def _end_silently(number: int, _frame: object) -> None:
@@ -95,18 +102,38 @@ def _end(number: int, _frame: object, *, silent: bool = False) -> None:
 
 
 def _kill_children() -> None:
-    """Kill all processes that this one started, and those that they started, and wait for its own."""
+    """End all processes that this one started, and those that they started, and wait for its own.
+
+    The own ones are asked first, since a command of this package deletes its temporary files then. Whatever still runs
+    after ``_TO_CLEAN`` is killed.
+    """
     own = _children(os.getpid())
     found = list(own)
     for pid in found:
         found += _children(pid)
-    for pid in (pid for pid in found if not _is_tracker(pid)):
+    found = [pid for pid in found if not _is_tracker(pid)]
+    asked = [pid for pid in own if pid in found]
+    for pid in asked:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+    limit = time.monotonic() + _TO_CLEAN
+    while (asked := [pid for pid in asked if not _has_ended(pid)]) and time.monotonic() < limit:
+        time.sleep(0.005)
+    for pid in found:
         try:
             os.kill(pid, signal.SIGKILL)
             if pid in own:
                 os.waitpid(pid, 0)
         except OSError:  # it has ended, or asyncio waits for it
             pass
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended; its status is collected."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except OSError:  # asyncio or a thread waits for it
+        return not os.path.exists(f"/proc/{pid}/exe")
 
 
 def _children(pid: int) -> list[int]:

@@ -8,13 +8,18 @@ they are called.
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.machinery import PathFinder
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from os import PathLike
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest
@@ -135,10 +140,83 @@ def distributions() -> list[str]:
     return sorted({entry.dist.name for entry in _installed(tuple(sys.path)) if entry.dist is not None})
 
 
+def failure_of(error: BaseException, origin: Origin | None = None) -> str | None:
+    """The sentence about an ``error`` that arose while a part of another package ran; None if none did.
+
+    It names the part, which is ``origin`` if that is given, its package, and the last line of the package that ran. None
+    also in Python's development mode (``python -X dev``), which shows the traceback.
+    """
+    if sys.flags.dev_mode:
+        return None
+    lines = [(frame, number) for frame, number in walk_tb(error.__traceback__) if frame.f_globals.get("__name__")]
+    entries = _installed(tuple(sys.path)) if lines else []
+    for frame, number in reversed(lines):
+        module = str(frame.f_globals["__name__"])
+        near = [entry for entry in entries if _is_of(entry, module)]
+        if not near:
+            continue
+        said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        return (
+            f"the {origin or _ran(near, module, frame.f_code.co_qualname)} failed in {frame.f_code.co_filename}, "
+            f"line {number}: {said}; python -X dev shows the traceback"
+        )
+    return None
+
+
+def _ran(near: Sequence[EntryPoint], module: str, qualname: str) -> str:
+    """The part that a function belongs to, in words; only its package if that has several and none has this name."""
+    named = [one for one in near if (one.module, one.attr.partition(".")[0]) == (module, qualname.partition(".")[0])]
+    if len(found := named or near) > 1:
+        return f"package {Origin('part', found[0]).distribution}"
+    return str(Origin(_SINGULAR.get(found[0].group.removeprefix(f"{PACKAGE}."), "part"), found[0]))
+
+
+_SINGULAR = {
+    "strategies": "strategy", "judges": "judge", "engines": "engine", "prompts": "prompt", "rerankers": "reranker"
+}  # fmt: skip
+
+
+def _is_of(entry: EntryPoint, module: str) -> bool:
+    """Whether ``module`` belongs to the package that registers ``entry``."""
+    top = entry.module.partition(".")[0]
+    return top != PACKAGE and (module == top or module.startswith(f"{top}."))
+
+
 @cache
 def _installed(path: tuple[str, ...]) -> list[EntryPoint]:
-    """Our groups' entry points of the packages on ``path``, which is ``sys.path``: reading them takes many milliseconds."""
-    return [entry for entry in entry_points() if entry.group.startswith(f"{PACKAGE}.")]
+    """Our groups' entry points of the packages on ``path``, which is ``sys.path``.
+
+    Of a package that is there twice, the first counts. Only the files that name our groups are parsed: an environment has
+    hundreds of them.
+    """
+    if any(os.path.isfile(folder) or folder.endswith(".egg") for folder in path) or any(
+        hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path
+    ):  # metadata that are not in folders
+        found = list(entry_points())
+    else:
+        found = [entry for folder in _metadata_folders(path) for entry in Distribution.at(folder).entry_points]
+    return [entry for entry in found if entry.group.startswith(f"{PACKAGE}.")]
+
+
+def _metadata_folders(path: Sequence[str]) -> Iterator[str]:
+    """The metadata folders on ``path`` whose entry points name our groups."""
+    seen = set[str]()
+    for parent in path:
+        try:
+            names = sorted(os.listdir(parent or "."))
+        except OSError:
+            continue
+        for name in names:
+            if not name.endswith((".dist-info", ".egg-info")):
+                continue
+            package = re.sub("[-_.]+", "_", name.rpartition(".")[0].partition("-")[0]).lower()
+            if package in seen:
+                continue
+            seen.add(package)
+            folder = os.path.join(parent, name)
+            with suppress(OSError), open(os.path.join(folder, "entry_points.txt"), "rb") as file:
+                if f"{PACKAGE}.".encode() in file.read():
+                    yield folder
 
 
 def mapping_of(found: Any, read: Callable[[Path], Mapping[str, Any]], kinds: str) -> dict[str, Any]:

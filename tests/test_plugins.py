@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 
 import pytest
+from conftest import Collection
 
-from pyserini_reasonrank import Reranker
+from pyserini_reasonrank import Reranker, plugins
+from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.cli import doctor
 from pyserini_reasonrank.cli import prompts as prompts_command
 from pyserini_reasonrank.cli.rerank_help import flags_help
@@ -18,12 +23,13 @@ from pyserini_reasonrank.engines import ENGINE_PARTS, engine_class, is_without_m
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.judges.registry import JUDGE_PARTS
-from pyserini_reasonrank.plugins import Registry
+from pyserini_reasonrank.plugins import Registry, failure_of
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.resources import dump_yaml
 from pyserini_reasonrank.run.known_flags import by_leaf
 from pyserini_reasonrank.run.parts import SinglePlan
 from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.serve.service import Service
 from pyserini_reasonrank.settings import layers, rerankers
 from pyserini_reasonrank.strategies import STRATEGIES, STRATEGY_PARTS
 
@@ -272,14 +278,132 @@ def test_a_wrong_prompt_or_reranker(kind: str, source: str, message: str, instal
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return [0, 0, 1]", r"returned \[0, 0, 1\] for 3 candidates: expected each index once"),
-        ("return 1 / 0", "ZeroDivision"),
+        ("return [0, 0, 1]", r"mine \(wrong\.f\) returned \[0, 0, 1\] for 3 candidates: expected each index once"),
+        (
+            "return 1 / 0",
+            r"'mine' of wrong 1\.2 \(entry point wrong:entry\) failed in .*wrong\.py, line \d+: ZeroDivision",
+        ),
     ],
 )
 def test_a_strategy_that_fails_is_one_sentence(body: str, message: str, install: Install) -> None:
     install("wrong", f"{HEAD}async def f(n, judge): {body}\nentry = StrategyEntry(f, O)", strategies={"mine": "entry"})
-    with pytest.raises(Failure, match=rf"the strategy mine \(wrong\.f\) .*{message}"):
+    with pytest.raises(Failure, match=f"the strategy {message}"):
         asyncio.run(STRATEGY_PARTS.get("mine").function(3, None))  # type: ignore[arg-type]
+
+
+RAISING: dict[str, tuple[str, dict[str, dict[str, str]], list[str], str]] = {
+    "strategy": (
+        STRATEGY.replace("return list", "return {}['gone'] or list") + ENGINE,
+        {"strategies": {"backwards": "entry"}, "engines": {"mute": "Mute"}},
+        ["--rerank.strategy.name", "backwards"],
+        "the strategy 'backwards' of mine 1.2 (entry point mine:entry) failed in {file}, line 4: KeyError: 'gone'",
+    ),
+    "engine": (
+        ENGINE.replace('return Completion("[1]")', "raise OSError(5, 'out of tokens')"),
+        {"engines": {"mute": "Mute"}},
+        [],
+        "the engine 'mute' of mine 1.2 (entry point mine:Mute) failed in {file}, line 8: OSError: [Errno 5] out of tokens",
+    ),
+    "a function of a package with several parts": (
+        ENGINE.replace('return Completion("[1]")', "return helper()") + STRATEGY + "def helper():\n    return 1 / 0\n",
+        {"strategies": {"backwards": "entry"}, "engines": {"mute": "Mute"}},
+        [],
+        "the package mine 1.2 failed in {file}, line 15: ZeroDivisionError: division by zero",
+    ),
+    "judge": (
+        JUDGE + "    def read(self, completion, n):\n        raise ValueError('never')\n"
+        + ENGINE + PROMPT.replace('"permutation"', '"verdict"'),
+        {"judges": {"verdict": "Verdict"}, "engines": {"mute": "Mute"}, "prompts": {"plain": "prompt"}},
+        ["--rerank.judge.kind", "verdict", "--rerank.prompt", "plain"],
+        "the judge 'verdict' of mine 1.2 (entry point mine:Verdict) failed in {file}, line 8: ValueError: never",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def words(collection: Collection, tmp_path: Path) -> list[str]:
+    """A command with the engine ``mute``."""
+    output = ["--output", str(tmp_path / "run.txt")]
+    return ["rerank", *collection.inputs, *output, "--rerank", "reasonrank", "--rerank.engine.name", "mute"]
+
+
+@pytest.mark.parametrize("part", RAISING)
+def test_a_part_that_raises_is_one_sentence_that_names_it(
+    part: str, install: Install, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, groups, flags, message = RAISING[part]
+    install("mine", source, **groups)
+    assert main([*words, *flags]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "warning:" not in line]
+    place = tmp_path / "mine" / "mine.py"
+    assert line == f"error: {message.format(file=place)}; python -X dev shows the traceback"
+
+
+def test_the_development_mode_shows_the_traceback(install: Install, words: list[str], tmp_path: Path) -> None:
+    install("mine", RAISING["engine"][0], engines={"mute": "Mute"})
+    path = os.pathsep.join([str(tmp_path / "mine"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-X", "dev", "-m", "pyserini_reasonrank", *words]
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("OSError: [Errno 5] out of tokens\n")
+
+
+def test_a_part_that_raises_in_a_server_is_one_sentence(install: Install, tmp_path: Path) -> None:
+    install("mine", RAISING["engine"][0], engines={"mute": "Mute"})
+
+    async def rank() -> None:
+        with Reranker("reasonrank", engine="mute") as reranker:
+            await Service({"reasonrank": reranker}).rank(None, "q", ["a", "b"])
+
+    with pytest.raises(
+        Failure, match=r"the engine 'mute' of mine 1\.2 .* failed in .*, line 8: OSError: .* out of tokens"
+    ):
+        asyncio.run(rank())
+
+
+def test_an_error_of_ours_is_not_blamed_on_another_package(whole: None) -> None:
+    with pytest.raises(ValueError, match="invalid literal") as raised:
+        int("ours")
+    assert failure_of(raised.value) is None
+
+
+def test_only_files_that_name_our_groups_are_parsed(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsing the entry points of a whole environment takes 50 ms."""
+    parsed = list[str]()
+    at = Distribution.at
+
+    def noting(path: str) -> Distribution:
+        parsed.append(path)
+        return at(path)
+
+    monkeypatch.setattr(Distribution, "at", noting)
+    plugins._installed.cache_clear()
+    assert "backwards" in STRATEGY_PARTS.names()
+    assert [Path(path).name for path in parsed] == ["whole-1.2.dist-info"]
+    ours = [entry for entry in entry_points() if entry.group.startswith("pyserini_reasonrank.")]
+    assert sorted(plugins._installed(tuple(sys.path))) == sorted(ours)
+    plugins._installed.cache_clear()
+
+
+def test_the_first_package_of_a_name_counts(install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install("twin", STRATEGY, strategies={"older": "entry"})
+    newer = tmp_path / "newer" / "Twin-2.0.dist-info"
+    newer.mkdir(parents=True)
+    (newer / "METADATA").write_text("Metadata-Version: 2.1\nName: Twin\nVersion: 2.0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "newer")
+    assert "older" not in STRATEGY_PARTS.names()
+
+
+@pytest.mark.parametrize("file", ["mine.yaml", "mine.yml"])
+def test_a_name_without_the_end_of_its_file_is_suggested(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).write_text("reranker: upr\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"there is no reranker 'mine'; did you mean the file {file}\?"):
+        layers.load("mine", {})
 
 
 @pytest.mark.usefixtures("whole")

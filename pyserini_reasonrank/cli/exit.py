@@ -15,7 +15,10 @@ INTERRUPTED = 130
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command and return its exit status; UsageError, Failure, OSError and Ctrl-C become one sentence on stderr."""
+    """Run a command and return its exit status; UsageError, Failure, OSError and Ctrl-C become one sentence on stderr.
+
+    So does what a part of another package raises. Python's development mode (``-X dev``) shows tracebacks instead.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         status = command()
@@ -35,10 +38,19 @@ def guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of the output closed it
         _discard_stdout()
         return FAILURE
-    except OSError as error:  # a full disk, a file that vanished
-        _say(os_error(error, "stdout"))
-        if error.filename is None:
-            _discard_stdout()
+    except Exception as error:
+        from pyserini_reasonrank.plugins import failure_of
+
+        if sys.flags.dev_mode:
+            raise
+        if (message := failure_of(error)) is not None:
+            _say(message)
+        elif isinstance(error, OSError):  # a full disk, a file that vanished
+            _say(os_error(error, "stdout"))
+            if error.filename is None:
+                _discard_stdout()
+        else:
+            raise
         return FAILURE
 
 

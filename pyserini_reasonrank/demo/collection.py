@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pyserini_reasonrank.demo.stdlib import Entry, Module, read_modules
+from pyserini_reasonrank.ir.file_io import atomic
 
 MIN_WORDS = 4
 """The number of words below which a docstring is dropped: it says too little to judge its relevance."""
@@ -31,9 +32,8 @@ def write_corpus(path: str | os.PathLike[str]) -> int:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"id": docid, "contents": text}, ensure_ascii=False) for docid, text in documents()]
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-    partial.replace(target)
+    with atomic(target) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
     return len(lines)
 
 

@@ -39,6 +39,8 @@ class BackgroundLoop:
 
     async def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run ``coroutine`` on the background loop and wait for it. Cancelling the wait cancels it."""
+        if asyncio.get_running_loop() is self._loop:
+            return await coroutine
         return await asyncio.wrap_future(self.submit(coroutine))
 
     def close(self) -> None:
@@ -53,3 +55,16 @@ class BackgroundLoop:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+
+
+class RunningLoop(BackgroundLoop):
+    """The event loop that runs now, in place of one in a thread: a change of threads for each call takes time.
+
+    Its owner ends it. ``submit`` is for other threads.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def close(self) -> None:
+        """Do nothing: other coroutines use the loop."""

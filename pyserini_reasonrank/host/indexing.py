@@ -1,6 +1,8 @@
 """Index a corpus of JSON lines with the host's indexer. The index stores the texts, which reranking needs.
 
-python -m pyserini_reasonrank.host.indexing --corpus F.jsonl --index DIR [--threads 4]
+    python -m pyserini_reasonrank.host.indexing --corpus F.jsonl --index DIR --collection DIR [--threads 4]
+
+The corpus in the format of the host is written to the collection folder, which the caller deletes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,22 +29,22 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--corpus", required=True, metavar="path", help='JSON lines, {"id": ..., "contents": ...}')
     parser.add_argument("--index", type=Path, required=True, metavar="path", help="folder for the index, new or empty")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="num", help="indexing threads")
+    parser.add_argument(
+        "--collection", type=Path, required=True, metavar="path", help="empty folder for the collection"
+    )
     options = parser.parse_args(argv)
-    return reported(lambda: build_index(options.corpus, options.index, options.threads))
+    return reported(lambda: build_index(options.corpus, options.index, options.threads, options.collection))
 
 
-def build_index(corpus: str, index: Path, threads: int) -> int:
-    """Index ``corpus`` into the folder ``index``. Returns the number of documents in the index.
+def build_index(corpus: str, index: Path, threads: int, collection: Path) -> int:
+    """Index ``corpus`` into the folder ``index``, through a file in ``collection``. Returns the documents in the index.
 
-    The host skips documents without text. UsageError if the corpus can't be read or repeats a docid, or if the folder is
-    not empty; Failure if the index lacks documents that have text.
+    The host skips documents without text. UsageError if the corpus can't be read or repeats a docid; Failure if the index
+    lacks documents that have text.
     """
-    if index.exists() and (not index.is_dir() or any(index.iterdir())):
-        raise UsageError(f"--index {index} is not empty; name a new folder, or delete this one")
-    with tempfile.TemporaryDirectory(prefix=".corpus-", dir=_existing_parent(index)) as folder:
-        documents = _write_collection(corpus, Path(folder) / "corpus.jsonl")
-        prepare()
-        _run_indexer(folder, index, threads)
+    documents = _write_collection(corpus, collection / "corpus.jsonl")
+    prepare()
+    _run_indexer(str(collection), index, threads)
     indexed = _count(index)
     if indexed != documents:
         raise Failure(f"the index {index} has {indexed} documents; the corpus {corpus} has {documents} with text")
@@ -85,10 +86,6 @@ def _count(index: Path) -> int:
     from pyserini.index.lucene import LuceneIndexReader
 
     return int(LuceneIndexReader(str(index)).stats()["documents"])
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(parent for parent in path.absolute().parents if parent.is_dir())
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Query
 
@@ -63,7 +63,7 @@ def agreed(
                 f"topics {topics}: Pyserini reads the qid {query.qid!r} and another one as the number "
                 f"{host_qid(query.qid)} ({other.qid!r}: {other.text[:SHOWN]!r}); rename one of them"
             )
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         tsv, jsonl = Path(folder, "topics.tsv"), Path(folder, "topics.jsonl")
         tsv.write_text("".join(f"{query.qid}\t{query.text}\n" for query in queries), encoding="utf-8")
         rows = [json.dumps({"qid": query.qid, "title": query.text}, ensure_ascii=False) for query in queries]

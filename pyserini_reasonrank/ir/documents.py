@@ -15,7 +15,9 @@ from typing import Any
 
 DOCID_FIELDS = ("id", "pid", "docid", "_id", "docno")  # a passage of MS MARCO v2 names its document in docid
 BODY_FIELDS = ("contents", "text", "segment", "passage", "body", "abstract", "content", "body_text")
-_BEFORE_CONTENTS = ("text", "segment", "passage", "body")  # contents often repeats them after the title
+# contents often repeats these after the title
+_BODY_BEFORE_CONTENTS = tuple(dict.fromkeys(("text", "segment", "passage", "body", *BODY_FIELDS)))
+_READ_FIELDS = frozenset({"title", "score", *DOCID_FIELDS, *BODY_FIELDS})
 _PART_FIELDS = ("text", *(name for name in BODY_FIELDS if name != "text"), "paragraphs", "sentences", "fullcaption")
 _HEADS = ("title", "kicker", "byline", "date", "author")  # parts of a body that are other fields of the document
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
@@ -45,7 +47,12 @@ def document_docid(record: Mapping[str, Any]) -> str | None:
 
 def document_text(record: Mapping[str, Any]) -> str | None:
     """The title and body of a record; the title is omitted if the body begins with it. None if there is neither."""
-    body, title = _body(record, BODY_FIELDS), _title(record).strip()
+    return _text_of(_title(record), _body(record, BODY_FIELDS))
+
+
+def _text_of(title: str, body: str | None) -> str | None:
+    """The title and body as ``document_text`` joins them."""
+    title = title.strip()
     if body is None:
         return title or None
     body = body.strip()
@@ -56,14 +63,16 @@ def document_text(record: Mapping[str, Any]) -> str | None:
 
 def read_document(record: Mapping[str, Any]) -> Document | None:
     """The document in a record; None if it has neither a title nor a body."""
-    text = document_text(record)
+    title = _title(record)
+    text = _text_of(title, _body(record, BODY_FIELDS))
     if text is None:
         return None
-    fields = {"title": _title(record)} if "title" in record or _title(record) else {}
-    if body := _body(record, (*_BEFORE_CONTENTS, *BODY_FIELDS)):
+    fields = {"title": title} if title or "title" in record else {}
+    if body := _body(record, _BODY_BEFORE_CONTENTS):
         fields["text"] = body
-    used = {"title", "score", *DOCID_FIELDS, *BODY_FIELDS}
-    fields |= {name: value for name, value in record.items() if isinstance(value, str) and name not in used}
+    for name, value in record.items():
+        if name not in _READ_FIELDS and isinstance(value, str):
+            fields[name] = value
     return Document(text, {} if fields in ({"text": text}, {}) else fields)
 
 
@@ -99,17 +108,24 @@ def title_only(fields: Mapping[str, str]) -> bool:
 
 def _title(record: Mapping[str, Any]) -> str:
     """The title as it is in the record; "" if there is none. CORD-19 has it in the columns of its metadata file."""
-    columns = record.get("csv_metadata")
-    found = (source.get("title") for source in (record, columns) if isinstance(source, Mapping))
-    return next((title for title in found if isinstance(title, str) and title), "")
+    for source in (record, record.get("csv_metadata")):
+        if isinstance(source, Mapping) and isinstance(title := source.get("title"), str) and title:
+            return title
+    return ""
 
 
 def _body(record: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """The first body that is not blank; "" if all are blank, None if there is none."""
-    bodies = [body for name in names if (body := _joined(record.get(name))) is not None]
-    if not any(body.strip() for body in bodies) and isinstance(columns := record.get("csv_metadata"), Mapping):
-        bodies += [body for name in names if (body := _joined(columns.get(name))) is not None]
-    return next((body for body in bodies if body.strip()), bodies[0] if bodies else None)
+    first = None
+    for source in (record, record.get("csv_metadata")):
+        if not isinstance(source, Mapping):
+            continue
+        for name in names:
+            if name in source and (body := _joined(source[name])) is not None:
+                if body.strip():
+                    return body
+                first = body if first is None else first
+    return first
 
 
 def _joined(value: Any) -> str | None:

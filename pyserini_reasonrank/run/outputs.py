@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import recorded_fingerprint
+from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.settings.flags import PREFIX
@@ -54,8 +55,12 @@ def claimed(
 
     ``also`` are suffixes of further files that the command writes beside the run. With ``-``, the run is written to a
     temporary folder, and printed if the block succeeds. UsageError if the output or a file beside it is an input, if
-    another process is writing it, if it can't be written, or if it exists with other settings and ``overwrite`` is off.
+    another process is writing it, if it can't be written, if it exists with other settings and ``overwrite`` is off, or if
+    a run can't contain the tag.
     """
+    writable(plan.tag, "tag")
+    if (blanks := plan.settings.docid_blanks) is not None:
+        writable(blanks, "replacement for white space in docids")
     fingerprint = fingerprint_of(plan, inputs, output_format)
     if output == STDOUT:
         with interrupts.temporary_folder(temporary_prefix()) as folder:

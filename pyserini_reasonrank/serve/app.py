@@ -31,6 +31,7 @@ from pyserini_reasonrank.serve.dialects import (
     warnings_of,
 )
 from pyserini_reasonrank.serve.metrics import Measured, Metrics
+from pyserini_reasonrank.serve.page import add_page
 from pyserini_reasonrank.serve.protection import Protection
 from pyserini_reasonrank.serve.service import DEPTH, NotHere, Service
 
@@ -59,11 +60,14 @@ def create_app(service: Service, *, token: str | None = None, routes: Sequence[B
         title="pyserini_reasonrank",
         version=__version__,
         summary="Rerank documents with reasoning LLMs, in the APIs of Cohere, Jina, vLLM and TEI.",
+        docs_url=None,  # FastAPI's pages load their scripts from another server
+        redoc_url=None,
     )
     _add_errors(app)
     _add_rerank(app, service)
     _add_search(app, service)
     _add_state(app, service, metrics)
+    add_page(app)
     app.router.routes.extend(routes)
     app.add_middleware(Protection, token=token, max_bytes=limits.body_bytes, seconds=limits.body_seconds)
     paths = {path for route in app.routes if (path := getattr(route, "path", None))}
@@ -76,7 +80,7 @@ def _add_rerank(app: FastAPI, service: Service) -> None:
         documents, places = identified(documents_of(body))
         name, ranked = await _admitted(service, request, service.rank(body.model, body.query, documents, qid=body.qid))
         tokens = ranked.prompt_tokens + ranked.output_tokens
-        api = "2" if request.url.path.startswith("/v2") else "1"
+        api = "2" if request.scope["path"].startswith("/v2") else "1"
         return JSONResponse(rerank_response(body, name, ranked, places, tokens, api))
 
     async def rerank_or_tei(request: Request, body: Annotated[RerankRequest | TeiRequest, Body()]) -> Response:
@@ -144,9 +148,10 @@ async def _admitted[T](service: Service, request: Request, job: Coroutine[Any, A
                     raise HTTPException(CLOSED_BY_CLIENT, "the client closed the connection")
                 return task.result()
             finally:
-                task.cancel()
                 gone.cancel()
-                await asyncio.gather(task, gone, return_exceptions=True)
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait([task])
     finally:
         job.close()  # has no effect if it ran; without a place it never starts
 

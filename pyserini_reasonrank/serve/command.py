@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pyserini_reasonrank.api import Reranker
 from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
+from pyserini_reasonrank.engines.background_loop import BackgroundLoop, RunningLoop
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.serve.searcher import IndexSearcher
 from pyserini_reasonrank.serve.service import Limits, Service, closing
@@ -144,7 +145,7 @@ async def _serve(
 
     async with AsyncExitStack() as stack:
         service = await _started(stack, rerankers, options)
-        await asyncio.to_thread(_load, rerankers)
+        await asyncio.to_thread(_load, rerankers, RunningLoop())
         routes = []
         if options.mcp:
             from pyserini_reasonrank.serve.mcp_tools import Tools
@@ -154,7 +155,7 @@ async def _serve(
             await stack.enter_async_context(tools.serving())
         app = create_app(service, token=token, routes=routes)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off",
+            app, log_level="warning", access_log=False, lifespan="off", proxy_headers=False,
             timeout_graceful_shutdown=options.drain_seconds, timeout_keep_alive=30,
         )  # fmt: skip
         host, port = listening.getsockname()[:2]
@@ -178,7 +179,7 @@ async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Name
     async with AsyncExitStack() as stack:
         service = await _started(stack, rerankers, options)
         tools = Tools(service, options.index)
-        loading = asyncio.create_task(asyncio.to_thread(_load, rerankers))
+        loading = asyncio.create_task(asyncio.to_thread(_load, rerankers, RunningLoop()))
         loading.add_done_callback(_report)
         print(f"serving {', '.join(rerankers)} to an MCP client on stdin and stdout", file=sys.stderr, flush=True)
         os.dup2(client, _STDOUT)  # the mcp package takes it over
@@ -195,10 +196,10 @@ async def _started(stack: AsyncExitStack, rerankers: Mapping[str, Reranker], opt
     return Service(rerankers, _limits(options), searcher)
 
 
-def _load(rerankers: Mapping[str, Reranker]) -> None:
-    """Load the models and print the warnings about them."""
+def _load(rerankers: Mapping[str, Reranker], loop: BackgroundLoop) -> None:
+    """Load the models, whose calls ``loop`` makes, and print the warnings about them."""
     for reranker in rerankers.values():
-        reranker.load()
+        reranker.load(loop)
     for warning in dict.fromkeys(warning for one in rerankers.values() for warning in one.warnings):
         print(f"warning: {warning}", file=sys.stderr)
 

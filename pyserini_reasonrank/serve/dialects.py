@@ -77,12 +77,14 @@ def documents_of(request: RerankRequest) -> list[Any]:
     return found
 
 
-def identified(documents: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The documents as mappings with a docid each, and the index of each docid.
+def identified(documents: Sequence[Any]) -> tuple[list[Any], dict[str, int]]:
+    """The documents for a reranker, which names strings by their index; others get a docid. With the index of each docid.
 
     Docids of the documents are kept if all have one and none is repeated; otherwise their indices are their docids.
     UsageError for a docid that is neither a string nor an integer.
     """
+    if all(isinstance(one, str) for one in documents):
+        return list(documents), {str(i): i for i in range(len(documents))}
     own = [_own_docid(one, place) for place, one in enumerate(documents)]
     if None in own or len(set(own)) < len(own):
         own = [str(i) for i in range(len(documents))]
@@ -115,12 +117,7 @@ def rerank_response(
             result["llm_score"] = one.llm_score
         results.append(result)
     notes = warnings_of(ranked.statuses)
-    judged = [
-        {"shown": [places[docid] for docid in one.docids], "order": [places[docid] for docid in one.order],
-         "status": str(one.status), "reasoning": one.reasoning, "detail": one.detail}
-        for one in ranked.judgements
-    ]  # fmt: skip
-    response = {
+    response: dict[str, Any] = {
         "id": str(uuid.uuid4()),
         "model": model,
         "results": results,
@@ -132,7 +129,13 @@ def rerank_response(
         },
         "statuses": counted(ranked.statuses),
     }
-    return response | ({"judgements": judged} if request.return_reasoning else {})
+    if request.return_reasoning:
+        response["judgements"] = [
+            {"shown": [places[docid] for docid in one.docids], "order": [places[docid] for docid in one.order],
+             "status": str(one.status), "reasoning": one.reasoning, "detail": one.detail}
+            for one in ranked.judgements
+        ]  # fmt: skip
+    return response
 
 
 def tei_response(request: TeiRequest, ranked: RankedDocuments, places: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TextIO, TypedDict, cast
 
+import anyio
+import anyio.from_thread
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import INVALID_REQUEST, CallToolResult, ErrorData, InputRequiredResult, JSONRPCError, ToolAnnotations
 from pydantic import Field, ValidationError
 from starlette.routing import BaseRoute
 
@@ -23,6 +27,7 @@ from pyserini_reasonrank.results import RankedDocument, RankedDocuments
 from pyserini_reasonrank.serve.admission import Full
 from pyserini_reasonrank.serve.dialects import counted, identified, one_sentence, warnings_of
 from pyserini_reasonrank.serve.service import DEPTH, NotHere, Service
+from pyserini_reasonrank.serve.stdio import Messages, take_stdin
 
 PATH = "/mcp"
 """The route of the tools in a server over HTTP."""
@@ -100,6 +105,20 @@ class Tools(MCPServer[None]):
                 case _:
                     raise
         raise ToolError(message)
+
+    async def run_stdio_async(self) -> None:
+        """Serve the client at the other end of stdin and stdout. A message longer than a body may be is refused."""
+        limit = self._body_bytes
+
+        def refuse(request: str | int | None) -> None:
+            message = f"the message is longer than {limit:,} bytes, the limit of this server"
+            error = JSONRPCError(jsonrpc="2.0", id=request, error=ErrorData(code=INVALID_REQUEST, message=message))
+            anyio.from_thread.run(write.send, SessionMessage(error))
+
+        stdin = anyio.wrap_file(cast(TextIO, Messages(take_stdin(), limit, refuse)))
+        async with stdio_server(stdin) as (read, write):
+            server = self._lowlevel_server
+            await server.run(read, write, server.create_initialization_options())
 
     def routes(self, host: str) -> list[BaseRoute]:
         """The route of the tools, for a server on ``host`` whose middleware checks the token and the size of the body.
@@ -181,7 +200,8 @@ def _answer(
         if one.llm_score is not None:
             result["llm_score"] = one.llm_score
         if text:
-            result["text"] = document_text(one.document) or ""
+            given = one.document
+            result["text"] = given if isinstance(given, str) else document_text(given) or ""
         results.append(result)
     answer: Answer = {"model": model, "results": results, "statuses": counted(ranked.statuses)}
     if notes := warnings_of(ranked.statuses):

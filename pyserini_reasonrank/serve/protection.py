@@ -58,10 +58,9 @@ class Protection:
             raise Refused(401, "the request has no valid token; send the header Authorization: Bearer TOKEN")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        too_long = Refused(413, f"the body is longer than {self.max_bytes:,} bytes, the limit of this server")
         announced = _header(scope, b"content-length")
         if announced.isdecimal() and int(announced) > self.max_bytes:
-            raise too_long
+            raise self._too_long()
         parts, size = list[bytes](), 0
         try:
             async with asyncio.timeout(self.seconds):
@@ -72,11 +71,14 @@ class Protection:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > self.max_bytes:
-                        raise too_long
+                        raise self._too_long()
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError:
             raise Refused(408, f"the body did not arrive within {self.seconds:g} s") from None
+
+    def _too_long(self) -> Refused:
+        return Refused(413, f"the body is longer than {self.max_bytes:,} bytes, the limit of this server")
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyserini_reasonrank.api import Reranker
-from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.errors import Failure, UsageError, nearest
+from pyserini_reasonrank.plugins import failure_of
 from pyserini_reasonrank.results import RankedDocuments
 from pyserini_reasonrank.serve.admission import Admission
 
@@ -66,7 +67,7 @@ class Service:
             raise UsageError(
                 f"there are {len(documents):,} documents; this server ranks at most {self.limits.documents:,}"
             )
-        return name, await reranker.rank_async(query, documents, qid=qid)
+        return name, await _ranked(reranker, query, documents, qid)
 
     async def hits(self, query: str, k: int) -> list[dict[str, Any]]:
         """The ``k`` best hits of the search, in its order. NotHere if this server has no index."""
@@ -83,7 +84,19 @@ class Service:
         """
         name, reranker = self.reranker(model)
         found = await self.hits(query, max(k, depth or DEPTH))
-        return name, await reranker.rank_async(query, found) if found else None
+        return name, await _ranked(reranker, query, found) if found else None
+
+
+async def _ranked(reranker: Reranker, query: str, documents: Sequence[Any], qid: str | None = None) -> RankedDocuments:
+    """The result. Failure, in one sentence, if a part of another package raises."""
+    try:
+        return await reranker.rank_async(query, documents, qid=qid)
+    except (UsageError, Failure):
+        raise
+    except Exception as error:
+        if (message := failure_of(error)) is None:
+            raise
+        raise Failure(message) from error
 
 
 @asynccontextmanager

@@ -79,6 +79,10 @@ def definition(name: str | None, users: tuple[str, ...] = ()) -> Definition:
                 f"{name} has neither a reranker to start from ({BASE}: NAME) nor a prompt nor a combination"
             )
     else:
+        if name not in RERANKER_PARTS and (
+            file := next(filter(os.path.isfile, (f"{name}{end}" for end in YAML)), None)
+        ):
+            raise UsageError(f"there is no {RERANKER_PARTS.part} {name!r}; did you mean the file {file}?")
         tree = RERANKER_PARTS.get(name)
     tree = dict(tree)
     base, release = tree.pop(BASE, None), tree.pop(_PUBLISHED, None)

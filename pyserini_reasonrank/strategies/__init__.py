@@ -15,6 +15,7 @@ Other packages register a ``StrategyEntry`` in the entry-point group ``pyserini_
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
@@ -23,7 +24,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted
+from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted, failure_of
 from pyserini_reasonrank.strategies.allpairs import allpairs
 from pyserini_reasonrank.strategies.bubblesort import bubblesort
 from pyserini_reasonrank.strategies.elimination import elimination
@@ -134,9 +135,10 @@ def _guarded(name: str, function: Strategy) -> Strategy:
         except (UsageError, Failure):
             raise
         except Exception as error:
-            raise Failure(
-                f"the strategy {name} ({dotted(function)}) failed: {type(error).__name__}: {error}"
-            ) from error
+            if sys.flags.dev_mode:
+                raise
+            fault = f"the strategy {name} ({dotted(function)}) failed: {type(error).__name__}: {error}"
+            raise Failure(failure_of(error, STRATEGY_PARTS.origin(name)) or fault) from error
         if sorted(order) != list(range(n)):
             raise Failure(
                 f"the strategy {name} ({dotted(function)}) returned {order!r:.60} for {n} candidates: expected each index "

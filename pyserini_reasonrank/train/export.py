@@ -11,12 +11,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.models.describe import read_adapter_config
 from pyserini_reasonrank.resources import dump_yaml
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
+from pyserini_reasonrank.settings.schema import Settings
 from pyserini_reasonrank.train.folder import BASE, RECORD, read_record
 
 SERVING = "reranker.yaml"
@@ -54,22 +56,36 @@ def run(config: Config) -> None:
     if config.output.exists() and any(config.output.iterdir()):
         raise UsageError(f"{config.output} is not empty: name another --output")
     records = chain(config.model)
-    partial = config.output.with_name(f"{config.output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of an interrupted export
+    parent = config.output.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(f".{config.output.name}-", parent) as scratch:
+        written = Path(scratch, "export")
+        _export(config, settings, chosen, adapter, records, written)
+        written.rename(config.output)
+    print(f"{config.output}: serve it with --rerank {config.reranker} --rerank.config {config.output / SERVING}")
+
+
+def _export(
+    config: Config,
+    settings: Settings,
+    chosen: Path,
+    adapter: bool,
+    records: Sequence[Mapping[str, Any]],
+    folder: Path,
+) -> None:
+    """Write the model, its settings and its card to the new ``folder``."""
     if adapter and not config.merge:
-        shutil.copytree(chosen, partial, ignore=shutil.ignore_patterns(*NOT_SERVED))
+        shutil.copytree(chosen, folder, ignore=shutil.ignore_patterns(*NOT_SERVED))
         served = {"model": _base(chosen), "adapter": str(config.output.resolve())}
     else:
-        _save(chosen, partial, config.dtype)
+        _save(chosen, folder, config.dtype)
         served = {"model": str(config.output.resolve())}
     serving_tree = {**served, **config.settings}
     if (prompt := Path(settings.prompt)).is_file():  # a prompt of the model's own is exported with it
-        shutil.copy(prompt, partial / PROMPT)
+        shutil.copy(prompt, folder / PROMPT)
         serving_tree["prompt"] = str((config.output / PROMPT).resolve())
-    _write(partial / SERVING, dump_yaml(serving_tree))
-    _write(partial / CARD, card(config, records, served))
-    partial.rename(config.output)
-    print(f"{config.output}: serve it with --rerank {config.reranker} --rerank.config {config.output / SERVING}")
+    _write(folder / SERVING, dump_yaml(serving_tree))
+    _write(folder / CARD, card(config, records, served))
 
 
 def chain(folder: Path) -> list[dict[str, Any]]:

@@ -321,7 +321,15 @@ def test_errors_are_one_sentence_and_a_status(
 
 
 def search_process(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"pyserini_reasonrank.host.{module}", *arguments]
+    return _run(f"pyserini_reasonrank.host.{module}", *arguments, cwd=cwd)
+
+
+def index_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return _run("pyserini_reasonrank", "index", *arguments, cwd=cwd)
+
+
+def _run(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **UNREACHABLE}, check=False
     )
@@ -345,7 +353,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "damaged").mkdir()
     (folder / "damaged" / "segments_1").touch()
     (folder / "topics.tsv").write_text("10\tred apple\n9\tgreen pears and apples\n11\tzzz\n")
-    done = search_process("indexing", "--corpus", "corpus.jsonl", "--index", "index", "--threads", "1", cwd=folder)
+    done = index_command("--corpus", "corpus.jsonl", "--index", "index", "--threads", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -525,7 +533,7 @@ def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None
 def test_a_corpus_or_folder_that_can_not_be_indexed(collection: Path, corpus: str, index: str, says: str) -> None:
     (collection / "twice.jsonl").write_text('{"id": "d", "text": "x"}\n' * 2)
     (collection / "blank.jsonl").write_text('{"id": "d", "text": " "}\n')
-    done = search_process("indexing", "--corpus", corpus, "--index", index, cwd=collection)
+    done = index_command("--corpus", corpus, "--index", index, cwd=collection)
     assert done.returncode == 2
     assert says in done.stderr
     assert not (collection / "new").exists()

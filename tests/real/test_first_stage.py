@@ -18,7 +18,7 @@ DATA = Path(os.environ.get("REASONRANK_DATA", Path(__file__).parents[3] / "share
 
 def host(module: str, *arguments: str | Path, java_home: str | None) -> None:
     environment = {**os.environ, **({"JAVA_HOME": java_home} if java_home else {})}
-    command = [sys.executable, "-m", f"pyserini_reasonrank.host.{module}", *map(str, arguments)]
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -41,10 +41,10 @@ def test_bm25_gives_the_known_figure_and_every_candidate_its_text(
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here")
     index, run, candidates = tmp_path / "index", tmp_path / "run.txt", tmp_path / "candidates.jsonl"
-    host("indexing", "--corpus", folder / "corpus.jsonl", "--index", index, java_home=java_home)
+    host("pyserini_reasonrank", "index", "--corpus", folder / "corpus.jsonl", "--index", index, java_home=java_home)
     ours: list[str | Path] = ["--module", "pyserini.search", "--run", run, "--candidates", candidates, "--depth", "20"]
     theirs: list[str | Path] = ["--index", index, "--topics", folder / "topics.tsv", "--bm25", "--hits", hits]
-    host("first_stage", *ours, "--", *theirs, java_home=java_home)
+    host("pyserini_reasonrank.host.first_stage", *ours, "--", *theirs, java_home=java_home)
 
     wanted = ir_measures.parse_measure(measure)
     judged = ir_measures.read_trec_qrels(str(folder / qrels))

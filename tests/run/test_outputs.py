@@ -68,3 +68,16 @@ def test_a_run_on_stdout(collection: Collection, tmp_path: Path, capfd: pytest.C
     (tmp_path / "run.txt").write_text(printed)
     assert validate(tmp_path / "run.txt", first=collection.run).findings == ()
     assert "3 of 4 reranked" in said
+
+
+@pytest.mark.parametrize(("flag", "value"), [("tag", "two words"), ("docid_blanks", "a b")])
+@pytest.mark.parametrize("output", ["run.txt", "-"])
+def test_what_a_run_can_not_contain_is_refused_before_an_engine_starts(
+    flag: str, value: str, output: str, collection: Collection, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = str(tmp_path / output) if output != "-" else output
+    assert rerank(collection, given, "--rerank.engine.qrels", "no such file", f"--rerank.{flag}", value) == 2
+    printed, said = capfd.readouterr()
+    assert f"{value!r} contains white space, which a run file can't represent" in said
+    assert (printed, said.count("\n")) == ("", 1)
+    assert not list(tmp_path.iterdir())

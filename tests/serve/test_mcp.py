@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.serve.command import TOKEN
 from pyserini_reasonrank.serve.service import Limits, Service
+from pyserini_reasonrank.serve.stdio import Messages, request_id
 
 pytest.importorskip("mcp.server.mcpserver", reason="needs mcp, version 2 or newer")
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
 from pyserini_reasonrank.serve.mcp_tools import Tools
@@ -266,6 +268,45 @@ def test_the_end_of_stdin_ends_the_server(collection: Collection) -> None:
     assert done.returncode == 0
     assert done.stderr == "serving reasonrank to an MCP client on stdin and stdout\n"
     assert all(json.loads(line)["jsonrpc"] == "2.0" for line in done.stdout.splitlines())
+
+
+def test_a_message_over_stdio_that_is_too_long_is_refused(collection: Collection) -> None:
+    """The client gets an error for its request, and the server goes on."""
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "pyserini_reasonrank", *words(collection, "--mcp", "--max-body-mb", "0.01")],
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    long = {"query": "q", "candidates": [{"id": "d1", "text": "moths " * 10_000}]}
+
+    async def run() -> CallToolResult:
+        async with Client(server, read_timeout_seconds=60) as client:
+            with pytest.raises(MCPError, match="the message is longer than 10,485 bytes, the limit of this server"):
+                await client.call_tool("rerank", long)
+            return await client.call_tool("rerank", {"query": "q", "candidates": ["a", "b"]})
+
+    assert len(answer_of(asyncio.run(run()))["results"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "id_"),
+    [
+        (b'{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"id": 8', 7),
+        (b'{"id":"a \\"b\\"", "method": "x', 'a "b"'),
+        (b'{"method": "tools/call", "params": {"id": "d1"}, "id": 9}', None),
+        (b"not JSON", None),
+    ],
+)
+def test_the_id_of_a_request_is_found_before_its_parameters(line: bytes, id_: str | int | None) -> None:
+    assert request_id(line) == id_
+
+
+def test_lines_up_to_the_limit_are_read() -> None:
+    refused: list[str | int | None] = []
+    lines = [b'{"id": 1}\n', b'{"id": "two"}' + b" " * 100 + b"\n", b"x" * 20 + b"\n", b"last", b""]
+    messages = Messages(io.BytesIO(b"".join(lines)), 20, refused.append)
+    assert [messages.readline() for _ in range(4)] == ['{"id": 1}\n', "x" * 20 + "\n", "last", ""]
+    assert refused == ["two"]
 
 
 def test_a_model_that_can_not_be_loaded_is_named_to_the_client(tmp_path: Any) -> None:

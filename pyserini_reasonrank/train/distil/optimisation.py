@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines.chat import Chat, TokenIds
+from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.judges.likelihood import asked_and_said
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Candidate, Query, Request
@@ -159,8 +160,8 @@ class Training:
             log.trained((step, self.blocks[n].source, *row, seconds) for n, row in zip(at, found, strict=True))
             if time.monotonic() - saved > self.config.checkpoint_seconds:
                 state = {"step": step + 1, "weights": self.trained, "optimizer": self.optimizer.state_dict()}
-                torch.save(state, partial := checkpoint.with_suffix(".partial"))
-                partial.replace(checkpoint)
+                with atomic(checkpoint) as file:
+                    torch.save(state, file)
                 saved = time.monotonic()
         log.measured(self._held_out(self.steps))
         self._ship()
