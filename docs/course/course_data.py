@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +13,6 @@ from typing import Any
 
 import ir_measures
 
-from pyserini_reasonrank.demo.collection import write_corpus
 from pyserini_reasonrank.resources import conf
 
 WORK = Path("work")
@@ -61,7 +62,9 @@ def prepare() -> Collection:
     """Write ``work/corpus.jsonl``, ``work/topics.tsv`` and ``work/qrels.txt``, unless they exist, and read them."""
     corpus, topics, qrels = WORK / "corpus.jsonl", WORK / "topics.tsv", WORK / "qrels.txt"
     if not corpus.exists():
-        write_corpus(corpus)
+        # not in this process: a notebook's kernel replaces `input`, which is a documented object of the corpus
+        words = [sys.executable, "-m", "pyserini_reasonrank.demo.collection", str(corpus)]
+        subprocess.run(words, check=True, capture_output=True)
     topics.write_text(conf("demo", "topics.tsv").read_text(encoding="utf-8"), encoding="utf-8")
     judgments = conf("demo", "qrels.txt").read_text(encoding="utf-8").splitlines()
     tested = [line.split() for line in judgments if line.startswith("t")]  # the training topics begin with r
