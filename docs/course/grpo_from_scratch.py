@@ -3,7 +3,7 @@
     python docs/course/grpo_from_scratch.py
 
 The model is shown a query and three passages and is to answer with an order of them, such as "[2] > [3] > [1]".
-SmolLM2-135M does so in about a third of its answers. No right answers are given: the model writes several answers
+SmolLM2-135M does so in about a quarter of its answers. No right answers are given: the model writes several answers
 (rollout), each answer gets a number (reward), and answers above the average of their group become more likely (update).
 
 Read this file from top to bottom. The numbers in brackets are
