@@ -59,7 +59,10 @@ def read_run(path: Path, known: Iterable[str]) -> dict[str, list[tuple[str, floa
 
 
 def prepare() -> Collection:
-    """Write ``work/corpus.jsonl``, ``work/topics.tsv`` and ``work/qrels.txt``, unless they exist, and read them."""
+    """Write ``work/corpus.jsonl``, ``work/topics.tsv``, ``work/qrels.txt`` and ``work/bm25.txt``, and read them.
+
+    An existing corpus is kept. ``work/bm25.txt`` is the run of the course without documents that the corpus lacks.
+    """
     corpus, topics, qrels = WORK / "corpus.jsonl", WORK / "topics.tsv", WORK / "qrels.txt"
     if not corpus.exists():
         # not in this process: a notebook's kernel replaces `input`, which is a documented object of the corpus
@@ -73,8 +76,12 @@ def prepare() -> Collection:
     for qid, _, docid, grade in tested:
         grades.setdefault(qid, {})[docid] = int(grade)
     documents = (json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines())
+    texts = {document["id"]: document["contents"] for document in documents}
+    hits = (RUNS / "bm25.txt").read_text(encoding="utf-8").splitlines()
+    known = (line for line in hits if line.split()[2] in texts)
+    (WORK / "bm25.txt").write_text("".join(f"{line}\n" for line in known), encoding="utf-8")
     return Collection(
         dict(line.split("\t", 1) for line in topics.read_text(encoding="utf-8").splitlines()),
         grades,
-        {document["id"]: document["contents"] for document in documents},
+        texts,
     )

