@@ -146,6 +146,7 @@ setup(
             "hypothesis>=6",
             "import-linter>=2",
             "ipykernel>=6",
+            "matplotlib>=3.9",
             "mcp>=2",
             "mypy>=2",
             "nbclient>=0.10",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+import grpo_from_scratch as course
 from tiny import best_rows, tiny_model
 
 from pyserini_reasonrank.errors import UsageError
@@ -662,3 +663,56 @@ def test_what_follows_a_thought_is_no_part_of_latro_s_loss(
         config(model, tmp_path / "rows.jsonl", tmp_path / "run", args, rewards=rewards, latro={}, drop_equal=False)
     )
     assert {n for batch in masked for n in batch} == {2 if alone else 4}
+
+
+# GRPO from scratch, docs/course
+
+
+@pytest.mark.parametrize("kl_weight", [0.0, 0.3])
+def test_the_loss_of_the_course_and_its_gradient_are_those_of_trl(
+    kl_weight: float, model: Path, tmp_path: Path
+) -> None:
+    from trl import GRPOConfig, GRPOTrainer
+
+    settings = {"loss_type": "grpo", "beta": kl_weight, "epsilon": 0.2, "use_bias_correction_kl": False,
+                "per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 6}  # fmt: skip
+    loaded = policy.load(PolicySettings(model=str(model)))
+    trainer = GRPOTrainer(
+        model=loaded.model,
+        reward_funcs=[lambda completions, **_: [0.0] * len(completions)],
+        args=policy.arguments(GRPOConfig, settings, output_dir=str(tmp_path)),
+        train_dataset=grpo.prompts(best_rows(4), loaded, 500, None, Audit()),
+        processing_class=loaded.tokenizer,
+    )
+    trainer.current_gradient_accumulation_steps = 1
+    draw = torch.Generator().manual_seed(3)
+    tokens = torch.randint(5, 30, (4, 11), generator=draw)
+    mask = torch.tensor([[1.0] * length + [0.0] * (6 - length) for length in (6, 2, 4, 5)])
+    advantage = torch.tensor([1.5, -0.5, 0.3, -1.3])
+    network = loaded.model.eval()
+    with torch.no_grad():
+        now = course.token_log_probabilities(network, tokens, 6)
+    old = now + 0.4 * torch.randn(4, 6, generator=draw)  # ratios on both sides of the clipping range
+    reference = now + 0.4 * torch.randn(4, 6, generator=draw)
+    inputs = {
+        "prompt_ids": tokens[:, :5], "prompt_mask": torch.ones(4, 5, dtype=torch.long),
+        "completion_ids": tokens[:, 5:], "completion_mask": mask.long(), "advantages": advantage,
+        "old_per_token_logps": old, "ref_per_token_logps": reference, "num_items_in_batch": mask.sum(),
+    }  # fmt: skip
+
+    theirs = trainer._compute_loss(network, inputs)
+    new = course.token_log_probabilities(network, tokens, 6)
+    ours = course.grpo_loss(new, old, reference, advantage, mask, clip=0.2, kl_weight=kl_weight)
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    gradients = zip(
+        torch.autograd.grad(ours, weights, allow_unused=True),
+        torch.autograd.grad(theirs, weights, allow_unused=True),
+        strict=True,
+    )
+    for own, other in gradients:
+        assert (own is None) == (other is None)
+        assert own is None or torch.allclose(own, other, atol=1e-5)
+    ratio = (now - old).exp()
+    assert ((ratio > 1.2) & (mask > 0)).any()
+    assert ((ratio < 0.8) & (mask > 0)).any()
