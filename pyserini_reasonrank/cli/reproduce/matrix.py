@@ -6,6 +6,7 @@ published scores. Beside Pyserini's keys there are a source, a tolerance, what t
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -118,6 +119,7 @@ def names() -> list[str]:
     return yaml_names(FOLDER)
 
 
+@cache
 def load(name: str) -> Matrix:
     """The matrix called ``name``. UsageError if there is none, or if its file is malformed."""
     if name not in names():

@@ -6,10 +6,13 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
+from string import Template
 
 import pytest
 import yaml
+from conftest import SOAK
 
 from pyserini_reasonrank.cli import evaluate as evaluate_command
 from pyserini_reasonrank.cli import rerank as rerank_command
@@ -40,23 +43,21 @@ def _prompts_of_releases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def pyserini_names() -> dict[str, set[str]]:
-    """Names of indexes, topics and qrels, from the catalogue and the two-click reproductions of Pyserini."""
-    from pyserini import prebuilt_index_info
-
-    indexes = set(prebuilt_index_info.TF_INDEX_INFO)
+    """Names of indexes, topics and qrels in Pyserini's own two-click reproductions: its catalogues are on the web."""
     folder = files("pyserini").joinpath("2cr")
-    bright, beir, *msmarco = (
-        yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))["conditions"]
-        for name in ("bright", "beir", "msmarco-v1-passage", "msmarco-v2-passage")
-    )
-    both = {f"bright-{each['dataset']}" for condition in bright for each in condition["datasets"]}
-    both |= {f"beir-v1.0.0-{each['dataset']}-test" for condition in beir for each in condition["datasets"]}
-    sets = [each for conditions in msmarco for condition in conditions for each in condition["topics"]]
-    return {
-        "index": indexes,
-        "topics": both | {each["topic_key"] for each in sets},
-        "qrels": both | {each["eval_key"] for each in sets},
-    }
+    names: dict[str, set[str]] = {"index": set(), "topics": set(), "qrels": set()}
+    for file in ("bright", "beir", "msmarco-v1-passage", "msmarco-v2-passage"):
+        text = folder.joinpath(f"{file}.yaml").read_text(encoding="utf-8")
+        for condition in yaml.load(text, yaml.CSafeLoader)["conditions"]:
+            words = condition["command"].split()
+            given = dict(pairwise(words))
+            for each in condition.get("datasets", condition.get("topics")):
+                fields = {"dataset": each.get("dataset", ""), "topics": each.get("topic_key", "")}
+                topics = Template(given["--topics"]).safe_substitute(fields)
+                names["index"].add(Template(given["--index"]).safe_substitute(fields))
+                names["topics"].add(topics)
+                names["qrels"].add(each.get("eval_key", topics))
+    return names
 
 
 def check_name(kind: str, value: str) -> None:
@@ -75,8 +76,9 @@ def check_plan(words: list[str], data: list[str]) -> None:
     settings, _ = layers.load(name, tree, data)
     if not available(settings.prompt):
         tree["prompt"] = rerankers.definition(str(name)).own["prompt"]
-        settings, _ = layers.load(name, tree, data)
-    plan(settings, [], here=False)
+    if settings.instruction and settings.instruction.partition(":")[0] in sources.published():
+        tree["instruction"] = "relevant to {query}"
+    plan(*layers.load(name, tree, data), here=False)
 
 
 @cache
@@ -85,7 +87,7 @@ def available(prompt: str) -> bool:
     return not sources.published().get(prompt) or sources.published()[prompt].origin.startswith(sources.RANK_LLM)
 
 
-def check(command: str) -> None:
+def check(command: str, *, planned: bool = True) -> None:
     """Parse a command as the program that it names does, and plan it. UsageError if it would be refused."""
     program, *words = shlex.split(command)
     if program != "python":
@@ -106,7 +108,7 @@ def check(command: str) -> None:
         if not found.index.startswith("/"):
             check_name("index", found.index)
         check_name("topics", found.topics)
-        if len(rest) < len(words):
+        if planned and len(rest) < len(words):
             check_plan(words, [found.topics, found.index])
     elif module == FIRST_STAGE:
         ours, theirs = words[: words.index("--")], words[words.index("--") + 1 :]
@@ -118,10 +120,10 @@ def check(command: str) -> None:
         assert len(words) == count + 1
     else:
         assert module == "pyserini_reasonrank"
-        check_own(words[0], words[1:])
+        check_own(words[0], words[1:], planned=planned)
 
 
-def check_own(name: str, words: list[str]) -> None:
+def check_own(name: str, words: list[str], *, planned: bool) -> None:
     """Check a command of this package."""
     if name == "evaluate":
         parser = Parser()
@@ -139,7 +141,9 @@ def check_own(name: str, words: list[str]) -> None:
             check_name("topics", options.topics)
         if options.index:
             check_name("index", options.index)
-        check_plan(words, [str(p) for p in (options.topics, options.index, options.corpus, options.candidates) if p])
+        data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
+        if planned:
+            check_plan(words, data)
 
 
 def planned(matrix: Matrix) -> Iterator[Step]:
@@ -148,10 +152,11 @@ def planned(matrix: Matrix) -> Iterator[Step]:
 
 @pytest.mark.parametrize("name", names())
 def test_every_command_is_accepted(name: str) -> None:
+    """The reranker is planned for the first topic set of each condition; in `make soak` for all of them."""
     matrix = load(name)
     for each in planned(matrix):
         for command in [*each.commands, each.evaluation]:
-            check(command)
+            check(command, planned=SOAK or each.topics is each.condition.topics[0])
         check_name("qrels", each.qrels)
         assert each.run.is_relative_to(FOLDER if each.command else DATA)
 

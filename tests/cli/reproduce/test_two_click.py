@@ -168,7 +168,7 @@ def test_list_show_and_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert two_click.main(["list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names()
     assert two_click.main(["list", "trec-dl"]) == 0
-    assert "rank-zephyr-7b      RankZephyr 7B (dl19, dl20, dl21, dl22)" in capsys.readouterr().out
+    assert "rank-zephyr-7b    RankZephyr 7B (dl19, dl20, dl21, dl22)" in capsys.readouterr().out
     assert two_click.main(["show", "trec-dl", "--condition", "rank1-7b", "--topics", "dl19"]) == 0
     shown = capsys.readouterr().out
     assert "# expected: not published here" in shown
