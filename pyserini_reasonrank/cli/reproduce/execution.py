@@ -19,6 +19,7 @@ from statistics import fmean
 from pyserini_reasonrank.cli.reproduce.matrix import Matrix, merged
 from pyserini_reasonrank.cli.reproduce.steps import Step, wrapped
 from pyserini_reasonrank.cli.reproduce.verdict import Compared, Verdict, compared
+from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.interrupts import cleaning
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.run.named_inputs import local_file
@@ -61,25 +62,29 @@ def execute(matrix: Matrix, planned: Sequence[Step], say: Say) -> Outcome:
         found: list[dict[str, float]] = []
         for each in own:
             say(f"  - topics: {each.topics.name}")
-            if (status := make_run(each, say)) is not None:
-                say(f"      {Verdict.FAIL} {status}")
+            try:
+                make_run(each, say)
+                scores = measured(each)
+            except (UsageError, Failure) as error:
+                say(f"      {Verdict.FAIL} {error}")
                 outcome.verdicts[Verdict.FAIL] += 1
                 continue
-            scores = measured(each)
             found.append(scores)
             _record(outcome, say, scores, each.topics.expected, tolerance)
         if condition.average and len(found) == len(condition.topics):
             say("  - average")
-            _record(outcome, say, means(found), merged(condition.average), tolerance)
+            published = merged(condition.average)
+            means = {measure: fmean(scores[measure] for scores in found) for measure in published}
+            _record(outcome, say, means, published, tolerance)
     say(f"\n{outcome}; {time.monotonic() - started:.0f} s")
     return outcome
 
 
-def make_run(planned: Step, say: Say) -> str | None:
-    """Run the commands of a step unless its run exists. Returns what went wrong, or None."""
+def make_run(planned: Step, say: Say) -> None:
+    """Run the commands of a step unless its run exists. Failure if a command fails or does not write its file."""
     if planned.command is None or planned.run.exists():
         say(f"    {planned.run} exists; it is evaluated, not made again" if planned.command else f"    {planned.run}")
-        return None
+        return
     planned.run.parent.mkdir(parents=True, exist_ok=True)
     waiting: list[tuple[Path, str]] = [(path, command) for path, command in planned.prepare if not path.exists()]
     for path, command in [*waiting, (planned.run, planned.command)]:
@@ -88,10 +93,9 @@ def make_run(planned: Step, say: Say) -> str | None:
             status = _call(shlex.split(command), path)
         if status:
             _discard(path)
-            return f"the command ended with status {status}"
+            raise Failure(f"the command ended with status {status}")
         if not path.exists():
-            return f"the command ended with status 0, but did not write {path}"
-    return None
+            raise Failure(f"the command ended with status 0, but did not write {path}")
 
 
 def _discard(path: Path) -> None:
@@ -119,15 +123,6 @@ def measured(planned: Step) -> dict[str, float]:
     with local_file("qrels", planned.qrels) as qrels:
         report = evaluate(qrels, planned.run, measures=planned.measures)
     return dict(zip(planned.measures, (score.value for score in report.first.scores), strict=True))
-
-
-def means(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each measure that all topic sets have."""
-    return {
-        measure: fmean(each[measure] for each in found)
-        for measure in found[0]
-        if all(measure in each for each in found)
-    }
 
 
 def _record(outcome: Outcome, say: Say, scores: dict[str, float], expected: dict[str, float], tolerance: float) -> None:

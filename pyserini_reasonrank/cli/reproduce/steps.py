@@ -75,10 +75,11 @@ def steps(
 ) -> list[Step]:
     """The steps of ``conditions``: on the topic set called ``topics``, or on all of theirs.
 
-    ``more`` are words to add to each command. UsageError for an unknown topic set and for an undefined field.
+    Of several conditions, those without this topic set are left out. ``more`` are words to add to each command. UsageError for an unknown topic set and for an undefined field.
     """
     found = []
-    for condition in conditions:
+    having = [condition for condition in conditions if topics in [each.name for each in condition.topics]]
+    for condition in having or conditions:
         for each in [condition.topic_set(topics)] if topics else condition.topics:
             name = f"run.{matrix.name}.{condition.name}.{each.name}.txt"
             paths = {"data": str(data), "folder": str(output), "output": str(output / name)}

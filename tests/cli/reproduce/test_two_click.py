@@ -99,6 +99,24 @@ def test_preparations_run_once_and_what_fails_leaves_nothing(
     assert "      [FAIL] the command ended with status 127" in said
 
 
+def test_a_run_that_cannot_be_evaluated_does_not_stop_the_others(
+    collection: Collection, tmp_path: Path, said: list[str]
+) -> None:
+    sets = with_scores(collection, 0.1, 0.2)
+    sets[0]["eval_key"] = str(collection.topics)
+    found = matrix(collection, topics=sets)
+    outcome = execute(found, planned(found, tmp_path), said.append)
+    assert outcome.verdicts == {Verdict.FAIL: 2}
+    assert any("[FAIL]" in line and "topics.tsv, line 1" in line for line in said)
+    assert said[-1].startswith("\n0 [OK], 0 [OKish], 2 [FAIL]; ")
+
+
+def test_of_all_conditions_those_with_the_topic_set_are_taken(tmp_path: Path) -> None:
+    found = load("first-stages")
+    chosen = steps(found, found.conditions, "cacm", tmp_path, tmp_path)
+    assert [step.condition.name for step in chosen] == ["bm25", "bm25-search"]
+
+
 def test_fields_are_quoted_and_must_be_defined(collection: Collection, tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     [step] = planned(matrix(collection, command="cp $data/first.txt $output"), folder)
