@@ -75,7 +75,8 @@ def steps(
 ) -> list[Step]:
     """The steps of ``conditions``: on the topic set called ``topics``, or on all of theirs.
 
-    Of several conditions, those without this topic set are left out. ``more`` are words to add to each command. UsageError for an unknown topic set and for an undefined field.
+    Of several conditions, those without this topic set are left out. ``more`` are words to add to each command. UsageError
+    for an unknown topic set and for an undefined field.
     """
     found = []
     having = [condition for condition in conditions if topics in [each.name for each in condition.topics]]
