@@ -47,13 +47,13 @@ def ranking_bench(file: str, task: str, prefix: str) -> None:
     ``file`` has a JSON line for each problem: ``task_name``, ``problem`` (the query and its passages in one text) and
     ``gt``, the relevant passage.
     """
-    candidates, judged = [], []
+    candidates, judged = list[str](), list[str]()
     for where, row in read_json_rows(Path(file), '{"task_name", "problem", "gt"}'):
         if _field(row, "task_name", where) != task:
             continue
         qid, answer = f"{task}-{len(candidates) + 1}", _field(row, "gt", where)
         head, found, rest = _field(row, "problem", where).partition(_PASSAGES)
-        passages = [match.groups() for match in map(_PASSAGE.match, rest.splitlines()) if match]
+        passages = [(match[1], match[2]) for match in map(_PASSAGE.match, rest.splitlines()) if match]
         if not found or answer not in dict(passages):
             raise UsageError(f"{where}: the problem does not list the passage {answer!r}")
         documents = [{"docid": docid.replace(" ", "-"), "title": docid, "text": text} for docid, text in passages]

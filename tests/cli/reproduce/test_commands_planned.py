@@ -24,7 +24,7 @@ from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers, releases, rerankers
+from pyserini_reasonrank.settings import flags, layers, rerankers
 from pyserini_reasonrank.settings.host_flags import read_host_flags
 
 DATA, FOLDER = Path("/collections"), Path("/out")
@@ -37,8 +37,8 @@ SEARCH_FLAGS = {"--index", "--topics", "--output", "--output-format", "--hits", 
 @pytest.fixture(autouse=True)
 def _prompts_of_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Published prompts count as available; those that are not downloaded are replaced when a plan is made."""
-    monkeypatch.setattr(releases.sources, "missing", lambda source: None)
-    monkeypatch.setattr(releases.sources, "missing_instruction", lambda text: None)
+    monkeypatch.setattr(sources, "missing", lambda source: None)
+    monkeypatch.setattr(sources, "missing_instruction", lambda text: None)
 
 
 @cache
