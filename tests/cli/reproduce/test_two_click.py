@@ -152,7 +152,7 @@ def test_a_condition_has_a_command_or_a_run(collection: Collection) -> None:
         ("show bright -- --x", "flags after -- are added to the commands of 2cr run"),
         ("run bright --condtion bm25", "has no flag --condtion; did you mean '--condition'?"),
         ("log embedded", "2cr log needs --condition and --by"),
-        ("log embedded --condition upr --by a/b", "--by 'a/b' is not an account name"),
+        ("log embedded --condition upr --by a/b --commit abcdef1", "--by 'a/b' is not an account name"),
         ("log embedded --condition upr --by a --commit xyz", "--commit 'xyz' is not a commit"),
         ("log embedded --condition upr --by a --commit abcdef1 --date 1.1.26", "--date '1.1.26' is not a date"),
     ],
