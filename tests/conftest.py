@@ -55,6 +55,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "real/test_engines_agree.py": ("slow", "model", "vllm"),
     "real/test_search.py": ("slow", "model", "jvm"),
     "real/test_serve.py": ("slow", "model", "jvm"),
+    "real/test_reproductions.py": ("slow", "model", "jvm"),
     "real/test_resume.py": ("soak", "slow", "model"),
     "engines/test_vllm.py": ("slow", "model", "vllm"),
     "engines/test_transformers.py": ("slow", "model"),

@@ -89,6 +89,19 @@ def test_a_call_that_was_not_recorded_is_an_error(tmp_path: Path) -> None:
         assert "answers.jsonl" in str(missing.error)
 
 
+def test_lines_of_one_run_are_selected_from_a_file_of_several(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    rows = [{"qid": "q", "window": 0, "run": run, "k": 20, "response": f"[{run}]"} for run in (1, 2)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    engines = [made("recorded", path=str(path), call_field="window", where={"run": run, "k": "20"}) for run in (1, 2)]
+    assert [answers(engine, call("q", 0))[0].text for engine in engines] == ["[1]", "[2]"]
+    assert engines[0].identity(call("q", 0)) != engines[1].identity(call("q", 0))
+    with pytest.raises(UsageError, match=r"answers\.jsonl contains no answers with run 3$"):
+        answers(made("recorded", path=str(path), call_field="window", where={"run": 3}), call("q", 0))
+    with pytest.raises(UsageError, match=r'line 1: expected \{"qid", "window", "response"\} as JSON \(\'year\'\)'):
+        answers(made("recorded", path=str(path), call_field="window", where={"year": 3}), call("q", 0))
+
+
 def test_the_journal_of_an_earlier_run_is_a_recording(tmp_path: Path) -> None:
     path = tmp_path / "run.journal.sqlite"
     journal = Journal(path, "tag")
