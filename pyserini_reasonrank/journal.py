@@ -314,7 +314,8 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
     with _open_to_read(path) as connection:
         asked = _asked(connection)
         rows = connection.execute(
-            f"SELECT * FROM judgements WHERE {_OF_QUERY_AND_RUN} ORDER BY run, qid, part, number", {"qid": qid, "run": run}
+            f"SELECT * FROM judgements WHERE {_OF_QUERY_AND_RUN} ORDER BY run, qid, part, number",
+            {"qid": qid, "run": run},
         )
         of_query: tuple[str, str] | None = None
         for run_, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:

@@ -30,7 +30,9 @@ _NAMED = 3
 class RecordedOptions(EngineOptions):
     """Settings of the recorded engine."""
 
-    path: Annotated[str, Field(description="a file of `trace pack`, JSON lines of qid, call, response, or a journal")] = ""
+    path: Annotated[
+        str, Field(description="a file of `trace pack`, JSON lines of qid, call, response, or a journal")
+    ] = ""
 
 
 class Recorded(Engine[RecordedOptions]):
@@ -67,7 +69,9 @@ class Recorded(Engine[RecordedOptions]):
             raise UsageError(f"{path} contains no answers")
 
     def identity(self, call: Call) -> str:
-        return f"{self.name}\n{self._sha256}\n{call.qid}\n{call.part}\n{call.number}\n{call.turn if self._packed else 0}"
+        return (
+            f"{self.name}\n{self._sha256}\n{call.qid}\n{call.part}\n{call.number}\n{call.turn if self._packed else 0}"
+        )
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         turn = call.turn if self._packed else 0

@@ -95,7 +95,9 @@ def _header(row: Any, path: Path) -> Header | None:
     if row.get("version") != VERSION:
         raise UsageError(f"{path} has version {row.get('version')} of packed answers, expected {VERSION}")
     try:
-        about = {name: value for name, value in row.items() if name not in ("format", "version", "capabilities", "flags")}
+        about = {
+            name: value for name, value in row.items() if name not in ("format", "version", "capabilities", "flags")
+        }
         return Header(tuple(map(str, row["flags"])), frozenset(map(Capability, row["capabilities"])), about)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}, line 1: the header of packed answers is malformed ({error!r})") from None

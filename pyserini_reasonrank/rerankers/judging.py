@@ -48,7 +48,14 @@ class LLMJudge:
         return judgement
 
     async def _complete(
-        self, request: Request, call: Call, turns: Iterator[int], prompt: Prompt, sampling: Sampling, *, attempt: int = 0
+        self,
+        request: Request,
+        call: Call,
+        turns: Iterator[int],
+        prompt: Prompt,
+        sampling: Sampling,
+        *,
+        attempt: int = 0,
     ) -> Completion:
         asked = replace(call, repeat=replace(call.repeat, attempt=attempt), turn=next(turns))
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
