@@ -301,9 +301,6 @@ class Journal:
         connection.close()
 
 
-_OF_QUERY_AND_RUN = "(:qid IS NULL OR qid = :qid) AND (:run IS NULL OR run = :run)"
-
-
 def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` and ``run`` if given.
 
@@ -313,10 +310,8 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _open_to_read(path) as connection:
         asked = _asked(connection)
-        rows = connection.execute(
-            f"SELECT * FROM judgements WHERE {_OF_QUERY_AND_RUN} ORDER BY run, qid, part, number",
-            {"qid": qid, "run": run},
-        )
+        where, values = _only(qid, run)
+        rows = connection.execute(f"SELECT * FROM judgements {where} ORDER BY run, qid, part, number", values)
         of_query: tuple[str, str] | None = None
         for run_, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
             if of_query != (run_, qid_):
@@ -346,7 +341,7 @@ def _ranked(connection: sqlite3.Connection, run: str, qid: str) -> dict[str, dic
     return {line["docid"]: line for line in json.loads(row[0])} if row else {}
 
 
-def run_names(path: Path) -> list[str]:
+def recorded_runs(path: Path) -> list[str]:
     """The names of the runs in a journal that have a judgement or a final order, sorted."""
     with _open_to_read(path) as connection:
         rows = connection.execute("SELECT run FROM judgements UNION SELECT run FROM rankings ORDER BY run")
@@ -404,14 +399,20 @@ def contexts(path: Path) -> dict[str, int]:
 def rankings(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield every final order with confidences and notes as a mapping, by run and query; only of ``qid`` and ``run`` if given."""
     with _open_to_read(path) as connection:
-        rows = connection.execute(
-            f"SELECT * FROM rankings WHERE {_OF_QUERY_AND_RUN} ORDER BY run, qid", {"qid": qid, "run": run}
-        )
+        where, values = _only(qid, run)
+        rows = connection.execute(f"SELECT * FROM rankings {where} ORDER BY run, qid", values)
         for run_, qid_, ranking, confidence, notes in rows:
             yield {
                 "run": run_, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
                 "notes": json.loads(notes),
             }  # fmt: skip
+
+
+def _only(qid: str | None, run: str | None) -> tuple[str, list[str]]:
+    """The condition of a query of the records of ``qid`` and ``run``, if given, and its values."""
+    given = [(name, value) for name, value in (("run", run), ("qid", qid)) if value is not None]
+    condition = " AND ".join(f"{name} = ?" for name, _ in given)
+    return f"WHERE {condition}" if given else "", [value for _, value in given]
 
 
 def _version(connection: sqlite3.Connection) -> int:

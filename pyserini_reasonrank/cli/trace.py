@@ -12,7 +12,7 @@ from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.commands import PROGRAM
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.journal import export, rankings, run_names
+from pyserini_reasonrank.journal import export, rankings, recorded_runs
 from pyserini_reasonrank.run.recorded_run import NAMED, is_journal, recorded_run
 
 _RUN = "a run file, whose journal is found, or a journal"
@@ -66,7 +66,7 @@ def _print_records(action: str, records: Callable[..., Iterator[dict[str, Any]]]
     parser.add_argument("--qid", help="print this query only")
     options = parser.parse_args(argv)
     journal, name = options.run, None
-    several = is_journal(journal) and len(run_names(journal)) != 1
+    several = is_journal(journal) and len(recorded_runs(journal)) != 1
     if not several:
         run = recorded_run(options.run)
         journal, name = run.journal, run.name

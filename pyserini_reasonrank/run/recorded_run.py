@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.metadata import read_metadata, recorded_fingerprint, sidecar
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
-from pyserini_reasonrank.journal import journal_of, rankings, run_name, run_names
+from pyserini_reasonrank.journal import journal_of, rankings, recorded_runs, run_name
 from pyserini_reasonrank.run.outputs import fingerprint_of
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.settings import files, flags, layers, rerankers
 from pyserini_reasonrank.settings.host_flags import read_host_flags
 from pyserini_reasonrank.settings.schema import Settings, Tree
 
@@ -84,13 +85,13 @@ def recorded_run(path: Path) -> RecordedRun:
     run of a journal may have any name, since files are renamed.
     """
     if is_journal(path):
-        names = run_names(path)
+        names = recorded_runs(path)
         if len(names) != 1:
             raise UsageError(f"{path} has {_several(names)}; name the run file")
         return RecordedRun(None, path, names[0])
     metadata = read_metadata(path) or {}
     journal = _journal(path, metadata)
-    names = run_names(journal)
+    names = recorded_runs(journal)
     name = run_name(str(metadata.get("tag", "")), path, journal)
     if name not in names and len(names) != 1:
         raise UsageError(f"the journal {journal} has no run {name!r}: it has {_several(names)}")
@@ -102,13 +103,15 @@ def _several(names: Sequence[str]) -> str:
 
 
 def _journal(path: Path, metadata: Mapping[str, Any]) -> Path:
-    """The journal that the command of a run names, or else the one beside the run."""
-    try:
-        named = flags.lift(_command(metadata))[1].get("journal")
-    except UsageError:
-        named = None
-    found = [Path(journal) for journal in (named, journal_of(path)) if journal is not None]
-    return next((journal for journal in found if journal.is_file()), found[-1])
+    """The journal that the command of a run names, also in a file of settings, or else the one beside the run."""
+    journal: Any = None
+    with suppress(UsageError):  # a file of settings that is gone
+        reranker, tree, _ = flags.lift(_command(metadata))
+        config = tree.get(flags.CONFIG)
+        in_file = {} if config is None else files.read(str(config), flag=f"{flags.PREFIX}.{flags.CONFIG}")
+        journal = (({} if reranker is None else rerankers.read(reranker)) | in_file | tree).get("journal")
+    found = [Path(str(each)) for each in (journal, journal_of(path)) if each is not None]
+    return next((each for each in found if each.is_file()), found[-1])
 
 
 def _command(metadata: Mapping[str, Any]) -> list[str]:

@@ -14,11 +14,13 @@ from pyserini_reasonrank.settings.overlay import merge
 from pyserini_reasonrank.settings.schema import Settings, Tree
 
 _OF_MODEL_AND_MACHINE = {
-    "name", "about", "engine", "model", "checkpoint", "revision", "adapter", "tokenizer", "max_model_len",
+    "name", "about", "as", "engine", "model", "checkpoint", "revision", "adapter", "tokenizer", "max_model_len",
     "chat_template_args", "bos", "collection", "overwrite", "journal", "corpus", "topics", "exclude", "strict", "config",
 }  # fmt: skip
+"""The settings that are left out. ``as`` is one of them, since it selects other settings, by the model."""
 _OF_THE_RUN = {"tag", "max_bad", "docid_blanks"}
 _ROUNDS = 4
+"""The number of times that missing settings are added; each may select others, such as those of another judge."""
 _ENGINE = {"engine": {"name": "recorded"}}
 
 
