@@ -15,6 +15,8 @@ LINES = 4
 """The lines of a prompt, a reasoning or an answer that are shown without ``full``."""
 
 _INDENT = "  "
+_TOGETHER = "\N{NO-BREAK SPACE}"
+_LARGE = 1e6  # from here on, scores are written with an exponent
 _LABEL = 11
 
 
@@ -173,8 +175,8 @@ def _tokens(calls: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _places(docids: Sequence[str]) -> str:
-    return "  ".join(f"[{place}] {docid}" for place, docid in enumerate(docids, 1))
+    return "  ".join(f"[{place}]{_TOGETHER}{docid}" for place, docid in enumerate(docids, 1))
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) < 1e6 else f"{value:g}"
+    return "" if value is None else f"{value:.4f}" if abs(value) < _LARGE else f"{value:g}"

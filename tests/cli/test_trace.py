@@ -76,10 +76,10 @@ def test_show_a_query_with_its_ranking_and_calls(make: Make, shown: Callable[...
     table = lines[lines.index("") + 1 :][: 1 + len(order)]
     assert table[0].split() == ["rank", "first", "score", "docid", "passage"]
     assert [row.split()[3] for row in table[1:]] == order
-    first = {c.docid: (str(rank), f"{c.score:g}") for rank, c in enumerate(collection.requests[1].candidates, 1)}
+    first = {c.docid: (str(rank), f"{c.score:.4f}") for rank, c in enumerate(collection.requests[1].candidates, 1)}
     assert [tuple(row.split()[1:3]) for row in table[1:]] == [first[docid] for docid in order]
     assert "says what there is to say of topic 1" in table[1]
-    for part in ("call 0 - pass 1  ok", "call 1 - pass 1  ok", "[1] 7-d0", "prompt     user: Here are 4 passages",
+    for part in ("call 0 - pass 1  ok", "call 1 - pass 1  ok", "[1]\N{NO-BREAK SPACE}7-d0", "prompt     user: Here are 4 passages",
                  "reasoning  The gains are", "answer     <think>(reasoning)</think>"):  # fmt: skip
         assert part in text
     assert re.search(r"^order +(\[\d\] > ){3}\[\d\]$", text, re.MULTILINE)
