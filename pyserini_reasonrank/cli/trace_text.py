@@ -79,7 +79,8 @@ class TraceText:
             row += [_number(confidence[rank - 1]) if rank <= len(confidence) else ""] if confidence else []
             rows.append(row)
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        names = [one_line(line["docid"], max(12, self.width // 4)) for line in shown]
+        most = self.width // 4 if query.passages and not self.full else self.width
+        names = [one_line(line["docid"], most) for line in shown]
         widest = max(columns("docid"), *map(columns, names))
         yield self._style("  ".join([*map(str.rjust, head, widths), "docid".ljust(widest), "passage"]).rstrip(), "bold")
         for row, name, line in zip(rows, names, shown, strict=True):
@@ -134,7 +135,7 @@ class TraceText:
         choices = call["choices"]
         if choices:
             text = "\n".join(
-                f"log P = {_number(value)}  {one_line(choice, self.width)}" for choice, value in choices.items()
+                f"log P = {_number(value)}  {one_line(choice, self.width // 2)}" for choice, value in choices.items()
             )
         else:
             text = call["error"] or call["text"]

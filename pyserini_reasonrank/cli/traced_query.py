@@ -53,13 +53,14 @@ def traced(run: RecordedRun, qid: str, texts: Texts) -> TracedQuery:
     passages = {candidate.docid: candidate.text for candidate in request.candidates}
     calls = list(recorded_calls(run.journal, run.name, qid))
     try:
+        found.check(run.output)
         prompts = asyncio.run(prompts_of(found.plan, request, calls, contexts(run.journal)))
     except UsageError as error:
         return TracedQuery(
             qid, name, ranking, judgements, request.query.text, passages, note=f"prompts are not shown: {error}"
         )
     hashes = {(call.part, call.number, call.turn): call.prompt_sha256 for call in calls}
-    checked = {place: (prompt, prompt_sha256(prompt) == hashes.get(place)) for place, prompt in prompts.items()}
+    checked = {place: (prompt, hashes.get(place) in ("", prompt_sha256(prompt))) for place, prompt in prompts.items()}
     return TracedQuery(qid, name, ranking, judgements, request.query.text, passages, checked)
 
 

@@ -60,6 +60,7 @@ def pack(run: RecordedRun, output: Path) -> Packed:
             f"{run.journal} is a journal: name the run file, whose metadata have the settings for a replay"
         )
     found = restored(run)
+    found.check(run.output)
     capabilities = _capabilities(found.plan, run.output)
     run.check_rankings()
     answers = [

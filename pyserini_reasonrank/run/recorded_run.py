@@ -130,7 +130,7 @@ class Restored:
     """The settings of a run, loaded again from its command.
 
     ``settings`` are as loaded, before the plan. ``reranker`` and ``tree`` are the name and the flags given, ``inputs`` the flags
-    of ``rerank`` that name the input. For a search, the input is its first-stage run.
+    of ``rerank`` that name the input. For a search, the input is its first-stage run. ``exact``: they are those of the run.
     """
 
     plan: Plan
@@ -138,10 +138,19 @@ class Restored:
     reranker: str
     tree: Tree
     inputs: Mapping[str, str]
+    exact: bool = True
+
+    def check(self, output: Path | None) -> None:
+        """UsageError if the command of the run ``output`` gives other settings here than it did then."""
+        if not self.exact:
+            raise UsageError(
+                f"the settings of {output} can't be restored: its command gives other settings here than when it ran "
+                "(another version, model or settings file); its metadata have the command"
+            )
 
 
 def restored(run: RecordedRun) -> Restored:
-    """The settings of a run. UsageError if its command is not recorded, or gives other settings here than it did then."""
+    """The settings of a run, which are not ``exact`` if its command gives others here. UsageError if it is not recorded."""
     words = _command(run.metadata)
     if run.output is None or not words:
         raise UsageError(f"the settings of {run.output or run.journal} are unknown: {_missing(run)}")
@@ -153,12 +162,8 @@ def restored(run: RecordedRun) -> Restored:
     data = [inputs[name] for name in ("topics", "index", "corpus", "candidates") if name in inputs]
     settings, warnings = layers.load(reranker, tree, data)
     made = plan(settings, warnings, here=False)
-    if fingerprint_of(made, part, output_format) != recorded_fingerprint(run.output):
-        raise UsageError(
-            f"the settings of {run.output} can't be restored: its command gives other settings here than when it ran "
-            f"(another version, model or settings file); {sidecar(run.output)} has the command"
-        )
-    return Restored(made, settings, str(reranker), tree, inputs)
+    exact = fingerprint_of(made, part, output_format) == recorded_fingerprint(run.output)
+    return Restored(made, settings, str(reranker), tree, inputs, exact)
 
 
 def _missing(run: RecordedRun) -> str:

@@ -19,6 +19,8 @@ from conftest import Collection
 from pyserini_reasonrank.cli import rerank, trace
 from pyserini_reasonrank.cli.terminal import columns, one_line, printable, wrapped
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir.packed_answers import Answer, Header, write_answers
+from pyserini_reasonrank.records import Capability, Completion
 
 Make = Callable[..., Path]
 
@@ -290,6 +292,21 @@ def test_repaired_and_failed_calls_are_replayed(
     assert {status for *_, status in statuses[0]} >= {"ok", "repaired", "error"}
 
 
+def test_a_question_that_was_asked_again_is_replayed(
+    make: Make, shown: Callable[..., str], collection: Collection, tmp_path: Path
+) -> None:
+    documents = tuple(c.docid for c in collection.requests[1].candidates)
+    answers = [Answer("7", "", 0, Completion(text), turn, documents)
+               for turn, text in enumerate(("I can't decide.", "[3] > [1] > [2] > [4] > [5] > [6] > [7]"))]  # fmt: skip
+    packed = tmp_path / "answers.jsonl.gz"
+    write_answers(packed, Header(capabilities=frozenset({Capability.REASK})), answers)
+    flags = ["--rerank.engine.name", "recorded", "--rerank.engine.path", str(packed), "--qids", "7"]
+    run = make("run.txt", "reasonrank", *flags)
+    [record] = map(json.loads, shown("export", run, "--qid", "7").splitlines())
+    assert (record["status"], record["detail"], len(record["calls"])) == ("repaired", "asked twice", 2)
+    assert record["order"][:3] == [documents[2], documents[0], documents[1]]
+
+
 def test_a_packed_file_has_hashes_and_no_paths_or_secrets(
     make: Make, collection: Collection, tmp_path: Path, shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,13 +384,16 @@ def test_what_can_not_be_packed(
 
 
 def test_a_run_whose_settings_are_not_known_can_not_be_packed(
-    make: Make, refused: Callable[..., str], tmp_path: Path
+    make: Make, refused: Callable[..., str], shown: Callable[..., str], tmp_path: Path
 ) -> None:
     run, packed = make("run.txt", "reasonrank"), tmp_path / "answers.jsonl.gz"
     metadata = Path(f"{run}.ir-metadata.yml")
     text = metadata.read_text()
     metadata.write_text(text.replace("--rerank reasonrank", "--rerank reasonrank --rerank.depth 3", 1))
     assert "its command gives other settings here than when it ran" in refused("pack", run, "-o", packed)
+    text_of_query = shown("show", run, "--qid", "7")
+    assert "prompts are not shown: the settings of" in text_of_query
+    assert "what is topic 1" in text_of_query
     metadata.write_text(re.sub(r"cmd: .*", "cmd: python -m pyserini_reasonrank merge a b", text))
     assert "it was made by `python -m pyserini_reasonrank merge ...`" in refused("pack", run, "-o", packed)
     metadata.unlink()
