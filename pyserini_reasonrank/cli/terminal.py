@@ -37,8 +37,16 @@ def printable(text: str) -> str:
     )
 
 
+_INVISIBLE = dict.fromkeys("\r\u00ad\u200b\u200e\u200f\u2060\ufeff", "") | {
+    "\t": " ",
+    "\u200c": "\u200c",
+    "\u200d": "\u200d",
+}
+"""Characters without a glyph that occur in texts, and what is written for them: joiners are kept."""
+
+
 def _visible(character: str) -> str:
-    return {"\t": " ", "\r": "", "\u200d": "\u200d"}.get(character, "\N{REPLACEMENT CHARACTER}")
+    return _INVISIBLE.get(character, "\N{REPLACEMENT CHARACTER}")
 
 
 def columns(text: str) -> int:
@@ -49,7 +57,7 @@ def columns(text: str) -> int:
 def _columns(character: str) -> int:
     if character.isascii():
         return 1
-    if unicodedata.combining(character) or character == "\u200d":
+    if unicodedata.combining(character) or character in "\u200c\u200d":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 

@@ -191,7 +191,7 @@ def test_show_is_coloured_only_on_a_terminal(
 
 
 def test_texts_can_not_control_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\x9bc\u202ed\te\r\nf") == "a�[2Jb�c�d e\nf"
+    assert printable("a\x1b[2Jb\x9bc\u202ed\te\r\nf\u00ad\ufeffg") == "a�[2Jb�c�d e\nfg"
     assert one_line("日本語のパッセージ", 9) == "日本語の…"
     assert list(wrapped("日本語 word averylongwordindeed", 8)) == ["日本語", "word", "averylon", "gwordind", "eed"]
 
