@@ -26,12 +26,13 @@ _UNBROKEN = "\0"
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A written file of answers: its path, its counts, and the flags that replay it."""
+    """A written file of answers: its path, its counts, and the flags that replay it, also those that name its inputs."""
 
     path: Path
     queries: int
     answers: int
     failed: int
+    inputs: str
     flags: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -43,7 +44,7 @@ class Packed:
         return "\n".join([
             f"answers   {self.answers:,} for {self.queries:,} queries{failed}",
             f"file      {self.path} ({self.path.stat().st_size:,} bytes)",
-            "replay    python -m pyserini_reasonrank rerank --run FIRST --topics TOPICS --corpus CORPUS --output RUN \\",
+            f"replay    python -m pyserini_reasonrank rerank {self.inputs} --output RUN \\",
             " \\\n".join(f"            {line.replace(_UNBROKEN, ' ')}" for line in lines),
         ])  # fmt: skip
 
@@ -73,7 +74,7 @@ def pack(run: RecordedRun, output: Path) -> Packed:
     flags = replay_flags(found)
     write_answers(output, Header(flags, capabilities, _about(run, run.output, found)), answers)
     questions = {(answer.qid, answer.part, answer.number) for answer in answers}
-    return Packed(output, len(queries), len(answers), _judged(run) - len(questions), flags)
+    return Packed(output, len(queries), len(answers), _judged(run) - len(questions), _inputs(found), flags)
 
 
 def _check_output(run: RecordedRun, output: Path) -> None:
@@ -94,6 +95,14 @@ def _capabilities(plan: Plan, output: Path) -> frozenset[Capability]:
         names = ", ".join(f"{name} {part.engine.name}" for name, part in plan.parts.items())
         raise UsageError(f"{output} can't be packed: its parts have engines with different abilities ({names})")
     return found.pop()
+
+
+def _inputs(found: Restored) -> str:
+    """The flags of the inputs of a replay, with names in capitals for the files."""
+    if "candidates" in found.inputs:
+        return "--candidates CANDIDATES"
+    texts = "--index INDEX" if "index" in found.inputs else "--corpus CORPUS"
+    return f"--run FIRST --topics TOPICS {texts}"
 
 
 def _judged(run: RecordedRun) -> int:
