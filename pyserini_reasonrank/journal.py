@@ -375,10 +375,10 @@ def recorded_calls(path: Path, run: str, qid: str | None = None) -> Iterator[Rec
             {"run": run, "qid": qid},
         )
         question, turn = None, 0
-        for qid_, part, number, key, docids, *answer, choices, error in rows:
+        for qid_, part, number, key, docids, text, reason, read, written, seconds, choices, error in rows:
             turn = turn + 1 if question == (qid_, part, number) else 0
             question = (qid_, part, number)
-            completion = Completion(*answer, choices=json.loads(choices), error=error)
+            completion = Completion(text, reason, read, written, seconds, json.loads(choices), error)
             shown = tuple(json.loads(docids)) if docids else ()
             yield RecordedCall(qid_, part, number, turn, shown, key.partition("-")[2], completion)
 
