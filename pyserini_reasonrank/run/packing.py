@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank import __version__
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.masking import masked
 from pyserini_reasonrank.ir.metadata import sha256, sidecar
@@ -18,7 +17,7 @@ from pyserini_reasonrank.journal import export, rankings, recorded_calls
 from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.run.outputs import same_file
 from pyserini_reasonrank.run.parts import Plan
-from pyserini_reasonrank.run.recorded_run import RecordedRun, Restored, first_stage, restored
+from pyserini_reasonrank.run.recorded_run import RecordedRun, Restored, first_stage, nested, restored
 from pyserini_reasonrank.run.replay_flags import is_path, replay_flags
 
 _UNBROKEN = "\0"
@@ -111,14 +110,11 @@ def _judged(run: RecordedRun) -> int:
 
 def _about(run: RecordedRun, output: Path, found: Restored) -> dict[str, Any]:
     """The run for readers of the file: names, hashes and models, without paths."""
-    first = first_stage(run)
-    retrieval = run.metadata.get("method", {}).get("retrieval", [])
-    recorded = next((step.get("sha256") for step in retrieval if step.get("name") == "first stage"), None)
     parts = found.plan.parts.items()
     return {
-        "software": f"pyserini_reasonrank {__version__}",
+        "software": nested(run.metadata, "platform", "software", "libraries", "python"),
         "run": {"name": output.name, "sha256": sha256(output)},
-        "first stage": {"name": os.path.basename(first or ""), "sha256": recorded},
+        "first stage": {"name": os.path.basename(first_stage(run) or ""), "sha256": first_stage(run, "sha256")},
         "topics": os.path.basename(found.inputs.get("topics", "")),
         "models": {name or found.plan.settings.name: _model(part.engine) for name, part in parts},
         "prompts": {name or found.plan.settings.name: _named(part.template.name) for name, part in parts},

@@ -116,9 +116,7 @@ def _journal(path: Path, metadata: Mapping[str, Any]) -> Path:
 
 def _command(metadata: Mapping[str, Any]) -> list[str]:
     """The words of the command that made a run; [] if it is not recorded."""
-    found: Any = metadata
-    for key in ("implementation", "executable", "cmd"):
-        found = found.get(key) if isinstance(found, Mapping) else None
+    found = nested(metadata, "implementation", "executable", "cmd")
     try:
         return shlex.split(found) if isinstance(found, str) else []
     except ValueError:
@@ -208,7 +206,16 @@ def _of_a_search(run: RecordedRun, rest: Sequence[str]) -> tuple[dict[str, str],
     return {name: value for name, value in inputs.items() if value}, RunFormat(found.output_format), []
 
 
-def first_stage(run: RecordedRun) -> str | None:
-    """The path of the first-stage run in the metadata; None if they have none."""
-    retrieval = run.metadata.get("method", {}).get("retrieval", [])
-    return next((step.get("run") for step in retrieval if step.get("name") == "first stage"), None)
+def first_stage(run: RecordedRun, key: str = "run") -> str | None:
+    """The path of the first-stage run in the metadata, or its ``sha256``; None if they have none."""
+    retrieval = nested(run.metadata, "method", "retrieval")
+    steps = [step for step in retrieval if isinstance(step, Mapping)] if isinstance(retrieval, list) else []
+    return next((step.get(key) for step in steps if step.get("name") == "first stage"), None)
+
+
+def nested(metadata: Mapping[str, Any], *keys: str) -> Any:
+    """The value below ``keys`` in metadata; None if there is none."""
+    found: Any = metadata
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
