@@ -18,7 +18,7 @@ $(PYTHON):
 # package's own requirements are resolved against it.
 $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 	$(PYTHON) -m pip install --no-deps --requirement constraints.txt
-	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,train,pyterrier,mteb,langchain,llama-index,test]'
+	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,train,pyterrier,mteb,langchain,llama-index,test,docs]'
 	@touch $@
 
 # make demo        the end-to-end demo on real text
@@ -28,12 +28,13 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 # make soak        the tests of interruption and the fuzz tests with more inputs, and the student's training recipe: an hour
 # make dist-check  build the wheel and the sdist; test them in a new environment without the packages of .venv
 # make bench       speed and memory beside their targets: a table, and build/bench.json
+# make docs        the documentation site in build/site; a broken link fails
 
 WORKERS ?= 2
 FAST = not slow and not process and not soak and not soak_only and not fuzz and not model and not jvm and not vllm and not gpu
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
-.PHONY: demo check test-fast test soak dist-check bench
+.PHONY: demo check test-fast test soak dist-check bench docs
 demo: setup
 	$(PYTHON) -m pyserini_reasonrank demo
 
@@ -64,3 +65,6 @@ dist-check:
 
 bench: setup
 	$(PYTHON) tests/benchmarks/bench.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

@@ -70,10 +70,16 @@ def run_name(tag: str, output: Path, journal: Path) -> str:
 
 
 def call_key(identity: str, prompt: Prompt, sampling: Sampling, repeat: Repeat) -> str:
-    """The key of a call: a hash of the model identity, the prompt, the sampling and the repeat."""
-    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}".encode())
+    """The key of a call: a hash of the model identity, the sampling and the repeat, and after a hyphen that of the prompt."""
+    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}".encode()).hexdigest()
+    return f"{digest[:32]}-{prompt_sha256(prompt)}"
+
+
+def prompt_sha256(prompt: Prompt) -> str:
+    """The SHA-256 of a prompt: its roles, texts and prefill, each followed by a zero byte."""
+    digest = hashlib.sha256()
     for part in (*(part for m in prompt.messages for part in (m.role, m.content)), prompt.prefill):
-        digest.update(b"\0" + part.encode())
+        digest.update(part.encode() + b"\0")
     return digest.hexdigest()
 
 
@@ -230,11 +236,12 @@ class Journal:
         self._queue.put((_JUDGEMENT, row, None))
 
     def ranked(self, ranking: Ranking) -> None:
-        """Record the final order of a query, without waiting: first-stage ranks and scores, and the LLM's scores if any."""
+        """Record the final order of a query, without waiting: first-stage ranks and scores, the LLM's and fused scores if any."""
         candidates, ranked = ranking.request.candidates, ranking.ranked
         lines = [
             {"docid": candidates[i].docid, "first_stage": [i + 1, candidates[i].score]}
             | ({"score": ranked.scores[i]} if i in ranked.scores else {})
+            | ({"fused": ranking.fused[i]} if i in ranking.fused else {})
             for i in ranking.order
         ]
         row = (self.run, ranking.request.query.qid, json.dumps(lines), json.dumps(ranked.confidence),
@@ -294,29 +301,86 @@ class Journal:
         connection.close()
 
 
-def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` if given."""
+def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` and ``run`` if given.
+
+    ``first_stage`` has the rank and score of each document shown, and ``fused`` its fused score if the run was fused; both
+    are None for texts that are not candidates, and without the final order of the query.
+    """
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _open_to_read(path) as connection:
         asked = _asked(connection)
-        rows = connection.execute(
-            "SELECT * FROM judgements WHERE ? IS NULL OR qid = ? ORDER BY run, qid, part, number", (qid, qid)
-        )
-        for run, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
+        where, values = _only(qid, run)
+        rows = connection.execute(f"SELECT * FROM judgements {where} ORDER BY run, qid, part, number", values)
+        of_query: tuple[str, str] | None = None
+        for run_, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
+            if of_query != (run_, qid_):
+                of_query, ranked = (run_, qid_), _ranked(connection, run_, qid_)
             calls = connection.execute(
                 f"SELECT {', '.join(f'c.{name}' for name in names)} FROM {asked} AS a JOIN calls AS c USING (key) "
                 "WHERE a.run = ? AND a.qid = ? AND a.part = ? AND a.number = ? ORDER BY a.rowid",
-                (run, qid_, part, number),
+                (run_, qid_, part, number),
             )
             shown = json.loads(docids)
+            found = [ranked.get(docid, {}) for docid in shown]
+            fused = {"fused": [line.get("fused") for line in found]} if any("fused" in line for line in found) else {}
             yield {
-                "run": run, "qid": qid_, "part": part, "call": number, "label": label, "docids": shown,
+                "run": run_, "qid": qid_, "part": part, "call": number, "label": label, "docids": shown,
+                "first_stage": [line.get("first_stage") for line in found], **fused,
                 "order": [shown[i] for i in json.loads(order)],
                 "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
                 "calls": [
                     dict(zip(names, call, strict=True)) | {"choices": json.loads(call[names.index("choices")])} for call in calls
                 ],
             }  # fmt: skip
+
+
+def _ranked(connection: sqlite3.Connection, run: str, qid: str) -> dict[str, dict[str, Any]]:
+    """The lines of the final order of a query, by docid; {} if it has not ended."""
+    row = connection.execute("SELECT ranking FROM rankings WHERE run = ? AND qid = ?", (run, qid)).fetchone()
+    return {line["docid"]: line for line in json.loads(row[0])} if row else {}
+
+
+def recorded_runs(path: Path) -> list[str]:
+    """The names of the runs in a journal that have a judgement or a final order, sorted."""
+    with _open_to_read(path) as connection:
+        rows = connection.execute("SELECT run FROM judgements UNION SELECT run FROM rankings ORDER BY run")
+        return [run for (run,) in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """A call of a run: the question that it answered, the documents shown there, the prompt's hash, and the answer.
+
+    ``turn`` counts the calls of the question. ``prompt_sha256`` is empty in journals of an earlier version.
+    """
+
+    qid: str
+    part: str
+    number: int
+    turn: int
+    docids: tuple[str, ...]
+    prompt_sha256: str
+    completion: Completion
+
+
+def recorded_calls(path: Path, run: str, qid: str | None = None) -> Iterator[RecordedCall]:
+    """Yield the calls of ``run``, or those of one query, by query, part, question and turn."""
+    with _open_to_read(path) as connection:
+        rows = connection.execute(
+            "SELECT a.qid, a.part, a.number, a.key, j.docids, c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, "
+            f"c.seconds, c.choices, c.error FROM {_asked(connection)} AS a JOIN calls AS c USING (key) "
+            "LEFT JOIN judgements AS j ON (j.run, j.qid, j.part, j.number) = (a.run, a.qid, a.part, a.number) "
+            "WHERE a.run = :run AND (:qid IS NULL OR a.qid = :qid) ORDER BY a.qid, a.part, a.number, a.rowid",
+            {"run": run, "qid": qid},
+        )
+        question, turn = None, 0
+        for qid_, part, number, key, docids, text, reason, read, written, seconds, choices, error in rows:
+            turn = turn + 1 if question == (qid_, part, number) else 0
+            question = (qid_, part, number)
+            completion = Completion(text, reason, read, written, seconds, json.loads(choices), error)
+            shown = tuple(json.loads(docids)) if docids else ()
+            yield RecordedCall(qid_, part, number, turn, shown, key.partition("-")[2], completion)
 
 
 def contexts(path: Path) -> dict[str, int]:
@@ -332,15 +396,23 @@ def contexts(path: Path) -> dict[str, int]:
         return {}
 
 
-def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield every final order with confidences and notes as a mapping, by run and query; only that of ``qid`` if given."""
+def rankings(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every final order with confidences and notes as a mapping, by run and query; only of ``qid`` and ``run`` if given."""
     with _open_to_read(path) as connection:
-        rows = connection.execute("SELECT * FROM rankings WHERE ? IS NULL OR qid = ? ORDER BY run, qid", (qid, qid))
-        for run, qid_, ranking, confidence, notes in rows:
+        where, values = _only(qid, run)
+        rows = connection.execute(f"SELECT * FROM rankings {where} ORDER BY run, qid", values)
+        for run_, qid_, ranking, confidence, notes in rows:
             yield {
-                "run": run, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
+                "run": run_, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
                 "notes": json.loads(notes),
             }  # fmt: skip
+
+
+def _only(qid: str | None, run: str | None) -> tuple[str, list[str]]:
+    """The condition of a query of the records of ``qid`` and ``run``, if given, and its values."""
+    given = [(name, value) for name, value in (("run", run), ("qid", qid)) if value is not None]
+    condition = " AND ".join(f"{name} = ?" for name, _ in given)
+    return f"WHERE {condition}" if given else "", [value for _, value in given]
 
 
 def _version(connection: sqlite3.Connection) -> int:

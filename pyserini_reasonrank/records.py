@@ -125,7 +125,8 @@ class Repeat:
 class Call:
     """What one LLM call is about, for the journal and for engines without a model.
 
-    ``number`` counts the questions of a query from 0 in the order in which they are asked. ``part`` names the reranker
+    ``number`` counts the questions of a query from 0 in the order in which they are asked, ``turn`` the LLM calls of a
+    question, of which there are several if an answer is repaired. ``part`` names the reranker
     that asks, where several are combined. ``label`` names the step of the strategy ("pass 2"). ``keep`` is how many documents
     it goes on with, if it asks for a selection. ``ideal`` writes the
     well-formed answer for gains given in the order shown; ``ideal_choices`` gives the probabilities of
@@ -141,6 +142,7 @@ class Call:
     part: str = ""
     label: str = ""
     keep: int | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,13 +266,15 @@ class Ranked:
 class Ranking:
     """A reranked request. ``order`` permutes ``request.candidates`` (indices, best first), the tail included.
 
-    ``ranked`` is the reranker's result for the head, before any fusion with the first stage.
+    ``ranked`` is the reranker's result for the head, before any fusion with the first stage. ``fused`` has the fused scores
+    by index; it is empty without fusion.
     """
 
     request: Request
     order: tuple[int, ...]
     ranked: Ranked = Ranked(())
     seconds: float = 0.0
+    fused: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -32,7 +32,9 @@ COMMANDS = {
     "2cr": Command("cli.two_click", "Reproduce published figures in two clicks: list, show, run, report, log"),
     "validate": Command("cli.validate", "Check a run: format, topics, and every first-stage candidate exactly once"),
     "explain": Command("cli.explain", "Predict the cost of a reranker before anything is loaded: calls and tokens"),
-    "trace": Command("cli.trace", "Print the calls or the final orders of a run from its journal, as JSON lines"),
+    "trace": Command(
+        "cli.trace", "Show the calls behind a run, export them as JSON lines, or pack them to be replayed"
+    ),
     "models": Command("cli.models", "List the models known by name, and whether each fits this machine"),
     "prompts": Command("cli.prompts", "List the prompts, or show one of them with two passages"),
     "doctor": Command("cli.doctor", "Check this machine: Python, Java, Pyserini, engines, accelerators, memory"),

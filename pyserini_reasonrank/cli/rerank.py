@@ -25,7 +25,7 @@ from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import flags, layers, rerankers
-from pyserini_reasonrank.settings.schema import Tree
+from pyserini_reasonrank.settings.schema import Settings, Tree
 
 TEXTS = "pyserini_reasonrank.host.candidates_writer"
 """The module that reads topics and texts with Pyserini, in a process of its own."""
@@ -104,28 +104,8 @@ def _parser() -> Parser:
 
 
 async def _rerank(plan: Plan, options: argparse.Namespace, claim: Claim, command: Sequence[str]) -> RunRecord:
-    depth, corpus = plan.settings.depth, options.corpus or plan.settings.corpus
-    keep_first = options.duplicates == KEEP_FIRST_CHOICE
-    queries: Sequence[Query] = ()
-    requests: AsyncIterator[Request]
     async with AsyncExitStack() as stack:
-        if not options.candidates and (not options.run or not options.topics or not (options.index or corpus)):
-            raise UsageError("rerank needs --run, --topics and the texts (--index or --corpus), or else --candidates")
-        if options.candidates or corpus:
-            selection = read_selection(options.qids, options.shard, plan.settings.topics, plan.settings.exclude)
-        if options.candidates:
-            requests = from_file(options.candidates, depth, keep_first=keep_first, selection=selection)
-        elif corpus:
-            topics = stack.enter_context(local_file("topics", options.topics))
-            found = read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first, selection=selection)
-            known = list(found)
-            queries, requests = [request.query for request in known], stream(known)
-        else:
-            folder = stack.enter_context(temporary_folder(temporary_prefix()))
-            candidates = Path(folder, "candidates.jsonl")
-            words = [*_writer_flags(plan, options), "--candidates", str(candidates)]
-            texts = await stack.enter_async_context(child(TEXTS, *words, folder=folder))
-            requests = follow(candidates, texts, depth)
+        queries, requests = await requests_of(options, plan.settings, stack)
         first = options.run or options.candidates
         part = {name: getattr(options, name) for name in ("qids", "shard") if getattr(options, name) is not None}
         task = Task(requests, claim.path, first, str(options.topics or first), command,
@@ -133,11 +113,38 @@ async def _rerank(plan: Plan, options: argparse.Namespace, claim: Claim, command
         return await rerank(plan, task)
 
 
-def _writer_flags(plan: Plan, options: argparse.Namespace) -> list[str]:
+async def requests_of(
+    options: argparse.Namespace, settings: Settings, stack: AsyncExitStack
+) -> tuple[Sequence[Query], AsyncIterator[Request]]:
+    """The queries, if they are known at once, and the requests of the input flags ``options``.
+
+    Temporary files and processes are in ``stack``. UsageError if a flag is missing, and for a fault of the input.
+    """
+    depth, corpus = settings.depth, options.corpus or settings.corpus
+    keep_first = options.duplicates == KEEP_FIRST_CHOICE
+    if not options.candidates and (not options.run or not options.topics or not (options.index or corpus)):
+        raise UsageError("rerank needs --run, --topics and the texts (--index or --corpus), or else --candidates")
+    if options.candidates or corpus:
+        selection = read_selection(options.qids, options.shard, settings.topics, settings.exclude)
+    if options.candidates:
+        return (), from_file(options.candidates, depth, keep_first=keep_first, selection=selection)
+    if corpus:
+        topics = stack.enter_context(local_file("topics", options.topics))
+        found = read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first, selection=selection)
+        known = list(found)
+        return [request.query for request in known], stream(known)
+    folder = stack.enter_context(temporary_folder(temporary_prefix()))
+    candidates = Path(folder, "candidates.jsonl")
+    words = [*_writer_flags(settings, options), "--candidates", str(candidates)]
+    texts = await stack.enter_async_context(child(TEXTS, *words, folder=folder))
+    return (), follow(candidates, texts, depth)
+
+
+def _writer_flags(settings: Settings, options: argparse.Namespace) -> list[str]:
     """The flags of the process that writes candidates with the texts of an index."""
     flags = {
-        "--run": options.run, "--topics": options.topics, "--texts": options.index, "--depth": plan.settings.depth,
+        "--run": options.run, "--topics": options.topics, "--texts": options.index, "--depth": settings.depth,
         "--duplicates": options.duplicates, "--qids": options.qids, "--shard": options.shard,
-        "--rerank-topics": plan.settings.topics, "--exclude": plan.settings.exclude,
+        "--rerank-topics": settings.topics, "--exclude": settings.exclude,
     }  # fmt: skip
     return [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]

@@ -1,15 +1,14 @@
 """Recorded answers instead of a model, to replay published outputs and for tests.
 
-``--rerank.engine.path`` is a file of JSON lines ``{"qid", "call", "response"}`` (gzip or not), or the journal of an earlier
-run. ``call`` is the number of the question for its query, from 0; combined rerankers also have a ``part``. A file with the
-recordings of several runs is read with ``where``, which selects lines by other fields.
+``--rerank.engine.path`` is a file of JSON lines ``{"qid", "call", "response"}`` (gzip or not), a file of ``trace pack``, or the
+journal of an earlier run. ``call`` is the number of the question for its query, from 0; combined rerankers also have a
+``part``. A file with the recordings of several runs is read with ``where``, which selects lines by other fields.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,24 +17,33 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
-from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.errors import UsageError, listed
+from pyserini_reasonrank.ir.packed_answers import Answer, parse_answers, read_header
+from pyserini_reasonrank.journal import prompt_sha256, read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
 _SQLITE = b"SQLite format 3"
+_NAMED = 3
+"""The number of docids that an error names."""
 
 
 class RecordedOptions(EngineOptions):
     """Settings of the recorded engine."""
 
-    path: Annotated[str, Field(description="JSON lines of qid, call, response; or a journal")] = ""
+    path: Annotated[
+        str, Field(description="a file of `trace pack`, JSON lines of qid, call, response, or a journal")
+    ] = ""
     where: Annotated[Mapping[str, Any], Field(description="fields of the lines to read, with their values")] = {}
     call_field: Annotated[str, Field(description="field with the number of the question, from 0")] = "call"
 
 
 class Recorded(Engine[RecordedOptions]):
-    """Answers by query and call number, regardless of the prompt. A call without a recorded answer is an error."""
+    """Answers by query and call number. A call without a recorded answer is an error.
+
+    Packed answers have all calls of a question and the documents shown: a call about other documents is an error, another
+    prompt a warning. For other files, the prompt and the documents are not checked, and each question has one answer.
+    """
 
     name = "recorded"
     without_model = True
@@ -43,7 +51,11 @@ class Recorded(Engine[RecordedOptions]):
 
     def __init__(self, model: Model, options: RecordedOptions) -> None:
         super().__init__(model, options)
-        self._answers: dict[tuple[str, str, int], Completion] = {}
+        path = Path(options.path)
+        header = read_header(path) if options.path and path.is_file() else None
+        self.capabilities = header.capabilities if header else frozenset()
+        self._packed = header is not None
+        self._answers: dict[tuple[str, str, int, int], Answer] = {}
         self._sha256 = ""
 
     async def start(self) -> None:
@@ -54,7 +66,11 @@ class Recorded(Engine[RecordedOptions]):
             )
         data = path.read_bytes()
         self._sha256 = hashlib.sha256(data).hexdigest()
-        self._answers = read_answers(path) if data.startswith(_SQLITE) else dict(_lines(path, data, self.options))
+        if data.startswith(_SQLITE):
+            found = _of_a_journal(path)
+        else:
+            found = parse_answers(path, _text(path, data), self.options.where, self.options.call_field)
+        self._answers = {(answer.qid, answer.part, answer.number, answer.turn): answer for answer in found}
         if not self._answers:
             chosen = ", ".join(f"{name} {value}" for name, value in self.options.where.items())
             raise UsageError(f"{path} contains no answers{f' with {chosen}' if chosen else ''}")
@@ -63,32 +79,38 @@ class Recorded(Engine[RecordedOptions]):
         chosen = [f"{name}={value}" for name, value in sorted(self.options.where.items())]
         if self.options.call_field != RecordedOptions().call_field:
             chosen.append(self.options.call_field)
-        return "\n".join([self.name, self._sha256, *chosen, call.qid, call.part, str(call.number)])
+        turn = call.turn if self._packed else 0
+        return "\n".join([self.name, self._sha256, *chosen, call.qid, call.part, f"{call.number}", f"{turn}"])
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
-        missing = Completion(finish_reason="error", error=f"no recorded answer in {self.options.path}")
-        return self._answers.get((call.qid, call.part, call.number), missing)
+        turn = call.turn if self._packed else 0
+        answer = self._answers.get((call.qid, call.part, call.number, turn))
+        if answer is None:
+            return _error(f"no recorded answer in {self.options.path}")
+        if answer.docids and answer.docids != call.docids:
+            return _error(
+                f"the answer in {self.options.path} is about other documents ({listed(answer.docids, _NAMED)}) than this "
+                f"call ({listed(call.docids, _NAMED)}): rerank the first stage that was recorded, with the flags in its header"
+            )
+        if answer.prompt_sha256 and not self.notices and answer.prompt_sha256 != prompt_sha256(prompt):
+            self.notices.append(
+                f"answers of {self.options.path} are replayed for prompts that differ from the recorded ones (first: query "
+                f"{call.qid}, call {call.number}): the prompt, the texts or the tokenizer (--rerank.tokenizer) is another one"
+            )
+        return answer.completion
 
 
-def _lines(path: Path, data: bytes, options: RecordedOptions) -> list[tuple[tuple[str, str, int], Completion]]:
+def _error(message: str) -> Completion:
+    return Completion(finish_reason="error", error=message)
+
+
+def _of_a_journal(path: Path) -> list[Answer]:
+    answers = read_answers(path).items()
+    return [Answer(qid, part, number, completion) for (qid, part, number), completion in answers]
+
+
+def _text(path: Path, data: bytes) -> str:
     try:
-        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
+        return (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UsageError(f"{path} can't be read: {error}") from error
-    answers = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if any(str(row[name]) != str(value) for name, value in options.where.items()):
-                continue
-            response = str(row["response"]).encode(errors="replace").decode()  # half a surrogate pair can't be encoded
-            answers.append(
-                ((str(row["qid"]), str(row.get("part", "")), int(row[options.call_field])), Completion(response))
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f'{path}, line {number}: expected {{"qid", "{options.call_field}", "response"}} as JSON ({error})'
-            ) from error
-    return answers

@@ -45,8 +45,7 @@ def recorded_cost(run: str | os.PathLike[str]) -> RunCost | None:
         return None
     try:
         counts = [
-            int(llm[name])
-            for name in ("calls", "calls answered from the journal", "prompt tokens", "output tokens")
+            int(llm[name]) for name in ("calls", "calls answered from the journal", "prompt tokens", "output tokens")
         ]
         seconds = _below(resources, "runtime in seconds").get("rerank")
         return RunCost(

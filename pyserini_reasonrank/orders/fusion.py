@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.orders.voting import rrf
+from pyserini_reasonrank.orders.voting import rrf_scores
 from pyserini_reasonrank.records import Ranked
 
 
@@ -29,21 +29,25 @@ class Fusion(BaseModel):
     k: Annotated[int, Field(ge=1, description="k of 1 / (k + rank), for rrf")] = 60
 
     def order(self, ranked: Ranked, first_stage: Sequence[float]) -> tuple[int, ...]:
-        """Positions by fused score, best first; ties keep the LLM's order.
+        """Positions by fused score, best first; ties keep the LLM's order. ``first_stage`` as for ``scores``."""
+        scores = self.scores(ranked, first_stage)
+        return tuple(sorted(ranked.order, key=lambda position: -scores[position])) if scores else ranked.order
+
+    def scores(self, ranked: Ranked, first_stage: Sequence[float]) -> dict[int, float]:
+        """The fused score of each position; {} for the method none.
 
         ``first_stage`` has the first-stage score of each position. If the LLM scored candidates one by one, its scores are
         fused, otherwise its ranks.
         """
         if self.method == "none":
-            return ranked.order
+            return {}
         if self.method == "rrf":
             first_order = sorted(range(len(first_stage)), key=lambda i: -first_stage[i])
             weights = (self.weight, 1 - self.weight)
-            return tuple(rrf([ranked.order, first_order], ranked.order, k=self.k, weights=weights))
+            return rrf_scores([ranked.order, first_order], ranked.order, k=self.k, weights=weights)
         normalised = _min_max if self.method == "min-max" else _z_score
         llm, first = normalised(_scores(ranked)), normalised(first_stage)
-        fused = [self.weight * a + (1 - self.weight) * b for a, b in zip(llm, first, strict=True)]
-        return tuple(sorted(ranked.order, key=lambda position: -fused[position]))
+        return {i: self.weight * a + (1 - self.weight) * b for i, (a, b) in enumerate(zip(llm, first, strict=True))}
 
 
 def _scores(ranked: Ranked) -> list[float]:

@@ -25,13 +25,21 @@ def borda(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:
 def rrf(
     orders: Sequence[Sequence[int]], before: Sequence[int], *, k: float = 60, weights: Sequence[float] | None = None
 ) -> list[int]:
-    """By reciprocal rank fusion: the sum of weight / (k + rank), ranks from 1 (Cormack et al., SIGIR 2009)."""
+    """By reciprocal rank fusion, best first; ties keep the order of ``before``."""
+    scores = rrf_scores(orders, before, k=k, weights=weights)
+    return sorted(before, key=lambda candidate: -scores[candidate])
+
+
+def rrf_scores(
+    orders: Sequence[Sequence[int]], before: Sequence[int], *, k: float = 60, weights: Sequence[float] | None = None
+) -> dict[int, float]:
+    """The sum of weight / (k + rank) of each candidate, ranks from 1 (Cormack et al., SIGIR 2009)."""
     parts: dict[int, list[float]] = {candidate: [] for candidate in before}
     for order, weight in zip(orders, weights or [1.0] * len(orders), strict=True):
         for rank, candidate in enumerate(order, 1):
             parts[candidate].append(weight / (k + rank))
     # an exact sum: ties must not depend on the order of addition
-    return sorted(before, key=lambda candidate: -fsum(parts[candidate]))
+    return {candidate: fsum(found) for candidate, found in parts.items()}
 
 
 def medoid(orders: Sequence[Sequence[int]], before: Sequence[int]) -> list[int]:

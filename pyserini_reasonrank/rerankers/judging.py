@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -41,16 +41,23 @@ class LLMJudge:
         async with self.endpoint.question_slot(request.number):
             texts = [prepared.passages[i].text for i in shown]
             prompt = self.fitter.render(prepared, shown, call.keep)
-            judgement = await self.judge.judge(partial(self._complete, request, call), prompt, texts)
+            judgement = await self.judge.judge(partial(self._complete, request, call, count()), prompt, texts)
         self.endpoint.journal.judged(call, judgement)
         self.tally.statuses[judgement.status] += 1
         self.on_judgement()
         return judgement
 
     async def _complete(
-        self, request: Request, call: Call, prompt: Prompt, sampling: Sampling, *, attempt: int = 0
+        self,
+        request: Request,
+        call: Call,
+        turns: Iterator[int],
+        prompt: Prompt,
+        sampling: Sampling,
+        *,
+        attempt: int = 0,
     ) -> Completion:
-        asked = replace(call, repeat=replace(call.repeat, attempt=attempt))
+        asked = replace(call, repeat=replace(call.repeat, attempt=attempt), turn=next(turns))
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
         self.tally.add(completion, from_journal=from_journal)
         if completion.error is not None and self.on_error == "fail":

@@ -142,12 +142,13 @@ def _check_inputs(output: Path, inputs: Inputs, also: Sequence[str]) -> None:
     written = {output: "", **{Path(f"{output}{suffix}"): suffix for suffix in (".partial", ".ir-metadata.yml", *also)}}
     for flag, value in inputs:
         for path, suffix in written.items():
-            if _same(path, Path(value)):
+            if same_file(path, Path(value)):
                 what = f"would overwrite {path}, which is" if suffix else "is"
                 raise UsageError(f"--output {output} {what} an input of this command ({flag}); name another file")
 
 
-def _same(one: Path, other: Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths name the same file, which need not exist."""
     try:
         return one.resolve() == other.resolve() or one.samefile(other)
     except (OSError, ValueError):  # one of them does not exist, or is not a path

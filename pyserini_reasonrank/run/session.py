@@ -117,8 +117,11 @@ class Session:
         ranked = await self.ranker.rank(head) if n else Ranked(())
         if sorted(ranked.order) != list(range(n)):
             raise Failure(f"query {request.query.qid}: the reranker returned {list(ranked.order)}, not a permutation")
-        order = settings.fuse.order(ranked, [c.score for c in head.candidates]) if n else ()
-        ranking = Ranking(request, (*order, *range(n, len(request.candidates))), ranked, time.monotonic() - began)
+        first_stage = [c.score for c in head.candidates]
+        order = settings.fuse.order(ranked, first_stage) if n else ()
+        fused = settings.fuse.scores(ranked, first_stage) if n else {}
+        order = (*order, *range(n, len(request.candidates)))
+        ranking = Ranking(request, order, ranked, time.monotonic() - began, fused)
         self.journal.ranked(ranking)
         return ranking
 
