@@ -12,8 +12,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from pyserini_reasonrank.train.rewards import listwise, regression, relevance_scores, setwise
-from pyserini_reasonrank.train.rewards.rollouts import Rewards, Scored, Turns, each, rollouts, settle
+from pyserini_reasonrank.train.rewards import listwise, published_rewards, regression, relevance_scores, setwise
+from pyserini_reasonrank.train.rewards.rollouts import (
+    Rewards,
+    Scored,
+    Turns,
+    completion_text,
+    each,
+    prompt_text,
+    rollouts,
+    settle,
+)
 
 
 def multiview(
@@ -23,11 +32,15 @@ def multiview(
     phi: float = 0.2,
     gamma: float = 0.1,
     p: float = 1.0,
-    ids: listwise.Ids = "exact",
+    published: bool = False,
     **columns: Any,
 ) -> Rewards:
-    """ReasonRank: nDCG@10 + phi Recall@10 + gamma RBO; -1 for a wrong format, 0 for wrong ids (``listwise.multiview``)."""
-    return each("multiview", completions, columns, lambda r: listwise.multiview(r, phi=phi, gamma=gamma, p=p, ids=ids))
+    """ReasonRank: nDCG@10 + phi Recall@10 + gamma RBO; -1 for a wrong format, 0 for wrong ids (``listwise.multiview``).
+
+    ``published`` computes it as the released code does (``published_rewards.multiview``).
+    """
+    reward = published_rewards.multiview if published else listwise.multiview
+    return each("multiview", completions, columns, lambda r: reward(r, phi=phi, gamma=gamma, p=p))
 
 
 def conditional_format(
@@ -42,14 +55,37 @@ def ranking_coverage(prompts: Sequence[Any], completions: Sequence[Turns], **col
     return each("ranking_coverage", completions, columns, listwise.ranking_coverage)
 
 
-def exact_label(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
-    """Rank-R1: 1 for the right label in the right format, else 0 (``setwise.exact_label``)."""
-    return each("exact_label", completions, columns, setwise.exact_label)
+def exact_label(
+    prompts: Sequence[Any], completions: Sequence[Turns], *, published: bool = False, **columns: Any
+) -> Rewards:
+    """Rank-R1: 1 for the right label in the right format, else 0 (``setwise.exact_label``).
+
+    ``published`` computes it as the released code does (``published_rewards.exact_label``).
+    """
+    reward = published_rewards.exact_label if published else setwise.exact_label
+    return each("exact_label", completions, columns, reward)
 
 
-def exclusion(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
-    """IRanker: 1 for dropping a passage that is not the target (``setwise.exclusion``)."""
-    return each("exclusion", completions, columns, setwise.exclusion)
+def exclusion(
+    prompts: Sequence[Any], completions: Sequence[Turns], *, published: bool = False, **columns: Any
+) -> Rewards:
+    """IRanker: 1 for dropping a passage that is not the target (``setwise.exclusion``).
+
+    ``published`` computes it as the released code does, from the prompt and the answer together
+    (``published_rewards.exclusion``). The labels are the row's ``choices``, or else ``[1]``, ``[2]`` and so on.
+    """
+    if not published:
+        return each("exclusion", completions, columns, setwise.exclusion)
+    batch = rollouts(completions, columns)
+    prefills = columns.get("prefill") or [""] * len(batch)
+    scored = []
+    for rollout, prompt, completion, prefill in zip(batch, prompts, completions, prefills, strict=True):
+        labels = rollout.choices or tuple(f"[{place}]" for place in range(1, rollout.n + 1))
+        best = max(rollout.gains)
+        targets = [label for label, gain in zip(labels, rollout.gains, strict=True) if gain == best]
+        text = prompt_text(prompt, prefill or "") + completion_text(completion)
+        scored.append(published_rewards.exclusion(text, labels, targets))
+    return settle("exclusion", batch, scored, columns)
 
 
 def listwise_derived(

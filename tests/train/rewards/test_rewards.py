@@ -21,7 +21,7 @@ from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.records import Sampling
 from pyserini_reasonrank.train import rewards
 from pyserini_reasonrank.train.experimental.rarl import mutated
-from pyserini_reasonrank.train.rewards import listwise, regression, relevance_scores, setwise
+from pyserini_reasonrank.train.rewards import listwise, published_rewards, regression, relevance_scores, setwise
 from pyserini_reasonrank.train.rewards.measures import concordance, ndcg, overlap, ranked_spans, recall, spans
 from pyserini_reasonrank.train.rewards.reference import right_orders
 from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, flat_groups
@@ -57,12 +57,12 @@ def gold_of(*ids: int) -> tuple[int, ...]:
         (tuple(range(20, 0, -1)), tuple(range(1, 21)), {1, 5, 12}, 0.24106),
     ],
 )
-@pytest.mark.parametrize("ids", ["exact", "counted"])
+@pytest.mark.parametrize("multiview", [listwise.multiview, published_rewards.multiview])
 def test_reasonrank_published_values(
-    predicted: tuple[int, ...], gold: tuple[int, ...], relevant: set[int], reward: float, ids: listwise.Ids
+    predicted: tuple[int, ...], gold: tuple[int, ...], relevant: set[int], reward: float, multiview: Reward
 ) -> None:
     gains = [float(i + 1 in relevant) for i in range(len(gold))]
-    found = listwise.multiview(rollout(listed(gold_of(*predicted)), gains, gold=gold_of(*gold)), ids=ids)
+    found = multiview(rollout(listed(gold_of(*predicted)), gains, gold=gold_of(*gold)))
     assert found.reward == pytest.approx(reward, abs=5e-6)
 
 
@@ -168,10 +168,10 @@ def test_the_published_hole_is_a_switch() -> None:
     gains = (0.0, 0.0, 1.0)
     through = rollout("[0] > [8] > [9]", gains)  # id 0 is read as the last passage, the strays as nothing
     assert listwise.multiview(through).reward == 0.0
-    assert listwise.multiview(through, ids="counted").reward == pytest.approx(1 + 0.2 + 0.1)
+    assert published_rewards.multiview(through).reward == pytest.approx(1 + 0.2)  # the overlap has none of these ids
     twice = rollout("[0] > [3] > [1]", gains)
-    assert listwise.multiview(twice, ids="counted").parts["ndcg"] == 1.0
-    assert listwise.multiview(rollout("[3] > [1]", gains), ids="counted").reward == 0.0
+    assert published_rewards.multiview(twice).parts["ndcg"] == 1.0
+    assert published_rewards.multiview(rollout("[3] > [1]", gains)).reward == 0.0
 
 
 def test_a_list_without_tags_where_the_prompt_asks_for_none() -> None:
@@ -306,7 +306,7 @@ def test_rarl_regression_and_ranking() -> None:
 some_gains = st.lists(st.sampled_from((0.0, 0.0, 1.0, 2.0, 3.0)), min_size=1, max_size=12)
 LISTWISE: dict[str, tuple[Reward, float, float]] = {
     "multiview": (listwise.multiview, -1.0, 1.3),
-    "counted": (partial(listwise.multiview, ids="counted"), -1.0, 1.3),
+    "published": (published_rewards.multiview, -1.0, 1.3),
     "p": (partial(listwise.multiview, p=0.9), -1.0, 1.3),
     "conditional_format": (listwise.conditional_format, -1.0, 1.1),
     "ranking_coverage": (listwise.ranking_coverage, -4.0, 1.0),
@@ -315,6 +315,7 @@ LISTWISE: dict[str, tuple[Reward, float, float]] = {
 }
 OTHERS: dict[str, tuple[Reward, float, float]] = {
     "exact_label": (setwise.exact_label, 0.0, 1.0),
+    "published exact_label": (published_rewards.exact_label, 0.0, 1.0),
     "exclusion": (setwise.exclusion, -3.0, 1.0),
     "graded": (relevance_scores.graded, 0.0, 1.0),
 }
