@@ -50,6 +50,11 @@ def conditional_format(
     return each("conditional_format", completions, columns, lambda r: listwise.conditional_format(r, alpha=alpha))
 
 
+def format_bonus(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
+    """GR2: 1 for the right format if the order gained something, else 0; weighted apart (``listwise.format_bonus``)."""
+    return each("format_bonus", completions, columns, listwise.format_bonus)
+
+
 def ranking_coverage(prompts: Sequence[Any], completions: Sequence[Turns], **columns: Any) -> Rewards:
     """DRanker: nDCG@20 of the named candidates, coverage and format (``listwise.ranking_coverage``)."""
     return each("ranking_coverage", completions, columns, listwise.ranking_coverage)

@@ -51,6 +51,16 @@ def conditional_format(rollout: Rollout, *, alpha: float = 0.1) -> Scored:
     return Scored(after - before + alpha * earned, parts)
 
 
+def format_bonus(rollout: Rollout) -> Scored:
+    """GR2's format reward alone: 1 if the form is right and the order improved or stayed perfect, else 0.
+
+    With ``conditional_format`` at ``alpha`` 0, answer and form have weights of their own.
+    """
+    paid = conditional_format(rollout, alpha=1.0)
+    unpaid = conditional_format(rollout, alpha=0.0)
+    return Scored(paid.reward - unpaid.reward, {"format": paid.parts["format"]})
+
+
 def ranking_coverage(rollout: Rollout) -> Scored:
     """nDCG@20 of the named candidates, plus coverage in [-1, 0], plus format: at most 1, at least -3.
 

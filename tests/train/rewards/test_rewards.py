@@ -193,6 +193,22 @@ def test_gr2_pays_for_the_form_only_where_the_order_became_better_or_was_perfect
     assert pay(rollout("[2] > [1] > [3]", (1.0, 0.0, 0.0))).reward < 0
 
 
+def test_gr2s_rewards_of_answer_and_form_add_up_to_the_one() -> None:
+    gains = (0.0, 1.0, 0.0)
+    for text in (
+        said("[2] > [1] > [3]"),
+        said("[1] > [2] > [3]"),
+        said("[3] > [1] > [2]"),
+        "[2] > [1] > [3]",
+        said("?"),
+    ):
+        whole = listwise.conditional_format(Rollout(text, gains), alpha=0.3).reward
+        gained = listwise.conditional_format(Rollout(text, gains), alpha=0.0).reward
+        assert gained + 0.3 * listwise.format_bonus(Rollout(text, gains)).reward == pytest.approx(whole)
+    assert listwise.format_bonus(Rollout(said("[2] > [1] > [3]"), gains)).reward == pytest.approx(1.0)
+    assert listwise.format_bonus(Rollout(said("[1] > [2] > [3]"), gains)).reward == 0.0
+
+
 def test_erank_pools_all_rollouts_of_a_query() -> None:
     scores = [9.0, 4.0, 6.0, 2.0, None, 0.0]
     positive = [True, True, False, False, False, False]
@@ -463,7 +479,7 @@ def test_the_ideal_answer_of_a_judge_gets_the_full_reward(tags: bool) -> None:
 
 NAMES = [
     "multiview", "conditional_format", "ranking_coverage", "exact_label", "exclusion", "listwise_derived",
-    "regression_ranking", "graded",
+    "regression_ranking", "graded", "format_bonus",
 ]  # fmt: skip
 
 
@@ -631,6 +647,7 @@ def test_self_reward_arithmetic() -> None:
 
     assert best_likelihood([[-1.0, -3.0, -8.0]]) == -4.0
     assert best_likelihood([[-3.0], [-1.0, -3.0]]) == -2.0
+    assert best_likelihood([[-3.0], [-1.0, -3.0]], published=True) == -3.0
     assert penalised([-1.0, -3.0], [True, False]) == [-1.0, -4.0]
 
 
