@@ -38,8 +38,11 @@ class RowBuilder:
     ``top_gain`` is the highest gain of the labels; it becomes the top of a graded scale.
     """
 
-    def __init__(self, reranker: str, model: str, flags: Tree, *, widest: int, top_gain: float = 1.0) -> None:
+    def __init__(
+        self, reranker: str, model: str, flags: Tree, *, widest: int, top_gain: float = 1.0, thoughts: bool = True
+    ) -> None:
         """``flags`` are the reranker's settings (``--rerank.KEY``), ``widest`` the most passages that a prompt shows.
+        Without ``thoughts``, an answer to imitate is the tagged answer alone.
 
         UsageError if there are no training rows for this reranker, or if the model's context is unknown.
         """
@@ -64,7 +67,7 @@ class RowBuilder:
         shown = served if made.judge.kind == "score" else max(served, widest)
         self.judge, self.fitter = made.judge, fitter_for(made, shown)
         self.kind, self.warnings = cast(Kind, made.judge.kind), made.warnings
-        self._top_gain = top_gain
+        self._top_gain, self._thoughts = top_gain, thoughts
 
     def rows(self, labelled: LabelledList) -> Iterator[Row]:
         """One row for the list, or one row for each passage if the judge is pointwise. UsageError if the query is too long."""
@@ -108,7 +111,7 @@ class RowBuilder:
         """Whether the rows of this list take its reasoning: it must explain the answer that the row asks for."""
         if isinstance(self.judge, RelevanceScore):
             return bool(self.judge.options.think) and len(labelled.candidates) == 1
-        return self.kind in ORDERS and isinstance(self.judge, Written) and self._tags
+        return self._thoughts and self.kind in ORDERS and isinstance(self.judge, Written) and self._tags
 
     def reasoning_report(self, lists: Iterable[LabelledList]) -> list[str]:
         """A line on the lists whose reasoning is left out; no line if there is none."""
@@ -132,6 +135,8 @@ class RowBuilder:
             ranks = {docid: rank for rank, docid in enumerate(labelled.gold)}
             gains = tuple(float(len(ranks) - ranks[c.docid]) for c in labelled.candidates)
         ideal = self.judge.ideal(gains)
+        if not self._thoughts and self._tags:
+            return "", f"{OPEN_ANSWER}{split(ideal).answer or ''}{CLOSE_ANSWER}", None
         if labelled.reasoning and isinstance(self.judge, Written):
             ideal = self.judge.written(_plain(labelled.reasoning), split(ideal).answer or "")
         return "", ideal, None
