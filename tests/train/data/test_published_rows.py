@@ -278,7 +278,7 @@ def test_sources_have_their_own_cut_and_weight(tmp_path: Path, tokenizer_file: P
     ])  # fmt: skip
     words = {row.source: row.prompt[-1].content.count("word") for row in rows}
     assert 0 < words["msmarco"] <= 20
-    assert words["biology"] == 120
+    assert words["biology"] > 3 * words["msmarco"]  # 100 tokens a passage, the limit of the reranker
     assert sorted(row.source for row in rows) == ["biology", "biology", "msmarco"]
 
 
