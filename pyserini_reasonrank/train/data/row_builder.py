@@ -94,7 +94,7 @@ class RowBuilder:
                 completion=(Message("assistant", _continuing(prompt.prefill, answer)),),
                 gold=one.gold if self.kind in ORDERS else None,
                 grade=grade,
-                choices=self.judge.choices if isinstance(self.judge, RelevanceScore) else None,
+                choices=self._choices(len(places)),
                 teacher=one.teacher,
             )
 
@@ -119,6 +119,12 @@ class RowBuilder:
         lost = taken.count(False)
         why = "it explains more than a row shows or asks for"
         return [f"the reasoning of {lost:,} of {len(taken):,} lists is left out: {why}"] if lost else []
+
+    def _choices(self, n: int) -> tuple[str, ...] | None:
+        """The possible answers of a score, or the names of ``n`` candidates; None if they are numbered."""
+        if isinstance(self.judge, RelevanceScore):
+            return tuple(self.judge.choices)
+        return self.judge.names(n) if isinstance(self.judge, Worst) else None
 
     @property
     def _tags(self) -> bool:

@@ -94,13 +94,18 @@ def exclusion(
 
 
 def listwise_derived(
-    prompts: Sequence[Any], completions: Sequence[Turns], *, top: float = 10.0, **columns: Any
+    prompts: Sequence[Any],
+    completions: Sequence[Turns],
+    *,
+    top: float = 10.0,
+    published: bool = False,
+    **columns: Any,
 ) -> Rewards:
     """ERank: scores rewarded by the ranking they produce (``relevance_scores.listwise_derived``).
 
     Pools the completions of a query by ``qid``: the sampler must put all candidates of a query into one batch. The
     teacher's score is ``teacher``, or else ``grade``, or else ``top`` for a positive and 0 for a negative. UsageError for
-    a ``teacher`` that is not on the scale from 0 to ``top``.
+    a ``teacher`` that is not on the scale from 0 to ``top``. With ``published``, positives compete with one another.
     """
     batch = rollouts(completions, columns)
     pools: dict[str, list[int]] = defaultdict(list)
@@ -112,7 +117,7 @@ def listwise_derived(
         scores = [relevance_scores.score_of(rollout, top) for rollout in pool]
         positive = [rollout.gains[0] > 0 for rollout in pool]
         teacher = [relevance_scores.target(rollout, top) for rollout in pool]
-        rewards = relevance_scores.listwise_derived(scores, positive, teacher, top=top)
+        rewards = relevance_scores.listwise_derived(scores, positive, teacher, top=top, published=published)
         one_sided = float(len(set(positive)) < 2)
         for place, score, reward in zip(places, scores, rewards, strict=True):
             scored[place] = Scored(reward, {"format": float(score is not None), "one_sided_pool": one_sided})

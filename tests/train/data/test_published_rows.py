@@ -255,6 +255,18 @@ def test_setwise_sft_imitates_the_bare_label(tokenizer_file: Path) -> None:
     assert all(row.demonstration.startswith("<think>") for row in thoughtful.rows(listing(3)))
 
 
+def test_irankers_places_are_the_names_in_its_rows(tokenizer_file: Path) -> None:
+    flags: dict[str, Any] = {"judge": {"labels": "places"}, "sampling": {"max_tokens": 64}}
+    audit = Audit()
+    [row] = RowBuilder("iranker", model_folder(tokenizer_file), flags, widest=3).usable_rows(listing(3), audit)
+    assert row.choices == ("passage 0", "passage 1", "passage 2")
+    columns: dict[str, Any] = {"docids": [row.docids], "gains": [row.gains], "choices": [row.choices]}
+    columns["prefill"] = [row.prefill]
+    assert exclusion([""], [row.demonstration], **columns) == [1.0]
+    assert "passage 2" in row.demonstration
+    assert exclusion([""], [row.demonstration.replace("passage 2", "passage 1")], **columns) == [0.0]
+
+
 def test_rank_r1_v0_2_draws_lists_of_two_to_ten() -> None:
     hits = [Hit(f"d{i}", -float(i)) for i in range(100)]
     how = Draw(least=2, size=10, positives=1)

@@ -214,10 +214,13 @@ def test_erank_pools_all_rollouts_of_a_query() -> None:
     positive = [True, True, False, False, False, False]
     found = relevance_scores.listwise_derived(scores, positive, [10, 10, 0, 1, 0, 0])
     assert found == pytest.approx([1.0, 0.5, -0.5, 0.5 * (1 - 0.01), -1.0, 0.5])
+    found = relevance_scores.listwise_derived(scores, positive, [10, 10, 0, 1, 0, 0], published=True)
+    assert found == pytest.approx([1.0, 1 / 3, -0.5, 0.5 * (1 - 0.01), -1.0, 0.5])  # the third of all
 
 
 def test_erank_equal_scores_are_not_above_one_another() -> None:
     assert relevance_scores.listwise_derived([4.0, 4.0], [True, False], [10, 4]) == pytest.approx([1.0, 0.5])
+    assert relevance_scores.listwise_derived([4.0, 4.0], [True, True], [10, 10], published=True) == [1.0, 1.0]
     assert relevance_scores.listwise_derived([4.0, 4.0, 4.0], [False] * 3, [4, 4, 9]) == pytest.approx(
         [0.5, 0.5, 0.375]
     )
