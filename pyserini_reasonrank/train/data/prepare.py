@@ -46,6 +46,9 @@ class Config(BaseModel):
 
     reranker: Annotated[str, Field(description="reranker to train; its judge decides the kind of the rows")]
     model: Annotated[str, Field(description="model to train; its tokenizer cuts the passages")]
+    like: Annotated[
+        str | None, Field(description="known checkpoint (`models`) whose prompt and passage form the rows have")
+    ] = None
     rerank: Annotated[dict[str, Any], Field(description="settings of the reranker, as under --rerank")] = {}
     output: Annotated[Path, Field(description="file of training rows; held-out rows go to a .dev file beside it")]
     format: Annotated[
@@ -221,6 +224,7 @@ class _Builders:
                 widest=self._widest,
                 top_gain=self._top_gain,
                 thoughts=config.thoughts,
+                like=config.like,
             )
         return self._made[tokens]
 

@@ -39,17 +39,27 @@ class RowBuilder:
     """
 
     def __init__(
-        self, reranker: str, model: str, flags: Tree, *, widest: int, top_gain: float = 1.0, thoughts: bool = True
+        self,
+        reranker: str,
+        model: str,
+        flags: Tree,
+        *,
+        widest: int,
+        top_gain: float = 1.0,
+        thoughts: bool = True,
+        like: str | None = None,
     ) -> None:
         """``flags`` are the reranker's settings (``--rerank.KEY``), ``widest`` the most passages that a prompt shows.
-        Without ``thoughts``, an answer to imitate is the tagged answer alone.
+        Without ``thoughts``, an answer to imitate is the tagged answer alone. ``like`` is the known checkpoint whose prompt
+        and passage form the rows have; default: those known for ``model``.
 
         UsageError if there are no training rows for this reranker, or if the model's context is unknown.
         """
-        settings, warnings = layers.load(reranker, {**flags, "model": model})
+        settings, warnings = layers.load(reranker, {**flags, "model": like or model})
         if settings.combine:
             raise UsageError(f"{reranker} combines several rerankers: name the single reranker to train")
-        found = resolve(settings.model, revision=settings.revision, adapter=None, context=settings.max_model_len)
+        trained = model if like else settings.model
+        found = resolve(trained, revision=settings.revision, adapter=None, context=settings.max_model_len)
         config = read_config(found.source) if found.context is None and Path(found.source).is_dir() else None
         context = found.context or (config and config.positions)
         if context is None:

@@ -11,6 +11,7 @@ import pytest
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import Hit
+from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.train import command
 from pyserini_reasonrank.train.command import load
@@ -307,13 +308,28 @@ def test_weights_are_kept_on_average() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "prompt"),
+    ("name", "prompt", "whitespace"),
     [
-        ("data-reasonrank", "reasonrank:reasoning"),
-        ("data-rank-r1", "llm_rankers:setwise-r1"),
-        ("data-rank-r1-v0.2", "llm_rankers:setwise-r1-v0.2"),
-        ("data-setwise-sft", "llm_rankers:setwise"),
+        ("data-reasonrank", "reasonrank:reasoning", "strip"),
+        ("data-rank-r1", "llm_rankers:setwise-r1", "keep"),
+        ("data-rank-r1-v0.2", "llm_rankers:setwise-r1-v0.2", "keep"),
+        ("data-setwise-sft", "llm_rankers:setwise", "keep"),
     ],
 )
-def test_a_recipe_s_rows_have_the_checkpoint_s_own_prompt(name: str, prompt: str) -> None:
-    assert command.read_settings(name)["rerank"]["prompt"] == prompt
+def test_a_recipe_s_rows_have_the_checkpoint_s_own_prompt_and_passages(name: str, prompt: str, whitespace: str) -> None:
+    settings = command.read_settings(name)
+    known = known_models()[settings["like"]]
+    assert known.settings["prompt"] == prompt
+    assert known.settings["passage"]["whitespace"] == whitespace
+    assert known.reranker == settings["reranker"]
+
+
+def test_rows_are_like_those_of_the_checkpoint_that_is_named(tokenizer_file: Path) -> None:
+    """The white space of a passage is a property of the checkpoint: Rank-R1 keeps it, and other models flatten it."""
+    candidates = tuple(Candidate(f"d{i}", -float(i), f"a{i}\n  b") for i in range(2))
+    labelled = LabelledList(Query("q", "a query"), candidates, (0.0, 1.0), (1, 2), "made-up")
+    model = model_folder(tokenizer_file)
+    [plain] = RowBuilder("rank-r1", model, {}, widest=2).rows(labelled)
+    [like] = RowBuilder("rank-r1", model, {"prompt": "best-reasoning"}, widest=2, like="rank-r1-7b").rows(labelled)
+    assert "a0 b" in plain.prompt[-1].content
+    assert "a0\n  b" in like.prompt[-1].content
