@@ -35,6 +35,11 @@ def is_records(path: Path) -> bool:
     return Path(path.name.removesuffix(".gz")).suffix in SUFFIXES
 
 
+def holds_records(path: Path) -> bool:
+    """Whether ``path`` names records: a file of them by its name, a folder, or a data set of the hub."""
+    return is_records(path) or path.is_dir() or str(path).startswith(HUB)
+
+
 def values(path: Path) -> Iterator[tuple[str, Any]]:
     """Each record of the files of ``path`` after its place (file and line, or file and row); None if it is not JSON.
 
@@ -54,7 +59,7 @@ def values(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _is_array(file: Path) -> bool:
-    """Whether the first line opens an array and does not close it, or the file is named .json and starts with one."""
+    """Whether the file starts with a bracket, as a JSON array does; records as JSON lines are mappings."""
     if not file.is_file() or file.suffix not in (".json", ".jsonl"):
         return False
     with file.open("rb") as opened:

@@ -10,7 +10,7 @@ from pyserini_reasonrank.ir.documents import document_docid, document_text
 from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.train.data.lists import LabelledList
-from pyserini_reasonrank.train.data.record_files import is_records
+from pyserini_reasonrank.train.data.record_files import holds_records
 from pyserini_reasonrank.train.data.release import Release, are_texts, digest, read_records
 from pyserini_reasonrank.train.data.rows import Audit
 
@@ -29,9 +29,8 @@ def triples(release: Release, audit: Audit) -> Iterator[LabelledList]:
     positive_passages and negative_passages (Tevatron). A query or passage can be a pair of instruction and text
     (ReasonIR), and its text, with ``corpus``, an id. Scores stay on the scale of the release.
     """
-    records = is_records(release.path) or not release.path.suffix  # a folder, or a data set of the hub
     lists: dict[str, tuple[Query, dict[str, Passage]]] = {}
-    for where, found in (_json_lists if records else _tsv_triples)(release, audit):
+    for where, found in (_json_lists if holds_records(release.path) else _tsv_triples)(release, audit):
         if isinstance(found, str):
             audit.note(found, where)
             continue
