@@ -64,6 +64,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "train/trainers/test_dpo.py": ("slow",),
     "train/trainers/test_grpo.py": ("slow",),
     "train/trainers/test_grpo_script.py": ("slow",),
+    "train/trainers/test_published_losses.py": ("slow",),
     "train/trainers/test_sft.py": ("slow",),
     "train/trainers/test_dev_callback.py": ("slow",),
     "train/test_recipe.py": ("slow", "jvm"),

@@ -57,7 +57,7 @@ def read_reasonrank(completion: Completion, n: int) -> Judgement:
     thought = split(completion.text, cut=True).reasoning
     answer, detail = _reasonrank_answer(completion.text)
     try:
-        named = [int(run) for run in "".join(c if c.isdigit() else " " for c in answer).split()]
+        named = [int(run) for run in digit_runs(answer)]
     except ValueError:
         return Judgement(kept, Status.EMPTY, thought, n, detail="a digit in the answer is not decimal")
     order, filled, faults = permutation(named, n)
@@ -65,6 +65,17 @@ def read_reasonrank(completion: Completion, n: int) -> Judgement:
         return Judgement(kept, Status.EMPTY, thought, n, detail="no id of a shown passage in the answer")
     detail = ", ".join(filter(None, (detail, faults)))
     return Judgement(order, Status.REPAIRED if detail else Status.OK, thought, filled, detail=detail)
+
+
+def answer_after_thought(text: str) -> str | None:
+    """Return the first answer block directly after a closed thought, tags in lower case; None if there is none."""
+    block = _first(_ANSWER_AFTER_THOUGHT, text)
+    return block[1] if block else None
+
+
+def digit_runs(text: str) -> list[str]:
+    """Return the runs of characters that Python counts as digits, which ReasonRank's release takes for identifiers."""
+    return "".join(c if c.isdigit() else " " for c in text).split()
 
 
 def read_label(
@@ -112,14 +123,20 @@ def read_iranker(completion: Completion, labels: Sequence[str]) -> tuple[int | N
         return None, Judgement(kept, bad, filled=n, detail=completion.error or "")
     text = completion.text.removeprefix(OPEN_THINK).strip()
     judgement = Judgement(kept, Status.OK, split(text, cut=CLOSE_THINK not in text).reasoning)
-    blocks = _STRIPPED_ANSWER.findall(text, 0, _end_of_answers(text))
-    strict = _STRICT_ANSWER.search(text) if len(blocks) == 1 else None
-    answer = strict[1] if strict else blocks[-1].strip() if blocks else text[-TAIL:]
+    tagged = iranker_answer(text)
+    answer = text[-TAIL:] if tagged is None else tagged
     if answer in labels:
         return labels.index(answer), judgement
     position = _likest_label(answer, labels)
-    detail = "the answer is not exactly a label" if blocks else "no answer tag"
+    detail = "no answer tag" if tagged is None else "the answer is not exactly a label"
     return position, replace(judgement, status=Status.REPAIRED, detail=detail)
+
+
+def iranker_answer(text: str) -> str | None:
+    """Return the last of several answer blocks, or the only one, as IRanker's release takes it; None if there is none."""
+    blocks: list[str] = _STRIPPED_ANSWER.findall(text, 0, _end_of_answers(text))
+    strict = _STRICT_ANSWER.search(text) if len(blocks) == 1 else None
+    return strict[1] if strict else blocks[-1].strip() if blocks else None
 
 
 def _likest_label(answer: str, labels: Sequence[str]) -> int:

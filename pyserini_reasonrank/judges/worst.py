@@ -176,6 +176,10 @@ class Worst(Written):
             labels = [f"passage {i if places is None else places[i]}" for i in order]
         return self.written(f"Of no use: {', '.join(labels)}.", "\n".join(labels))
 
+    def names(self, n: int) -> tuple[str, ...] | None:
+        """Return the labels of the first ``n`` candidates if they are names; None if they are numbers."""
+        return tuple(f"passage {i}" for i in range(n)) if self.options.labels == "places" else None
+
     def pattern(self, n: int) -> str:
         """Match as many labels as passages to drop, one per line."""
         one = identifier(n) if self.options.labels == "numbers" else r"passage (0|[1-9]\d*)"

@@ -32,6 +32,7 @@ STEPS: dict[str, str] = {
     "distil": "distil.distillation",
     "curriculum": "experimental.curriculum",
     "route": "router.train_router",
+    "plan": "forecast",
     "export": "export",
     "recipe": "recipe",
 }

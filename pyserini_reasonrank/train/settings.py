@@ -94,6 +94,20 @@ class Dev(BaseModel):
     )
 
 
+class Published(BaseModel):
+    """The published run that a recipe reproduces, for ``train plan``. Training does not read it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paper: Annotated[str, Field(description="paper and section")]
+    code: Annotated[str | None, Field(description="released code: repository and file; null if none is released")] = (
+        None
+    )
+    rows: Annotated[int | None, Field(ge=1, description="rows of its data; null if not published")] = None
+    gpus: Annotated[int, Field(ge=1, description="number of GPUs")] = 8
+    differs: Annotated[list[str], Field(description="where the recipe differs from that run; empty if nowhere")] = []
+
+
 class TrainerSettings(PolicySettings):
     """The settings of every trainer: model, rows, folder, TRL's settings, development topics."""
 
@@ -101,3 +115,4 @@ class TrainerSettings(PolicySettings):
     output: Annotated[Path, Field(description="folder for checkpoints, the trained model, the log and its curves")]
     dev: Annotated[Dev | None, Field(description="evaluation on development topics during training")] = None
     args: Annotated[dict[str, Any], Field(description="TRL's settings: learning_rate, num_train_epochs, ...")] = {}
+    published: Annotated[Published | None, Field(description="the published run that these settings reproduce")] = None

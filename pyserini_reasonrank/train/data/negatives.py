@@ -35,11 +35,20 @@ class Draw(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: Annotated[int, Field(ge=2, description="maximum number of passages in a list")] = 20
+    least: Annotated[
+        int | None, Field(ge=2, description="smallest list: each list draws its size between this and size; null: size")
+    ] = None
     positives: Annotated[int, Field(ge=1, description="maximum number of positives in a list")] = 10
     bands: Annotated[
         tuple[Band, ...], Field(min_length=1, description="rank bands {first, last, share} to draw negatives from")
     ] = (Band(first=1, last=100),)
     missed: Annotated[bool, Field(description="include positives that the first stage did not retrieve")] = True
+
+    @model_validator(mode="after")
+    def _smaller(self) -> Self:
+        if self.least is not None and self.least > self.size:
+            raise ValueError(f"the smallest list has {self.least} passages, more than size {self.size}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +67,12 @@ def draw(hits: Sequence[Hit], grades: Mapping[str, int], how: Draw, chance: rand
     share the remaining places by their weights; if a band is too small, the best remaining ranks fill its places.
     Positives that were not retrieved rank below all hits.
     """
+    size = how.size if how.least is None else chance.randint(how.least, how.size)
     ranks = {hit.docid: rank for rank, hit in enumerate(hits, 1)}
     wanted = [docid for docid, grade in grades.items() if grade > 0 and (how.missed or docid in ranks)]
-    positives = sorted(wanted, key=lambda docid: (-grades[docid], chance.random()))[: min(how.positives, how.size - 1)]
+    positives = sorted(wanted, key=lambda docid: (-grades[docid], chance.random()))[: min(how.positives, size - 1)]
     pool = [hit.docid for hit in hits if grades.get(hit.docid, 0) <= 0]
-    negatives = _by_bands(pool, ranks, how.bands, how.size - len(positives), chance)
+    negatives = _by_bands(pool, ranks, how.bands, size - len(positives), chance)
     if not positives or not negatives:
         return None
     chosen = sorted([*positives, *negatives], key=lambda docid: (ranks.get(docid, len(hits) + 1), docid))

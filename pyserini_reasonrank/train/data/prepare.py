@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,10 +21,11 @@ from pyserini_reasonrank.train.data.from_collection import NO_CONTRAST, collecti
 from pyserini_reasonrank.train.data.held_out import held_out
 from pyserini_reasonrank.train.data.lists import LabelledList, exclusions, shuffled
 from pyserini_reasonrank.train.data.negatives import Draw, redrawn
+from pyserini_reasonrank.train.data.prompted import FORMS, prompted_rows
 from pyserini_reasonrank.train.data.reasonrank import reasonrank
 from pyserini_reasonrank.train.data.release import Release, TfrankTask
 from pyserini_reasonrank.train.data.row_builder import RowBuilder
-from pyserini_reasonrank.train.data.rows import Audit, Row, as_line
+from pyserini_reasonrank.train.data.rows import Audit, Row, as_line, write_rows
 from pyserini_reasonrank.train.data.tfrank import tfrank
 from pyserini_reasonrank.train.data.triples import triples
 
@@ -44,12 +46,19 @@ class Config(BaseModel):
 
     reranker: Annotated[str, Field(description="reranker to train; its judge decides the kind of the rows")]
     model: Annotated[str, Field(description="model to train; its tokenizer cuts the passages")]
+    like: Annotated[
+        str | None, Field(description="known checkpoint (`models`) whose prompt and passage form the rows have")
+    ] = None
     rerank: Annotated[dict[str, Any], Field(description="settings of the reranker, as under --rerank")] = {}
     output: Annotated[Path, Field(description="file of training rows; held-out rows go to a .dev file beside it")]
     format: Annotated[
-        Literal["collection", "reasonrank", "tfrank", "triples"], Field(description="format of the labels")
+        Literal["collection", "reasonrank", "tfrank", "triples", "turns", "verl", "ranking-bench"],
+        Field(description="format of the labels; of turns, verl and ranking-bench the prompts are complete"),
     ] = "collection"
-    path: Annotated[Path | None, Field(description="file of released records, unless the format is collection")] = None
+    path: Annotated[
+        Path | None,
+        Field(description="released records: file, folder or hf://OWNER/NAME[/FILE]"),
+    ] = None
     task: Annotated[TfrankTask, Field(description="which TFRank rows to read")] = "listwise"
     topics: Annotated[
         Path | None, Field(description="topics as TSV or JSON lines; for released records also a folder")
@@ -77,10 +86,28 @@ class Config(BaseModel):
         int | None,
         Field(ge=1, description="use only lists with reasoning, cut to its last sentences of at most this many words"),
     ] = None
+    thoughts: Annotated[
+        bool, Field(description="answers to imitate have a thought; false: the tagged answer alone (Setwise-SFT)")
+    ] = True
+    passage_tokens: Annotated[
+        dict[str, int],
+        Field(description="passage limit of single sources, by name or pattern: {msmarco: 100}; of others rerank's"),
+    ] = {}
+    weights: Annotated[
+        dict[str, float],
+        Field(description="weight of single sources, by name or pattern: {biology: 2, math-*: 0.5}; of others 1"),
+    ] = {}
     copies: Annotated[int, Field(ge=1, description="number of lists for each query, each drawn and shuffled anew")] = 1
     queries: Annotated[int | None, Field(ge=1, description="maximum number of queries, sampled at random")] = None
     dev: Annotated[float, Field(ge=0, lt=1, description="share of the queries to hold out")] = 0.0
     seed: Annotated[int, Field(description="seed of every draw and shuffle")] = 929
+
+    @field_validator("weights", "passage_tokens")
+    @classmethod
+    def _not_negative(cls, found: dict[str, float]) -> dict[str, float]:
+        if bad := [source for source, value in found.items() if value < 0]:
+            raise ValueError(f"the value of {bad[0]} is below 0")
+        return found
 
     @field_validator("teacher_scale")
     @classmethod
@@ -95,6 +122,9 @@ def run(config: Config) -> None:
     if config.output.suffix == ".gz":
         raise UsageError(f"--output {config.output}: rows are written uncompressed; use a name without .gz")
     _check(config)
+    if config.format in FORMS:
+        _run_prompted(config)
+        return
     audits = [Audit("queries" if config.format == "collection" else "records")]
     lists = _collection(config, audits[0]) if config.format == "collection" else _released(config, audits[0])
     if config.format == "triples":
@@ -109,7 +139,9 @@ def run(config: Config) -> None:
     if top <= 0:
         raise UsageError(f"no list has a positive: {inputs}")
     widest = max(len(labelled.candidates) for labelled in lists)
-    builder = RowBuilder(config.reranker, config.model, config.rerank, widest=widest, top_gain=top)
+    builders = _Builders(config, widest, top)
+    builder = builders.first
+    lists = list(weighted(lists, config.weights, config.seed))
     train, dev = split_by_query(lists, config.dev, config.seed)
     outputs = [(config.output, train)] + ([(_beside(config.output, "dev"), dev)] if config.dev else [])
     audit, written = Audit(), builder.reasoning_report(lists)
@@ -117,27 +149,108 @@ def run(config: Config) -> None:
     with ExitStack() as stack:
         for path, part in outputs:
             file, qids = stack.enter_context(atomic(path)), list[str]()
-            for row in _rows(part, builder, config, audit):
+            for row in _rows(part, builders, config, audit):
                 file.write(as_line(row))
                 qids.append(row.qid)
             if not qids:
                 raise UsageError(f"{path} would have no row: {inputs}\n{audit}")
             written.append(f"{len(qids):,} rows of {len(set(qids)):,} queries in {path}")
     if config.dev:
-        topics = _beside(config.output, "dev.topics").with_suffix(".tsv")
-        with atomic(topics) as file:
-            file.writelines(f"{q.qid}\t{' '.join(q.text.split())}\n".encode() for q in _queries(dev))
-        written.append(f"their topics in {topics}")
+        written.append(_write_topics(config, _queries(dev)))
     print("\n".join([*(f"warning: {w}" for w in builder.warnings), inputs, str(audit), *written]))
 
 
-def split_by_query(
-    lists: Iterable[LabelledList], share: float, seed: int
-) -> tuple[list[LabelledList], list[LabelledList]]:
-    """The lists to train on and the held-out lists, split by query (see :func:`held_out`)."""
-    sides: tuple[list[LabelledList], list[LabelledList]] = ([], [])
+def _run_prompted(config: Config) -> None:
+    """Write the rows of a release whose prompts are complete, as :func:`run` does."""
+    if config.path is None:
+        raise UsageError(f"train data needs --path, the {config.format} records")
+    audit = Audit("records")
+    source = config.source or config.path.name.split(".")[0]
+    rows = list(prompted_rows(config.format, config.path, source, audit))
+    if not rows:
+        raise UsageError(f"{config.output} would have no row: {audit}")
+    builder = RowBuilder(config.reranker, config.model, config.rerank, widest=max(len(row.docids) for row in rows))
+    if other := next((row.kind for row in rows if row.kind != builder.kind), None):
+        raise UsageError(
+            f"{config.path} has rows of kind {other}, and the reranker {config.reranker} asks for {builder.kind}: "
+            f"name a reranker with a judge of kind {other}"
+        )
+    wanted = {query.qid for query in _sample(_row_queries(rows), config)}
+    rows = [row for row in rows if row.qid in wanted for _ in range(config.copies)]
+    rows = list(weighted(rows, config.weights, config.seed))
+    train, dev = split_by_query(rows, config.dev, config.seed)
+    written = list[str]()
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    for path, part in [(config.output, train)] + ([(_beside(config.output, "dev"), dev)] if config.dev else []):
+        count = write_rows(path, part)
+        written.append(f"{count:,} rows of {len({row.qid for row in part}):,} queries in {path}")
+    if config.dev:
+        written.append(_write_topics(config, _row_queries(dev)))
+    print("\n".join([str(audit), *written]))
+
+
+def _row_queries(rows: Iterable[Row]) -> list[Query]:
+    return list({row.qid: Query(row.qid, row.query) for row in rows}.values())
+
+
+def _write_topics(config: Config, queries: Iterable[Query]) -> str:
+    """Write the held-out queries beside the rows. Returns the line that reports it."""
+    topics = _beside(config.output, "dev.topics").with_suffix(".tsv")
+    with atomic(topics) as file:
+        file.writelines(f"{q.qid}\t{' '.join(q.text.split())}\n".encode() for q in queries)
+    return f"their topics in {topics}"
+
+
+class _Builders:
+    """The row builders: one for each passage limit, since sources can have their own."""
+
+    def __init__(self, config: Config, widest: int, top_gain: float) -> None:
+        self._config, self._widest, self._top_gain = config, widest, top_gain
+        self._made: dict[int | None, RowBuilder] = {}
+        self.first = self._builder(None)
+
+    def of(self, source: str) -> RowBuilder:
+        """The builder for the rows of a source."""
+        return self._builder(by_source(self._config.passage_tokens, source))
+
+    def _builder(self, tokens: int | None) -> RowBuilder:
+        if tokens not in self._made:
+            config = self._config
+            flags = config.rerank if tokens is None else {**config.rerank, "passage_tokens": tokens}
+            self._made[tokens] = RowBuilder(
+                config.reranker,
+                config.model,
+                flags,
+                widest=self._widest,
+                top_gain=self._top_gain,
+                thoughts=config.thoughts,
+                like=config.like,
+            )
+        return self._made[tokens]
+
+
+def by_source[T](values: Mapping[str, T], source: str) -> T | None:
+    """The value of a source: of its own name, else of the first pattern that matches it; None if there is none."""
+    matches = (value for pattern, value in values.items() if fnmatchcase(source, pattern))
+    return values[source] if source in values else next(matches, None)
+
+
+def weighted[L: LabelledList | Row](lists: Iterable[L], weights: Mapping[str, float], seed: int) -> Iterator[L]:
+    """Each list as often as the weight of its source: 2 is twice, 0.5 every other on average, by chance."""
+    chance = random.Random(f"{seed} weights")
     for labelled in lists:
-        sides[held_out(labelled.query.text, share, seed)].append(labelled)
+        weight = by_source(weights, labelled.source)
+        times = 1.0 if weight is None else weight
+        for _ in range(int(times) + (chance.random() < times % 1)):
+            yield labelled
+
+
+def split_by_query[L: LabelledList | Row](lists: Iterable[L], share: float, seed: int) -> tuple[list[L], list[L]]:
+    """The lists to train on and the held-out lists, split by the text of their query (see :func:`held_out`)."""
+    sides: tuple[list[L], list[L]] = ([], [])
+    for labelled in lists:
+        query = labelled.query if isinstance(labelled.query, str) else labelled.query.text
+        sides[held_out(query, share, seed)].append(labelled)
     return sides
 
 
@@ -165,8 +278,9 @@ def _shortened(lists: Iterable[LabelledList], words: int, audit: Audit) -> Itera
             yield replace(labelled, reasoning=short)
 
 
-def _rows(lists: Iterable[LabelledList], builder: RowBuilder, config: Config, audit: Audit) -> Iterator[Row]:
+def _rows(lists: Iterable[LabelledList], builders: _Builders, config: Config, audit: Audit) -> Iterator[Row]:
     for number, labelled in enumerate(lists):
+        builder = builders.of(labelled.source)
         chance = random.Random(f"{config.seed} {number} {labelled.query.qid}")
         keep = config.order == "given" or (labelled.reasoning and builder.takes_reasoning(labelled))
         shown = labelled if keep else shuffled(labelled, chance)
@@ -205,7 +319,7 @@ def _released(config: Config, audit: Audit) -> list[LabelledList]:
 def _check(config: Config) -> None:
     """UsageError for a setting that does not apply to the format."""
     drawn = sorted(config.draw.model_fields_set)
-    if config.format in ("reasonrank", "tfrank") and drawn:
+    if config.format not in ("collection", "triples") and drawn:
         raise UsageError(
             f"draw.{drawn[0]} does not apply to format {config.format}, whose lists are shown whole: leave it out"
         )

@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeGuard
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import read_corpus
-from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.train.data.record_files import values
 from pyserini_reasonrank.train.data.rows import Audit
 
 TfrankTask = Literal["listwise", "pairwise", "pointwise"]
@@ -54,12 +54,8 @@ class Release:
 
 
 def read_records(path: Path, audit: Audit) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each JSON record of a file after its location (path and line). ``audit`` notes the lines that are not records."""
-    for where, line in read_lines(path):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
+    """Each record of a file, a folder or a data set after its location. ``audit`` notes what is not a record."""
+    for where, record in values(path):
         if isinstance(record, dict):
             yield where, record
         else:

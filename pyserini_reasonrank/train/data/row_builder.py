@@ -38,15 +38,28 @@ class RowBuilder:
     ``top_gain`` is the highest gain of the labels; it becomes the top of a graded scale.
     """
 
-    def __init__(self, reranker: str, model: str, flags: Tree, *, widest: int, top_gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        reranker: str,
+        model: str,
+        flags: Tree,
+        *,
+        widest: int,
+        top_gain: float = 1.0,
+        thoughts: bool = True,
+        like: str | None = None,
+    ) -> None:
         """``flags`` are the reranker's settings (``--rerank.KEY``), ``widest`` the most passages that a prompt shows.
+        Without ``thoughts``, an answer to imitate is the tagged answer alone. ``like`` is the known checkpoint whose prompt
+        and passage form the rows have; default: those known for ``model``.
 
         UsageError if there are no training rows for this reranker, or if the model's context is unknown.
         """
-        settings, warnings = layers.load(reranker, {**flags, "model": model})
+        settings, warnings = layers.load(reranker, {**flags, "model": like or model})
         if settings.combine:
             raise UsageError(f"{reranker} combines several rerankers: name the single reranker to train")
-        found = resolve(settings.model, revision=settings.revision, adapter=None, context=settings.max_model_len)
+        trained = model if like else settings.model
+        found = resolve(trained, revision=settings.revision, adapter=None, context=settings.max_model_len)
         config = read_config(found.source) if found.context is None and Path(found.source).is_dir() else None
         context = found.context or (config and config.positions)
         if context is None:
@@ -64,7 +77,7 @@ class RowBuilder:
         shown = served if made.judge.kind == "score" else max(served, widest)
         self.judge, self.fitter = made.judge, fitter_for(made, shown)
         self.kind, self.warnings = cast(Kind, made.judge.kind), made.warnings
-        self._top_gain = top_gain
+        self._top_gain, self._thoughts = top_gain, thoughts
 
     def rows(self, labelled: LabelledList) -> Iterator[Row]:
         """One row for the list, or one row for each passage if the judge is pointwise. UsageError if the query is too long."""
@@ -91,7 +104,7 @@ class RowBuilder:
                 completion=(Message("assistant", _continuing(prompt.prefill, answer)),),
                 gold=one.gold if self.kind in ORDERS else None,
                 grade=grade,
-                choices=self.judge.choices if isinstance(self.judge, RelevanceScore) else None,
+                choices=self._choices(len(places)),
                 teacher=one.teacher,
             )
 
@@ -108,7 +121,7 @@ class RowBuilder:
         """Whether the rows of this list take its reasoning: it must explain the answer that the row asks for."""
         if isinstance(self.judge, RelevanceScore):
             return bool(self.judge.options.think) and len(labelled.candidates) == 1
-        return self.kind in ORDERS and isinstance(self.judge, Written) and self._tags
+        return self._thoughts and self.kind in ORDERS and isinstance(self.judge, Written) and self._tags
 
     def reasoning_report(self, lists: Iterable[LabelledList]) -> list[str]:
         """A line on the lists whose reasoning is left out; no line if there is none."""
@@ -116,6 +129,12 @@ class RowBuilder:
         lost = taken.count(False)
         why = "it explains more than a row shows or asks for"
         return [f"the reasoning of {lost:,} of {len(taken):,} lists is left out: {why}"] if lost else []
+
+    def _choices(self, n: int) -> tuple[str, ...] | None:
+        """The possible answers of a score, or the names of ``n`` candidates; None if they are numbered."""
+        if isinstance(self.judge, RelevanceScore):
+            return tuple(self.judge.choices)
+        return self.judge.names(n) if isinstance(self.judge, Worst) else None
 
     @property
     def _tags(self) -> bool:
@@ -132,6 +151,8 @@ class RowBuilder:
             ranks = {docid: rank for rank, docid in enumerate(labelled.gold)}
             gains = tuple(float(len(ranks) - ranks[c.docid]) for c in labelled.candidates)
         ideal = self.judge.ideal(gains)
+        if not self._thoughts and self._tags:
+            return "", f"{OPEN_ANSWER}{split(ideal).answer or ''}{CLOSE_ANSWER}", None
         if labelled.reasoning and isinstance(self.judge, Written):
             ideal = self.judge.written(_plain(labelled.reasoning), split(ideal).answer or "")
         return "", ideal, None

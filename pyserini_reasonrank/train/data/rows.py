@@ -41,7 +41,8 @@ class Row(BaseModel):
     ``kind`` is the kind of the judge; ``tags`` says whether the prompt asks for think and answer tags. ``prefill`` starts
     the assistant's turn. ``completion`` is the answer to imitate without the prefill, as one assistant message, or empty.
     ``gold`` is a labelled order, docids best first, if it is finer than the gains. ``grade`` is the right answer of a
-    ``score`` row and ``choices`` its possible answers; of two words, a grade of 1 means the first and 0 the second.
+    ``score`` row and ``choices`` its possible answers; of two words, a grade of 1 means the first and 0 the second. For
+    ``worst``, ``choices`` are the names of the passages if they have names in place of numbers.
     ``teacher`` is a teacher's score for each passage, from 0 to 10. Other columns are kept and reach the rewards.
     """
 
@@ -231,6 +232,8 @@ def check_written(rows: Iterable[Row]) -> None:
 
 
 def _names_the_shown(row: Row) -> bool:
+    if row.kind == "worst" and row.choices:
+        return (split(row.prefill + row.demonstration).answer or "").strip() in row.choices
     ids, n = named(row), len(row.docids)
     if row.kind in ORDERS:
         return sorted(ids) == list(range(1, n + 1))

@@ -10,6 +10,7 @@ from pyserini_reasonrank.ir.documents import document_docid, document_text
 from pyserini_reasonrank.ir.file_io import read_lines
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.train.data.lists import LabelledList
+from pyserini_reasonrank.train.data.record_files import holds_records
 from pyserini_reasonrank.train.data.release import Release, are_texts, digest, read_records
 from pyserini_reasonrank.train.data.rows import Audit
 
@@ -24,12 +25,12 @@ def triples(release: Release, audit: Audit) -> Iterator[LabelledList]:
     """One list for each query, positives first; its places serve as first-stage ranks.
 
     A file has MS MARCO triples (query, positive and negative as texts or, with ``topics`` and ``corpus``, as ids), or
-    JSON lines of query, pos and neg, with or without their scores (FlagEmbedding), or of query, positive_passages and
-    negative_passages (Tevatron). Scores stay on the scale of the release.
+    records (JSON lines or Parquet) of query, pos and neg, with or without their scores (FlagEmbedding), or of query,
+    positive_passages and negative_passages (Tevatron). A query or passage can be a pair of instruction and text
+    (ReasonIR), and its text, with ``corpus``, an id. Scores stay on the scale of the release.
     """
-    json_lines = ".jsonl" in release.path.suffixes
     lists: dict[str, tuple[Query, dict[str, Passage]]] = {}
-    for where, found in (_json_lists if json_lines else _tsv_triples)(release, audit):
+    for where, found in (_json_lists if holds_records(release.path) else _tsv_triples)(release, audit):
         if isinstance(found, str):
             audit.note(found, where)
             continue
@@ -78,10 +79,10 @@ def _json_lists(release: Release, audit: Audit) -> Iterator[tuple[str, Found | s
     """The location of each line, and its list or the fault."""
     for where, record in read_records(release.path, audit):
         sides = ("positive_passages", "negative_passages") if "positive_passages" in record else ("pos", "neg")
-        query, known = record.get("query"), list[Passage]()
+        query, known = _after_instruction(record.get("query")), list[Passage]()
         fault = None if isinstance(query, str) else NOT_A_LIST
         for gain, side in zip((1.0, 0.0), sides, strict=True):
-            found = _side(record.get(side), record.get(f"{side}_scores"), gain)
+            found = _side(record.get(side), record.get(f"{side}_scores"), gain, release)
             if isinstance(found, str):
                 fault = fault or found
             else:
@@ -90,12 +91,18 @@ def _json_lists(release: Release, audit: Audit) -> Iterator[tuple[str, Found | s
         yield where, fault or (Query(str(qid), str(query)), known)
 
 
-def _side(passages: Any, scores: Any, gain: float) -> list[Passage] | str:
+def _side(passages: Any, scores: Any, gain: float, release: Release) -> list[Passage] | str:
     """The positives or the negatives of a list, or the fault."""
     passages = [] if passages is None else passages
     if not isinstance(passages, list):
         return NOT_A_LIST
+    passages = [_after_instruction(passage) for passage in passages]
     texts = [document_text(p) if isinstance(p, dict) else p for p in passages]
+    ids: list[str | None] = [None] * len(texts)
+    if release.corpus is not None and are_texts(texts):
+        named = {text: release.document("", text) for text in texts}
+        ids = [text if named[text] else None for text in texts]
+        texts = [named[text] or text for text in texts]
     if not are_texts(texts):
         return "a passage without a text"
     if scores is None:
@@ -103,13 +110,18 @@ def _side(passages: Any, scores: Any, gain: float) -> list[Passage] | str:
     elif not (isinstance(scores, list) and len(scores) == len(passages) and all(map(_is_number, scores))):
         return "scores that are not a number for each passage"
     try:
-        docids = [document_docid(p) if isinstance(p, dict) else None for p in passages]
+        docids = [document_docid(p) if isinstance(p, dict) else known for p, known in zip(passages, ids, strict=True)]
     except ValueError:
         return "a docid that is not a string or an integer"
     return [
         (Candidate(docid or digest(text), 0.0, text), gain, score)
         for docid, text, score in zip(docids, texts, scores, strict=True)
     ]
+
+
+def _after_instruction(value: Any) -> Any:
+    """The text of a pair of instruction and text; any other value as it is."""
+    return value[1] if isinstance(value, list) and len(value) == 2 else value
 
 
 def _is_number(value: Any) -> bool:

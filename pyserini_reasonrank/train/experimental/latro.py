@@ -26,26 +26,28 @@ class SelfReward:
     """A reward function for TRL: the mean natural log-probability of the right answer's tokens, at most 0.
 
     Of up to ``orders`` equally right permutations the most likely one counts, by the tokens of its first ten identifiers.
-    ``policy`` returns the model being trained; ``tokenizer`` is its tokenizer.
+    With ``published`` it is the sum over the tokens of the whole answer, as in the paper (section 3). ``policy`` returns the
+    model being trained; ``tokenizer`` is its tokenizer.
     """
 
     __name__ = "self_reward"
 
-    def __init__(self, policy: Callable[[], Any], tokenizer: Any, orders: int = 4) -> None:
-        self._policy, self._tokenizer, self._orders = policy, tokenizer, orders
+    def __init__(self, policy: Callable[[], Any], tokenizer: Any, orders: int = 4, *, published: bool = False) -> None:
+        self._policy, self._tokenizer, self._orders, self._published = policy, tokenizer, orders, published
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
         rewards = []
         for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             row: dict[str, Any] = {name: columns[name][i] for name in COLUMNS if name in columns}
             head = prompt + completion.partition(CLOSE_THINK)[0] + ANSWER
-            rewards.append(best_likelihood(self._logprobs(head, self._answers(row))))
+            rewards.append(best_likelihood(self._logprobs(head, self._answers(row)), published=self._published))
         return penalised(rewards, [CLOSE_THINK in completion for completion in completions])
 
     def _answers(self, row: Mapping[str, Any]) -> list[str]:
         if row["kind"] != "permutation":
             return [right_answer(row)]
-        orders = right_orders(row["gains"], self._orders, seed=0, positions=POSITIONS)
+        positions = len(row["gains"]) if self._published else POSITIONS
+        orders = right_orders(row["gains"], self._orders, seed=0, positions=positions)
         return [" > ".join(f"[{i + 1}]" for i in order) for order in orders]
 
     def _logprobs(self, head: str, answers: Sequence[str]) -> list[list[float]]:
@@ -68,12 +70,12 @@ class SelfReward:
         return [values[keep - len(s) :].tolist() for values, s in zip(found, spelled, strict=True)]
 
 
-def best_likelihood(answers: Sequence[Sequence[float]]) -> float:
+def best_likelihood(answers: Sequence[Sequence[float]], *, published: bool = False) -> float:
     """The highest mean log-probability among equally right answers, each given by its tokens' log-probabilities.
 
-    The paper sums the log-probabilities; the mean makes answers of different lengths comparable.
+    The paper sums the log-probabilities (``published``); the mean makes answers of different lengths comparable.
     """
-    return max(map(fmean, answers))
+    return max(map(sum if published else fmean, answers))
 
 
 def penalised(rewards: Sequence[float], stopped: Sequence[bool], factor: float = NO_STOP) -> list[float]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, read_label, split
 from pyserini_reasonrank.parsing.answer_lists import order_of
-from pyserini_reasonrank.parsing.identifiers import identifiers
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = (OPEN_THINK, CLOSE_THINK, OPEN_ANSWER, CLOSE_ANSWER)
@@ -38,25 +37,6 @@ def exact_order(text: str, n: int) -> tuple[int, ...] | None:
     """The order of all ``n`` positions (from 0); None unless the answer names each position exactly once."""
     ids = order_of(split(text).answer or "", n)
     return tuple(i - 1 for i in ids) if sorted(ids) == list(range(1, n + 1)) else None
-
-
-def published_order(text: str, n: int) -> tuple[int, ...] | None:
-    """The order as ReasonRank's published reward reads it; None for a wrong number of ids.
-
-    The published reward has a hole: it counts ids and distinct ids but does not check their values. Ids above ``n`` are
-    dropped, and 0 is the last passage. The first pair of blocks counts; tags can recur.
-    """
-    blocks = _BLOCKS.search(text)
-    ids = identifiers(blocks[1], "digits") if blocks else []
-    if not len(ids) == len(set(ids)) == n:
-        return None
-    order = [i - 1 if i else n - 1 for i in ids if i <= n]
-    return tuple(dict.fromkeys(order[::-1]))[::-1]  # a passage named twice keeps its later place, as in a run
-
-
-def has_blocks(text: str) -> bool:
-    """Whether the text contains a tagged thought and a tagged answer: the published format check of ReasonRank."""
-    return _BLOCKS.search(text) is not None
 
 
 def exact_label(text: str, n: int, *, tags: bool) -> int | None:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pyserini_reasonrank.parsing import split
 from pyserini_reasonrank.parsing.answer_lists import order_of, permutation
 from pyserini_reasonrank.train.rewards.answers import (
     bad_tags,
     blocks_alone,
     exact_order,
-    has_blocks,
-    published_order,
     well_formed,
 )
 from pyserini_reasonrank.train.rewards.measures import ndcg, overlap, ranked_spans, recall, spans
 from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored
 
-Ids = Literal["exact", "counted"]
 
-
-def multiview(rollout: Rollout, *, phi: float = 0.2, gamma: float = 0.1, p: float = 1.0, ids: Ids = "exact") -> Scored:
+def multiview(rollout: Rollout, *, phi: float = 0.2, gamma: float = 0.1, p: float = 1.0) -> Scored:
     """nDCG@10 + phi Recall@10 + gamma RBO in [0, 1 + phi + gamma]; -1 for a wrong format, 0 for a wrong set of ids.
 
     ReasonRank, arXiv 2508.07050, section 4.2. RBO compares with ``gold`` if the row has it, else with the gains (see
-    ``measures.overlap`` for ``p``). ``ids="counted"`` reads ids as the published code does, which has a hole
-    (``answers.published_order``); ``exact`` accepts only the identifiers shown, each once.
+    ``measures.overlap`` for ``p``). Only the identifiers shown are accepted, each once.
     """
-    counted = ids == "counted"
-    if rollout.tags and not (has_blocks(rollout.text) if counted else well_formed(rollout.text)):
+    if rollout.tags and not well_formed(rollout.text):
         return Scored(-1.0, {"format": 0.0, "ids": 0.0, "copied": 0.0})
-    order = (published_order if counted else exact_order)(rollout.text, rollout.n)
+    order = exact_order(rollout.text, rollout.n)
     if order is None:
         return Scored(0.0, {"format": 1.0, "ids": 0.0, "copied": 0.0})
     gold = spans(rollout.gains) if rollout.gold is None else ranked_spans(rollout.gold)
@@ -57,6 +49,16 @@ def conditional_format(rollout: Rollout, *, alpha: float = 0.1) -> Scored:
     earned = well and (after > before or before == 1.0 == after)
     parts = {"format": float(well), "copied": float(well and order is not None and copied(order)), "ndcg": after}
     return Scored(after - before + alpha * earned, parts)
+
+
+def format_bonus(rollout: Rollout) -> Scored:
+    """GR2's format reward alone: 1 if the form is right and the order improved or stayed perfect, else 0.
+
+    With ``conditional_format`` at ``alpha`` 0, answer and form have weights of their own.
+    """
+    paid = conditional_format(rollout, alpha=1.0)
+    unpaid = conditional_format(rollout, alpha=0.0)
+    return Scored(paid.reward - unpaid.reward, {"format": paid.parts["format"]})
 
 
 def ranking_coverage(rollout: Rollout) -> Scored:

@@ -37,16 +37,18 @@ def ranked_spans(gold: Sequence[int]) -> list[Span]:
     return [(ranks[position], 1) for position in range(len(gold))]
 
 
-def overlap(order: Sequence[int], gold: Sequence[Span], p: float = 1.0) -> float:
+def overlap(order: Sequence[int | None], gold: Sequence[Span], p: float = 1.0) -> float:
     """Rank-biased overlap of ``order`` with the gold order over its whole length: the sum of (1 - p) p^(d-1) A_d.
 
     A_d is the share of the first d that both orders have in common. With ties in gold it is the expectation over the ways
     to break them, so a chance order among equals is not rewarded. ``p`` = 1 is average overlap, which ReasonRank's
-    published code computes (the default of its rbo library), although the paper writes p < 1.
+    published code computes (the default of its rbo library), although the paper writes p < 1. None in ``order`` is an
+    identifier that ``gold`` does not have.
     """
     total = 0.0
     for depth in range(1, len(order) + 1):
-        common = sum(min(max((depth - start) / size, 0.0), 1.0) for start, size in (gold[i] for i in order[:depth]))
+        known = [gold[i] for i in order[:depth] if i is not None]
+        common = sum(min(max((depth - start) / size, 0.0), 1.0) for start, size in known)
         total += common / depth * (1.0 if p == 1.0 else (1 - p) * p ** (depth - 1))
     return total / len(order) if p == 1.0 and order else total
 

@@ -29,7 +29,7 @@ def right_answer(row: Mapping[str, Any]) -> str:
         words = two_words(row.get("choices"))
         return word_for(words, is_relevant(gains[0], row.get("grade"))) if words else f"{_target(row):g}"
     if row["kind"] == "worst":
-        return f"[{gains.index(min(gains)) + 1}]"
+        return _label(row, gains.index(min(gains)))
     [order] = right_orders(gains, 1, seed=0, positions=len(gains))
     return f"[{order[0] + 1}]" if row["kind"] == "best" else " > ".join(f"[{i + 1}]" for i in order)
 
@@ -41,7 +41,7 @@ def wrong_answer(row: Mapping[str, Any]) -> str | None:
         words = two_words(row.get("choices"))
         return word_for(words, not is_relevant(gains[0], row.get("grade"))) if words else None
     wrong = {"best": min, "worst": max}.get(row["kind"])
-    return f"[{gains.index(wrong(gains)) + 1}]" if wrong else None
+    return _label(row, gains.index(wrong(gains))) if wrong else None
 
 
 def two_words(choices: Sequence[str] | None) -> Sequence[str] | None:
@@ -57,6 +57,11 @@ def word_for(words: Sequence[str], relevant: bool) -> str:
 def is_relevant(gain: float, grade: float | None) -> bool:
     """Whether the passage of a row is relevant: by the row's ``grade`` if it has one, else by its ``gain``."""
     return (gain if grade is None else grade) > 0
+
+
+def _label(row: Mapping[str, Any], place: int) -> str:
+    """The label of a passage: its name in ``choices``, or its number."""
+    return str(row["choices"][place]) if row.get("choices") else f"[{place + 1}]"
 
 
 def _target(row: Mapping[str, Any]) -> float:

@@ -32,15 +32,22 @@ def target(rollout: Rollout, top: float = 10.0) -> float:
 
 
 def listwise_derived(
-    scores: Sequence[float | None], positive: Sequence[bool], teacher: Sequence[float], *, top: float = 10.0
+    scores: Sequence[float | None],
+    positive: Sequence[bool],
+    teacher: Sequence[float],
+    *,
+    top: float = 10.0,
+    published: bool = False,
 ) -> list[float]:
     """The rewards of all rollouts of all candidates of one query, pooled: each in [-1, 1].
 
     ERank, arXiv 2509.00520, section 3.3; the paper does not give its constants, these are ours. The reward of a positive
-    is 1 / (1 + the number of negative rollouts strictly above it), so positives do not compete. The reward of a negative
+    is 1 / (1 + the number of negative rollouts strictly above it), so positives do not compete; with ``published`` it is
+    1 / rank among all rollouts, equal scores sharing the best rank, as the paper has it. The reward of a negative
     above some positive is -0.5, that of any other negative 0.5 (1 - ((s - t) / top)^2) with the teacher's score t, at
     least 0. A score that can't be read (None) has the reward -1.
     """
+    pool = [s for s in scores if s is not None]
     negatives = [s for s, p in zip(scores, positive, strict=True) if s is not None and not p]
     lowest = min((s for s, p in zip(scores, positive, strict=True) if s is not None and p), default=None)
     rewards = []
@@ -48,7 +55,7 @@ def listwise_derived(
         if score is None:
             rewards.append(UNREADABLE)
         elif good:
-            rewards.append(1 / (1 + sum(other > score for other in negatives)))
+            rewards.append(1 / (1 + sum(other > score for other in (pool if published else negatives))))
         elif lowest is not None and score > lowest:
             rewards.append(ABOVE)
         else:

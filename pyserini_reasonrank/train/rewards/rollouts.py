@@ -111,6 +111,11 @@ def completion_text(completion: Turns) -> str:
     return (f"{OPEN_THINK}{thought}{CLOSE_THINK}\n" if thought else "") + (turn.get("content") or "")
 
 
+def prompt_text(prompt: Turns, prefill: str) -> str:
+    """The text of a prompt. A prompt as text ends with its prefill already; the prefill follows the turns of any other."""
+    return prompt if isinstance(prompt, str) else "\n".join([*(turn["content"] for turn in prompt), prefill])
+
+
 def each(
     name: str, completions: Sequence[Turns], columns: Mapping[str, Any], score: Callable[[Rollout], Scored]
 ) -> Rewards:

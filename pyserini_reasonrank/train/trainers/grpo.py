@@ -41,6 +41,10 @@ class LatroSettings(BaseModel):
 
     weight: Annotated[float, Field(description="weight in the sum of the rewards")] = 1.0
     orders: Annotated[int, Field(ge=1, description="number of equally right answers to score if gains tie")] = 4
+    published: Annotated[
+        bool,
+        Field(description="sum over all tokens of the whole right answer, as in the paper; else the mean of ten ids"),
+    ] = False
 
 
 class MutationSettings(BaseModel):
@@ -99,7 +103,12 @@ def run(config: Config) -> None:
         from pyserini_reasonrank.train.experimental.latro import SelfReward, cut_after_thought
 
         functions.append(
-            SelfReward(lambda: trainer.accelerator.unwrap_model(trainer.model), loaded.tokenizer, config.latro.orders)
+            SelfReward(
+                lambda: trainer.accelerator.unwrap_model(trainer.model),
+                loaded.tokenizer,
+                config.latro.orders,
+                published=config.latro.published,
+            )
         )
         rewrite = None if config.rewards else cut_after_thought
     if config.mutation is not None:

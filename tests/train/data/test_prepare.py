@@ -547,5 +547,8 @@ def test_the_recipes_make_rows_of_their_size(name: str, collection: Collection, 
     grades = [grade(collection, "long", docid) for docid in collection.grades["long"]]
     whole = min(config.draw.size, min(sum(map(bool, grades)), config.draw.positives) + grades.count(0))
     sizes = [len(row.docids) for row in rows if row.qid == "long"]
-    assert max(sizes) == (1 if rows[0].kind == "score" else whole)
+    if config.draw.least is not None:
+        assert {config.draw.least <= size <= whole for size in sizes} == {True}
+    else:
+        assert max(sizes) == (1 if rows[0].kind == "score" else whole)
     assert len(sizes) == {"score": whole, "worst": whole - 1}.get(rows[0].kind, 1)

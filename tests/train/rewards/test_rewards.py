@@ -21,7 +21,7 @@ from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.records import Sampling
 from pyserini_reasonrank.train import rewards
 from pyserini_reasonrank.train.experimental.rarl import mutated
-from pyserini_reasonrank.train.rewards import listwise, regression, relevance_scores, setwise
+from pyserini_reasonrank.train.rewards import listwise, published_rewards, regression, relevance_scores, setwise
 from pyserini_reasonrank.train.rewards.measures import concordance, ndcg, overlap, ranked_spans, recall, spans
 from pyserini_reasonrank.train.rewards.reference import right_orders
 from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, flat_groups
@@ -57,12 +57,12 @@ def gold_of(*ids: int) -> tuple[int, ...]:
         (tuple(range(20, 0, -1)), tuple(range(1, 21)), {1, 5, 12}, 0.24106),
     ],
 )
-@pytest.mark.parametrize("ids", ["exact", "counted"])
+@pytest.mark.parametrize("multiview", [listwise.multiview, published_rewards.multiview])
 def test_reasonrank_published_values(
-    predicted: tuple[int, ...], gold: tuple[int, ...], relevant: set[int], reward: float, ids: listwise.Ids
+    predicted: tuple[int, ...], gold: tuple[int, ...], relevant: set[int], reward: float, multiview: Reward
 ) -> None:
     gains = [float(i + 1 in relevant) for i in range(len(gold))]
-    found = listwise.multiview(rollout(listed(gold_of(*predicted)), gains, gold=gold_of(*gold)), ids=ids)
+    found = multiview(rollout(listed(gold_of(*predicted)), gains, gold=gold_of(*gold)))
     assert found.reward == pytest.approx(reward, abs=5e-6)
 
 
@@ -168,10 +168,10 @@ def test_the_published_hole_is_a_switch() -> None:
     gains = (0.0, 0.0, 1.0)
     through = rollout("[0] > [8] > [9]", gains)  # id 0 is read as the last passage, the strays as nothing
     assert listwise.multiview(through).reward == 0.0
-    assert listwise.multiview(through, ids="counted").reward == pytest.approx(1 + 0.2 + 0.1)
+    assert published_rewards.multiview(through).reward == pytest.approx(1 + 0.2)  # the overlap has none of these ids
     twice = rollout("[0] > [3] > [1]", gains)
-    assert listwise.multiview(twice, ids="counted").parts["ndcg"] == 1.0
-    assert listwise.multiview(rollout("[3] > [1]", gains), ids="counted").reward == 0.0
+    assert published_rewards.multiview(twice).parts["ndcg"] == 1.0
+    assert published_rewards.multiview(rollout("[3] > [1]", gains)).reward == 0.0
 
 
 def test_a_list_without_tags_where_the_prompt_asks_for_none() -> None:
@@ -193,15 +193,34 @@ def test_gr2_pays_for_the_form_only_where_the_order_became_better_or_was_perfect
     assert pay(rollout("[2] > [1] > [3]", (1.0, 0.0, 0.0))).reward < 0
 
 
+def test_gr2s_rewards_of_answer_and_form_add_up_to_the_one() -> None:
+    gains = (0.0, 1.0, 0.0)
+    for text in (
+        said("[2] > [1] > [3]"),
+        said("[1] > [2] > [3]"),
+        said("[3] > [1] > [2]"),
+        "[2] > [1] > [3]",
+        said("?"),
+    ):
+        whole = listwise.conditional_format(Rollout(text, gains), alpha=0.3).reward
+        gained = listwise.conditional_format(Rollout(text, gains), alpha=0.0).reward
+        assert gained + 0.3 * listwise.format_bonus(Rollout(text, gains)).reward == pytest.approx(whole)
+    assert listwise.format_bonus(Rollout(said("[2] > [1] > [3]"), gains)).reward == pytest.approx(1.0)
+    assert listwise.format_bonus(Rollout(said("[1] > [2] > [3]"), gains)).reward == 0.0
+
+
 def test_erank_pools_all_rollouts_of_a_query() -> None:
     scores = [9.0, 4.0, 6.0, 2.0, None, 0.0]
     positive = [True, True, False, False, False, False]
     found = relevance_scores.listwise_derived(scores, positive, [10, 10, 0, 1, 0, 0])
     assert found == pytest.approx([1.0, 0.5, -0.5, 0.5 * (1 - 0.01), -1.0, 0.5])
+    found = relevance_scores.listwise_derived(scores, positive, [10, 10, 0, 1, 0, 0], published=True)
+    assert found == pytest.approx([1.0, 1 / 3, -0.5, 0.5 * (1 - 0.01), -1.0, 0.5])  # the third of all
 
 
 def test_erank_equal_scores_are_not_above_one_another() -> None:
     assert relevance_scores.listwise_derived([4.0, 4.0], [True, False], [10, 4]) == pytest.approx([1.0, 0.5])
+    assert relevance_scores.listwise_derived([4.0, 4.0], [True, True], [10, 10], published=True) == [1.0, 1.0]
     assert relevance_scores.listwise_derived([4.0, 4.0, 4.0], [False] * 3, [4, 4, 9]) == pytest.approx(
         [0.5, 0.5, 0.375]
     )
@@ -306,7 +325,7 @@ def test_rarl_regression_and_ranking() -> None:
 some_gains = st.lists(st.sampled_from((0.0, 0.0, 1.0, 2.0, 3.0)), min_size=1, max_size=12)
 LISTWISE: dict[str, tuple[Reward, float, float]] = {
     "multiview": (listwise.multiview, -1.0, 1.3),
-    "counted": (partial(listwise.multiview, ids="counted"), -1.0, 1.3),
+    "published": (published_rewards.multiview, -1.0, 1.3),
     "p": (partial(listwise.multiview, p=0.9), -1.0, 1.3),
     "conditional_format": (listwise.conditional_format, -1.0, 1.1),
     "ranking_coverage": (listwise.ranking_coverage, -4.0, 1.0),
@@ -315,6 +334,7 @@ LISTWISE: dict[str, tuple[Reward, float, float]] = {
 }
 OTHERS: dict[str, tuple[Reward, float, float]] = {
     "exact_label": (setwise.exact_label, 0.0, 1.0),
+    "published exact_label": (published_rewards.exact_label, 0.0, 1.0),
     "exclusion": (setwise.exclusion, -3.0, 1.0),
     "graded": (relevance_scores.graded, 0.0, 1.0),
 }
@@ -462,7 +482,7 @@ def test_the_ideal_answer_of_a_judge_gets_the_full_reward(tags: bool) -> None:
 
 NAMES = [
     "multiview", "conditional_format", "ranking_coverage", "exact_label", "exclusion", "listwise_derived",
-    "regression_ranking", "graded",
+    "regression_ranking", "graded", "format_bonus",
 ]  # fmt: skip
 
 
@@ -630,6 +650,7 @@ def test_self_reward_arithmetic() -> None:
 
     assert best_likelihood([[-1.0, -3.0, -8.0]]) == -4.0
     assert best_likelihood([[-3.0], [-1.0, -3.0]]) == -2.0
+    assert best_likelihood([[-3.0], [-1.0, -3.0]], published=True) == -3.0
     assert penalised([-1.0, -3.0], [True, False]) == [-1.0, -4.0]
 
 

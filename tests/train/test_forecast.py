@@ -1,0 +1,112 @@
+"""``train plan``: rows, tokens, steps, memory and hours of every recipe, and its differences from the published run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.records import Message
+from pyserini_reasonrank.resources import yaml_names
+from pyserini_reasonrank.train import command
+from pyserini_reasonrank.train.data.rows import Row, write_rows
+from pyserini_reasonrank.train.forecast import GPUS, size_of, training
+
+PRESETS = [name for name in yaml_names("train") if name.startswith(("sft-", "grpo-", "dpo-"))]
+
+
+def plan(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, str]:
+    assert command.main(["plan", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith(" "))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_recipe_has_a_plan_and_names_its_publication(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan(capsys, "--config", name, "--gpu", "H200", "--rows", "1000")
+    assert found["step"] == name.partition("-")[0]
+    assert found["rows"] == "1,000"
+    assert re.match(r"[\d,]+ of [\d,]+ (rows|answers)", found["steps"])
+    assert re.match(r"\d+ of 141 GB per GPU \(weights", found["memory"])
+    assert re.match(r"[\d,.]+ on \d x H200, at most", found["hours"])
+    assert re.match(r"arXiv \d{4}\.\d{5}|no paper", found["published run"])
+
+
+def test_the_plan_of_reasonranks_two_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    """6,796 rows at 64 are the 106 to 107 steps an epoch that the published run had; its 200 steps are 400 updates."""
+    sft = plan(capsys, "--config", "sft-reasonrank-7b", "--gpu", "A800-80GB")
+    assert (sft["rows"], sft["steps"]) == ("6,796", "531 of 64 rows")
+    assert (sft["tokens of a row"], sft["differences from it"]) == ("23,552 prompt, 0 answer (at most)", "none known")
+    rl = plan(capsys, "--config", "grpo-reasonrank-7b", "--gpu", "A800-80GB")
+    assert rl["steps"] == "400 of 64 answers"
+    assert rl["tokens of a row"] == "20,480 prompt, 3,072 answer (at most)"
+    fewer = plan(capsys, "--config", "grpo-reasonrank-7b", "--args.max_steps", "40", "--gpu", "A800-80GB")
+    hours = [float(found["hours"].split()[0]) for found in (rl, fewer)]
+    assert hours[1] == pytest.approx(hours[0] / 10, abs=0.1)
+
+
+def test_differences_are_those_that_the_recipe_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["plan", "--config", "grpo-iranker"]) == 0
+    said = capsys.readouterr().out
+    _, settings = training(command.read_settings("grpo-iranker"))
+    assert settings.published is not None
+    assert settings.published.differs
+    assert said.endswith("".join(f"  - {difference}\n" for difference in settings.published.differs))
+
+
+def test_rows_that_are_written_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turns = (Message("user", "x" * 400),)
+    row = Row(qid="q", kind="best", docids=("a", "b"), gains=(1.0, 0.0), prompt=turns, first_stage=(1, 2), source="s",
+              query="q", completion=(Message("assistant", "<answer>[1]</answer>"),))  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, [row] * 10)
+    found = plan(
+        capsys, "--model", "x-3B", "--data", f"[{path}]", "--args", "{num_train_epochs: 2}", "--processes", "1"
+    )
+    assert found["rows"] == "10"
+    assert found["tokens of a row"] == "100 prompt, 5 answer (as written)"
+    assert found["steps"] == "3 of 8 rows"
+    assert found["published run"] == "none is named in the settings"
+
+
+def test_all_weights_are_shared_by_zero_3_and_not_without(capsys: pytest.CaptureFixture[str]) -> None:
+    def weights(*words: str) -> int:
+        found = re.search(r"weights (\d+)", plan(capsys, "--config", "sft-reasonrank-7b", *words)["memory"])
+        assert found is not None
+        return int(found[1])
+
+    assert weights("--zero", "0") == 30  # 7.6 billion in float32
+    assert weights() == weights("--zero", "3") == 4
+    assert "more than there is" in plan(capsys, "--config", "sft-reasonrank-7b", "--zero", "0")["memory"]
+
+
+@pytest.mark.parametrize(
+    ("model", "billions"),
+    [("Qwen/Qwen2.5-7B-Instruct", 7.6), ("runs/sft-reasonrank-32b", 32.8), ("smollm2-135m", 0.135), ("a/x-70B", 70.0)],
+)
+def test_a_model_s_size_is_read_from_its_name(model: str, billions: float) -> None:
+    assert size_of(model) == pytest.approx(billions)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "student"], "needs --config with the settings of sft, grpo or dpo"),
+        (["--config", "data-rank-r1"], "needs --config with the settings of sft, grpo or dpo"),
+        (["--config", "grpo-gr2", "--gpu", "H20"], "--gpu H20 is unknown; did you mean 'H200'"),
+        (["--config", "grpo-gr2", "--model", "mine"], "the name mine does not have the model's size: set --parameters"),
+        (["--config", "grpo-gr2", "--max_lenght", "3"], "grpo.max_lenght is not known"),
+    ],
+)
+def test_plans_that_can_t_be_made(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        command.main(["plan", *words])
+
+
+def test_the_page_lists_every_recipe() -> None:
+    text = (ROOT / "docs" / "usage-train.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in PRESETS)
+    assert "H200" in GPUS
