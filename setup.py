@@ -107,7 +107,7 @@ setup(
     packages=[*find_packages(include=["pyserini_reasonrank*"], exclude=["*.conf"]), "pyserini_reasonrank.conf"],
     package_dir={"pyserini_reasonrank.conf": "conf"},
     package_data={
-        "pyserini_reasonrank": ["py.typed", "models/adapters/*/*", "**/README.md"],
+        "pyserini_reasonrank": ["py.typed", "models/adapters/*/*", "report/assets/*", "**/README.md"],
         "pyserini_reasonrank.conf": ["**/*.yaml", "**/*.tsv", "**/*.txt", "**/*.md"],
     },
     cmdclass={"build_startup": BuildStartup},

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling
+from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling, Status
 
 _VERSION = 4
 _SCHEMA = f"""
@@ -294,14 +294,13 @@ class Journal:
         connection.close()
 
 
-def export(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` if given."""
+def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` or ``run`` if given."""
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _open_to_read(path) as connection:
         asked = _asked(connection)
-        rows = connection.execute(
-            "SELECT * FROM judgements WHERE ? IS NULL OR qid = ? ORDER BY run, qid, part, number", (qid, qid)
-        )
+        where, values = _only(qid, run)
+        rows = connection.execute(f"SELECT * FROM judgements {where} ORDER BY run, qid, part, number", values)
         for run, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
             calls = connection.execute(
                 f"SELECT {', '.join(f'c.{name}' for name in names)} FROM {asked} AS a JOIN calls AS c USING (key) "
@@ -332,15 +331,61 @@ def contexts(path: Path) -> dict[str, int]:
         return {}
 
 
-def rankings(path: Path, qid: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield every final order with confidences and notes as a mapping, by run and query; only that of ``qid`` if given."""
+def rankings(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every final order with confidences and notes as a mapping, by run and query; of ``qid`` or ``run`` if given."""
     with _open_to_read(path) as connection:
-        rows = connection.execute("SELECT * FROM rankings WHERE ? IS NULL OR qid = ? ORDER BY run, qid", (qid, qid))
+        where, values = _only(qid, run)
+        rows = connection.execute(f"SELECT * FROM rankings {where} ORDER BY run, qid", values)
         for run, qid_, ranking, confidence, notes in rows:
             yield {
                 "run": run, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
                 "notes": json.loads(notes),
             }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class JudgementRecord:
+    """A judgement without its texts. ``order`` is as in ``Judgement``; tokens and seconds are sums over its calls."""
+
+    qid: str
+    label: str
+    docids: tuple[str, ...]
+    order: tuple[int, ...]
+    status: Status
+    calls: int
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+def judgement_records(path: Path, run: str) -> Iterator[JudgementRecord]:
+    """Yield every judgement of ``run`` without its texts, by query and call; a journal of any size is streamed."""
+    with _open_to_read(path) as connection:
+        rows = connection.execute(
+            "SELECT j.qid, j.label, j.docids, j.position_order, j.status, count(c.key), "
+            "coalesce(sum(c.prompt_tokens), 0), coalesce(sum(c.output_tokens), 0), coalesce(sum(c.seconds), 0) "
+            f"FROM judgements AS j LEFT JOIN {_asked(connection)} AS a USING (run, qid, part, number) "
+            "LEFT JOIN calls AS c ON c.key = a.key WHERE j.run = ? GROUP BY j.qid, j.part, j.number",
+            (run,),
+        )
+        for qid, label, docids, order, status, *counts in rows:
+            yield JudgementRecord(
+                qid, label, tuple(json.loads(docids)), tuple(json.loads(order)), Status(status), *counts
+            )
+
+
+def recorded_runs(path: Path) -> list[str]:
+    """The names of the runs whose judgements or rankings a journal holds."""
+    with _open_to_read(path) as connection:
+        rows = connection.execute("SELECT run FROM judgements UNION SELECT run FROM rankings ORDER BY run")
+        return [run for (run,) in rows]
+
+
+def _only(qid: str | None, run: str | None) -> tuple[str, list[str]]:
+    """The condition of a query of the records of ``qid`` and ``run``, if given, and its values."""
+    given = [(name, value) for name, value in (("run", run), ("qid", qid)) if value is not None]
+    condition = " AND ".join(f"{name} = ?" for name, _ in given)
+    return f"WHERE {condition}" if given else "", [value for _, value in given]
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -29,6 +29,7 @@ COMMANDS = {
     "index": Command("cli.index", "Index a corpus of JSON lines with Pyserini, texts included"),
     "merge": Command("cli.merge", "Join the parts of a run, made with --shard or --qids: runs, metadata and journals"),
     "evaluate": Command("cli.evaluate", "Compare reranked runs with the first stage: measures and significance"),
+    "report": Command("cli.report", "Write one HTML page of runs: scores, both orders of each query, every call"),
     "validate": Command("cli.validate", "Check a run: format, topics, and every first-stage candidate exactly once"),
     "explain": Command("cli.explain", "Predict the cost of a reranker before anything is loaded: calls and tokens"),
     "trace": Command("cli.trace", "Print the calls or the final orders of a run from its journal, as JSON lines"),

@@ -40,10 +40,14 @@ class Fusion(BaseModel):
             first_order = sorted(range(len(first_stage)), key=lambda i: -first_stage[i])
             weights = (self.weight, 1 - self.weight)
             return tuple(rrf([ranked.order, first_order], ranked.order, k=self.k, weights=weights))
+        fused = self.scores(ranked, first_stage)
+        return tuple(sorted(ranked.order, key=lambda position: -fused[position]))
+
+    def scores(self, ranked: Ranked, first_stage: Sequence[float]) -> list[float]:
+        """The fused score of each position, for the methods min-max and z-score."""
         normalised = _min_max if self.method == "min-max" else _z_score
         llm, first = normalised(_scores(ranked)), normalised(first_stage)
-        fused = [self.weight * a + (1 - self.weight) * b for a, b in zip(llm, first, strict=True)]
-        return tuple(sorted(ranked.order, key=lambda position: -fused[position]))
+        return [self.weight * a + (1 - self.weight) * b for a, b in zip(llm, first, strict=True)]
 
 
 def _scores(ranked: Ranked) -> list[float]:
