@@ -148,6 +148,7 @@ setup(
             "mcp>=2",
             "mypy>=2",
             "nbclient>=0.10",
+            "playwright>=1.50",
             "prometheus-client>=0.20",
             "pytest>=9",
             "pytest-httpserver>=1.1",

@@ -301,15 +301,15 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
         asked = _asked(connection)
         where, values = _only(qid, run)
         rows = connection.execute(f"SELECT * FROM judgements {where} ORDER BY run, qid, part, number", values)
-        for run, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
+        for run_, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
             calls = connection.execute(
                 f"SELECT {', '.join(f'c.{name}' for name in names)} FROM {asked} AS a JOIN calls AS c USING (key) "
                 "WHERE a.run = ? AND a.qid = ? AND a.part = ? AND a.number = ? ORDER BY a.rowid",
-                (run, qid_, part, number),
+                (run_, qid_, part, number),
             )
             shown = json.loads(docids)
             yield {
-                "run": run, "qid": qid_, "part": part, "call": number, "label": label, "docids": shown,
+                "run": run_, "qid": qid_, "part": part, "call": number, "label": label, "docids": shown,
                 "order": [shown[i] for i in json.loads(order)],
                 "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
                 "calls": [
@@ -336,9 +336,9 @@ def rankings(path: Path, qid: str | None = None, run: str | None = None) -> Iter
     with _open_to_read(path) as connection:
         where, values = _only(qid, run)
         rows = connection.execute(f"SELECT * FROM rankings {where} ORDER BY run, qid", values)
-        for run, qid_, ranking, confidence, notes in rows:
+        for run_, qid_, ranking, confidence, notes in rows:
             yield {
-                "run": run, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
+                "run": run_, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
                 "notes": json.loads(notes),
             }  # fmt: skip
 

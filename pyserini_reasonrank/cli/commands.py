@@ -37,7 +37,7 @@ COMMANDS = {
     "prompts": Command("cli.prompts", "List the prompts, or show one of them with two passages"),
     "doctor": Command("cli.doctor", "Check this machine: Python, Java, Pyserini, engines, accelerators, memory"),
     "demo": Command(
-        "demo.end_to_end", "Run an end-to-end demo on Python's documentation: index, search, rerank, evaluate"
+        "demo.end_to_end", "Run an end-to-end demo on Python's documentation: index, search, rerank, evaluate, report"
     ),
     "train": Command("train.command", "Train a reranker, step by step or with a whole recipe: data, sft, grpo, export"),
 }

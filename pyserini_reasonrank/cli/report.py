@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser
+from pyserini_reasonrank.cli.evaluate import separate_runs
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.measure_names import MEASURES
@@ -19,11 +20,14 @@ from pyserini_reasonrank.run.named_inputs import local_file
 
 def main(argv: list[str]) -> int:
     """Write the page. Returns the exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(separate_runs(parser, argv))
     if options.corpus and options.index:
         raise UsageError("--corpus and --index can't both be given")
     if options.journal is not None and len(options.journal) != len(options.runs):
-        raise UsageError(f"--journal names {len(options.journal)} journals for {len(options.runs)} runs; name one for each")
+        raise UsageError(
+            f"--journal names {len(options.journal)} journals for {len(options.runs)} runs; name one for each"
+        )
     if min(options.depth, options.passage_words) < 1 or options.megabytes <= 0:
         raise UsageError("--depth, --passage-words and --megabytes must be greater than 0")
     output: Path = options.output
@@ -81,11 +85,11 @@ def _parser() -> Parser:
     parser.add_argument("--index", metavar="path", help="Lucene index that stores the texts")
     parser.add_argument(
         "--measures", nargs="+", default=list(MEASURES), metavar="name",
-        help=f"measures as ir_measures or trec_eval names them [{' '.join(MEASURES)}]",
+        help=f"measures as ir_measures or trec_eval names them [{' '.join(MEASURES)}]; runs may follow",
     )  # fmt: skip
     parser.add_argument(
-        "--journal", nargs="+", metavar="path",
-        help=f"journals of the runs, in their order; {NO_JOURNAL}: without [RUN.journal.sqlite]",
+        "--journal", action="append", metavar="path",
+        help=f"journal of a run, once for each run in their order; {NO_JOURNAL}: without one [RUN.journal.sqlite]",
     )  # fmt: skip
     parser.add_argument("--depth", type=int, default=100, metavar="num", help="documents of each list [100]")
     parser.add_argument("--passage-words", type=int, default=120, metavar="num", help="words of each passage [120]")

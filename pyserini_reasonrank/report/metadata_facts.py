@@ -58,7 +58,9 @@ def _shown(name: str, value: Any) -> str:
         return method if method in ("", "none") else f"{method}, weight of the LLM {value.get('weight')}"
     if isinstance(value, Mapping):
         first = value.get("name", "")
-        rest = ", ".join(f"{key} {each}" for key, each in value.items() if key != "name" and each not in (None, "", [], {}))
+        rest = ", ".join(
+            f"{key} {each}" for key, each in value.items() if key != "name" and each not in (None, "", [], {})
+        )
         return f"{first} ({rest})" if first and rest else str(first or rest)
     if name == "sampling":
         return f"temperature {value}"

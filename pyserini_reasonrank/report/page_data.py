@@ -22,7 +22,7 @@ from pyserini_reasonrank.ir.runs import Run
 from pyserini_reasonrank.ir.scores import Analysis, Evaluation, RunScores
 from pyserini_reasonrank.report.call_statistics import CallStatistics, call_statistics
 from pyserini_reasonrank.report.metadata_facts import facts, metadata_text
-from pyserini_reasonrank.report.passages import TextSource, query_texts, read_passages
+from pyserini_reasonrank.report.passages import NO_TEXTS, TextSource, query_texts, read_passages
 from pyserini_reasonrank.report.query_details import query_details
 from pyserini_reasonrank.report.run_inputs import RunInput, check_same_topics
 from pyserini_reasonrank.run.outputs import temporary_prefix
@@ -38,7 +38,7 @@ class ReportOptions:
     qrels: Path | None = None
     qrels_name: str = ""
     topics: str | None = None
-    texts: TextSource = TextSource()
+    texts: TextSource = NO_TEXTS
     measures: Sequence[str] = MEASURES
     depth: int = 100
     megabytes: float = 50.0
@@ -120,7 +120,9 @@ def shown_lists(runs: Sequence[RunInput]) -> tuple[list[ShownList], list[int | N
         shown = ShownList(labels[number], str(run.path), run.hits, "run", run.path, number)
         same = None
         if run.first_hits is None:  # it may be the first stage of a run before it, which was given as a run too
-            same = next((i for i, each in enumerate(lists) if each.run is None and _same_lists(each.hits, run.hits)), None)
+            same = next(
+                (i for i, each in enumerate(lists) if each.run is None and _same_lists(each.hits, run.hits)), None
+            )
         if same is None:
             lists.append(shown)
         else:
@@ -150,14 +152,16 @@ def _evaluation(lists: Sequence[ShownList], options: ReportOptions) -> Evaluatio
             keep_first=options.keep_first, analysis=Analysis(per_query=True, intervals=True),
         )  # fmt: skip
         names = {str(file): each.path for file, each in zip(files, lists, strict=True)}
-        warnings = []
-        for warning in found.warnings:
-            for file, name in names.items():
-                warning = warning.replace(file, name)
-            warnings.append(warning)
+        warnings = tuple(_renamed(warning, names) for warning in found.warnings)
         first, *others = (replace(each, run=names[each.run]) for each in found.every)
         qrels = options.qrels_name or found.qrels
-        return replace(found, qrels=qrels, first=first, runs=tuple(others), warnings=tuple(warnings))
+        return replace(found, qrels=qrels, first=first, runs=tuple(others), warnings=warnings)
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    for file, name in names.items():
+        text = text.replace(file, name)
+    return text
 
 
 def _written(each: ShownList, path: Path) -> Path:
@@ -248,7 +252,7 @@ def _details(
 def packed(details: Any) -> str:
     """JSON, gzipped and in base64."""
     text = json.dumps(details, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-    return b64encode(gzip.compress(text, mtime=0)).decode()
+    return b64encode(gzip.compress(text, compresslevel=6, mtime=0)).decode()
 
 
 def _evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

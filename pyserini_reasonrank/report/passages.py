@@ -38,6 +38,9 @@ class TextSource:
         return self.corpus is None and self.index is None
 
 
+NO_TEXTS = TextSource()
+
+
 def read_passages(source: TextSource, docids: Collection[str]) -> dict[str, str]:
     """The text of each docid, cut; {} without a source. UsageError if the source does not contain all of them."""
     if not docids or source.missing:
@@ -98,7 +101,11 @@ def _of_index(index: str, docids: Sequence[str]) -> dict[str, str]:
         flags = {"--run": run, "--topics": topics, "--texts": index, "--depth": len(docids), "--candidates": out}
         words = [str(word) for pair in flags.items() for word in pair]
         done = subprocess.run(
-            [sys.executable, "-m", WRITER, *words], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", WRITER, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]

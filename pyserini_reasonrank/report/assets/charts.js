@@ -116,7 +116,7 @@ const gradeClass = (document_) => (document_.grade === undefined ? "unjudged" : 
 // column, the first and last place that a call showed.
 function bumpChart(columns, labels, windows, documents, most, width, handlers) {
   const wide = width > 640;
-  const left = wide ? 168 : 78, right = wide ? 168 : 78, top = 26, row = most > 50 ? 9 : most > 20 ? 12 : 17;
+  const side = width > 1000 ? 250 : wide ? 168 : 92, left = side, right = side, top = 26, row = most > 50 ? 9 : most > 20 ? 12 : 17;
   const rows = Math.min(most, Math.max(...columns.map((column) => column.length)));
   const height = top + (rows + 1.6) * row;
   const gap = (width - left - right) / (columns.length - 1);
@@ -132,13 +132,13 @@ function bumpChart(columns, labels, windows, documents, most, width, handlers) {
   windows.forEach((window_, column) => {
     if (!window_ || window_[0] >= rows) return;
     const end = Math.min(window_[1], rows);
-    chart.append(svg("rect", { class: "window", x: x(column) + gap * 0.1, width: gap * 0.8, y: y(window_[0]) - row / 2, height: (end - window_[0] + 1) * row, rx: 3 }));
+    chart.append(svg("rect", { class: "window", x: x(column - 1) + gap * 0.1, width: gap * 0.8, y: y(window_[0]) - row / 2, height: (end - window_[0] + 1) * row, rx: 3 }));
   });
   labels.forEach((text, column) => {
     const anchor = column === 0 ? "end" : column === last ? "start" : "middle";
-    const shownText = column === 0 || column === last ? shorten(text, wide ? 26 : 12) : text;
+    const shownText = column === 0 || column === last ? shorten(text, width > 1000 ? 36 : wide ? 26 : 18) : text;
     if (gap > 18 || column === 0 || column === last)
-      chart.append(svg("text", { class: "column", x: x(column), y: 14, "text-anchor": anchor }, shownText));
+      chart.append(svg("text", wide || (column && column < last) ? { class: "column", x: x(column), y: 14, "text-anchor": anchor } : { class: "column", x: column ? width : 0, y: 14, "text-anchor": column ? "end" : "start" }, shownText));
   });
   for (const document_ of order.filter(clear)) {
     let path = "";
@@ -156,7 +156,7 @@ function bumpChart(columns, labels, windows, documents, most, width, handlers) {
     handlers.register(document_, line);
     chart.append(line, target);
   }
-  const letters = wide ? 19 : 6;
+  const letters = width > 1000 ? 31 : wide ? 19 : 8;
   for (const [column, side] of [[0, -1], [last, 1]]) {
     for (const [index, document_] of columns[column].slice(0, rows).entries()) {
       const anchor = side < 0 ? "end" : "start";

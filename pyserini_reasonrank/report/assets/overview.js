@@ -33,37 +33,40 @@ function costCells(list) {
   ];
 }
 
+function scoreCells(score, several) {
+  const interval = score.interval ? `95% interval ${number(score.interval[0], 4)} to ${number(score.interval[1], 4)}` : null;
+  const value = el("td", { class: "number value", title: interval }, number(score.value, 4));
+  if (!several) return value;
+  if (score.change === undefined) return [value, el("td", { class: "end" })];
+  const p = score.p === null ? "p n/a" : score.p < 0.0001 ? "p <0.0001" : `p ${number(score.p, 4)}`;
+  return [value, el("td", { class: "end" },
+    el("span", { class: direction(score.change) }, signed(score.change)),
+    el("span", { class: "below", title: "won, tied, lost" }, `${p}; ${score.won}/${score.tied}/${score.lost}`))];
+}
+
 function scoresSection() {
   const rows = data.evaluation.rows;
-  const heads = measures.map((name) => el("th", { scope: "col", class: "number", colspan: rows.length > 1 ? 4 : 1 }, name));
-  const below = measures.map(() => rows.length > 1 ? ["score", "change", "p", "won/tied/lost"].map((name) => el("th", { scope: "col", class: "number sub" }, name)) : el("th", { class: "number sub" }, "score"));
+  const several = rows.length > 1;
+  const costs = data.runs.some((run) => run.cost) ? ["calls", "tokens", "seconds"] : [];
+  const heads = ["run", ...measures.flatMap((name) => (several ? [name, ""] : [name])), "answered", ...costs];
   const body = rows.map((row, list) =>
     el(
       "tr",
       { class: list === state.right ? "chosen" : "" },
       el("th", { scope: "row", title: data.lists[list].path }, data.lists[list].label, data.lists[list].kind === "first" ? el("span", { class: "tag" }, "first stage") : null),
-      row.scores.map((score, index) => [
-        el("td", { class: "number value", title: score.interval ? `95% interval ${number(score.interval[0], 4)} to ${number(score.interval[1], 4)}` : null }, number(score.value, 4)),
-        rows.length < 2 ? null : score.change === undefined ? [el("td", { class: "end", colspan: 3 })] : [
-          el("td", { class: `number ${direction(score.change)}` }, signed(score.change)),
-          el("td", { class: "number" }, score.p === null ? "n/a" : score.p < 0.0001 ? "<0.0001" : number(score.p, 4)),
-          el("td", { class: "number end" }, `${score.won}/${score.tied}/${score.lost}`),
-        ],
-      ]),
+      row.scores.map((score) => scoreCells(score, several)),
       el("td", { class: "number" }, `${number(row.answered)} of ${number(data.evaluation.queries)}`),
-      costCells(list),
+      costs.length ? costCells(list) : null,
     ),
   );
   return section(
     "scores", "Scores",
-    el("div", { class: "scroll", tabindex: 0 }, el(
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Scores" }, el(
       "table", { class: "scores" },
-      el("thead", {},
-        el("tr", {}, el("th", { scope: "col", rowspan: 2 }, "run"), heads, ["answered", "calls", "tokens", "seconds"].map((name) => el("th", { scope: "col", class: "number", rowspan: 2 }, name))),
-        el("tr", {}, below)),
+      el("thead", {}, el("tr", {}, heads.map((name, index) => el("th", { scope: "col", class: index ? "number" : "" }, name)))),
       el("tbody", {}, body),
     )),
-    el("p", { class: "muted" }, data.evaluation.notes.join(" ")),
+    el("p", { class: "muted" }, several ? "Below each change: p of the test, then the queries won/tied/lost. " : "", data.evaluation.notes.join(" ")),
   );
 }
 
@@ -105,7 +108,7 @@ function callsSection(run) {
     el("dl", { class: "figures" }, facts.map(([name, value, title]) => el("div", { title }, el("dt", {}, name), el("dd", {}, value)))),
     statusBar(calls.statuses),
     charts.length ? el("div", { class: "charts" }, charts.map((each) => histogram(...each))) : null,
-    charts.length ? el("p", { class: "muted" }, "Tokens and seconds are per judgement, with all of its calls; the dashed line is the median.") : null,
+    charts.length ? el("p", { class: "muted" }, "Tokens and seconds are per judgement, with all of its calls; seconds include the wait in the engine's queue, so calls that wait together add up to more than the time of the run. The dashed line is the median.") : null,
   );
 }
 

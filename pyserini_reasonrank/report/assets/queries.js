@@ -5,16 +5,16 @@ const ROWS = 50;
 const COLUMNS = [
   { name: "qid", title: "qid", value: (query) => query.qid, text: true },
   { name: "text", title: "query", value: (query) => query.text, text: true },
-  { name: "before", title: "before", there: () => measures.length > 0, value: (query) => valueOf(query, state.left), show: (value) => number(value, 4) },
-  { name: "after", title: "after", there: () => measures.length > 0, value: (query) => valueOf(query, state.right), show: (value) => number(value, 4) },
+  { name: "before", title: "before", middle: true, there: () => measures.length > 0, value: (query) => valueOf(query, state.left), show: (value) => number(value, 4) },
+  { name: "after", title: "after", middle: true, there: () => measures.length > 0, value: (query) => valueOf(query, state.right), show: (value) => number(value, 4) },
   { name: "change", title: "change", there: () => measures.length > 0, value: changeOf, show: (value) => (value === null ? "–" : signed(value)), kind: (value) => (value === null ? "" : direction(value)) },
   { name: "new", title: `new in top ${data.top}`, there: () => data.queries.some(movedOf), value: (query) => movedOf(query)?.new ?? null, wide: true },
   { name: "rbo", title: "RBO", there: () => data.queries.some(movedOf), value: (query) => movedOf(query)?.rbo ?? null, show: (value) => number(value, 2), wide: true },
   { name: "judgements", title: "judgements", there: () => data.queries.some(callsOf), value: (query) => callsOf(query)?.judgements ?? null, wide: true },
   { name: "bad", title: "bad", there: () => data.queries.some(callsOf), value: (query) => callsOf(query)?.bad ?? null, kind: (value) => (value ? "loss" : ""), wide: true },
   { name: "copied", title: "copied", there: () => data.queries.some((query) => callsOf(query)?.comparable), value: (query) => callsOf(query)?.copied ?? null, wide: true },
-  { name: "tokens", title: "tokens", there: () => data.queries.some(callsOf), value: (query) => (callsOf(query) ? callsOf(query).prompt + callsOf(query).output : null), wide: true },
-  { name: "seconds", title: "seconds", there: () => data.queries.some(callsOf), value: (query) => callsOf(query)?.seconds ?? null, show: (value) => number(value, 1), wide: true },
+  { name: "tokens", title: "tokens", there: () => data.queries.some((query) => callsOf(query)?.prompt), value: (query) => (callsOf(query) ? callsOf(query).prompt + callsOf(query).output : null), wide: true },
+  { name: "seconds", title: "call seconds", there: () => data.queries.some((query) => callsOf(query)?.seconds), value: (query) => callsOf(query)?.seconds ?? null, show: (value) => number(value, 1), wide: true },
 ];
 
 const FILTERS = {
@@ -74,7 +74,7 @@ function queryRows() {
   const redraw = () => document.getElementById("query-rows").replaceChildren(...queryRows());
   const head = columns.map((column) => {
     const sorted = state.sort.column === column.name;
-    return el("th", { scope: "col", class: `${column.text ? "" : "number"} ${column.wide ? "wide" : ""}`, "aria-sort": sorted ? (state.sort.down ? "descending" : "ascending") : null },
+    return el("th", { scope: "col", class: `${column.text ? "" : "number"} ${column.wide ? "wide" : ""} ${column.middle ? "middle" : ""}`, "aria-sort": sorted ? (state.sort.down ? "descending" : "ascending") : null },
       el("button", { type: "button", click: () => {
         state.sort = { column: column.name, down: sorted ? !state.sort.down : !column.text };
         state.page = 0;
@@ -86,7 +86,7 @@ function queryRows() {
       const value = column.value(query);
       if (column.name === "qid") return el("th", { scope: "row" }, el("a", { class: "row", href: addressOf(query) }, query.qid));
       if (column.text) return el("td", { class: "words" }, value);
-      return el("td", { class: `number ${column.wide ? "wide" : ""} ${column.kind ? column.kind(value) : ""}` }, (column.show || number)(value));
+      return el("td", { class: `number ${column.wide ? "wide" : ""} ${column.middle ? "middle" : ""} ${column.kind ? column.kind(value) : ""}` }, (column.show || number)(value));
     })));
   const turn = (step) => {
     state.page += step;

@@ -65,6 +65,8 @@ function highlighter(details) {
   };
 }
 
+const WIDE = 620; // pixels; a narrower screen has no room for a column per call
+
 function movesSection(details, handlers) {
   const left = details.lists[state.left], right = details.lists[state.right];
   if (!left || !right || state.left === state.right) return null;
@@ -75,12 +77,12 @@ function movesSection(details, handlers) {
   const legend = data.evaluation ? el("p", { class: "legend grades" }, ["judged relevant: 3", "2", "1"].map((text, index) => el("span", {}, el("i", { class: `line-key grade${3 - index}` }), text)), el("span", {}, el("i", { class: "line-key grade0" }), "judged 0"), el("span", {}, el("i", { class: "line-key unjudged" }), "not judged")) : null;
   const draw_ = () => {
     const width = Math.max(300, holder.clientWidth);
-    const all = steps && state.steps && width > 560;
+    const all = steps && state.steps && width > WIDE;
     const columns = all ? steps : [left.docs, right.docs];
     const labels = all ? ["first stage", ...steps.slice(1, -1).map((_, index) => String(index + 1)), `final (call ${steps.length - 1})`] : [data.lists[state.left].label, data.lists[state.right].label];
     const windows = all ? [null, ...found.calls.map((call, index) => windowOf(steps[index], call))] : [];
     handlers.forget();
-    holder.replaceChildren(bumpChart(columns, labels, windows, details.docs, state.bump, all ? width : Math.min(width, 760), handlers));
+    holder.replaceChildren(bumpChart(columns, labels, windows, details.docs, state.bump, all ? width : Math.min(width, 1010), handlers));
   };
   widthWatchers.push([holder, draw_]);
   const depth = Math.max(left.docs.length, right.docs.length);
@@ -88,7 +90,7 @@ function movesSection(details, handlers) {
   const tools = el("div", { class: "tools" });
   const tool = () => tools.replaceChildren(
     segments("Ranks", sizes.map((size) => [size, `top ${size}`]), sizes.includes(state.bump) ? state.bump : sizes.at(-1), (size) => { state.bump = size; tool(); draw_(); }),
-    ...(steps ? [segments("Columns", [[true, "every call"], [false, "before and after"]], state.steps, (value) => { state.steps = value; tool(); draw_(); })] : []),
+    ...(steps && innerWidth > WIDE ? [segments("Columns", [[true, "every call"], [false, "before and after"]], state.steps, (value) => { state.steps = value; tool(); draw_(); })] : []),
   );
   if (!sizes.includes(state.bump)) state.bump = sizes.at(-1);
   tool();
