@@ -24,7 +24,7 @@ from pyserini_reasonrank.report.call_statistics import CallStatistics, call_stat
 from pyserini_reasonrank.report.metadata_facts import facts, metadata_text
 from pyserini_reasonrank.report.passages import NO_TEXTS, TextSource, query_texts, read_passages
 from pyserini_reasonrank.report.query_details import query_details
-from pyserini_reasonrank.report.run_inputs import RunInput, check_same_topics
+from pyserini_reasonrank.report.run_inputs import RunInput, check_same_topics, readable
 from pyserini_reasonrank.run.outputs import temporary_prefix
 
 TOP = 10
@@ -75,7 +75,7 @@ def page_data(runs: Sequence[RunInput], options: ReportOptions) -> PageData:
     notes += about
     if options.texts.missing:
         notes.append("The passages are not shown: pass --corpus or --index.")
-    statistics = [call_statistics(run.journal, run.journal_run) if run.journal else None for run in runs]
+    statistics = [_statistics(run) for run in runs]
     queries = _queries(lists, first_of, runs, texts, evaluation, statistics)
     order = by_interest(queries, evaluation is not None)
     details = _details(order, lists, runs, qrels, statistics, options)
@@ -102,6 +102,13 @@ def page_data(runs: Sequence[RunInput], options: ReportOptions) -> PageData:
         "top": TOP,
     }
     return PageData(overview, details)
+
+
+def _statistics(run: RunInput) -> CallStatistics | None:
+    if run.journal is None:
+        return None
+    with readable(run.journal):
+        return call_statistics(run.journal, run.journal_run)
 
 
 def shown_lists(runs: Sequence[RunInput]) -> tuple[list[ShownList], list[int | None]]:

@@ -12,7 +12,7 @@ from pyserini_reasonrank.ir.runs import Hit, Run
 from pyserini_reasonrank.journal import export
 from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Ranked
-from pyserini_reasonrank.report.run_inputs import RunInput
+from pyserini_reasonrank.report.run_inputs import RunInput, readable
 from pyserini_reasonrank.report.step_orders import step_orders
 
 ANSWER_CHARACTERS = 60_000
@@ -76,7 +76,8 @@ def _run_details(run: RunInput, qid: str, table: DocumentTable, depth: int) -> d
         found["fused"] = {str(table.number(docid)): _rounded(score) for docid, score in fused.items()}
     if run.journal is None:
         return found
-    records = list(export(run.journal, qid, run.journal_run))
+    with readable(run.journal):
+        records = list(export(run.journal, qid, run.journal_run))
     found["calls"] = [_call(record, table) for record in records]
     if run.first_hits and qid in run.first_hits:
         first = [hit.docid for hit in run.first_hits[qid]]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,9 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
     name, notes = "", []
     ranked = dict[str, dict[str, Any]]()
     if found is not None:
-        name = _name_in(found, path)
-        ranked = {each["qid"]: each for each in rankings(found, run=name)} if name else {}
+        with readable(found):
+            name = _name_in(found, path)
+            ranked = {each["qid"]: each for each in rankings(found, run=name)} if name else {}
         _check_same_run(ranked, hits, path, found)
         if not name:
             notes.append(f"The journal {found.name} has no calls.")
@@ -76,6 +79,15 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
         {qid: {key: each[key] for key in ("confidence", "notes") if each[key]} for qid, each in ranked.items()},
         (*notes, *filter(None, [about])),
     )  # fmt: skip
+
+
+@contextmanager
+def readable(journal: Path) -> Iterator[None]:
+    """Report a damaged journal, which is found while it is read, as UsageError."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{journal} is damaged: {error}; --journal {NO_JOURNAL} leaves it out") from None
 
 
 def _journal(path: Path, journal: str | None) -> Path | None:

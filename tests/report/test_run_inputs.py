@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import Journal
@@ -98,6 +99,14 @@ def test_a_file_that_is_not_a_journal_is_refused(folder: Path) -> None:
     (folder / "run.txt.journal.sqlite").write_bytes(b"")
     with pytest.raises(UsageError, match=r"is not a journal \(SQLite\) file"):
         read_run_input(folder / "run.txt", None)
+
+
+def test_a_damaged_journal_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = folder / "run.txt.journal.sqlite"
+    pages = journal.read_bytes()
+    journal.write_bytes(pages[:4096] + b"\xff" * (len(pages) - 4096))
+    assert main(["report", str(folder / "run.txt"), "--output", str(folder / "page.html")]) == 2
+    assert "is damaged: database disk image is malformed; --journal none leaves it out" in capsys.readouterr().err
 
 
 def test_runs_of_other_topics_can_not_be_compared(folder: Path) -> None:

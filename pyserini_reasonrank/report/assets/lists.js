@@ -1,6 +1,7 @@
 // Two lists of documents, side by side, and the card of one document.
 
 const LISTED = 100; // documents that a list shows before the reader asks for more
+const AT_ONCE = 20; // of these, documents that are there when the query appears; the others follow it
 
 function gradeBadge(document_) {
   if (!data.evaluation) return null;
@@ -43,14 +44,16 @@ function documentList(details, list, left, right, side, handlers) {
   const rows = el("ol", { class: "documents" });
   const more = el("button", { type: "button", class: "more", click: () => add() });
   let shown = 0;
-  const add = () => {
-    const next = found.docs.slice(shown, shown + LISTED);
-    for (const [index, document_] of next.entries()) rows.append(documentRow(details, document_, shown + index, found, list, left, right, handlers));
+  const add = (count = LISTED) => {
+    const next = found.docs.slice(shown, shown + count);
+    rows.append(...next.map((document_, index) => documentRow(details, document_, shown + index, found, list, left, right, handlers)));
     shown += next.length;
     more.hidden = shown >= found.docs.length;
     more.textContent = `Show ${Math.min(LISTED, found.docs.length - shown)} more`;
   };
-  add();
+  add(AT_ONCE);
+  more.hidden = true;
+  afterDrawing.push(() => add(LISTED - AT_ONCE));
   const cutNote = found.total > found.docs.length ? el("p", { class: "muted" }, `The page has the first ${number(found.docs.length)} of ${number(found.total)} documents (--depth).`) : null;
   return el("div", { class: `list ${side}` }, title, rows, more, cutNote);
 }

@@ -1,6 +1,7 @@
 // Drawing: what the address and the choices say, and again when they change.
 
 let widthWatchers = []; // [holder, function that draws a chart in it]
+let afterDrawing = []; // what the reader does not see at first is added when the rest is on the screen
 let turn = 0;
 
 const observer = new ResizeObserver((entries) => {
@@ -20,6 +21,7 @@ async function draw() {
   observer.disconnect();
   closeCard();
   widthWatchers = [];
+  afterDrawing = [];
   drawChoices();
   const content = query ? await queryView(query) : overview();
   if (mine !== turn) return; // the reader went elsewhere meanwhile
@@ -31,6 +33,8 @@ async function draw() {
     observer.observe(watcher[0]);
   }
   main.dataset.drawn = query ? query.qid : "";
+  const later = afterDrawing;
+  requestAnimationFrame(() => setTimeout(() => mine === turn && later.forEach((add) => add())));
 }
 
 function drawChoices() {
