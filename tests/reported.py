@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pyserini_reasonrank.ir.metadata import RunRecord
@@ -58,7 +59,9 @@ def answered(folder: Path, answers: dict[tuple[str, int], str], output: str = "r
     task = Task(
         stream(found), folder / output, folder / "first.txt", str(folder / "topics.jsonl"), ["rerank"]
     )  # fmt: skip
-    return asyncio.run(rerank(plan(*layers.load("reasonrank", flags)), task))
+    made = plan(*layers.load("reasonrank", flags))
+    with ThreadPoolExecutor(1) as thread:  # the thread of a test may have the event loop of a browser
+        return thread.submit(lambda: asyncio.run(rerank(made, task))).result()
 
 
 def reasoned_run(folder: Path) -> Path:

@@ -275,7 +275,7 @@ def _evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 def _scores_json(scores: RunScores) -> dict[str, Any]:
     found = []
     for each in scores.scores:
-        entry: dict[str, Any] = {"value": each.value}
+        entry: dict[str, Any] = {"value": each.value, "answered": each.answered_value}
         if each.interval:
             entry["interval"] = list(each.interval)
         if (compared := each.comparison) is not None:

@@ -73,11 +73,25 @@ def measure(page: Path, width: int) -> dict[str, Any]:
         tab.goto(page.as_uri())
         tab.wait_for_selector("main[data-drawn]")
         paints = tab.evaluate("performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime)")
+        session = tab.context.new_cdp_session(tab)
+        session.send(
+            "Performance.setTimeDomain", {"timeDomain": "threadTicks"}
+        )  # CPU, which other programs do not slow
+        session.send("Performance.enable")
+        begin = _busy(session)
         times = tab.evaluate(OPEN, OPENED)
+        busy = (_busy(session) - begin) / OPENED
         browser.close()
     return {
-        "width": width, "first paint": round(paints[0]), "open": round(median(times)), "open, slowest": round(max(times))
+        "width": width, "first paint": round(paints[0]), "open": round(median(times)), "open, slowest": round(max(times)),
+        "open, CPU of the page": round(1000 * busy),
     }  # fmt: skip
+
+
+def _busy(session: Any) -> float:
+    """The CPU seconds that the main thread of the page has worked."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
 
 def main() -> None:

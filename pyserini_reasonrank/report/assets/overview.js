@@ -35,7 +35,8 @@ function costCells(list) {
 
 function scoreCells(score, several) {
   const interval = score.interval ? `95% interval ${number(score.interval[0], 4)} to ${number(score.interval[1], 4)}` : null;
-  const value = el("td", { class: "number value", title: interval }, number(score.value, 4));
+  const partly = Math.abs(score.value - score.answered) > 1e-9;
+  const value = el("td", { class: "number", title: interval }, el("b", {}, number(score.value, 4)), partly ? el("span", { class: "below" }, `${number(score.answered, 4)} on answered`) : null);
   if (!several) return value;
   if (score.change === undefined) return [value, el("td", { class: "end" })];
   const p = score.p === null ? "p n/a" : score.p < 0.0001 ? "p <0.0001" : `p ${number(score.p, 4)}`;

@@ -56,7 +56,8 @@ async function detailsOf(query) {
     if (document.readyState === "loading")
       await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
     const packed = atob(document.getElementById(`details-${query.details}`).textContent);
-    const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+    const bytes = new Uint8Array(packed.length);
+    for (let place = 0; place < packed.length; place++) bytes[place] = packed.charCodeAt(place);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     const found = JSON.parse(await new Response(stream).text());
     if (unpacked.size > 20) unpacked.delete(unpacked.keys().next().value);
