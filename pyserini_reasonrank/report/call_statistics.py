@@ -120,7 +120,7 @@ def distribution(values: Sequence[float]) -> dict[str, Any]:
 
 def _bins(low: float, high: float) -> tuple[float, float]:
     """The lower end of the first bin, and the width of a bin."""
-    if high <= low:
+    if high - low <= 1e-9 * max(1.0, high):
         return low, 1.0
     least = (high - low) / BINS
     power: float = 10.0 ** math.floor(math.log10(least))
