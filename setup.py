@@ -107,7 +107,7 @@ setup(
     packages=[*find_packages(include=["pyserini_reasonrank*"], exclude=["*.conf"]), "pyserini_reasonrank.conf"],
     package_dir={"pyserini_reasonrank.conf": "conf"},
     package_data={
-        "pyserini_reasonrank": ["py.typed", "models/adapters/*/*", "serve/page/*", "**/README.md"],
+        "pyserini_reasonrank": ["py.typed", "models/adapters/*/*", "serve/page/*", "report/assets/*", "**/README.md"],
         "pyserini_reasonrank.conf": ["**/*.yaml", "**/*.tsv", "**/*.txt", "**/*.md"],
     },
     cmdclass={"build_startup": BuildStartup},
@@ -151,6 +151,7 @@ setup(
             "mcp>=2",
             "mypy>=2",
             "nbclient>=0.10",
+            "playwright>=1.50",
             "prometheus-client>=0.20",
             "pytest>=9",
             "pytest-httpserver>=1.1",

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling
+from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling, Status
 
 _VERSION = 4
 _SCHEMA = f"""
@@ -406,6 +406,37 @@ def rankings(path: Path, qid: str | None = None, run: str | None = None) -> Iter
                 "run": run_, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
                 "notes": json.loads(notes),
             }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class JudgementRecord:
+    """A judgement without its texts. ``order`` is as in ``Judgement``; tokens and seconds are sums over its calls."""
+
+    qid: str
+    label: str
+    docids: tuple[str, ...]
+    order: tuple[int, ...]
+    status: Status
+    calls: int
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+def judgement_records(path: Path, run: str) -> Iterator[JudgementRecord]:
+    """Yield every judgement of ``run`` without its texts, by query and call; a journal of any size is streamed."""
+    with _open_to_read(path) as connection:
+        rows = connection.execute(
+            "SELECT j.qid, j.label, j.docids, j.position_order, j.status, count(c.key), "
+            "coalesce(sum(c.prompt_tokens), 0), coalesce(sum(c.output_tokens), 0), coalesce(sum(c.seconds), 0) "
+            f"FROM judgements AS j LEFT JOIN {_asked(connection)} AS a USING (run, qid, part, number) "
+            "LEFT JOIN calls AS c ON c.key = a.key WHERE j.run = ? GROUP BY j.qid, j.part, j.number",
+            (run,),
+        )
+        for qid, label, docids, order, status, *counts in rows:
+            yield JudgementRecord(
+                qid, label, tuple(json.loads(docids)), tuple(json.loads(order)), Status(status), *counts
+            )
 
 
 def _only(qid: str | None, run: str | None) -> tuple[str, list[str]]:

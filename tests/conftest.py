@@ -199,6 +199,14 @@ def _write(collection: Collection) -> None:
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+@pytest.fixture(scope="session")
+def reasoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a collection and ``run.txt``, a reranked run with reasoning; see ``reported.reasoned_run``."""
+    from reported import reasoned_run
+
+    return reasoned_run(tmp_path_factory.mktemp("reasoned"))
+
+
 RunReranker = Callable[..., RunRecord]
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "merge": Command("cli.merge", "Join the parts of a run, made with --shard or --qids: runs, metadata and journals"),
     "evaluate": Command("cli.evaluate", "Compare reranked runs with the first stage: measures and significance"),
     "2cr": Command("cli.two_click", "Reproduce published figures in two clicks: list, show, run, report, log"),
+    "report": Command("cli.report", "Write one HTML page of runs: scores, both orders of each query, every call"),
     "validate": Command("cli.validate", "Check a run: format, topics, and every first-stage candidate exactly once"),
     "explain": Command("cli.explain", "Predict the cost of a reranker before anything is loaded: calls and tokens"),
     "trace": Command(
@@ -39,7 +40,7 @@ COMMANDS = {
     "prompts": Command("cli.prompts", "List the prompts, or show one of them with two passages"),
     "doctor": Command("cli.doctor", "Check this machine: Python, Java, Pyserini, engines, accelerators, memory"),
     "demo": Command(
-        "demo.end_to_end", "Run an end-to-end demo on Python's documentation: index, search, rerank, evaluate"
+        "demo.end_to_end", "Run an end-to-end demo on Python's documentation: index, search, rerank, evaluate, report"
     ),
     "train": Command("train.command", "Train a reranker, step by step or with a whole recipe: data, sft, grpo, export"),
 }

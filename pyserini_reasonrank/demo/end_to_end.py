@@ -1,4 +1,4 @@
-"""``demo``: an end-to-end run on real text: corpus, index, search, reranking, evaluation.
+"""``demo``: an end-to-end run on real text: corpus, index, search, reranking, evaluation, report.
 
 It prints and runs the commands that a user would type: ``python -m pyserini.search ... --rerank`` and the commands of
 this package.
@@ -65,7 +65,12 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
     )  # fmt: skip
     first = f"{run}{FIRST_RUN}"
     _show([*OURS, "validate", str(run), "--topics", str(folder / "topics.tsv"), "--first", first], None)
-    _show([*OURS, "evaluate", "--qrels", str(folder / "qrels.txt"), first, str(run)], None)
+    qrels = str(folder / "qrels.txt")
+    _show([*OURS, "evaluate", "--qrels", qrels, first, str(run)], None)
+    texts = ["--corpus", str(corpus)] if corpus.exists() else ["--index", str(index)]
+    page = str(folder / "report.html")
+    _show([*OURS, "report", str(run), "--qrels", qrels, *texts, "--output", page], None)
+    print(f"\nOpen {page} in a browser: it shows both orders of every query, and every call.")
 
 
 def _write_subset(folder: Path, topics: int) -> None:

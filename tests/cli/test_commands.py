@@ -41,6 +41,7 @@ FLAGS = {
     "index": ["--corpus", "--index"],
     "merge": ["OUT", "PART", "--topics"],
     "evaluate": ["--qrels", "--measures", "--format", "RUN"],
+    "report": ["RUN", "--qrels", "--corpus", "--index", "--topics", "--journal", "--passage-words", "--output"],
     "validate": ["--topics", "--first"],
     "explain": ["--queries", "--rerank NAME", "--rerank.depth", "window_size", "reasonrank"],
     "trace": ["show", "export", "rankings", "pack", "--qid"],

@@ -1,0 +1,180 @@
+"""The runs of a report, with the files beside them: metadata, journal, and the run of the first stage."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyserini_reasonrank.errors import UsageError, listed
+from pyserini_reasonrank.ir.metadata import read_metadata, sha256
+from pyserini_reasonrank.ir.runs import FIRST_RUN, Hit, Run, read_run
+from pyserini_reasonrank.journal import journal_of, rankings, recorded_runs
+
+NO_JOURNAL = "none"
+"""The value of ``--journal`` for a run whose journal is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """A run, and what is known of it.
+
+    ``metadata`` is empty without a metadata file. ``journal`` is None without a journal; ``journal_run`` is the name of the
+    run in it. ``first_run`` is the file of the first stage; it is None if there is none, though ``first_hits`` may be known
+    from the journal. ``notes`` are sentences about what is missing.
+    """
+
+    path: Path
+    hits: Run
+    metadata: Mapping[str, Any]
+    journal: Path | None
+    journal_run: str
+    first_run: Path | None
+    first_hits: Run | None
+    llm: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The LLM's score of each docid, by qid, of rerankers that score documents one by one."""
+    fused: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The score of each docid by which a query was ordered, by qid, if the run was fused with its first stage."""
+    remarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Confidences and notes of the reranker, by qid."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reranker(self) -> Mapping[str, Any]:
+        """The settings of the reranker in the metadata; empty without them."""
+        return _entry(self.metadata, 1)
+
+
+def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False) -> RunInput:
+    """Read a run and the files beside it. ``journal`` is its journal, ``none`` to leave it out, or None for the default.
+
+    UsageError for an unreadable file, and for a journal that records another run.
+    """
+    hits = read_run(path, keep_first=keep_first)
+    metadata = read_metadata(path) or {}
+    found = _journal(path, journal)
+    name, notes = "", []
+    ranked = dict[str, dict[str, Any]]()
+    if found is not None:
+        with readable(found):
+            name = _name_in(found, path)
+            ranked = {each["qid"]: each for each in rankings(found, run=name)} if name else {}
+        _check_same_run(ranked, hits, path, found)
+        if not name:
+            notes.append(f"The journal {found.name} has no calls.")
+    elif journal != NO_JOURNAL and metadata:
+        notes.append(f"{path.name} has no journal, so its calls are not shown.")
+    first_run, about = _first_run(path, metadata)
+    if first_run is not None:
+        first_hits: Run | None = read_run(first_run, keep_first=keep_first)
+    else:
+        first_hits = {qid: _first_stage(each["ranking"]) for qid, each in ranked.items()} or None
+        if about and first_hits:
+            about = f"{about} The first-stage order comes from the journal."
+    return RunInput(
+        path, hits, metadata, found if name else None, name, first_run, first_hits,
+        {qid: scores for qid, each in ranked.items() if (scores := _scores(each["ranking"], "score"))},
+        {qid: scores for qid, each in ranked.items() if (scores := _scores(each["ranking"], "fused"))},
+        {qid: {key: each[key] for key in ("confidence", "notes") if each[key]} for qid, each in ranked.items()},
+        (*notes, *filter(None, [about])),
+    )  # fmt: skip
+
+
+@contextmanager
+def readable(journal: Path) -> Iterator[None]:
+    """Report a damaged journal, which is found while it is read, as UsageError."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{journal} is damaged: {error}; --journal {NO_JOURNAL} leaves it out") from None
+
+
+def _journal(path: Path, journal: str | None) -> Path | None:
+    if journal == NO_JOURNAL:
+        return None
+    if journal is not None:
+        return Path(journal)
+    beside = journal_of(path)
+    return beside if beside.exists() else None
+
+
+def _name_in(journal: Path, run: Path) -> str:
+    """The name of ``run`` in its journal; the only name there, for a run that was renamed; "" in an empty journal."""
+    names = recorded_runs(journal)
+    relative = os.path.relpath(run, journal.parent)
+    of_path = [name for name in names if name.partition(" ")[2] == relative]
+    if len(of_path) > 1:
+        raise UsageError(
+            f"{journal} records {len(of_path)} runs of the file {relative}, with different tags: pass the journal of one"
+        )
+    if of_path or not names:
+        return "".join(of_path)
+    if len(names) == 1:
+        return names[0]
+    raise UsageError(
+        f"{journal} does not record {relative}, but {listed(names, 3)}: name another journal with --journal, or "
+        f"--journal {NO_JOURNAL}"
+    )
+
+
+def _check_same_run(ranked: Mapping[str, Mapping[str, Any]], hits: Run, path: Path, journal: Path) -> None:
+    """UsageError if a query of the run has other documents in the journal, or no query of the run is there."""
+    differs = f"{journal} is the journal of another run than {path}"
+    remedy = f"name the journal of the run with --journal, or --journal {NO_JOURNAL}"
+    if ranked and not ranked.keys() & hits.keys():
+        raise UsageError(f"{differs}: it has none of its queries; {remedy}")
+    for qid in ranked.keys() & hits.keys():
+        docids = [line["docid"] for line in ranked[qid]["ranking"][: len(hits[qid])]]  # a run may be cut
+        if docids != [hit.docid for hit in hits[qid]]:
+            raise UsageError(f"{differs}: query {qid} has another order there; {remedy}")
+
+
+def _first_run(path: Path, metadata: Mapping[str, Any]) -> tuple[Path | None, str]:
+    """The file of the first stage: the one beside the run, or the one that the metadata name; and a note if it changed."""
+    beside = Path(f"{path}{FIRST_RUN}")
+    if beside.exists():
+        return beside, ""
+    entry = _entry(metadata, 0)
+    recorded = entry.get("run")
+    if not isinstance(recorded, str) or not Path(recorded).is_file():
+        return None, ""
+    if entry.get("sha256") != sha256(recorded):
+        return None, f"The first-stage run {recorded} has changed since {path.name} was made."
+    return Path(recorded), ""
+
+
+def _entry(metadata: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+    """An entry below ``method: retrieval``: 0 is the first stage, 1 the reranker. Empty if there is none."""
+    method = metadata.get("method")
+    entries = method.get("retrieval") if isinstance(method, Mapping) else None
+    found = entries[index] if isinstance(entries, Sequence) and len(entries) > index else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _first_stage(ranking: Sequence[Mapping[str, Any]]) -> list[Hit]:
+    lines = sorted(ranking, key=lambda line: int(line["first_stage"][0]))
+    return [Hit(line["docid"], float(line["first_stage"][1])) for line in lines]
+
+
+def _scores(ranking: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
+    """The scores of one kind by docid: ``score``, of the LLM, or ``fused``."""
+    return {line["docid"]: float(line[kind]) for line in ranking if line.get(kind) is not None}
+
+
+def check_same_topics(runs: Sequence[RunInput]) -> Iterator[str]:
+    """Yield a note for each run with other queries than the first. UsageError if a run shares none with it."""
+    first, *others = runs
+    for other in others:
+        shared = first.hits.keys() & other.hits.keys()
+        if not shared:
+            raise UsageError(f"{other.path} has no query of {first.path}: compare runs of the same topics")
+        only = len(first.hits) - len(shared), len(other.hits) - len(shared)
+        if any(only):
+            yield (
+                f"{first.path.name} and {other.path.name} have {len(shared):,} queries in common; "
+                f"{only[0]:,} are only in the first and {only[1]:,} only in the second."
+            )
