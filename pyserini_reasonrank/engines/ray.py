@@ -6,9 +6,10 @@ import asyncio
 import importlib.util
 import logging
 import os
+import signal
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -95,7 +96,7 @@ class Ray(Engine[RayOptions]):
         self._actors: set[Any] = set()
         self._cleaning = ExitStack()
         self._loop: BackgroundLoop | None = None
-        self._pool: ReplicaPool[Any] = ReplicaPool(options.concurrency, options.retries, options.wait)
+        self._pool: ReplicaPool[Any] = ReplicaPool(options.retries, options.wait)
         self._keepers: list[asyncio.Task[None]] = []
 
     @property
@@ -119,7 +120,8 @@ class Ray(Engine[RayOptions]):
         if not self._local.needs_weights:  # it takes no time, and its identity may depend on a file that it reads
             await self._local.start()
             self._context = self._local.max_model_len
-        await asyncio.to_thread(self._connect)
+        with _own_signal_handlers():
+            await asyncio.to_thread(self._connect)
         self._loop = BackgroundLoop("ray")
         await self._loop.run(self._place())
 
@@ -343,6 +345,18 @@ class Ray(Engine[RayOptions]):
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
         thread.join(_KILLING_SECONDS)
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Install the signal handlers of this program again: Ray's library has installed its own, which print stack traces."""
+    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 async def _settled(answer: Any) -> None:

@@ -32,12 +32,13 @@ class ReplicaPool[H]:
     """The replicas that are ready, on one asyncio loop.
 
     The calls of a query go to one replica, whose prefix cache has the beginning of its prompts; a new query goes to the
-    replica with the fewest calls in flight. A query whose replica has its share of ``width`` calls in flight uses the
-    others too. A call whose replica dies is asked again, ``retries`` times. A call waits ``wait`` seconds for a replica.
+    replica with the fewest calls in flight. A query changes its replica if another one has less than half as many calls
+    in flight, as one has that has just joined. A call whose replica dies is asked again, ``retries`` times. A call waits
+    ``wait`` seconds for a replica.
     """
 
-    def __init__(self, width: int, retries: int, wait: float) -> None:
-        self._width, self._retries, self._wait = width, retries, wait
+    def __init__(self, retries: int, wait: float) -> None:
+        self._retries, self._wait = retries, wait
         self._ready: list[Replica[H]] = []
         self._of_query: OrderedDict[str, Replica[H]] = OrderedDict()
         self._changed = asyncio.Condition()
@@ -103,12 +104,10 @@ class ReplicaPool[H]:
         while not self._ready:
             await self.filled()
         found = self._of_query.get(qid)
-        if found is None or found not in self._ready:
-            found = min(self._ready, key=lambda replica: (replica.in_flight, replica.queries, replica.number))
-            self._remember(qid, found)
-        self._of_query.move_to_end(qid)
-        if found.in_flight * len(self._ready) >= self._width:
-            return min(self._ready, key=lambda replica: (replica.in_flight, replica is not found, replica.number))
+        idlest = min(self._ready, key=lambda replica: (replica.in_flight, replica.queries, replica.number))
+        if found is None or found not in self._ready or found.in_flight >= 2 * (idlest.in_flight + 1):
+            found = idlest
+        self._remember(qid, found)
         return found
 
     def _remember(self, qid: str, replica: Replica[H]) -> None:
