@@ -204,7 +204,7 @@ def until_replicas_end(before: float) -> None:
         time.sleep(0.02)
 
 
-def interrupted(tmp_path: Path, number: signal.Signals, flags: Mapping[str, Any], calls: int = 4) -> None:
+def interrupted(tmp_path: Path, number: signal.Signals, settings: Mapping[str, Any], calls: int = 4) -> None:
     """Start ``rerank``, send it a signal when it has some answers, and check that nothing is left in time."""
     candidates, output = tmp_path / "candidates.jsonl", tmp_path / "run.txt"
     rows = [
@@ -217,7 +217,7 @@ def interrupted(tmp_path: Path, number: signal.Signals, flags: Mapping[str, Any]
     ]
     candidates.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     config = tmp_path / "engine.yaml"
-    config.write_text(json.dumps(flags), encoding="utf-8")
+    config.write_text(json.dumps(settings), encoding="utf-8")
     command = [sys.executable, "-m", "pyserini_reasonrank", "rerank", "--candidates", candidates, "--output", output]
     command += ["--rerank", "rankgpt", "--rerank.config", config]
     folders = set(Path(tempfile.gettempdir()).glob("rr-ray-*"))
@@ -250,6 +250,18 @@ def test_sigterm_ends_the_replicas_on_a_running_cluster(cluster: Any, tmp_path: 
 def test_ctrl_c_ends_a_cluster_of_the_run(tmp_path: Path) -> None:
     engine = faulty(tmp_path) | {"name": "ray", "of": "faulty", "replicas": 2, "seconds": 0.5}
     interrupted(tmp_path, signal.SIGINT, {"engine": engine})
+
+
+@pytest.mark.soak_only
+@pytest.mark.vllm
+@pytest.mark.model
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+def test_sigterm_ends_vllm_in_a_replica_on_a_running_cluster(cluster: Any, tmp_path: Path) -> None:
+    if not cluster.worker_nodes:
+        cluster.add_node(**NODE)
+    args = {"dtype": "float32", "max_model_len": 2048}
+    engine = {"name": "ray", "of": "vllm", "args": args, "address": cluster.address}
+    interrupted(tmp_path, signal.SIGTERM, {"engine": engine, "max_model_len": 2048}, calls=1)
 
 
 @pytest.mark.soak_only
