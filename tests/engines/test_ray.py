@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,6 @@ SLEEPY = '''
 """An engine that takes a fixed time for a few calls at once, and answers with its process."""
 
 import asyncio
-import json
 import os
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
