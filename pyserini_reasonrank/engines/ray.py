@@ -73,7 +73,9 @@ class Ray(Engine[RayOptions]):
 
     name = "ray"
     options_class = RayOptions
-    _connections: ClassVar[int] = 0  # of engines in this process; Ray has one connection for a process
+    # Ray has one connection for a process: how many engines use it, whether one of them made it, and its own cluster
+    _users: ClassVar[int] = 0
+    _connected_here: ClassVar[bool] = False
     _own_cluster: ClassVar[bool] = False
 
     def __init__(self, model: Model, options: RayOptions) -> None:
@@ -145,7 +147,7 @@ class Ray(Engine[RayOptions]):
             )
         if not ray.is_initialized():
             self._initialize(ray)
-        Ray._connections += 1
+        Ray._users += 1
         self._cleaning.callback(self._disconnect, ray)
 
     def _initialize(self, ray: Any) -> None:
@@ -171,13 +173,13 @@ class Ray(Engine[RayOptions]):
             raise UsageError(f"Ray rejects --rerank.engine.init: {_line(error)}") from error
         except RuntimeError as error:
             raise Failure(f"Ray did not start: {_line(error)}") from error
-        Ray._own_cluster = o.address is None
+        Ray._connected_here, Ray._own_cluster = True, o.address is None
 
     @staticmethod
     def _disconnect(ray: Any) -> None:
-        Ray._connections -= 1
-        if not Ray._connections:
-            Ray._own_cluster = False
+        Ray._users -= 1
+        if not Ray._users and Ray._connected_here:
+            Ray._connected_here = Ray._own_cluster = False
             ray.shutdown()
 
     async def _place(self) -> None:
@@ -356,7 +358,8 @@ def _own_signal_handlers() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
-                signal.signal(number, handler)
+                if handler is not None:  # it is not a library's
+                    signal.signal(number, handler)
 
 
 async def _settled(answer: Any) -> None:
