@@ -65,7 +65,7 @@ QUERIES, CALLS = 16, 5
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A cluster whose head has no room for replicas. Its processes find the package ``sleepy``, which registers an engine."""
+    """A cluster whose head has room for one replica. Its processes find the package ``sleepy``, which registers an engine."""
     folder = tmp_path_factory.mktemp("packages")
     (folder / "sleepy.py").write_text(SLEEPY, encoding="utf-8")
     described = folder / "sleepy-1.0.dist-info"
@@ -79,7 +79,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.syspath_prepend(folder)
         from ray.cluster_utils import Cluster
 
-        made = Cluster(True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
+        made = Cluster(True, head_node_args={**NODE, "include_dashboard": False})
         try:
             yield made
         finally:
@@ -110,7 +110,6 @@ async def ready(pool: Any, replicas: int) -> None:
 
 
 def test_a_second_replica_doubles_the_throughput_and_each_query_stays_on_one(cluster: Any) -> None:
-    cluster.add_node(**NODE)
     engine = build_engine("ray", {"of": "sleepy", "replicas": 2, "address": cluster.address}, Model("sleepy", "sleepy"))
 
     async def test() -> None:
@@ -124,8 +123,10 @@ def test_a_second_replica_doubles_the_throughput_and_each_query_stays_on_one(clu
             together, used = await asked(engine, "b")
             assert all(len(replicas) == 1 for replicas in used.values())
             assert list(Counter(min(replicas) for replicas in used.values()).values()) == [QUERIES // 2, QUERIES // 2]
-            if together < 1.9 * alone:  # another process may have used this machine
-                together = (await asked(engine, "c"))[0]
+            for repetition in range(6):  # the processes of the new node may still be starting on this machine
+                if together >= 1.9 * alone:
+                    break
+                together = (await asked(engine, f"c{repetition}-"))[0]
             assert together >= 1.9 * alone
         finally:
             await engine.close()
@@ -133,6 +134,7 @@ def test_a_second_replica_doubles_the_throughput_and_each_query_stays_on_one(clu
     asyncio.run(test())
 
 
+WINDOWS = {"strategy": {"name": "sliding", "window_size": 2, "stride": 1}}
 REQUESTS = tuple(
     Request(Query(f"q{n}", f"topic {n}"), tuple(Candidate(f"d{n}-{i}", 9.0 - i, f"Passage {i}.") for i in range(9)), n)
     for n in range(8)
@@ -155,12 +157,11 @@ def faulty(tmp_path: Path, **more: Any) -> dict[str, Any]:
 def test_a_node_that_dies_leaves_no_trace_in_the_run(
     cluster: Any, run_reranker: RunReranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    while len(cluster.worker_nodes) < 2:
+    if not cluster.worker_nodes:
         cluster.add_node(**NODE)
     here = faulty(tmp_path)
-    flags = {"strategy": {"name": "sliding", "window_size": 2, "stride": 1}, "judge": {"kind": "permutation"}}
     local, ray, again = (tmp_path / name for name in ("local.txt", "ray.txt", "again.txt"))
-    run_reranker("rankgpt", {**flags, "engine": here}, REQUESTS, local)
+    run_reranker("rankgpt", {**WINDOWS, "engine": here}, REQUESTS, local)
     calls, dead = 0, False
     ask = ReplicaPool.ask
 
@@ -171,16 +172,16 @@ def test_a_node_that_dies_leaves_no_trace_in_the_run(
             await ready(self, 2)
         if calls > 20 and not dead and all(replica.in_flight for replica in self._ready):
             dead = True
-            cluster.remove_node(max(cluster.worker_nodes, key=id), allow_graceful=False)
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         return await ask(self, *arguments)
 
     monkeypatch.setattr(ReplicaPool, "ask", counted)
     on_ray = here | {"name": "ray", "of": "faulty", "replicas": 2, "address": cluster.address}
-    record = run_reranker("rankgpt", {**flags, "engine": on_ray}, REQUESTS, ray)
+    record = run_reranker("rankgpt", {**WINDOWS, "engine": on_ray}, REQUESTS, ray)
     assert ray.read_bytes() == local.read_bytes()
     assert any(re.fullmatch(r"replicas that died: 1; calls asked again .*: [1-9]\d*", w) for w in record.warnings)
     monkeypatch.undo()
-    replayed = run_reranker("rankgpt", {**flags, "engine": here, "journal": str(record.journal)}, REQUESTS, again)
+    replayed = run_reranker("rankgpt", {**WINDOWS, "engine": here, "journal": str(record.journal)}, REQUESTS, again)
     assert sum(part.tally.calls for part in replayed.parts.values()) == 0
     assert again.read_bytes() == local.read_bytes()
 
@@ -239,16 +240,14 @@ def interrupted(tmp_path: Path, number: signal.Signals, settings: Mapping[str, A
 
 
 def test_sigterm_ends_the_replicas_on_a_running_cluster(cluster: Any, tmp_path: Path) -> None:
-    if not cluster.worker_nodes:
-        cluster.add_node(**NODE)
-    engine = faulty(tmp_path) | {"name": "ray", "of": "faulty", "address": cluster.address, "seconds": 0.5}
-    interrupted(tmp_path, signal.SIGTERM, {"engine": engine})
+    engine = faulty(tmp_path) | {"name": "ray", "of": "faulty", "address": cluster.address, "seconds": 1.0}
+    interrupted(tmp_path, signal.SIGTERM, {"engine": engine, **WINDOWS})
 
 
 @pytest.mark.soak_only
 def test_ctrl_c_ends_a_cluster_of_the_run(tmp_path: Path) -> None:
-    engine = faulty(tmp_path) | {"name": "ray", "of": "faulty", "replicas": 2, "seconds": 0.5}
-    interrupted(tmp_path, signal.SIGINT, {"engine": engine})
+    engine = faulty(tmp_path) | {"name": "ray", "of": "faulty", "replicas": 2, "seconds": 1.0}
+    interrupted(tmp_path, signal.SIGINT, {"engine": engine, **WINDOWS})
 
 
 @pytest.mark.soak_only
@@ -256,11 +255,9 @@ def test_ctrl_c_ends_a_cluster_of_the_run(tmp_path: Path) -> None:
 @pytest.mark.model
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
 def test_sigterm_ends_vllm_in_a_replica_on_a_running_cluster(cluster: Any, tmp_path: Path) -> None:
-    if not cluster.worker_nodes:
-        cluster.add_node(**NODE)
     args = {"dtype": "float32", "max_model_len": 2048}
     engine = {"name": "ray", "of": "vllm", "args": args, "address": cluster.address}
-    interrupted(tmp_path, signal.SIGTERM, {"engine": engine, "max_model_len": 2048}, calls=1)
+    interrupted(tmp_path, signal.SIGTERM, {"engine": engine, "max_model_len": 2048, **WINDOWS}, calls=1)
 
 
 @pytest.mark.soak_only
