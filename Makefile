@@ -18,7 +18,7 @@ $(PYTHON):
 # package's own requirements are resolved against it.
 $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 	$(PYTHON) -m pip install --no-deps --requirement constraints.txt
-	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,train,pyterrier,mteb,langchain,llama-index,test,docs]'
+	$(PYTHON) -m pip install --no-build-isolation --constraint constraints.txt --editable '.[cpu,transformers,train,pyterrier,mteb,langchain,llama-index,ray,test,docs]'
 	@touch $@
 
 # make demo        the end-to-end demo on real text

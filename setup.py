@@ -131,6 +131,7 @@ setup(
         "cpu": ["faiss-cpu>=1.11"],
         "gpu": ["faiss-gpu>=1.14", "vllm>=0.25"],
         "transformers": ["accelerate>=1", "gguf>=0.17", "peft>=0.18", "torch>=2.9", "transformers>=5,<6"],
+        "ray": ["ray>=2.50"],
         "serve": ["fastapi>=0.115", "httptools>=0.6", "mcp>=2", "prometheus-client>=0.20", "uvicorn>=0.30"],
         "pyterrier": ["python-terrier>=1.0"],
         "mteb": ["mteb>=2.26"],

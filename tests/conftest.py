@@ -59,6 +59,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "real/test_resume.py": ("soak", "slow", "model"),
     "engines/test_vllm.py": ("slow", "model", "vllm"),
     "engines/test_transformers.py": ("slow", "model"),
+    "engines/test_ray.py": ("slow",),
     "train/trainers/test_real_policy.py": ("slow", "model"),
     "train/trainers/test_parallel.py": ("slow",),
     "train/trainers/test_dpo.py": ("slow",),

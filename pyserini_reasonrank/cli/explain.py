@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
 from pyserini_reasonrank.cli.arguments import command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.cli.rerank_help import add_rerank_flags, printed_help
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.prompts.fitting import frame_tokens
 from pyserini_reasonrank.run.cost import Cost, PartCost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
@@ -19,22 +25,69 @@ def main(argv: list[str]) -> int:
         "explain",
         "--rerank reasonrank --queries 43",
         "--rerank rank-r1 --rerank.depth 50 --rerank.model rank-r1-7b",
-        usage="--rerank NAME [--rerank.KEY VALUE ...] [--queries num]",
+        "--rerank reasonrank --rerank.passage_tokens 512 --queries 1384 --tokens-per-second 5000 --gpus 8 --price 2.5",
+        usage="--rerank NAME [--rerank.KEY VALUE ...] [--queries num] [--tokens-per-second num [--gpus num] [--price num]]",
     )
     parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run [1]")
+    _add_budget_flags(parser)
     add_rerank_flags(parser)
     if printed_help(parser, name, tree, rest):
         return SUCCESS
     options = parser.parse_args(rest)
-    print(cost_table(plan(*layers.load(name, tree), here=False), options.queries))
+    budget = _budget(options)
+    print(cost_table(plan(*layers.load(name, tree), here=False), options.queries, budget))
     return SUCCESS
 
 
-def cost_table(plan: Plan, queries: int) -> str:
-    """Calls and tokens, for one query of ``depth`` candidates and for ``queries`` of them.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The user's measurements: tokens, read and written, per second and GPU; GPUs; the price of a GPU for an hour."""
+
+    tokens_per_second: float
+    gpus: int = 1
+    price: float | None = None
+
+
+def _add_budget_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tokens-per-second",
+        type=positive(float),
+        metavar="num",
+        help="tokens that a GPU reads and writes in a second, as you measured it; the table then has hours",
+    )
+    parser.add_argument("--gpus", type=positive(int), metavar="num", help="GPUs that share the calls [1]")
+    parser.add_argument(
+        "--price", type=positive(float), metavar="num", help="price of a GPU for an hour, in any currency"
+    )
+
+
+def positive[N: (int, float)](kind: Callable[[str], N]) -> Callable[[str], N]:
+    """Return a converter of a flag's value to a finite number above 0."""
+
+    def number(text: str) -> N:
+        value = kind(text)
+        if not 0 < value < inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        return value
+
+    number.__name__ = kind.__name__
+    return number
+
+
+def _budget(options: argparse.Namespace) -> Budget | None:
+    """The budget that the flags describe. UsageError for flags that need a speed, without one."""
+    if options.tokens_per_second is None:
+        if given := [flag for flag in ("gpus", "price") if getattr(options, flag) is not None]:
+            raise UsageError(f"--{given[0]} needs --tokens-per-second, the speed of a GPU")
+        return None
+    return Budget(options.tokens_per_second, options.gpus or 1, options.price)
+
+
+def cost_table(plan: Plan, queries: int, budget: Budget | None = None) -> str:
+    """Calls and tokens, and hours with a ``budget``, for one query of ``depth`` candidates and for ``queries`` of them.
 
     Tokens are upper bounds: every passage and every answer is as long as its limit. Without a limit on passages there
-    is no row for prompt tokens.
+    is no row for prompt tokens. UsageError for a budget without such a limit.
     """
     depth = plan.settings.depth
     cost = estimate(plan, depth)
@@ -57,6 +110,10 @@ def cost_table(plan: Plan, queries: int) -> str:
         rows.append(("prompt tokens, at most", f"{total:,}", f"{total * queries:,}"))
     written = sum(output_tokens(part, cost.parts.get(name, PartCost())) for name, part in counted.items())
     rows.append(("output tokens, at most", f"{written:,}", f"{written * queries:,}"))
+    if budget is not None:
+        if None in read:
+            raise UsageError("--tokens-per-second needs a limit on passages: set --rerank.passage_tokens")
+        rows += _budget_rows(total + written, queries, budget)
     on = " and ".join(dict.fromkeys(f"{part.engine.model.name} on {part.engine.name}" for part in plan.parts.values()))
     exact = all(part.tokens.exact for part in plan.parts.values())
     head = ("", "a query", f"{queries} queries" if queries > 1 else "the run")
@@ -74,6 +131,23 @@ def cost_table(plan: Plan, queries: int) -> str:
             *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
         ]
     )
+
+
+def _budget_rows(tokens: int, queries: int, budget: Budget) -> list[tuple[str, str, str]]:
+    """The rows of the table on time and price for ``tokens`` a query."""
+    hours = tokens / budget.tokens_per_second / 3600
+    rows = [("GPU hours, at most", _amount(hours), _amount(hours * queries))]
+    if budget.gpus > 1:
+        on = f"hours on {budget.gpus} GPUs, at most"
+        rows.append((on, "", _amount(hours * queries / budget.gpus)))  # the calls of one query depend on one another
+    if budget.price is not None:
+        rows.append(("price, at most", _amount(hours * budget.price), _amount(hours * queries * budget.price)))
+    return rows
+
+
+def _amount(value: float) -> str:
+    """``value`` with two decimal places, or as many as its first two digits need."""
+    return f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}"
 
 
 def _counted_for(cost: Cost, depth: int) -> list[str]:

@@ -17,7 +17,7 @@ from pyserini_reasonrank.settings import rerankers
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
 from pyserini_reasonrank.settings.help import setting_lines
 from pyserini_reasonrank.settings.overlay import merge
-from pyserini_reasonrank.settings.schema import Settings, Tree
+from pyserini_reasonrank.settings.schema import Settings, Tree, answering_engine
 
 HELP = {"-h", "--help"}
 HELP_ALL = "--help-all"
@@ -139,6 +139,8 @@ def _used(tree: Mapping[str, Any], key: str) -> Collection[str]:
         selected = found.get(selector, default) if isinstance(found, Mapping) else default
         if selected is not None and not (key in ("judge", "strategy") and each.get("combine")):
             names.add(str(selected))
+        if key == "engine" and selected == "ray":
+            names.add(answering_engine(found))
     return set(USUAL_ENGINES) if names == {"auto"} else names
 
 

@@ -48,6 +48,11 @@ class Engine[O: EngineOptions](ABC):
         self.notices: list[str] = []
         """Warnings that arise when the engine starts."""
 
+    @property
+    def answering(self) -> Engine[Any]:
+        """The engine that answers: this one, or the one that runs in its replicas."""
+        return self
+
     async def start(self) -> None:
         """Load the model or reach the server. UsageError if the settings can't work, Failure if starting failed otherwise."""
 
@@ -98,6 +103,7 @@ ENGINES = {
     "vllm": "pyserini_reasonrank.engines.vllm:VLLM",
     "transformers": "pyserini_reasonrank.engines.transformers:Transformers",
     "openai": "pyserini_reasonrank.engines.openai:OpenAI",
+    "ray": "pyserini_reasonrank.engines.ray:Ray",
     "recorded": "pyserini_reasonrank.engines.recorded:Recorded",
     "oracle": "pyserini_reasonrank.engines.oracle:Oracle",
     "faulty": "pyserini_reasonrank.engines.faulty:Faulty",

@@ -23,6 +23,7 @@ from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.settings.flags import PREFIX
+from pyserini_reasonrank.settings.schema import local_engine
 
 RESUME = "run the same command again to continue from the journal"
 """How to continue after a signal."""
@@ -117,7 +118,9 @@ def fingerprint_of(plan: Plan, inputs: Inputs, output_format: RunFormat) -> str:
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key not in _OF_THE_FINISH}
-    kept["engine"] = {key: value for key, value in settings.get("engine", {}).items() if key not in OF_THE_SPEED}
+    kept["engine"] = {
+        key: value for key, value in local_engine(settings.get("engine", {})).items() if key not in OF_THE_SPEED
+    }
     kept["arms"] = {name: _deciding(arm) for name, arm in settings.get("arms", {}).items()}
     return kept
 

@@ -63,7 +63,7 @@ def check_questions(part: SinglePlan, widest: int) -> list[str]:
     Some servers report their context only once the engine has started; ``check_context`` is then called again.
     """
     demand = check_context(part, widest)
-    return check(part.engine.model, demand) if part.engine.needs_weights else []
+    return check(part.engine.model, demand) if part.engine.answering.needs_weights else []
 
 
 def check_context(part: SinglePlan, widest: int) -> Demand:

@@ -29,6 +29,7 @@ from pyserini_reasonrank.settings.schema import (
     Settings,
     Tree,
     answering_engine,
+    local_engine,
 )
 
 _EMBEDDED_RANKS_BY = ("likelihood",)
@@ -111,7 +112,7 @@ def _with_as(tree: Tree) -> Tree:
 
 def _chosen_model(asked: Tree, kind: str) -> tuple[str, list[str]]:
     """The model that ``asked`` names, with ``auto`` resolved for engines that load a model; warnings."""
-    engine = asked.get("engine", {})
+    engine = local_engine(asked.get("engine", {}))
     answering = answering_engine(engine)
     if is_without_model(answering):
         return str(engine.get("name")), []

@@ -128,8 +128,20 @@ class Settings(BaseModel):
         return self.tag or f"{self.name}-{models}".replace(" ", "_")
 
 
+def local_engine(engine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the engine in the replicas of ``ray``, without those of ``ray`` itself; of any other, ``engine``."""
+    if engine.get("name") != "ray":
+        return engine
+    from pyserini_reasonrank.engines.ray import RayOptions
+
+    own = RayOptions.model_fields.keys() - {"concurrency"}
+    name = engine.get("of") or RayOptions.model_fields["of"].default
+    return {**{key: value for key, value in engine.items() if key not in own}, "name": name}
+
+
 def answering_engine(engine: Mapping[str, Any]) -> str:
-    """The name of the engine that produces the answers; for ``faulty``, the wrapped engine."""
+    """The name of the engine that produces the answers; for ``faulty`` and ``ray``, the wrapped engine."""
+    engine = local_engine(engine)
     inner = engine.get("inner", {})
     if engine.get("name") == "faulty" and isinstance(inner, Mapping):
         return answering_engine({"name": "oracle", **inner})
