@@ -7,10 +7,10 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank import __version__
 from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.evaluation_notes import notes as evaluation_notes
@@ -89,7 +89,7 @@ def page_data(runs: Sequence[RunInput], options: ReportOptions) -> PageData:
     for query in queries:
         query["details"] = numbers.get(query["qid"])
     overview = {
-        "version": __version__,
+        "version": version("pyserini-reasonrank"),
         "notes": notes,
         "lists": [{"label": each.label, "path": each.path, "kind": each.kind, "run": each.run} for each in lists],
         "evaluation": _evaluation_json(evaluation) if evaluation else None,
