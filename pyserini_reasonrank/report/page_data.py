@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank import __version__
 from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.evaluation_notes import notes as evaluation_notes
@@ -89,7 +88,6 @@ def page_data(runs: Sequence[RunInput], options: ReportOptions) -> PageData:
     for query in queries:
         query["details"] = numbers.get(query["qid"])
     overview = {
-        "version": __version__,
         "notes": notes,
         "lists": [{"label": each.label, "path": each.path, "kind": each.kind, "run": each.run} for each in lists],
         "evaluation": _evaluation_json(evaluation) if evaluation else None,
