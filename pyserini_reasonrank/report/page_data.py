@@ -7,7 +7,6 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,6 @@ def page_data(runs: Sequence[RunInput], options: ReportOptions) -> PageData:
     for query in queries:
         query["details"] = numbers.get(query["qid"])
     overview = {
-        "version": version("pyserini-reasonrank"),
         "notes": notes,
         "lists": [{"label": each.label, "path": each.path, "kind": each.kind, "run": each.run} for each in lists],
         "evaluation": _evaluation_json(evaluation) if evaluation else None,
