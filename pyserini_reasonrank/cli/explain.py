@@ -61,7 +61,7 @@ def _add_budget_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive[N: (int, float)](kind: Callable[[str], N]) -> Callable[[str], N]:
+def positive[N: (int, float)](kind: type[N]) -> Callable[[str], N]:
     """Return a converter of a flag's value to a finite number above 0."""
 
     def number(text: str) -> N:

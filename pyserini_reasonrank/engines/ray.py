@@ -187,9 +187,11 @@ class Ray(Engine[RayOptions]):
         import ray
 
         o = self.options
-        needs = {"num_cpus": o.cpus, "num_gpus": self._gpus(ray.cluster_resources()), "resources": o.resources}
+        gpus = self._gpus(ray.cluster_resources())
         remote = ray.remote(EngineActor).options(
-            **needs,
+            num_cpus=o.cpus,
+            num_gpus=gpus,
+            resources=o.resources,
             max_restarts=0,  # a new actor takes the place of a dead one
             max_concurrency=o.concurrency + 8,
             scheduling_strategy=o.placement,
@@ -200,7 +202,7 @@ class Ray(Engine[RayOptions]):
         except Failure as failure:
             if self._given_up:
                 raise self._given_up[0] from None
-            wanted = {"CPU": o.cpus, "GPU": needs["num_gpus"], **o.resources}
+            wanted = {"CPU": o.cpus, "GPU": gpus, **o.resources}
             raise Failure(
                 f"{failure}: a replica needs {_amounts(wanted)}; the cluster has {_amounts(ray.cluster_resources())}"
             ) from None
@@ -226,7 +228,8 @@ class Ray(Engine[RayOptions]):
             try:
                 found = await actor.start.remote()
                 if problem := self._problem(found):
-                    return await self._give_up(problem)
+                    await self._give_up(problem)
+                    return
                 deaths = 0
                 ready = Replica(number, actor)
                 await self._pool.join(ready)
@@ -241,7 +244,8 @@ class Ray(Engine[RayOptions]):
                 self._note()
                 if deaths == _LOADING_DEATHS:
                     died = f"a replica died {deaths} times before it was ready: {_line(error)}"
-                    return await self._give_up(Failure(died))
+                    await self._give_up(Failure(died))
+                    return
 
     def _problem(self, found: Started | UsageError | Failure) -> UsageError | Failure | None:
         """Why a replica can't be used, if so. The first one decides the context, and the weights if they are not here."""

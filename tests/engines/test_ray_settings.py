@@ -97,7 +97,7 @@ def test_the_gpus_of_a_replica_are_those_of_its_parallel_sizes(folder: Model) ->
 
 
 def test_a_missing_package_is_named(folder: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     with pytest.raises(UsageError, match=r"pip install 'pyserini-reasonrank\[ray\]'"):
         asyncio.run(made(folder).start())
 
