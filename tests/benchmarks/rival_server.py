@@ -107,7 +107,7 @@ def ranked(found: dict[str, Any]) -> int:
     """The documents in an answer of either server."""
     if "results" in found:
         return len(found["results"])
-    [result] = found["artifacts"][0]["value"]
+    result = found["artifacts"][0]["value"]
     return len({candidate["docid"] for candidate in result["candidates"]})
 
 
