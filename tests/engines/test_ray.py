@@ -110,7 +110,9 @@ async def ready(pool: Any, replicas: int) -> None:
 
 
 def test_a_second_replica_doubles_the_throughput_and_each_query_stays_on_one(cluster: Any) -> None:
-    engine = build_engine("ray", {"of": "sleepy", "replicas": 2, "address": cluster.address}, Model("sleepy", "sleepy"))
+    engine: Any = build_engine(
+        "ray", {"of": "sleepy", "replicas": 2, "address": cluster.address}, Model("sleepy", "sleepy")
+    )
 
     async def test() -> None:
         await engine.start()

@@ -85,7 +85,7 @@ def test_verl_s_rows_keep_prompt_order_and_labels(name: str, tmp_path: Path) -> 
     assert (row.docids, row.gains, row.gold) == (("x", "y", "z"), (0.0, 1.0, 0.0), ("y", "z", "x"))
     assert (row.query, row.source, row.kind) == ("why is ice\nslippery?", "msmarco", "permutation")
     assert (audit.read, audit.kept) == (1, 1)
-    columns = {"docids": [row.docids], "gains": [row.gains], "gold": [row.gold]}
+    columns: dict[str, Any] = {"docids": [row.docids], "gains": [row.gains], "gold": [row.gold]}
     assert multiview([], [ANSWER], published=True, **columns) == [pytest.approx(1.3)]
 
 
