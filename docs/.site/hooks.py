@@ -24,8 +24,8 @@ BRANCH = "blob/main"
 OF_THE_ROOT = {"README.md": "overview.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """The files of the root that are pages, and the names of the pages."""
 
-RERANKERS = "rerankers"
-"""The page of the index that is followed by the pages of a folder of the same name."""
+FOLDERS = {"rerankers.md": ("Each reranker", "rerankers"), "usage-2cr.md": ("Each matrix", "2cr")}
+"""The pages of the index that are followed by the pages of a folder: its title and its name."""
 
 REFERENCE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Python API": (
@@ -89,9 +89,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         if page is None:
             raise PluginError(f"docs/README.md: {target} is not a page")
         sections[-1][1].append({name: page})
-        if page == f"{RERANKERS}.md":
-            folder = sorted(Path(config.docs_dir, RERANKERS).glob("*.md"))
-            sections[-1][1].append({"Each reranker": [{path.stem: f"{RERANKERS}/{path.name}"} for path in folder]})
+        if page in FOLDERS:
+            about, folder = FOLDERS[page]
+            paths = sorted(Path(config.docs_dir, folder).glob("*.md"))
+            sections[-1][1].append({about: [{path.stem: f"{folder}/{path.name}"} for path in paths]})
     sections.append(("Reference", [{title: _reference(title)} for title in REFERENCE]))
     sections.append(
         ("Project", [{"Changes": OF_THE_ROOT["CHANGELOG.md"]}, {"Contributing": OF_THE_ROOT["CONTRIBUTING.md"]}])
