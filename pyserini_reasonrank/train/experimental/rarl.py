@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from statistics import pvariance
 from typing import Any
 
-import torch
-
 from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.parsing.identifiers import identifiers
 from pyserini_reasonrank.train.rewards.answers import well_formed
@@ -161,6 +159,8 @@ class ResponseMutation:
     def _rewards(
         self, trainer: Any, rows: Sequence[Mapping[str, Any]], texts: Sequence[str], ids: Sequence[Sequence[int]]
     ) -> list[float]:
+        import torch
+
         columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
         prompts = [row["prompt"] for row in rows]
         given = [
