@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.errors import UsageError, listed
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import read_metadata, sha256
 from pyserini_reasonrank.ir.runs import FIRST_RUN, Hit, Run, read_run
-from pyserini_reasonrank.journal import journal_of, rankings, recorded_runs
+from pyserini_reasonrank.journal import rankings
+from pyserini_reasonrank.run.recorded_run import journal_for, name_in
 
 NO_JOURNAL = "none"
 """The value of ``--journal`` for a run whose journal is left out."""
@@ -56,12 +56,12 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
     """
     hits = read_run(path, keep_first=keep_first)
     metadata = read_metadata(path) or {}
-    found = _journal(path, journal)
+    found = _journal(path, journal, metadata)
     name, notes = "", []
     ranked = dict[str, dict[str, Any]]()
     if found is not None:
         with readable(found):
-            name = _name_in(found, path)
+            name = name_in(found, path, metadata) or ""
             ranked = {each["qid"]: each for each in rankings(found, run=name)} if name else {}
         _check_same_run(ranked, hits, path, found)
         if not name:
@@ -93,32 +93,13 @@ def readable(journal: Path) -> Iterator[None]:
         raise UsageError(f"{journal} is damaged: {error}; --journal {NO_JOURNAL} leaves it out") from None
 
 
-def _journal(path: Path, journal: str | None) -> Path | None:
+def _journal(path: Path, journal: str | None, metadata: Mapping[str, Any]) -> Path | None:
     if journal == NO_JOURNAL:
         return None
     if journal is not None:
         return Path(journal)
-    beside = journal_of(path)
-    return beside if beside.exists() else None
-
-
-def _name_in(journal: Path, run: Path) -> str:
-    """The name of ``run`` in its journal; the only name there, for a run that was renamed; "" in an empty journal."""
-    names = recorded_runs(journal)
-    relative = os.path.relpath(run, journal.parent)
-    of_path = [name for name in names if name.partition(" ")[2] == relative]
-    if len(of_path) > 1:
-        raise UsageError(
-            f"{journal} records {len(of_path)} runs of the file {relative}, with different tags: pass the journal of one"
-        )
-    if of_path or not names:
-        return "".join(of_path)
-    if len(names) == 1:
-        return names[0]
-    raise UsageError(
-        f"{journal} does not record {relative}, but {listed(names, 3)}: name another journal with --journal, or "
-        f"--journal {NO_JOURNAL}"
-    )
+    found = journal_for(path, metadata)
+    return found if found.exists() else None
 
 
 def _check_same_run(ranked: Mapping[str, Mapping[str, Any]], hits: Run, path: Path, journal: Path) -> None:

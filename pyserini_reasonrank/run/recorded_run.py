@@ -90,19 +90,39 @@ def recorded_run(path: Path) -> RecordedRun:
             raise UsageError(f"{path} has {_several(names)}; name the run file")
         return RecordedRun(None, path, names[0])
     metadata = read_metadata(path) or {}
-    journal = _journal(path, metadata)
-    names = recorded_runs(journal)
-    name = run_name(str(metadata.get("tag", "")), path, journal)
-    if name not in names and len(names) != 1:
-        raise UsageError(f"the journal {journal} has no run {name!r}: it has {_several(names)}")
-    return RecordedRun(path, journal, name if name in names else names[0], metadata)
+    journal = journal_for(path, metadata)
+    name = name_in(journal, path, metadata)
+    if name is None:
+        raise UsageError(f"the journal {journal} has no run {_expected(journal, path, metadata)!r}: it has no run")
+    return RecordedRun(path, journal, name, metadata)
+
+
+def name_in(journal: Path, path: Path, metadata: Mapping[str, Any]) -> str | None:
+    """The name of the run file ``path`` in its journal: by tag and path, by path, or the only name, since files are renamed.
+
+    None if the journal has no run. UsageError if it has other runs only, or several of this path.
+    """
+    names, expected = recorded_runs(journal), _expected(journal, path, metadata)
+    relative = expected.partition(" ")[2]
+    of_path = [name for name in names if name.partition(" ")[2] == relative]
+    if expected in names or not names:
+        return expected if names else None
+    if len(of_path) > 1:
+        raise UsageError(f"{journal} records {len(of_path)} runs of the file {relative}: {listed(of_path, NAMED)}")
+    if of_path or len(names) == 1:
+        return [*of_path, *names][0]
+    raise UsageError(f"{journal} does not record {relative}, but {listed(names, NAMED)}: name another run or journal")
+
+
+def _expected(journal: Path, path: Path, metadata: Mapping[str, Any]) -> str:
+    return run_name(str(metadata.get("tag", "")), path, journal)
 
 
 def _several(names: Sequence[str]) -> str:
     return f"{len(names)} runs ({listed(names, NAMED)})" if names else "no run"
 
 
-def _journal(path: Path, metadata: Mapping[str, Any]) -> Path:
+def journal_for(path: Path, metadata: Mapping[str, Any]) -> Path:
     """The journal that the command of a run names, also in a file of settings, or else the one beside the run."""
     journal: Any = None
     with suppress(UsageError):  # a file of settings that is gone

@@ -79,7 +79,9 @@ def test_a_journal_of_several_other_runs_is_refused(folder: Path) -> None:
         connection.execute("UPDATE rankings SET run = 'b two.txt' WHERE qid = 'q1'")
         connection.execute("UPDATE rankings SET run = 'a one.txt' WHERE qid = 'q2'")
         connection.execute("UPDATE judgements SET run = 'a one.txt'")
-    with pytest.raises(UsageError, match=r"does not record run.txt, but a one.txt, b two.txt: name another journal"):
+    with pytest.raises(
+        UsageError, match=r"does not record run.txt, but a one.txt, b two.txt: name another run or journal"
+    ):
         read_run_input(folder / "run.txt", None)
 
 
