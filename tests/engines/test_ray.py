@@ -246,6 +246,7 @@ def interrupted(tmp_path: Path, number: signal.Signals, settings: Mapping[str, A
     assert set(Path(tempfile.gettempdir()).glob("rr-ray-*")) <= folders
 
 
+@pytest.mark.soak_only
 def test_sigterm_ends_the_replicas_on_a_running_cluster(cluster: Any, tmp_path: Path) -> None:
     engine = faulty(tmp_path) | {"name": "ray", "of": "faulty", "address": cluster.address, "seconds": 1.0}
     interrupted(tmp_path, signal.SIGTERM, {"engine": engine, **WINDOWS})
