@@ -1,7 +1,8 @@
-"""Every reranker through a command, over a real collection, with a real model.
+"""Rerankers through commands, over a real collection, with a real model.
 
-One topic and four candidates, in the shortest words. One reranker is behind Pyserini's search, the others share two
-processes; `make soak` puts all of them behind a search, each in a process of its own, with five topics and ten candidates.
+One of each kind, one topic and four candidates, in the shortest words. One reranker is behind Pyserini's search, the others
+share two processes. `make soak` puts every reranker behind a search, each in a process of its own, with five topics and ten
+candidates.
 """
 
 from __future__ import annotations
@@ -23,7 +24,21 @@ from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers, rerankers
 
-NAMES = [name for name in rerankers.names() if not name.endswith(("-recommendation", "-routing"))]
+ALL = [name for name in rerankers.names() if not name.endswith(("-recommendation", "-routing"))]
+FEW = {
+    "first",
+    "iranker",
+    "order-adjuster",
+    "pivot",
+    "rank-r1",
+    "rank1",
+    "reasonrank",
+    "route",
+    "setwise-likelihood",
+    "upr",
+}
+"""One of each kind of question. tests/run/test_bounds.py runs all rerankers, with the oracle."""
+NAMES = ALL if SOAK else [name for name in ALL if name in FEW]
 TOPICS, DEPTH = int(os.environ.get("REASONRANK_TOPICS", "1")), int(os.environ.get("REASONRANK_DEPTH", "4"))
 
 SEARCHED = "reasonrank"

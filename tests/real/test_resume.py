@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import SOAK
 
 KILLS = int(os.environ.get("REASONRANK_KILLS", "4"))
 MODEL_KILLS = int(os.environ.get("REASONRANK_MODEL_KILLS", "1"))  # each costs a load of the model
@@ -77,6 +76,7 @@ def test_recorded(data: Path, tmp_path: Path) -> None:
     killed_and_resumed([*inputs(folder), *flags], tmp_path, KILLS)
 
 
+@pytest.mark.soak_only  # three loads of the model
 def test_transformers(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the transformers engine is not installed")
     folder = data / "msmarco-v1-dl19"
@@ -87,7 +87,7 @@ def test_transformers(data: Path, tmp_path: Path) -> None:
     run.write_text("".join(line for line in (folder / "run.bm25.txt").open() if line.split()[0] in qids))
     flags = ["--rerank", "reasonrank", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"]
     small = {
-        "depth": 12 if SOAK else 6,
+        "depth": 12,
         "strategy.window_size": 4,
         "strategy.stride": 2,
         "sampling.max_tokens": 12,
