@@ -37,6 +37,7 @@ def _said(program: str, *words: str) -> str:
 @pytest.mark.skipif(
     None in (find_spec("transformers"), find_spec("trl")), reason="transformers or TRL is not installed"
 )
+@pytest.mark.soak_only
 def test_sklearn_and_vllm_are_installed_but_not_loaded() -> None:
     assert None not in (find_spec("sklearn"), find_spec("vllm"))
     assert _said(IMPORTS).splitlines()[-1] == "[]"

@@ -481,6 +481,7 @@ def test_an_index_without_texts(collection: Path) -> None:
 
 
 @pytest.mark.jvm
+@pytest.mark.soak_only
 def test_a_dense_first_stage_takes_texts_from_a_corpus(collection: Path) -> None:
     faiss = pytest.importorskip("faiss")
     import numpy

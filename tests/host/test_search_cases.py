@@ -78,6 +78,7 @@ def docids(path: Path) -> dict[str, list[str]]:
     return {qid: [hit.docid for hit in hits] for qid, hits in read_run(path).items()}
 
 
+@pytest.mark.soak_only
 def test_topics_as_people_write_them(search: Search, folder: Path) -> None:
     """A byte order mark, CRLF, a tab in a query; qids with zeros, underscore, minus and accents."""
     lines = ["q1\tmoths\tlamp light", "007\tmoon", "31_1\tmachines", "-5\tlamp", "q\u00e9\tlamp", "zen\tzenith"]
@@ -120,6 +121,7 @@ def test_search_with_one_text_and_rerank_with_another(search: Search, folder: Pa
     assert "--rerank.topics originals.jsonl has no query q1, which the topics rewritten.tsv has" in said
 
 
+@pytest.mark.soak_only
 def test_excluded_documents_leave_room_for_others(search: Search, folder: Path) -> None:
     (folder / "lamp.tsv").write_text("q1\tlight moon sun\nq2\tlight moon sun\n007\tlight moon sun\n")
     search("all.txt", "--topics", "lamp.tsv", "--hits", 4)

@@ -153,6 +153,7 @@ def test_models_are_dropped_by_whatever_they_are_called(tasks: Mapping[str, Path
     assert [hit["docid"] for hit in row["ranking"]] == ["llama-3-8b", *reversed(dropped)]
 
 
+@pytest.mark.soak_only
 def test_a_model_routes_and_every_answer_is_accounted_for(tasks: Mapping[str, Path], tmp_path: Path) -> None:
     """The embedded model: it ranks badly, but something is always dropped, by a rule that the trace names."""
     pytest.importorskip("transformers")

@@ -152,6 +152,7 @@ def test_grades_of_an_answer() -> None:
     )
 
 
+@pytest.mark.soak_only
 def test_blocks_of_the_real_data_are_sound_and_keep_queries_back(data: Path) -> None:
     for kind, folder in [("tfrank", data), ("claims", data), ("demo", data), ("judged", data / "nfcorpus-devtest")]:
         made = list(blocks(kind, folder, 6, random.Random(1)))  # type: ignore[arg-type]

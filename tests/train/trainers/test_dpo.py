@@ -82,6 +82,7 @@ def test_the_better_answer_becomes_likelier_than_the_worse(model: Path, tmp_path
     assert log[-1]["rewards/margins"] > 0.1
 
 
+@pytest.mark.soak_only
 def test_optimism_makes_what_the_policy_says_less_likely(model: Path, tmp_path: Path) -> None:
     made = [pair("[2]", "[1]", own="apple bear")] * 8
     plain = trained(model, tmp_path, made, "plain", optimism=0.0)

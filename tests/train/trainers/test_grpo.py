@@ -356,6 +356,7 @@ def test_interrupted_training_resumes_to_the_same_curve(model: Path, data: Path,
     same_curve(model, data, tmp_path, args, 7)
 
 
+@pytest.mark.soak_only
 def test_an_adapter_and_its_reference_both_come_back(model: Path, data: Path, tmp_path: Path) -> None:
     """The reference is a copy of the adapter that training started from: a second adapter in the checkpoint."""
     start = {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 1e-2}
