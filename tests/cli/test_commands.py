@@ -41,6 +41,7 @@ FLAGS = {
     "index": ["--corpus", "--index"],
     "merge": ["OUT", "PART", "--topics"],
     "evaluate": ["--qrels", "--measures", "--format", "RUN"],
+    "2cr": ["--condition", "--topics", "--data", "--output", "--dry-run", "--by", "--append"],
     "validate": ["--topics", "--first"],
     "explain": ["--queries", "--rerank NAME", "--rerank.depth", "window_size", "reasonrank"],
     "trace": ["export", "--qid"],
