@@ -42,6 +42,7 @@ FLAGS = {
     "merge": ["OUT", "PART", "--topics"],
     "evaluate": ["--qrels", "--measures", "--format", "RUN"],
     "report": ["RUN", "--qrels", "--corpus", "--index", "--topics", "--journal", "--passage-words", "--output"],
+    "2cr": ["--condition", "--topics", "--data", "--output", "--dry-run", "--by", "--append"],
     "validate": ["--topics", "--first"],
     "explain": ["--queries", "--rerank NAME", "--rerank.depth", "window_size", "reasonrank"],
     "trace": ["show", "export", "rankings", "pack", "--qid"],
