@@ -44,7 +44,8 @@ from rank_llm.api.app import create_app
 from rank_llm.api.runtime import ServerConfig
 model, url, port = sys.argv[1:]
 template = files("rank_llm.rerank.prompt_templates") / "reasonrank_template.yaml"
-config = ServerConfig(model_path=model, base_url=url, batch_size=64, context_size=32768, is_thinking=True, listwise_vllm_with_openai_sdk=True,
+config = ServerConfig(model_path=model, base_url=url, batch_size=64, context_size=32768, is_thinking=True,
+                      listwise_vllm_with_openai_sdk=True,
                       prompt_template_path=template)
 uvicorn.run(create_app(config), host="127.0.0.1", port=int(port), log_level="warning")
 """
