@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rival_server import measure_servers
 from server import measure_server
 
 from pyserini_reasonrank.ir.tables import table
@@ -158,20 +157,6 @@ def server() -> Iterator[Row]:
     yield Row("server, 200 clients: RSS after all / after a quarter", found.growth, "ratio", 1.1)
 
 
-def servers() -> Iterator[Row]:
-    """Our server beside RankLLM's, over the same stub, each with one client and with 32."""
-    mine, rival = measure_servers(300, 32)
-    yield Row("server, one client: CPU of a request, ours / RankLLM's", mine.cpu_ms / rival.cpu_ms, "ratio", 1.0)
-    yield Row("server, one client: latency, ours / RankLLM's", mine.alone_ms / rival.alone_ms, "ratio", 1.0)
-    yield Row(
-        "server, 32 clients: requests a second, RankLLM's / ours", rival.per_second / mine.per_second, "ratio", 1.0
-    )
-    yield Row("server, 32 clients: RSS, ours / RankLLM's", mine.rss_mb / rival.rss_mb, "ratio", 1.0)
-    yield Row("server, 32 clients: requests lost of 600", mine.lost, "requests", 0)
-    yield Row("RankLLM's server: CPU of a request", rival.cpu_ms, "ms")
-    yield Row("RankLLM's server, 32 clients: requests lost of 600", rival.lost, "requests")
-
-
 def measure(quick: bool) -> Iterator[Row]:
     yield from startup()
     if not quick:
@@ -185,7 +170,6 @@ def measure(quick: bool) -> Iterator[Row]:
     yield from client(harness, 1, 1.10, rivals=True)
     if quick:
         return
-    yield from servers()
     yield from client(harness, 10, 1.25, rivals=True)
     for width in (512, 2048):
         wide = harness.run("cmd", width, 10, ours())

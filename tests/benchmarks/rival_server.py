@@ -3,8 +3,9 @@
     python tests/benchmarks/rival_server.py [--requests 300] [--clients 32]
 
 Both ask the stub server of the harness (REASONRANK_PEER) with the prompt of ReasonRank, one window of 20 documents a
-request. The stub answers almost at once, so the servers are measured. RankLLM's own command refuses a path of a prompt
-("must be of type PosixPath, got str"), so its application is started from Python.
+request. The stub answers almost at once, so the servers are measured. RankLLM's application is started from Python: its
+command refuses the path of a prompt ("must be of type PosixPath, got str"), it asserts that there is a GPU although the
+model is on another server, and without --listwise-vllm-with-openai-sdk it downloads tiktoken's cl100k_base.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ PEER = Path(os.environ.get("REASONRANK_PEER") or ROOT.parent / "shared" / "peer"
 RIVAL = """
 import sys
 from importlib.resources import files
+import torch
 import uvicorn
+torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1
 from rank_llm.api.app import create_app
 from rank_llm.api.runtime import ServerConfig
 model, url, port = sys.argv[1:]
 template = files("rank_llm.rerank.prompt_templates") / "reasonrank_template.yaml"
 config = ServerConfig(model_path=model, base_url=url, batch_size=64, context_size=32768, is_thinking=True,
+                      listwise_vllm_with_openai_sdk=True,
                       prompt_template_path=template)
 uvicorn.run(create_app(config), host="127.0.0.1", port=int(port), log_level="warning")
 """
@@ -107,7 +111,7 @@ def ranked(found: dict[str, Any]) -> int:
     """The documents in an answer of either server."""
     if "results" in found:
         return len(found["results"])
-    result = found["artifacts"][0]["value"]
+    [result] = found["artifacts"][0]["value"]
     return len({candidate["docid"] for candidate in result["candidates"]})
 
 
