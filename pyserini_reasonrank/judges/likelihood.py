@@ -42,4 +42,4 @@ class Likelihood(Judge):
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
         """Make the query likelier for a higher gain."""
-        return dict.fromkeys(choices, gains[0] - TOP_GAIN)
+        return dict.fromkeys(choices, float(gains[0] - TOP_GAIN))
