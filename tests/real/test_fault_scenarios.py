@@ -133,15 +133,25 @@ def test_a_fault_is_counted_and_its_windows_keep_their_order(
     assert not validate(run, [row["qid"] for row in rows], None).findings
     texts = {(row["qid"], c["docid"]): c["contents"] for row in rows for c in row["candidates"]}
     queries = {row["qid"]: row["query"] for row in rows}
-    bad = 0
-    for judgement in export(tmp_path / "run.txt.journal.sqlite"):
-        bad += check(judgement, queries, texts, stub)
-    if scenario.bad:
-        assert bad > 0
+    bad = sum(check(judgement, queries, texts, stub) for judgement in export(tmp_path / "run.txt.journal.sqlite"))
+    if done.returncode:
+        failed = [row["qid"] for row in rows if not is_right(row, found, stub)]
+        assert failed
+        assert failed[0] in done.stderr, done.stderr
+        for row in rows:
+            if row["qid"] in failed:
+                assert [line[2] for line in found if line[0] == row["qid"]] == [c["docid"] for c in row["candidates"]]
     else:
-        assert bad == 0
+        assert (bad > 0) == scenario.bad
     statuses = done.stdout + done.stderr
     assert not bad or any(word in statuses for word in ("truncated", "empty", "error", "repaired", "failed")), statuses
+
+
+def is_right(row: Mapping[str, Any], found: list[list[str]], stub: ModuleType) -> bool:
+    """Whether a query has the right order of a sliding window."""
+    candidates = row["candidates"]
+    right = stub.slide(row["query"], [html.unescape(c["contents"]) for c in candidates])
+    return [line[2] for line in found if line[0] == row["qid"]] == [candidates[i]["docid"] for i in right]
 
 
 def check(
