@@ -105,7 +105,7 @@ class CallStore(Protocol):
 class MemoryStore:
     """A store in memory of the last ``most`` calls: none of these is repeated in the same process. Nothing is on disk."""
 
-    def __init__(self, most: int = 100_000) -> None:
+    def __init__(self, most: int = 10_000) -> None:
         self._most = most
         self._completions: dict[str, Completion] = {}
 
