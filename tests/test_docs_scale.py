@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from conftest import ROOT
 from pyserini_reasonrank.cli.explain import Budget, cost_table
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import flags, layers
+
+pytestmark = pytest.mark.skipif(not find_spec("torch"), reason="needs an engine to plan for")
 
 PAGE = (ROOT / "docs" / "usage-scale.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

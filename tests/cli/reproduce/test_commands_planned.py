@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from string import Template
@@ -26,6 +27,10 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import flags, layers, rerankers
 from pyserini_reasonrank.settings.host_flags import read_host_flags
+
+pytestmark = pytest.mark.skipif(
+    not (find_spec("pyserini") and find_spec("torch")), reason="needs Pyserini, and an engine to plan for"
+)
 
 DATA, FOLDER = Path("/collections"), Path("/out")
 PROGRAMS = {"curl", "cp", "hf"}
