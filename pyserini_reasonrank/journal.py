@@ -64,6 +64,10 @@ def journal_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.journal.sqlite")
 
 
+SQLITE = b"SQLite format 3"
+"""The first bytes of a journal."""
+
+
 def run_name(tag: str, output: Path, journal: Path) -> str:
     """The name of a run in its journal. Its path is relative, so that journal and runs can be moved together."""
     return f"{tag} {os.path.relpath(output, journal.parent)}"

@@ -16,6 +16,7 @@ from pyserini_reasonrank.report.page_data import ReportOptions, page_data
 from pyserini_reasonrank.report.passages import TextSource
 from pyserini_reasonrank.report.run_inputs import NO_JOURNAL, read_run_input
 from pyserini_reasonrank.run.named_inputs import local_file
+from pyserini_reasonrank.run.outputs import same_file
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("--depth, --passage-words and --megabytes must be greater than 0")
     output: Path = options.output
     inputs = [*options.runs, options.qrels, options.topics, options.corpus, *(options.journal or ())]
-    if any(each is not None and output.exists() and Path(each).exists() and output.samefile(each) for each in inputs):
+    if any(each is not None and same_file(output, Path(each)) for each in inputs):
         raise UsageError(f"--output {output} is an input of this command; name another file")
     check_output(output)
     keep_first = options.duplicates == KEEP_FIRST_CHOICE

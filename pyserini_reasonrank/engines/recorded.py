@@ -18,12 +18,12 @@ from pydantic import Field
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError, listed
+from pyserini_reasonrank.ir.file_io import GZIP
 from pyserini_reasonrank.ir.packed_answers import Answer, parse_answers, read_header
-from pyserini_reasonrank.journal import prompt_sha256, read_answers
+from pyserini_reasonrank.journal import SQLITE, prompt_sha256, read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
-_SQLITE = b"SQLite format 3"
 _NAMED = 3
 """The number of docids that an error names."""
 
@@ -66,7 +66,7 @@ class Recorded(Engine[RecordedOptions]):
             )
         data = path.read_bytes()
         self._sha256 = hashlib.sha256(data).hexdigest()
-        if data.startswith(_SQLITE):
+        if data.startswith(SQLITE):
             found = _of_a_journal(path)
         else:
             found = parse_answers(path, _text(path, data), self.options.where, self.options.call_field)
@@ -111,6 +111,6 @@ def _of_a_journal(path: Path) -> list[Answer]:
 
 def _text(path: Path, data: bytes) -> str:
     try:
-        return (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
+        return (gzip.decompress(data) if data.startswith(GZIP) else data).decode()
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UsageError(f"{path} can't be read: {error}") from error

@@ -207,9 +207,19 @@ def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def recorded_fingerprint(output: str | os.PathLike[str]) -> str | None:
     """The fingerprint that the metadata of a run record; None without metadata or fingerprint. UsageError as above."""
-    method = (read_metadata(output) or {}).get("method")
-    found = method.get(FINGERPRINT) if isinstance(method, dict) else None
+    found = nested(read_metadata(output), "method", FINGERPRINT)
     return found if isinstance(found, str) else None
+
+
+def nested(metadata: Any, *steps: str | int) -> Any:
+    """The value in ``metadata`` below ``steps``, keys of mappings and places in lists; None if there is none."""
+    found = metadata
+    for step in steps:
+        if isinstance(step, int):
+            found = found[step] if isinstance(found, list) and step < len(found) else None
+        else:
+            found = found.get(step) if isinstance(found, Mapping) else None
+    return found
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

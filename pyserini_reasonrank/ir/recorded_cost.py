@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.metadata import read_metadata, sidecar
+from pyserini_reasonrank.ir.metadata import nested, read_metadata, sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,14 @@ def recorded_cost(run: str | os.PathLike[str]) -> RunCost | None:
     UsageError for metadata that are not YAML, or whose counts are missing or not numbers.
     """
     metadata = read_metadata(run)
-    resources = _below(metadata, "resources")
-    llm = _below(resources, "llm")
-    if not llm:
+    llm = nested(metadata, "resources", "llm")
+    if not llm or not isinstance(llm, Mapping):
         return None
     try:
         counts = [
             int(llm[name]) for name in ("calls", "calls answered from the journal", "prompt tokens", "output tokens")
         ]
-        seconds = _below(resources, "runtime in seconds").get("rerank")
+        seconds = nested(metadata, "resources", "runtime in seconds", "rerank")
         return RunCost(
             counts[0], counts[1], counts[2], counts[3], None if seconds is None else float(seconds), _gpus(metadata)
         )
@@ -61,14 +60,8 @@ def recorded_cost(run: str | os.PathLike[str]) -> RunCost | None:
 
 def _gpus(metadata: Mapping[str, Any] | None) -> str:
     """The GPUs of the machine: ``2 x NVIDIA H200``; empty without one."""
-    found = _below(_below(metadata, "platform"), "hardware").get("gpu")
+    found = nested(metadata, "platform", "hardware", "gpu")
     models = (
-        Counter(str(_below(each).get("model", "GPU")) for each in found) if isinstance(found, list) else Counter[str]()
+        Counter(str(nested(each, "model") or "GPU") for each in found) if isinstance(found, list) else Counter[str]()
     )
     return ", ".join(model if count == 1 else f"{count} x {model}" for model, count in models.items())
-
-
-def _below(value: Any, key: str | None = None) -> Mapping[str, Any]:
-    """``value``, or what it has at ``key``, if that is a mapping; else an empty one."""
-    found = value.get(key) if key is not None and isinstance(value, Mapping) else value if key is None else None
-    return found if isinstance(found, Mapping) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pyserini_reasonrank.ir.metadata import nested
 from pyserini_reasonrank.resources import dump_yaml
 
 _PLACES = {
@@ -32,22 +33,13 @@ _PLACES = {
 
 def facts(metadata: Mapping[str, Any]) -> list[list[str]]:
     """The main facts that the metadata have: name and value."""
-    found = ((name, _shown(name, _at(metadata, place))) for name, place in _PLACES.items())
+    found = ((name, _shown(name, nested(metadata, *place))) for name, place in _PLACES.items())
     return [[name, value] for name, value in found if value]
 
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:
     """The metadata as YAML; "" for none."""
     return dump_yaml(metadata) if metadata else ""
-
-
-def _at(tree: Any, place: tuple[str | int, ...]) -> Any:
-    for step in place:
-        try:
-            tree = tree[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return tree
 
 
 def _shown(name: str, value: Any) -> str:

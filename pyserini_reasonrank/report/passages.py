@@ -15,6 +15,7 @@ from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.candidate_rows import candidate_row, read_rows
 from pyserini_reasonrank.ir.corpus import corpus_documents
 from pyserini_reasonrank.ir.documents import read_document
+from pyserini_reasonrank.ir.metadata import nested
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.report.run_inputs import RunInput
 from pyserini_reasonrank.run.named_inputs import local_file
@@ -85,9 +86,7 @@ def query_texts(runs: Sequence[RunInput], topics: str | None) -> tuple[dict[str,
 
 
 def _recorded_topics(metadata: Mapping[str, Any]) -> Path | None:
-    data = metadata.get("data")
-    collection = data.get("test collection") if isinstance(data, Mapping) else None
-    topics = collection.get("topics") if isinstance(collection, Mapping) else None
+    topics = nested(metadata, "data", "test collection", "topics")
     return Path(topics) if isinstance(topics, str) and Path(topics).is_file() else None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.metadata import read_metadata, sha256
+from pyserini_reasonrank.ir.metadata import nested, read_metadata, sha256
 from pyserini_reasonrank.ir.runs import FIRST_RUN, Hit, Run, read_run
 from pyserini_reasonrank.journal import rankings
 from pyserini_reasonrank.run.recorded_run import journal_for, name_in
@@ -130,9 +130,7 @@ def _first_run(path: Path, metadata: Mapping[str, Any]) -> tuple[Path | None, st
 
 def _entry(metadata: Mapping[str, Any], index: int) -> Mapping[str, Any]:
     """An entry below ``method: retrieval``: 0 is the first stage, 1 the reranker. Empty if there is none."""
-    method = metadata.get("method")
-    entries = method.get("retrieval") if isinstance(method, Mapping) else None
-    found = entries[index] if isinstance(entries, Sequence) and len(entries) > index else None
+    found = nested(metadata, "method", "retrieval", index)
     return found if isinstance(found, Mapping) else {}
 
 

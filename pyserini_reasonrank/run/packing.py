@@ -11,13 +11,13 @@ from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.masking import masked
-from pyserini_reasonrank.ir.metadata import sha256, sidecar
+from pyserini_reasonrank.ir.metadata import nested, sha256, sidecar
 from pyserini_reasonrank.ir.packed_answers import Answer, Header, write_answers
-from pyserini_reasonrank.journal import export, rankings, recorded_calls
+from pyserini_reasonrank.journal import judgement_records, rankings, recorded_calls
 from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.run.outputs import same_file
 from pyserini_reasonrank.run.parts import Plan
-from pyserini_reasonrank.run.recorded_run import RecordedRun, Restored, first_stage, nested, restored
+from pyserini_reasonrank.run.recorded_run import RecordedRun, Restored, first_stage, restored
 from pyserini_reasonrank.run.replay_flags import is_path, replay_flags
 
 _UNBROKEN = "\0"
@@ -105,7 +105,7 @@ def _inputs(found: Restored) -> str:
 
 
 def _judged(run: RecordedRun) -> int:
-    return sum(1 for _ in export(run.journal, run=run.name))
+    return sum(1 for _ in judgement_records(run.journal, run.name))
 
 
 def _about(run: RecordedRun, output: Path, found: Restored) -> dict[str, Any]:

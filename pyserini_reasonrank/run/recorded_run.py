@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
-from pyserini_reasonrank.ir.metadata import read_metadata, recorded_fingerprint, sidecar
+from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_fingerprint, sidecar
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
-from pyserini_reasonrank.journal import journal_of, rankings, recorded_runs, run_name
+from pyserini_reasonrank.journal import SQLITE, journal_of, rankings, recorded_runs, run_name
 from pyserini_reasonrank.run.outputs import fingerprint_of
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
@@ -25,8 +25,6 @@ SEARCH = ("pyserini.search", "pyserini_reasonrank.search")
 """The modules whose command lines are those of a search, or begin the names of such modules."""
 NAMED = 5
 """The number of names that an error gives."""
-
-_SQLITE = b"SQLite format 3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def is_journal(path: Path) -> bool:
     """Whether ``path`` is an SQLite file. UsageError if it can't be read."""
     try:
         with path.open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
+            return file.read(len(SQLITE)) == SQLITE
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist") from None
     except OSError as error:
@@ -231,11 +229,3 @@ def first_stage(run: RecordedRun, key: str = "run") -> str | None:
     retrieval = nested(run.metadata, "method", "retrieval")
     steps = [step for step in retrieval if isinstance(step, Mapping)] if isinstance(retrieval, list) else []
     return next((step.get(key) for step in steps if step.get("name") == "first stage"), None)
-
-
-def nested(metadata: Mapping[str, Any], *keys: str) -> Any:
-    """The value below ``keys`` in metadata; None if there is none."""
-    found: Any = metadata
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found

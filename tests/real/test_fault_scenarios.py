@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +74,6 @@ def stub() -> ModuleType:
 def rows() -> list[dict[str, Any]]:
     lines = (PEER / "candidates_clean.jsonl").read_text(encoding="utf-8").splitlines()[:TOPICS]
     return [json.loads(line) for line in lines]
-
-
-Serve = Callable[..., str]
 
 
 @contextmanager
