@@ -513,6 +513,7 @@ def test_nothing_to_train_on_writes_nothing(collection: Collection, tmp_path: Pa
     assert not (tmp_path / "rows.jsonl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nfcorpus-devtest", "beir-scifact"])
 def test_real_training_judgments(name: str, data: Path, tmp_path: Path, model: str) -> None:
     """Training queries of a real collection, their positives among the first documents of its corpus."""
