@@ -79,6 +79,7 @@ def rounds(name: str, folder: Path, grades: Mapping[str, int]) -> tuple[int, Ran
         ("erank", 2, 2),
         ("tourrank", 5, 5),
         ("pivot", 3, 6),
+        ("blitzrank", 2, 4),
         ("coranking", 10, 10),
     ],
 )
