@@ -40,6 +40,7 @@ def test_a_deep_run_of_six_documents_answers_at_once(name: str, tmp_path: Path) 
         ("reasonrank", {"passes": DEEP}),
         ("pivot", {"rounds": DEEP}),
         ("blitzrank", {"k": 100}),
+        ("acurank", {"calls": DEEP}),
         ("rank-r1", {"children": 1, "k": DEEP}),
         *more(("rank-r1", {"name": "bubblesort", "children": 1, "k": DEEP})),
         ("prp", {}),

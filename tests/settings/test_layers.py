@@ -449,6 +449,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "strategy full": {},
     "strategy pivot": {"window_size": 6, "k": 2, "rounds": 3},
     "strategy blitzrank": {"window_size": 6, "k": 2},
+    "strategy acurank": {"window_size": 6, "k": 2, "tolerance": 0.05, "uncertain": 4, "calls": 9},
     "strategy tournament": {"window_size": 12, "tournaments": 3, "seed": 5},
     "strategy heapsort": {"children": 4, "k": 2},
     "strategy bubblesort": {"children": 4, "k": 2, "both_orders": True},

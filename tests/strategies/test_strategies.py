@@ -297,6 +297,7 @@ EXACT: dict[str, Callable[[int], int]] = {
     "full": lambda n: n,
     "pivot": lambda n: n if n <= 20 else 10,
     "blitzrank": lambda n: n if n <= 20 else 10,
+    "acurank": lambda n: n if n <= 20 else 1,
     "heapsort": lambda n: 10,
     "bubblesort": lambda n: 10,
     "allpairs": lambda n: n,
@@ -357,6 +358,7 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "sliding": windowed(10, stride=st.none() | st.integers(1, 9), passes=st.integers(1, 3)),
     "pivot": windowed(6, k=st.integers(1, 5), rounds=st.integers(1, 4)),
     "blitzrank": windowed(2, k=st.integers(1, 30)),
+    "acurank": windowed(2, k=st.integers(1, 30), uncertain=st.integers(1, 12), calls=st.integers(1, 20)),
     "tournament": windowed(4, tournaments=st.integers(1, 3), seed=st.integers(0, 3)),
     "groups": windowed(1),
     "elimination": windowed(2),
@@ -404,6 +406,7 @@ def test_questions_do_not_depend_on_answer_times(name: str, seed: int) -> None:
         ("groups", {"window_size": 20}, [5], [1]),
         ("pivot", {"window_size": 20, "k": 10, "rounds": 8}, range(6, 11), range(2, 6)),
         ("blitzrank", {"window_size": 20, "k": 10}, range(6, 9), range(2, 5)),
+        ("acurank", {"window_size": 20, "k": 10}, range(9, 15), range(4, 9)),
     ],
 )
 def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[int], chain: Sequence[int]) -> None:
