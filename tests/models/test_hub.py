@@ -98,6 +98,7 @@ def test_a_name_that_no_hub_can_have() -> None:
 
 def test_whether_the_hub_answers(hub: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     constants = import_module("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # set if it was first imported without a network
     monkeypatch.setattr(constants, "ENDPOINT", endpoint(hub))
     assert answers()
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
