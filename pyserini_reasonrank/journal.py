@@ -311,14 +311,14 @@ class Journal:
                 self._broken = self._broken or error
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            error = self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
+            failure = self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
             waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
             for _, _, done in writes:
                 if done is not None:
                     waiting.setdefault(done.get_loop(), []).append(done)
             for loop, futures in waiting.items():
                 with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the result
-                    loop.call_soon_threadsafe(_resolve, futures, error)
+                    loop.call_soon_threadsafe(_resolve, futures, failure)
         connection.close()
 
 

@@ -14,7 +14,6 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from pyserini_reasonrank.engines import http_client
 from pyserini_reasonrank.engines.http_client import HttpClient, RequestFailed
 
 KEY = "sk-a-key-of-nobody"
@@ -30,7 +29,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         await sleep(0)
 
     with monkeypatch.context() as patched:
-        patched.setattr(http_client.asyncio, "sleep", noted)
+        patched.setattr("asyncio.sleep", noted)
         yield found
 
 
