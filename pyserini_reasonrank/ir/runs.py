@@ -82,7 +82,7 @@ def parse_lines(line: bytes, where: str) -> list[RunLine]:
     """
     if is_json(line):
         return _parse_json(line, where)
-    columns = [decoded(column, where) for column in _columns(line)]
+    columns = [str(column, "ascii") if line.isascii() else decoded(column, where) for column in _columns(line)]
     match columns:
         case [qid, _, docid, rank, score, tag] if _INTEGER.fullmatch(rank) and _NUMBER.fullmatch(score):
             if math.isfinite(float(score)):
@@ -94,7 +94,7 @@ def parse_lines(line: bytes, where: str) -> list[RunLine]:
 
 def is_json(line: bytes) -> bool:
     """Whether a line of a run is JSON, which has the ranking of a query."""
-    return _OBJECT.match(line) is not None and _TREC.match(line) is None
+    return b"{" in line and _OBJECT.match(line) is not None and _TREC.match(line) is None
 
 
 def line_qid(line: bytes, where: str) -> str:

@@ -8,7 +8,7 @@ one, ``[2]``; or lines of an identifier and a grade, ``[2] 7``.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from typing import Literal
@@ -31,6 +31,11 @@ _TAG = re.compile(
     r"|(?P<answer><answer>)|(?P<end></answer>)",
     re.IGNORECASE,
 )
+_TAG_STARTS = ("<", "◁", "[/", "[t", "[T")
+"""Where a tag can start, apart from the tags of gpt-oss without control tokens."""
+_ENDS_ANALYSIS = "assistantfinal"
+_LIKE_S_OR_I = frozenset("ſıİ")
+"""Letters that equal s or i if case is ignored."""
 _CONTROL = re.compile(r"(?:<\|start\|>\s*assistant\s*)|<\|(?:start|end|return|call)\|>")  # between messages of gpt-oss
 # "[3] > [1", "1. [3]", "Ranking: [3]", "Passage [3]"
 _BEGINS_AS_A_LIST = re.compile(
@@ -66,7 +71,7 @@ def split(text: str, *, cut: bool = False) -> Parts:
     answer tag counts, else one that was never closed, else the whole text. An open thought has no answer, unless the text
     ends with a complete answer tag. If nothing follows the thought, an answer tag before it counts.
     """
-    tags = [(str(match.lastgroup), match) for match in _TAG.finditer(text)]
+    tags = [(str(match.lastgroup), match) for match in _tags(text)]
     if (parts := _answered_first(text, tags)) is not None:
         return parts
     begin = _end_of_thought(text, tags)
@@ -81,7 +86,7 @@ def split(text: str, *, cut: bool = False) -> Parts:
     if block and not (cut and not begin and _quoted(text, block)):
         return Parts(_untag(text[: block.start]), block.answer, tagged=True)
     if begin:
-        return Parts(_untag(text[:begin]), _CONTROL.sub("", text[begin:]), tagged=False)
+        return Parts(_untag(text[:begin]), _uncontrolled(text[begin:]), tagged=False)
     if cut:
         return Parts(_untag(text), None, tagged=False)
     return Parts("", text, tagged=False)
@@ -116,7 +121,7 @@ def joined(reasoning: str, answer: str, *, cut: bool) -> str:
 
     Tags in the reasoning are made harmless, so that only the server decides where the reasoning ends.
     """
-    harmless = _TAG.sub(lambda tag: tag.group().translate(_HARMLESS), reasoning)
+    harmless = _with_tags(reasoning, lambda tag: tag.group().translate(_HARMLESS))
     return OPEN_THINK + harmless if cut else f"{OPEN_THINK}{harmless}{CLOSE_THINK}\n{answer}"
 
 
@@ -303,7 +308,7 @@ def _block(text: str, tags: Sequence[tuple[str, re.Match[str]]], end: int) -> _B
         if kind == "answer" and match is not None:
             until = following.start() if following else end
             closing = following.group() if following and after == "end" else ""
-            blocks.append(_Block(match.start(), _CONTROL.sub("", text[match.end() : until]), closing))
+            blocks.append(_Block(match.start(), _uncontrolled(text[match.end() : until]), closing))
     written = [block for block in blocks if block.complete] or [block for block in blocks if block.answer.strip()]
     return next(reversed(written or blocks), None)
 
@@ -338,4 +343,37 @@ def _fault_of(grades: Collection[float], unclear: int) -> str:
 
 
 def _untag(text: str) -> str:
-    return _CONTROL.sub("", _TAG.sub("", text)).strip()
+    return _uncontrolled(_with_tags(text, lambda tag: "")).strip()
+
+
+def _uncontrolled(text: str) -> str:
+    """Remove the control tokens between messages."""
+    return _CONTROL.sub("", text) if "<|" in text else text
+
+
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """Yield the tags in a text, as ``_TAG.finditer`` does; that alone takes longer on a long thought than the rest of a call."""
+    if _ENDS_ANALYSIS in text.lower() or not (text.isascii() or _LIKE_S_OR_I.isdisjoint(text)):
+        yield from _TAG.finditer(text)
+        return
+    end = 0
+    for start in sorted({0, *(place for mark in _TAG_STARTS for place in _places(text, mark))}):
+        if start >= end and (match := _TAG.match(text, start)):
+            yield match
+            end = match.end()
+
+
+def _places(text: str, mark: str) -> Iterator[int]:
+    place = text.find(mark)
+    while place >= 0:
+        yield place
+        place = text.find(mark, place + 1)
+
+
+def _with_tags(text: str, replaced: Callable[[re.Match[str]], str]) -> str:
+    """Replace every tag in a text."""
+    pieces, end = list[str](), 0
+    for tag in _tags(text):
+        pieces += [text[end : tag.start()], replaced(tag)]
+        end = tag.end()
+    return "".join([*pieces, text[end:]])

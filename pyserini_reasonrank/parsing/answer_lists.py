@@ -41,6 +41,8 @@ _ARROW = re.compile(
 _COMMA = re.compile(r"[\s\]*_`,;|-]*+")
 _COLUMN = re.compile(r"(?:^[ *#>|-]*+\[ ?\d++ ?\][ ,;.|*_`]*+(?:\n|\Z)){2,}", re.MULTILINE)
 _BARE = re.compile(r"(?<![\w.,\[])\d++(?:\s?[,>]\s?(?:and )?\d++)+(?![\w\]])")  # "3, 1, and 2"
+_CHAIN = re.compile(r"\s*\[\d{1,9}\](?: > \[\d{1,9}\]){2,}\s*", re.ASCII)
+"""An answer that is nothing but a chain in the form that prompts ask for; other patterns would read it in the same way."""
 _DIGITS = re.compile(r"\d+")
 _LETTERS = re.compile(r"[^\W\d_]{2}")
 _LONGEST_HEADING = 40  # characters before a list
@@ -76,6 +78,8 @@ def order_of(answer: str, n: int, how: Identifiers = "brackets") -> list[int]:
     """
     if how == "digits":
         return identifiers(answer, how)
+    if _CHAIN.fullmatch(answer):
+        return [int(digits) for digits in _DIGITS.findall(answer)]
     found = order_in(answer)
     if isinstance(found, list):
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.records import Message, Prompt
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+_SYNTAX = re.compile(r"\{[{%#]|\r")  # Jinja also makes all line ends alike
 _TRIAL_QUERY = "a query"
 QUERY_SLOT = "{query}"
 """The place of the query in an instruction."""
@@ -150,5 +152,15 @@ def half(n: int) -> int:
     return max(n // 2, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """The content of a turn without variables; rendering it by Jinja would take as long as a turn with passages."""
+
+    text: str
+
+    def render(self, *_: object, **__: object) -> str:
+        return self.text
+
+
 def _compile(source: str) -> Any:
-    return _ENVIRONMENT.from_string(source)
+    return _ENVIRONMENT.from_string(source) if _SYNTAX.search(source) else _Fixed(source)

@@ -41,9 +41,13 @@ class Endpoint:
         """For how many seconds the oldest of these calls has waited; 0 without one."""
         return time.monotonic() - next(iter(self._made.values())) if self._made else 0.0
 
-    def question_slot(self, priority: int) -> Slot:
-        """A slot for one question, from writing its prompt to its last call."""
-        return self._questions.slot(priority)
+    def question_slot(self, priority: int, asked: int = 0) -> Slot:
+        """A slot for one question, from writing its prompt to its last call. ``asked``: those of its query before it."""
+        return self._questions.slot(priority, asked)
+
+    def finish_evenly(self, even: bool) -> None:
+        """Whether the queries with the fewest questions so far come first, instead of those with the lowest priority."""
+        self._questions.even = self._calls.even = even
 
     async def complete(self, prompt: Prompt, sampling: Sampling, call: Call, priority: int) -> tuple[Completion, bool]:
         """The completion, and whether it was there already: in the journal, or from an equal call in flight.
@@ -59,7 +63,7 @@ class Endpoint:
         self._in_flight[key] = future = asyncio.get_running_loop().create_future()
         answer = None
         try:
-            async with self._calls.slot(priority):
+            async with self._calls.slot(priority, call.number):
                 if self._ready is not None:
                     await self._ready(self.engine)
                 self._made[key] = time.monotonic()

@@ -38,7 +38,7 @@ class LLMJudge:
 
         The prompt is written only once the endpoint has a free slot, since prompts are long. CallFailed as above.
         """
-        async with self.endpoint.question_slot(request.number):
+        async with self.endpoint.question_slot(request.number, call.number):
             texts = [prepared.passages[i].text for i in shown]
             prompt = self.fitter.render(prepared, shown, call.keep)
             judgement = await self.judge.judge(partial(self._complete, request, call, count()), prompt, texts)
@@ -57,7 +57,9 @@ class LLMJudge:
         *,
         attempt: int = 0,
     ) -> Completion:
-        asked = replace(call, repeat=replace(call.repeat, attempt=attempt), turn=next(turns))
+        asked, turn = call, next(turns)
+        if attempt or turn:
+            asked = replace(call, repeat=replace(call.repeat, attempt=attempt), turn=turn)
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
         self.tally.add(completion, from_journal=from_journal)
         if completion.error is not None and self.on_error == "fail":
@@ -120,6 +122,8 @@ class QueryJudge:
         judgement = await self._llm.judgement(self._request, self._prepared, shown, call)
         self.statuses[judgement.status] += 1
         self._reasonings[number] = judgement.reasoning
+        if not judge.options.shuffle and not judgement.status.bad:
+            return judgement
         # without a readable answer the order is the one that was asked about, not the shuffled one
         order = range(len(shown)) if judgement.status.bad else [positions[position] for position in judgement.order]
         return replace(judgement, order=tuple(order))

@@ -14,31 +14,50 @@ from pyserini_reasonrank.records import Ranking, Request
 
 MAX_OPEN_QUESTIONS = 20_000
 """Questions that may be open at once; they take about 150 MB."""
+MAX_AHEAD = 512
+"""The most queries of a run that wait for their first call: without them, its last chains of calls would start late."""
+
+
+_Waiter = tuple[int, int, int, int, asyncio.Future[None]]
 
 
 class PrioritySemaphore:
     """A semaphore of ``width`` slots whose waiters are served by priority (the query's number), then by arrival.
 
-    A run therefore finishes its queries one after another instead of all of them at the end.
+    A run therefore finishes its queries one after another instead of all of them at the end. With ``even``, the waiters
+    of the query with the fewest questions so far are served first: the last queries of a run then end together, instead of
+    one long chain of calls after the others, with most slots empty.
     """
 
     def __init__(self, width: int) -> None:
-        self._free = width
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._free, self._even = width, False
+        self._waiting: list[_Waiter] = []
         self._arrivals = 0
 
-    def slot(self, priority: int) -> Slot:
-        """One slot, held for the length of an ``async with`` block."""
-        return Slot(self, priority)
+    @property
+    def even(self) -> bool:
+        """Whether the queries with the fewest questions so far are served first."""
+        return self._even
 
-    async def acquire(self, priority: int) -> None:
+    @even.setter
+    def even(self, even: bool) -> None:
+        if even != self._even:
+            self._even = even
+            self._waiting = [self._waiter(*waiter[1:]) for waiter in self._waiting]
+            heapq.heapify(self._waiting)
+
+    def slot(self, priority: int, asked: int = 0) -> Slot:
+        """One slot, held for the length of an ``async with`` block. ``asked``: the questions of the query so far."""
+        return Slot(self, priority, asked)
+
+    async def acquire(self, priority: int, asked: int = 0) -> None:
         """Wait for a slot. The caller has to ``release`` it."""
         if self._free:
             self._free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
         self._arrivals += 1
-        heapq.heappush(self._waiting, (priority, self._arrivals, turn))
+        heapq.heappush(self._waiting, self._waiter(priority, self._arrivals, asked, turn))
         try:
             await turn
         except asyncio.CancelledError:
@@ -55,6 +74,9 @@ class PrioritySemaphore:
                 return
         self._free += 1
 
+    def _waiter(self, priority: int, arrival: int, asked: int, turn: asyncio.Future[None]) -> _Waiter:
+        return asked if self._even else 0, priority, arrival, asked, turn
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -62,9 +84,10 @@ class Slot:
 
     semaphore: PrioritySemaphore
     priority: int
+    asked: int = 0
 
     async def __aenter__(self) -> None:
-        await self.semaphore.acquire(self.priority)
+        await self.semaphore.acquire(self.priority, self.asked)
 
     async def __aexit__(self, *_: object) -> None:
         self.semaphore.release()
@@ -82,11 +105,13 @@ class AdmissionControl:
     """Admits a query while fewer than ``width`` are open, with at most ``MAX_OPEN_QUESTIONS`` questions among them.
 
     A waiting question takes memory, and one query may ask thousands at once. Beyond the limit, queries are admitted only
-    as long as the open ones do not keep ``width`` calls in flight. One query is always admitted.
+    as long as the open ones do not keep ``width`` calls in flight. One query is always admitted. ``ahead`` further queries
+    may be open within the limit of questions.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, ahead: int = 0) -> None:
         self._width, self._open, self._questions, self._parallel_calls = width, 0, 0, 0.0
+        self._ahead = ahead
         self._left = asyncio.Event()
 
     async def enter(self, load: QueryLoad) -> None:
@@ -106,8 +131,10 @@ class AdmissionControl:
         self._left.set()
 
     def _fits(self, load: QueryLoad) -> bool:
-        room = self._questions + load.questions <= MAX_OPEN_QUESTIONS or self._parallel_calls < self._width
-        return not self._open or (self._open < self._width and room)
+        room = self._questions + load.questions <= MAX_OPEN_QUESTIONS
+        if self._open < self._width:
+            return not self._open or room or self._parallel_calls < self._width
+        return room and self._open < self._width + self._ahead
 
 
 async def rerank_all(
@@ -115,16 +142,20 @@ async def rerank_all(
     rerank: Callable[[Request], Awaitable[Ranking]],
     *,
     width: int,
+    ahead: int = 0,
     done: Callable[[Ranking], None],
     load: Callable[[Request], QueryLoad] = lambda request: QueryLoad(),
     failed: Callable[[Request, CallFailed], None] | None = None,
+    last: Callable[[bool], None] = lambda last: None,
 ) -> None:
     """Rerank every request, as many at once as ``AdmissionControl`` admits; ``done`` is called as each ends, in any order.
+    ``ahead`` further queries wait for their first call. ``last`` is called with False at the start, and with True once every
+    request has been admitted.
 
     Requests are taken from the stream only as queries end (back-pressure). A query that ends with CallFailed is passed to
     ``failed``, if given; any other exception cancels the other queries and is raised, unwrapped.
     """
-    admission = AdmissionControl(width)
+    admission = AdmissionControl(width, ahead)
 
     async def one(request: Request) -> None:
         try:
@@ -136,10 +167,12 @@ async def rerank_all(
         finally:
             admission.leave(load(request))
 
+    last(False)
     async with together() as spawn:
         async for request in requests:
             await admission.enter(load(request))
             spawn(one(request))
+        last(True)
 
 
 @asynccontextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,14 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
     warning before the first call, and Failure for one that arises later.
     """
     began = time.monotonic()
+    in_process = any(engine.answering.needs_weights for engine in plan.engines)
+    with contextlib.nullcontext() if in_process else _rare_collections():
+        record = await _rerank(plan, task, began)
+    write_metadata(sidecar(task.output), record.fields())
+    return record
+
+
+async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
     journal_path = Path(plan.settings.journal or journal_of(task.output))
     async with Progress(task.progress_seconds) as progress:
         notices = Notices(progress.warn if task.announced else lambda warning: None)
@@ -90,7 +99,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         finally:
             await close(plan.engines)
     seconds = {"load": loaded - began, "rerank": time.monotonic() - loaded}
-    record = RunRecord(
+    return RunRecord(
         tag=plan.tag,
         command=task.command,
         reranker=plan.settings.name,
@@ -106,8 +115,17 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
         seconds=seconds,
         warnings=notices.found,
     )
-    write_metadata(sidecar(task.output), record.fields())
-    return record
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Search for cycles of unused objects less often: the candidates of a run are many objects, and form none."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _collection(plan: Plan, task: Task) -> dict[str, str]:

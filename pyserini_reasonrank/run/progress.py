@@ -37,6 +37,7 @@ class Progress:
     def __init__(self, seconds: float = LINE_SECONDS) -> None:
         from tqdm import tqdm
 
+        tqdm.monitor_interval = 0  # this class refreshes the bar, so tqdm needs no thread for that
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(total=0, unit="call", file=sys.stderr, disable=not self._terminal, leave=True)
         self._seconds = _BAR_SECONDS if self._terminal else seconds

@@ -18,7 +18,7 @@ from pyserini_reasonrank.records import Query, Ranked, Ranking, Request, Tally
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.rerankers.reranker import Ranker, SingleRanker
-from pyserini_reasonrank.rerankers.scheduling import QueryLoad, rerank_all
+from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, QueryLoad, rerank_all
 from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
@@ -135,7 +135,20 @@ class Session:
 
         A query with a failed call is passed to ``failed``, and the others are finished; without ``failed`` it ends them.
         """
-        await rerank_all(requests, self.rerank, width=self.width, done=done, load=self._load, failed=failed)
+        await rerank_all(
+            requests,
+            self.rerank,
+            width=self.width,
+            ahead=min(2 * self.width, MAX_AHEAD),
+            done=done,
+            load=self._load,
+            failed=failed,
+            last=self._finish_evenly,
+        )
+
+    def _finish_evenly(self, even: bool) -> None:
+        for endpoint in self._endpoints.values():
+            endpoint.finish_evenly(even)
 
     def _load(self, request: Request) -> QueryLoad:
         cost = self.cost(request)

@@ -21,9 +21,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from commands import run
+from flat_batch import measure_flat_batch
+from replay import measure_replay
+from scheduler import measure_scheduler
 from server import measure_server
 
 from pyserini_reasonrank.ir.tables import table
@@ -32,12 +37,15 @@ from pyserini_reasonrank.models.embedded import ensure_embedded
 ROOT = Path(__file__).parents[2]
 PEER = Path(os.environ.get("REASONRANK_PEER") or ROOT.parent / "shared" / "peer")
 WATCH = Path(__file__).with_name("first_result.py")
+REPLAYED = 100  # queries
 SCALE = "0.1"  # the server is ten times faster than 2 ms a token: what is left is the client
+
+AT_LEAST = ("share", "calls/s")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure. ``target`` is the most it may be (for ``share``, the least); None for a figure to compare with."""
+    """A figure. ``target`` is the most it may be, or for the units of ``AT_LEAST`` the least; None for one to compare with."""
 
     name: str
     value: float
@@ -48,7 +56,7 @@ class Row:
     def met(self) -> bool | None:
         if self.target is None:
             return None
-        return self.value >= self.target if self.unit == "share" else self.value <= self.target
+        return self.value >= self.target if self.unit in AT_LEAST else self.value <= self.target
 
 
 def startup() -> Iterator[Row]:
@@ -130,14 +138,16 @@ class Harness:
 def client(harness: Harness, replicas: int, bound: float, rivals: bool) -> Iterator[Row]:
     """Ours, a minimal asyncio client and RankLLM on the same queries."""
     queries = 43 * replicas
+    least = harness.run("async", 128, replicas)
     own = harness.run("cmd", 128, replicas, ours())
-    yield Row(f"{queries} queries: CPU a window", own["cpu_ms_per_window"], "ms", 2.0)
+    cpu = "cpu_ms_per_window"
+    yield Row(f"{queries} queries: CPU a window", own[cpu], "ms")
+    yield Row(f"{queries} queries: CPU a window / the minimal client's", own[cpu] / least[cpu], "ratio", 1.5)
     yield Row(f"{queries} queries: wall / bound", own["ratio"], "ratio", bound)
     yield Row(f"{queries} queries: peak RSS", own["rss_peak_mb"], "MB", 300)
     yield Row(f"{queries} queries: lists right", own["right"], "share", 1.0)
     yield Row(f"{queries} queries: first result / whole run", harness.first_result(128, replicas), "ratio", 0.75)
-    least = harness.run("async", 128, replicas)
-    yield Row(f"{queries} queries: minimal client, CPU a window", least["cpu_ms_per_window"], "ms")
+    yield Row(f"{queries} queries: minimal client, CPU a window", least[cpu], "ms")
     yield Row(f"{queries} queries: minimal client, wall / bound", least["ratio"], "ratio")
     if rivals:
         rival = harness.run("rankllm", 128, replicas)
@@ -157,10 +167,49 @@ def server() -> Iterator[Row]:
     yield Row("server, 200 clients: RSS after all / after a quarter", found.growth, "ratio", 1.1)
 
 
+def in_process(queries: int) -> Iterator[Row]:
+    """Scheduling without a server, and runs that are repeated from their journal."""
+    found = measure_scheduler(queries)
+    yield Row("in process: CPU a window", found.memory_ms, "ms", 1.0)
+    yield Row("in process, with a journal: CPU a window", found.journal_ms, "ms")
+    yield Row(f"simulated engine, {queries:,} queries: time / bound", found.ratio, "ratio", 1.03)
+    replayed = measure_replay(REPLAYED)
+    yield Row("journal: calls found", replayed.lookups, "calls/s", 20_000)
+    yield Row("repeated run, one passage a call: calls", replayed.pointwise, "calls/s", 20_000)
+    yield Row("repeated run, 20 passages a call: calls", replayed.listwise, "calls/s")
+
+
+def streamed(queries: int) -> Iterator[Row]:
+    """The memory of a run over as many queries as MS MARCO's dev set has, each with texts of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        candidates, qrels = Path(folder, "candidates.jsonl"), Path(folder, "qrels.txt")
+        qrels.write_text("q0 0 d0-0 1\n")
+        with candidates.open("w") as file:
+            for number in range(queries):
+                passages = [{"docid": f"d{number}-{i}", "text": f"{number} {i} " + "a moth " * 50} for i in range(100)]
+                file.write(json.dumps({"qid": f"q{number}", "query": f"moth {number}", "candidates": passages}) + "\n")
+        words = ["rerank", "--candidates", candidates, "--output", Path(folder, "run.txt"), "--rerank", "reasonrank"]
+        words += ["--rerank.depth", 20, "--rerank.engine.name", "oracle", "--rerank.engine.qrels", qrels]
+        done = run("pyserini_reasonrank", *words)
+        if done.status:
+            raise RuntimeError(done.error)
+    yield Row(f"{queries:,} x 100 candidates, streamed: peak RSS", 1000 * done.memory, "MB", 1074)
+
+
+def vllm() -> Iterator[Row]:
+    """Sliding windows on vLLM beside one batch of the same prompts."""
+    found = measure_flat_batch(24, 2)
+    yield Row("vLLM, embedded model: sliding / one batch", found.sliding / found.flat, "ratio", 1.10)
+
+
 def measure(quick: bool) -> Iterator[Row]:
     yield from startup()
+    yield from in_process(100 if quick else 1000)
     if not quick:
+        yield from streamed(6980)
         yield from server()
+    if not quick and find_spec("vllm"):
+        yield from vllm()
     if not PEER.is_dir():
         print(
             f"no stub server at {PEER}: the client is not measured (REASONRANK_PEER names its folder)", file=sys.stderr

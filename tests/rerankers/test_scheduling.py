@@ -106,6 +106,51 @@ def test_a_turn_that_comes_with_a_cancellation_is_passed_on() -> None:
     asyncio.run(run())
 
 
+def test_the_last_queries_are_served_evenly() -> None:
+    served: list[tuple[int, int]] = []
+
+    async def worker(semaphore: PrioritySemaphore, number: int, asked: int) -> None:
+        async with semaphore.slot(number, asked):
+            served.append((number, asked))
+
+    async def run() -> None:
+        semaphore = PrioritySemaphore(1)
+        async with asyncio.TaskGroup() as group, semaphore.slot(9):
+            for number, asked in [(0, 3), (1, 1), (2, 0), (3, 1)]:
+                group.create_task(worker(semaphore, number, asked))
+            await idle()
+            semaphore.even = True
+            group.create_task(worker(semaphore, 4, 0))
+            await idle()
+        assert served == [(2, 0), (4, 0), (1, 1), (3, 1), (0, 3)]
+
+    asyncio.run(run())
+
+
+def test_queries_ahead_are_taken_and_the_last_is_announced() -> None:
+    events: list[object] = []
+
+    async def rerank(request: Request) -> Ranking:
+        events.append(request.number)
+        await idle(20)
+        return Ranking(request, ())
+
+    async def run() -> None:
+        await rerank_all(
+            requests(6),
+            rerank,
+            width=2,
+            ahead=3,
+            done=lambda ranking: events.append("done"),
+            last=lambda last: events.append(f"last: {last}"),
+        )
+
+    asyncio.run(run())
+    assert events[:6] == ["last: False", 0, 1, 2, 3, 4]  # five are open before the first ends
+    assert events.index("last: True") > events.index("done")
+    assert events.count("done") == 6
+
+
 def run_all(
     count: int,
     rerank: Callable[[Request], Awaitable[Ranking]],
