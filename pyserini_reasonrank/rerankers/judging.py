@@ -58,6 +58,8 @@ class LLMJudge:
         attempt: int = 0,
     ) -> Completion:
         asked = replace(call, repeat=replace(call.repeat, attempt=attempt), turn=next(turns))
+        if prompt.prefill:  # it can contain the model's thought
+            prompt = replace(prompt, prefill=self.fitter.defuser.thought(prompt.prefill))
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
         self.tally.add(completion, from_journal=from_journal)
         if completion.error is not None and self.on_error == "fail":
