@@ -100,7 +100,7 @@ class LabellingData:
 
 
 def read_data(config: Config) -> LabellingData:
-    """Read the files that ``config`` names. UsageError for one that can't be used."""
+    """Read the files that ``config`` names. UsageError if a file can't be used."""
     queries = read_topics(config.topics)[: config.queries]
     hits = {q: found[: config.depth] for q, found in read_run(config.run).items()}
     negatives: Mapping[str, Sequence[Hit]] = {}
