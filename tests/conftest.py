@@ -62,6 +62,8 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "engines/test_ray.py": ("slow",),
     "train/trainers/test_real_policy.py": ("slow", "model"),
     "train/trainers/test_parallel.py": ("slow",),
+    "train/trainers/test_two_steps.py": ("slow",),
+    "train/router/test_encoder.py": ("slow",),
     "train/trainers/test_dpo.py": ("slow",),
     "train/trainers/test_grpo.py": ("slow",),
     "train/trainers/test_grpo_script.py": ("slow",),
