@@ -175,8 +175,8 @@ def in_process(queries: int) -> Iterator[Row]:
     yield Row(f"simulated engine, {queries:,} queries: time / bound", found.ratio, "ratio", 1.03)
     replayed = measure_replay(REPLAYED)
     yield Row("journal: calls found", replayed.lookups, "calls/s", 20_000)
-    yield Row("repeated run, one passage a call: calls", replayed.pointwise, "calls/s", 20_000)
-    yield Row("repeated run, 20 passages a call: calls", replayed.listwise, "calls/s")
+    yield Row("repeated run, one passage per call: calls", replayed.pointwise, "calls/s", 20_000)
+    yield Row("repeated run, 20 passages per call: calls", replayed.listwise, "calls/s")
 
 
 def streamed(queries: int) -> Iterator[Row]:
