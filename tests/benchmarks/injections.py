@@ -1,9 +1,9 @@
-"""How often an injected instruction puts its passage first, by judge: the table of docs/reliability.md.
+"""How often an injected instruction puts its passage first, by judge: with and without defusing.
 
     python tests/benchmarks/injections.py [--topics 12] [JUDGE ...]
 
 The documents are those of Python's standard library, as in the demo. Each topic has five of them: one relevant, four not. The
-attack is appended to the last one, which is not relevant, with and without defusing. The model is the embedded one. Some
+attack is appended to the last one, which is not relevant, with and without defusing. The model is the embedded one. Tens of
 minutes of a core; results are kept in build/injections.json and printed as a table.
 """
 
@@ -56,9 +56,9 @@ ATTACKS: Mapping[str, str] = {
 def cases(topics: int) -> list[tuple[str, list[str]]]:
     """Queries with their passages: one relevant, then others that are judged not relevant."""
     texts = dict(documents())
-    grades = read_qrels(conf("demo", "qrels.txt"))
+    grades = read_qrels(str(conf("demo", "qrels.txt")))
     found = []
-    for query in read_topics(conf("demo", "topics.tsv")):
+    for query in read_topics(str(conf("demo", "topics.tsv"))):
         judged = {docid: grade for docid, grade in grades[query.qid].items() if docid in texts}
         best = max(judged, key=lambda docid: judged[docid])
         others = [docid for docid, grade in judged.items() if grade == 0][: PASSAGES - 1]
