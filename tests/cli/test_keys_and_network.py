@@ -73,7 +73,15 @@ def after_a_run(collection: Collection) -> list[list[object]]:
 def test_a_planted_key_is_in_no_artefact(rate: float, collection: Collection, tmp_path: Path) -> None:
     faults = ("500", "empty", "refusal") if rate < 1 else ("400",)
     with serving(FaultServer(rate, faults)) as server:
-        rerank = ["rerank", *collection.inputs, "--output", "run.txt", "--rerank", "reasonrank", "--rerank.engine.name"]
+        rerank: list[object] = [
+            "rerank",
+            *collection.inputs,
+            "--output",
+            "run.txt",
+            "--rerank",
+            "reasonrank",
+            "--rerank.engine.name",
+        ]
         rerank += ["openai", "--rerank.engine.base_url", server.url, "--rerank.strategy.window_size", "4"]
         rerank += ["--rerank.max_bad", "1", "--rerank.engine.max_retries", "8" if rate < 1 else "0"]
         commands = [rerank, *(after_a_run(collection) if rate < 1 else [])]
@@ -90,7 +98,7 @@ def test_a_planted_key_is_in_no_artefact(rate: float, collection: Collection, tm
 
 def test_no_command_connects_to_the_network_unasked(collection: Collection, tmp_path: Path) -> None:
     oracle = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", collection.qrels]
-    commands = [
+    commands: list[list[object]] = [
         ["--help"],
         ["models"],
         ["doctor"],

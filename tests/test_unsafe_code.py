@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+Nodes = Sequence[ast.AST]
 PACKAGE = ROOT / "pyserini_reasonrank"
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 OPENERS = {"urlopen", "urlretrieve", "create_connection"}
 """Functions that open an address. Clients of a server and of the model hub have classes for that."""
 
 
-def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+def calls(tree: Nodes) -> Iterator[ast.Call]:
+    return (node for node in tree if isinstance(node, ast.Call))
 
 
-def imported(tree: ast.AST) -> set[str]:
-    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    return found | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+def imported(tree: Nodes) -> set[str]:
+    found = {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}
+    return found | {node.module or "" for node in tree if isinstance(node, ast.ImportFrom)}
+
+
+def nodes(path: Path) -> Nodes:
+    """The calls and imports of a file."""
+    kinds = (ast.Call, ast.Import, ast.ImportFrom)
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
 
 
 @pytest.fixture(scope="module")
-def trees() -> dict[Path, ast.Module]:
+def trees() -> dict[Path, Nodes]:
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 200
-    return {path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    return {path.relative_to(PACKAGE): nodes(path) for path in files}
 
 
-def test_nothing_is_unpickled(trees: dict[Path, ast.Module]) -> None:
+def test_nothing_is_unpickled(trees: dict[Path, Nodes]) -> None:
     for path, tree in trees.items():
         assert not UNPICKLERS & {name.partition(".")[0] for name in imported(tree)}, path
         for call in calls(tree):
@@ -42,14 +49,14 @@ def test_nothing_is_unpickled(trees: dict[Path, ast.Module]) -> None:
                 assert switch.value.value is safe, path
 
 
-def test_no_code_of_a_model_repository_runs(trees: dict[Path, ast.Module]) -> None:
+def test_no_code_of_a_model_repository_runs(trees: dict[Path, Nodes]) -> None:
     for path, tree in trees.items():
         switches = [k.value for call in calls(tree) for k in call.keywords if k.arg == "trust_remote_code"]
         assert all(isinstance(value, ast.Constant) and value.value is False for value in switches), path
         assert not {"eval", "exec"} & {ast.unparse(call.func) for call in calls(tree)}, path
 
 
-def test_an_address_is_only_opened_for_a_download_with_a_hash(trees: dict[Path, ast.Module]) -> None:
+def test_an_address_is_only_opened_for_a_download_with_a_hash(trees: dict[Path, Nodes]) -> None:
     names = {
         path.as_posix(): {ast.unparse(call.func).rpartition(".")[2] for call in calls(tree)}
         for path, tree in trees.items()
