@@ -18,6 +18,9 @@ RECORD = "training.json"
 BASE = "base"
 """Subfolder with the base weights of the adapter, if they exist nowhere else because an adapter was merged into them."""
 
+SPREAD = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation")
+"""Keys of ``args`` that spread a batch over passes and processes: a run can be resumed with others if the batch is the same."""
+
 LIBRARIES = ("pyserini-reasonrank", "trl", "transformers", "peft", "accelerate", "datasets", "torch")
 
 
@@ -37,7 +40,8 @@ class Folder:
     def begin(self) -> bool:
         """Whether the run is still to be done; False if it is finished. Writes nothing.
 
-        UsageError if the folder has a run with other settings or inputs, or files that are not a training run.
+        The settings may spread the same batch over another number of processes. UsageError if the folder has a run with
+        other settings or inputs, or files that are not a training run.
         """
         found = read_record(self.path)
         if found is None:
@@ -46,7 +50,12 @@ class Folder:
                     f"{self.path} is not empty and is not the folder of a training run: name another --output"
                 )
             return True
-        if changed := _first_difference(found["settings"], self.settings):
+        finished = bool(found.get("finished"))
+        old, new = found["settings"], self.settings
+        if not finished:
+            self._check_batches(found)
+            old, new = _without_spread(old), _without_spread(new)
+        if changed := _first_difference(old, new):
             raise UsageError(
                 f"{self.path} holds a run with a different {changed}: name another --output, or remove that folder"
             )
@@ -54,7 +63,16 @@ class Folder:
             raise UsageError(
                 f"{self.path} holds a run with earlier contents of {other[0]}: name another --output, or remove that folder"
             )
-        return not found.get("finished")
+        return not finished
+
+    def _check_batches(self, found: Mapping[str, Any]) -> None:
+        """UsageError if an update or a generation would have another number of rows than in the run ``found``."""
+        old, new = _batches(found["settings"], found.get("processes", 1)), _batches(self.settings, _processes())
+        if old != new:
+            raise UsageError(
+                f"{self.path} holds a run with {old[0]} rows in an update and {old[1]} in a generation, now {new[0]} and "
+                f"{new[1]} (number of processes: {_processes()}): change {' or '.join(f'args.{key}' for key in SPREAD)}"
+            )
 
     def open(self) -> None:
         """Record the settings. Call this after all checks that need no training."""
@@ -88,6 +106,7 @@ class Folder:
             "step": self.step,
             "settings": self.settings,
             "inputs": self._inputs,
+            "processes": _processes(),
             "versions": _versions(),
             **facts,
         }
@@ -104,6 +123,23 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def main_process() -> bool:
     """Whether this is the first process, or the only one."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _processes() -> int:
+    """The number of processes of this training."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _batches(settings: Mapping[str, Any], processes: int) -> tuple[int, int]:
+    """The rows of an update and of a generation, over all processes."""
+    args = settings.get("args") or {}
+    here, passes = args.get(SPREAD[0]) or 8, args.get(SPREAD[1]) or 1
+    return here * passes * processes, here * (args.get(SPREAD[2]) or passes) * processes
+
+
+def _without_spread(settings: Mapping[str, Any]) -> dict[str, Any]:
+    args = {key: value for key, value in (settings.get("args") or {}).items() if key not in SPREAD}
+    return {**settings, "args": args}
 
 
 def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -170,6 +171,23 @@ def test_shipped_settings_are_accepted_by_us_and_by_trl(
         assert [grpo.function(reward) for reward in config.rewards] or config.latro is not None
         slices = args.steps_per_generation * args.num_iterations
         assert slices == UPDATES.get(name, 1) * args.gradient_accumulation_steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "train" / "accelerate").glob("*.yaml")), ids=lambda p: p.stem)
+def test_configurations_of_accelerate_are_whole(path: Path) -> None:
+    pytest.importorskip("accelerate")
+    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    found = load_config_from_file(str(path))
+    assert isinstance(found, ClusterConfig)
+    assert found.num_processes >= 8
+    assert found.mixed_precision == "bf16"
+    known = inspect.signature(FullyShardedDataParallelPlugin).parameters
+    given = {key.removeprefix("fsdp_") for key in found.fsdp_config or {}}
+    aliases = {"version": "fsdp_version", "offload_params": "cpu_offload"}
+    assert {aliases.get(key, key) for key in given} <= set(known)
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("grpo-")])
