@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from latency import reached
 from replay import measure_replay
 from scheduler import measure_scheduler
 from server import measure_server
@@ -176,9 +177,17 @@ def in_process(queries: int) -> Iterator[Row]:
     yield Row("repeated run, 20 passages a call: calls", replayed.listwise, "calls/s")
 
 
+def one_query() -> Iterator[Row]:
+    """A single query of 100 candidates with an oracle: rounds of calls and quality of pivot beside those of sliding."""
+    pivot, sliding = reached("pivot"), reached("sliding")
+    yield Row("one query of 100: rounds of pivot / of sliding", pivot.rounds / sliding.rounds, "ratio", 0.6)
+    yield Row("one query of 100: nDCG@10 of sliding - of pivot", sliding.ndcg - pivot.ndcg, "nDCG", 0)
+
+
 def measure(quick: bool) -> Iterator[Row]:
     yield from startup()
     yield from in_process(100 if quick else 1000)
+    yield from one_query()
     if not quick:
         yield from server()
     if not PEER.is_dir():
