@@ -138,6 +138,7 @@ setup(
         "langchain": ["langchain-core>=1"],
         "llama-index": ["llama-index-core>=0.12.42"],
         "train": ["accelerate>=1", "datasets>=4", "peft>=0.18", "scikit-learn>=1.5", "trl>=1.16"],
+        "train-gpu": ["deepspeed>=0.18.6", "vllm>=0.25,<0.32"],
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "test": [
             "build>=1.3",

@@ -50,10 +50,11 @@ def listed(names: Iterable[str], most: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: ``; did you mean X?``, or ``; known: ...`` if no known name is similar."""
-    known = list(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    """The end of an error message: ``; did you mean X?``, or ``; known: ...`` if no known name is similar in any case."""
+    names = list(known)
+    folded = {each.casefold(): each for each in reversed(names)}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[close[0]]!r}?" if close else f"; known: {', '.join(names)}"
 
 
 def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str) -> M:

@@ -91,6 +91,16 @@ def prompt_sha256(prompt: Prompt) -> str:
     return digest.hexdigest()
 
 
+class DamagedJournal(UsageError):
+    """A row of a journal can't be read: another program wrote to the file, or the disk is damaged."""
+
+    def __init__(self, path: Path, damage: Exception) -> None:
+        super().__init__(f"{path} is damaged: {' '.join(str(damage).split()) or type(damage).__name__}")
+
+
+_DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError, LookupError, OverflowError)
+
+
 class CallStore(Protocol):
     """A store of finished calls: the journal, or memory."""
 
@@ -200,7 +210,7 @@ class Journal:
             for table in ("asked", "judgements", "rankings"):
                 self._reader.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
             known = {key for (key,) in self._reader.execute("SELECT key FROM calls")}
-        except (OSError, sqlite3.DatabaseError) as error:
+        except (OSError, *_DAMAGE) as error:
             raise UsageError(
                 f"{path} can't be used as a journal: {error}; name another file with --rerank.journal"
             ) from error
@@ -211,23 +221,19 @@ class Journal:
         self._thread.start()
 
     def find(self, key: str) -> Completion | None:
-        """The completion of the finished call with this key, or None."""
+        """The completion of the finished call with this key, or None. DamagedJournal if its row can't be read."""
         if key not in self._keys:
             return None
-        row = self._reader.execute(
-            "SELECT text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error FROM calls WHERE key = ?",
-            (key,),
-        ).fetchone()
-        text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error = row
-        return Completion(
-            text,
-            finish_reason,
-            prompt_tokens,
-            output_tokens,
-            seconds,
-            {} if choices == "{}" else json.loads(choices),
-            error,
-        )
+        try:
+            row = self._reader.execute(
+                "SELECT text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error FROM calls WHERE key = ?",
+                (key,),
+            ).fetchone()
+            text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error = row
+            named = {} if choices == "{}" else json.loads(choices)
+        except _DAMAGE as damage:
+            raise DamagedJournal(self.path, damage) from damage
+        return Completion(text, finish_reason, prompt_tokens, output_tokens, seconds, named, error)
 
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call. Returns when it is committed."""
@@ -311,14 +317,14 @@ class Journal:
                 self._broken = self._broken or error
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            error = self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
+            failure = self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
             waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
             for _, _, done in writes:
                 if done is not None:
                     waiting.setdefault(done.get_loop(), []).append(done)
             for loop, futures in waiting.items():
                 with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the result
-                    loop.call_soon_threadsafe(_resolve, futures, error)
+                    loop.call_soon_threadsafe(_resolve, futures, failure)
         connection.close()
 
 
@@ -329,7 +335,7 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
     are None for texts that are not candidates, and without the final order of the query.
     """
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
-    with _open_to_read(path) as connection:
+    with _reading(path) as connection:
         asked = _asked(connection)
         where, values = _only(qid, run)
         rows = connection.execute(f"SELECT * FROM judgements {where} ORDER BY run, qid, part, number", values)
@@ -364,7 +370,7 @@ def _ranked(connection: sqlite3.Connection, run: str, qid: str) -> dict[str, dic
 
 def recorded_runs(path: Path) -> list[str]:
     """The names of the runs in a journal that have a judgement or a final order, sorted."""
-    with _open_to_read(path) as connection:
+    with _reading(path) as connection:
         rows = connection.execute("SELECT run FROM judgements UNION SELECT run FROM rankings ORDER BY run")
         return [run for (run,) in rows]
 
@@ -387,7 +393,7 @@ class RecordedCall:
 
 def recorded_calls(path: Path, run: str, qid: str | None = None) -> Iterator[RecordedCall]:
     """Yield the calls of ``run``, or those of one query, by query, part, question and turn."""
-    with _open_to_read(path) as connection:
+    with _reading(path) as connection:
         rows = connection.execute(
             "SELECT a.qid, a.part, a.number, a.key, j.docids, c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, "
             f"c.seconds, c.choices, c.error FROM {_asked(connection)} AS a JOIN calls AS c USING (key) "
@@ -413,13 +419,13 @@ def contexts(path: Path) -> dict[str, int]:
             if _version(connection) != _VERSION:
                 return {}
             return dict(connection.execute("SELECT identity, tokens FROM contexts"))
-    except (UsageError, sqlite3.DatabaseError):  # the run itself reports it
+    except (UsageError, *_DAMAGE):  # the run itself reports it
         return {}
 
 
 def rankings(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield every final order with confidences and notes as a mapping, by run and query; only of ``qid`` and ``run`` if given."""
-    with _open_to_read(path) as connection:
+    with _reading(path) as connection:
         where, values = _only(qid, run)
         rows = connection.execute(f"SELECT * FROM rankings {where} ORDER BY run, qid", values)
         for run_, qid_, ranking, confidence, notes in rows:
@@ -446,7 +452,7 @@ class JudgementRecord:
 
 def judgement_records(path: Path, run: str) -> Iterator[JudgementRecord]:
     """Yield every judgement of ``run`` without its texts, by query and call; a journal of any size is streamed."""
-    with _open_to_read(path) as connection:
+    with _reading(path) as connection:
         rows = connection.execute(
             "SELECT j.qid, j.label, j.docids, j.position_order, j.status, count(c.key), "
             "coalesce(sum(c.prompt_tokens), 0), coalesce(sum(c.output_tokens), 0), coalesce(sum(c.seconds), 0) "
@@ -481,6 +487,16 @@ def _asked(connection: sqlite3.Connection) -> str:
     return "calls" if _version(connection) == _WITHOUT_ASKED else "asked"
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A journal, open for the length of a block. UsageError if it is not one, DamagedJournal if a row can't be read."""
+    with contextlib.closing(_open_to_read(path)) as connection:
+        try:
+            yield connection
+        except _DAMAGE as error:
+            raise DamagedJournal(path, error) from error
+
+
 def _open_to_read(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UsageError(f"journal {path} does not exist")
@@ -488,14 +504,15 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("SELECT 1 FROM calls, judgements LIMIT 0")
         _version(connection)
-    except sqlite3.DatabaseError as error:
+    except _DAMAGE as error:
+        connection.close()
         raise UsageError(f"{path} is not a journal (SQLite) file: {error}") from error
     return connection
 
 
 def read_answers(path: Path) -> dict[tuple[str, str, int], Completion]:
     """The last answer to every question in a journal, by qid, part and call number."""
-    with _open_to_read(path) as connection:
+    with _reading(path) as connection:
         rows = connection.execute(
             f"SELECT a.qid, a.part, a.number, c.text, c.finish_reason FROM {_asked(connection)} AS a "
             "JOIN calls AS c USING (key) ORDER BY a.rowid"

@@ -24,6 +24,9 @@ SCALARS = {
 """Patterns of the plain scalars that are not text, by YAML type."""
 
 
+_MOST_VALUES = 100_000  # of a document; a few lines with aliases can have billions
+
+
 class Loader(yaml.SafeLoader):
     """Loads YAML with the scalar types of ``SCALARS``, and rejects repeated keys.
 
@@ -32,6 +35,24 @@ class Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def get_single_data(self) -> Any:
+        """The document. YAMLError if it is nested too deeply, or if its aliases contain themselves or repeat too much."""
+        try:
+            data = super().get_single_data()
+        except RecursionError:
+            raise yaml.YAMLError("it is nested too deeply") from None
+        waiting, values = [data], 0
+        while waiting:
+            value = waiting.pop()
+            values += 1
+            if values + len(waiting) > _MOST_VALUES:
+                raise yaml.YAMLError(f"it has more than {_MOST_VALUES:,} values, or an alias that contains itself")
+            if isinstance(value, dict):
+                waiting.extend(value.values())
+            elif isinstance(value, list):
+                waiting.extend(value)
+        return data
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set[Any]()

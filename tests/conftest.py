@@ -63,6 +63,8 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "engines/test_ray.py": ("slow",),
     "train/trainers/test_real_policy.py": ("slow", "model"),
     "train/trainers/test_parallel.py": ("slow",),
+    "train/trainers/test_two_steps.py": ("slow",),
+    "train/router/test_encoder.py": ("slow",),
     "train/trainers/test_dpo.py": ("slow",),
     "train/trainers/test_grpo.py": ("slow",),
     "train/trainers/test_grpo_script.py": ("slow",),
@@ -84,6 +86,9 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "serve/test_mcp.py": ("process",),
     "serve/test_serve_command.py": ("process",),
     "host/test_startup.py": ("process",),
+    "report/test_in_browser.py": ("process",),
+    "rerankers/test_third_party.py": ("process",),
+    "test_extend.py": ("process",),
 }
 """Markers by file or folder of tests/, in the order in which a whole run starts them: the longest first, since xdist
 gives each worker whole files. The first entry that matches a test applies; tests without one run last."""
@@ -223,10 +228,16 @@ def run_reranker(collection: Collection, tmp_path: Path) -> RunReranker:
         output: Path = tmp_path / "run.txt",
         first_run: Path = collection.run,
     ) -> RunRecord:
-        made = plan(*layers.load(name, dict(flags)))
-        return asyncio.run(rerank(made, Task(stream(iter(requests)), output, first_run, "topics.tsv", ["rerank"])))
+        return whole_run(name, flags, requests, output, first_run)
 
     return run
+
+
+def whole_run(
+    name: str, flags: Mapping[str, Any], requests: Sequence[Request], output: Path, first_run: Path
+) -> RunRecord:
+    made = plan(*layers.load(name, dict(flags)))
+    return asyncio.run(rerank(made, Task(stream(iter(requests)), output, first_run, "topics.tsv", ["rerank"])))
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import fuzz_examples
+from conftest import fuzz_examples, more
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -162,7 +162,7 @@ LONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("how", ["repeated", "after a letter", "in an answer", "in a list"])
+@pytest.mark.parametrize("how", ["repeated", *more("after a letter", "in an answer", "in a list")])
 @pytest.mark.parametrize("piece", LONG)
 def test_a_long_answer_takes_little_time(piece: str, how: str) -> None:
     text = (piece * (SIZE // len(piece) + 1))[:SIZE]

@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights, its tokenizer, and rows to train it on: whole training runs in seconds."""
+"""Tiny models with random weights, their tokenizer, and rows to train them on: whole training runs in seconds."""
 
 from __future__ import annotations
 
@@ -35,11 +35,23 @@ BEST = Template.parse(
 WORDS = ["apple", "bear", "cloud", "drum", "eagle", "flute", "grape", "house", "igloo", "gem"]
 
 
-def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0, more: Iterable[str] = ()) -> Path:
-    """Save a Llama that knows the words of :func:`best_rows`, perhaps ``more``, and nothing else. Deterministic."""
+def tiny_model(
+    folder: Path,
+    *,
+    kind: str = "llama",
+    layers: int = 2,
+    hidden: int = 64,
+    context: int = 512,
+    seed: int = 0,
+    more: Iterable[str] = (),
+) -> Path:
+    """Save a model that knows the words of :func:`best_rows`, perhaps ``more``, and nothing else. Deterministic.
+
+    ``kind`` is its architecture as transformers names it, such as ``qwen3``; ``context`` is in tokens.
+    """
     torch = pytest.importorskip("torch", reason="a tiny model needs torch")
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     specials = ["<|im_start|>", "<|im_end|>", "<|pad|>", "<unk>"]
     pieces = [
@@ -61,16 +73,16 @@ def tiny_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0
     tokenizer.decoder = decoders.Fuse()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>", unk_token="<unk>",
-        additional_special_tokens=["<|im_start|>"], chat_template=CHATML, model_max_length=512,
+        additional_special_tokens=["<|im_start|>"], chat_template=CHATML, model_max_length=context,
         clean_up_tokenization_spaces=False,
     )  # fmt: skip
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(fast), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-        num_attention_heads=4, max_position_embeddings=512, eos_token_id=fast.eos_token_id, bos_token_id=None,
-        pad_token_id=fast.pad_token_id, tie_word_embeddings=True,
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(fast), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=4, head_dim=hidden // 4, max_position_embeddings=context,
+        eos_token_id=fast.eos_token_id, bos_token_id=None, pad_token_id=fast.pad_token_id, tie_word_embeddings=True,
     )  # fmt: skip
-    model: Any = LlamaForCausalLM(config)
+    model: Any = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder

@@ -17,7 +17,7 @@ from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import KEEP_FIRST_CHOICE, RunFormat
 from pyserini_reasonrank.records import Query, Request
-from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream
+from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream, with_first_read
 from pyserini_reasonrank.run.cost import most_candidates
 from pyserini_reasonrank.run.named_inputs import local_file, read_selection
 from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
@@ -127,7 +127,8 @@ async def requests_of(
     if options.candidates or corpus:
         selection = read_selection(options.qids, options.shard, settings.topics, settings.exclude)
     if options.candidates:
-        return (), from_file(options.candidates, depth, keep_first=keep_first, selection=selection)
+        requests = from_file(options.candidates, depth, keep_first=keep_first, selection=selection)
+        return (), await with_first_read(requests)
     if corpus:
         topics = stack.enter_context(local_file("topics", options.topics))
         found = read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first, selection=selection)

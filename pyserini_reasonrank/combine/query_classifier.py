@@ -1,4 +1,7 @@
-"""The classifier that routes queries: multinomial logistic regression over query features, in a small JSON file."""
+"""The classifier that routes queries: multinomial logistic regression over query features, in a small JSON file.
+
+With an encoder, the dimensions of the query's vector are features too.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ NONE = "none"
 LIMIT = 5.0
 """The number of standard deviations at which features are clipped, so that one outlier does not decide the class."""
 
+QUERY_TOKENS = 128
+"""The tokens of a query that an encoder reads: as many as all-MiniLM-L6-v2 was trained on."""
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -32,13 +38,18 @@ class Choice:
 
 
 class Router(BaseModel):
-    """A trained router: for each arm, a bias and a weight for each standardised feature."""
+    """A trained router: for each arm, a bias and a weight for each standardised feature.
+
+    ``encoder`` names a sentence encoder; the ``dimensions`` of its vector follow the features of ``FEATURES``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     arms: Annotated[tuple[str, ...], Field(min_length=2)]
     features: tuple[str, ...] = FEATURES
+    encoder: str | None = None
+    dimensions: Annotated[int, Field(ge=0)] = 0
     means: tuple[Number, ...]
     scales: tuple[Annotated[Number, Field(gt=0)], ...]
     weights: tuple[tuple[Number, ...], ...]
@@ -50,9 +61,11 @@ class Router(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        k, arms = len(FEATURES), len(self.arms)
+        k, arms = len(FEATURES) + self.dimensions, len(self.arms)
         if self.features != FEATURES:
             raise ValueError(f"features are {', '.join(self.features)}, not {', '.join(FEATURES)}")
+        if (self.encoder is None) != (self.dimensions == 0):
+            raise ValueError("an encoder needs its number of dimensions, and dimensions an encoder")
         if not len(self.means) == len(self.scales) == k or any(len(row) != k for row in self.weights):
             raise ValueError(f"means, scales and the weights of each arm must have {k} numbers")
         if not len(self.weights) == len(self.biases) == arms == len(set(self.arms)):
@@ -83,25 +96,40 @@ class Router(BaseModel):
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     def choose(
-        self, query: str, scores: Sequence[float], threshold: float | None = None, fallback: str | None = None
+        self,
+        query: str,
+        scores: Sequence[float],
+        threshold: float | None = None,
+        fallback: str | None = None,
+        vector: Sequence[float] | None = None,
     ) -> Choice:
         """The arm for a query whose candidates have these first-stage ``scores``, best first.
 
-        ``threshold`` and ``fallback`` default to those of the router.
+        ``threshold`` and ``fallback`` default to those of the router, ``vector`` to the encoder's of the query.
         """
-        probabilities = dict(zip(self.arms, self.probabilities(query, scores), strict=True))
+        probabilities = dict(zip(self.arms, self.probabilities(query, scores, vector), strict=True))
         best = max(probabilities, key=lambda arm: probabilities[arm])
         unsure = probabilities[best] < (self.threshold if threshold is None else threshold)
         return Choice((fallback or self.fallback) if unsure else best, probabilities, unsure)
 
-    def probabilities(self, query: str, scores: Sequence[float]) -> list[float]:
-        """The probability of each arm, in the order of ``arms``."""
-        z = standardised(features(query, scores[: self.depth]), self.means, self.scales)
+    def probabilities(self, query: str, scores: Sequence[float], vector: Sequence[float] | None = None) -> list[float]:
+        """The probability of each arm, in the order of ``arms``. UsageError if the encoder can't be loaded."""
+        if vector is None:
+            vector = encode(self.encoder, [query])[0] if self.encoder else ()
+        z = standardised([*features(query, scores[: self.depth]), *vector], self.means, self.scales)
         logits = [
             bias + sum(w * x for w, x in zip(row, z, strict=True))
             for row, bias in zip(self.weights, self.biases, strict=True)
         ]
         return softmax(logits)
+
+
+def encode(encoder: str, texts: Sequence[str]) -> list[list[float]]:
+    """The vectors of ``texts`` by a sentence encoder, which is loaded on first use. UsageError if that fails."""
+    from pyserini_reasonrank.engines.local.sentence_encoder import loaded
+
+    vectors: list[list[float]] = loaded(encoder, QUERY_TOKENS).encode(texts).tolist()
+    return vectors
 
 
 def standardised(values: Sequence[float], means: Sequence[float], scales: Sequence[float]) -> list[float]:

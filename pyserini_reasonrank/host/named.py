@@ -9,14 +9,17 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.host.bootstrap import prepare, reported
 from pyserini_reasonrank.host.pyserini_topics import first_line, host_topics
 from pyserini_reasonrank.ir.exclusions import NO_DOCUMENT, read_exclusions
 from pyserini_reasonrank.ir.names import is_name
+from pyserini_reasonrank.models.hub import answers
 
 BRIGHT = ("bright-aops", "bright-leetcode", "bright-theoremqa-questions")
 """The collections of BRIGHT that exclude documents, by the names of Pyserini's indexes."""
@@ -80,7 +83,8 @@ def bright_exclusions(name: str) -> dict[str, set[str]]:
     from pyserini.search._base import get_bright_excluded_ids
 
     try:
-        found: Mapping[object, Sequence[str]] = get_bright_excluded_ids(name)
+        with _caches_alone_if_the_hub_is_silent():
+            found: Mapping[object, Sequence[str]] = get_bright_excluded_ids(name)
     except Exception as reason:  # the library that reads the hub raises exceptions of many kinds
         raise UsageError(
             f"the excluded documents of {name} can't be read from the hub ({first_line(reason)}); write them to a file, one "
@@ -91,3 +95,24 @@ def bright_exclusions(name: str) -> dict[str, set[str]]:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
+
+
+@contextmanager
+def _caches_alone_if_the_hub_is_silent() -> Iterator[None]:
+    """In the block, the libraries that read the hub use their caches alone if it does not answer.
+
+    ``datasets``, with which Pyserini reads BRIGHT, repeats its requests for 24 seconds otherwise.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    libraries: tuple[Any, ...] = (config, constants)
+    kept = [library.HF_HUB_OFFLINE for library in libraries]
+    if not answers():
+        for library in libraries:
+            library.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for library, value in zip(libraries, kept, strict=True):
+            library.HF_HUB_OFFLINE = value

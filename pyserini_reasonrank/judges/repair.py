@@ -73,7 +73,9 @@ async def ask_and_repair(
     def read(completion: Completion) -> Judgement:
         return reader(resumed(prompt.prefill, completion))
 
-    first = replace(sampling, max_tokens=thought_tokens or sampling.max_tokens, pattern=form.whole)
+    first = sampling
+    if thought_tokens or form.whole != sampling.pattern:
+        first = replace(sampling, max_tokens=thought_tokens or sampling.max_tokens, pattern=form.whole)
     completion = await ask(prompt, first)
     judgement = read(completion)
     if thought_tokens and _answer_was_cut(completion):

@@ -163,7 +163,7 @@ def resolve(name: str, *, revision: str | None, adapter: str | None, context: in
         return Model(name, name, revision, adapter, context)
     source = known.source
     if known.base is not None:
-        source, adapter = known.base, adapter or _shipped(known.source)
+        source, adapter = known.base, adapter or _folder_if_shipped(known.source)
     if source == EMBEDDED_SOURCE:
         from pyserini_reasonrank.models.embedded import ensure_embedded
 
@@ -171,7 +171,16 @@ def resolve(name: str, *, revision: str | None, adapter: str | None, context: in
     return Model(name, source, revision or known.revision, adapter, context or known.context, known.chat_template_args)
 
 
-def _shipped(source: str) -> str:
+def shipped_adapter(name: str) -> str | None:
+    """Return the folder of the adapter of the known model ``name`` if it comes with the package."""
+    known = known_models().get(name)
+    if known is None or known.base is None:
+        return None
+    folder = _folder_if_shipped(known.source)
+    return folder if folder != known.source else None
+
+
+def _folder_if_shipped(source: str) -> str:
     """Return the folder of an adapter that comes with the package; other sources unchanged."""
     folder = Path(__file__).parent / source
     return str(folder) if folder.is_dir() else source

@@ -81,3 +81,13 @@ def _fetched(source: str, name: str, revision: str | None) -> Path | None:
     except Exception as error:  # no route, unknown host, timeout: the client has an exception for each
         _silent_until = time.monotonic() + SILENT_SECONDS
         raise Unreachable("the hub does not answer") from error
+
+
+def answers() -> bool:
+    """Whether the hub answers a short request. Nothing is asked if ``HF_HUB_OFFLINE`` forbids the network."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        return not offline() and get_session().head(constants.ENDPOINT, timeout=REQUEST_SECONDS) is not None
+    except Exception:  # no route, unknown host, timeout: the client has an exception for each
+        return False

@@ -6,11 +6,11 @@ query last. Cuts are counted. A prompt is fitted by arithmetic on token counts i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.prompts.defusing import Defuser
 from pyserini_reasonrank.prompts.passage_form import PassageForm
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.prompts.tokens import Tokens
@@ -22,9 +22,6 @@ WHOLE = 1 << 20  # "no limit" for a passage or a query
 DEFAULT_FORM = PassageForm()
 _SHARED = 1 << 16  # prepared documents that are kept for later queries
 _PROBE = "\x00"
-_BRACKETED = re.compile(r"\[(\d+)\]")
-_BRACKETED_LETTERS = re.compile(r"\[([A-z]+)\]")  # also the six signs between Z and a, as RankLLM and FIRST do
-_CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?(?:think|answer)>", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -124,9 +121,7 @@ class Fitter:
         self.context, self.output_tokens = context, output_tokens
         self.passage_tokens, self.query_tokens = passage_tokens or WHOLE, query_tokens or WHOLE
         self.form = form
-        specials = list(tokens.specials())
-        self._control = re.compile("|".join([_CONTROL.pattern, *map(re.escape, specials)]), re.IGNORECASE)
-        self._control_starts = {"<", *(s[0] for s in specials)}
+        self.defuser = Defuser(form.defuse, tokens)
         self._frames: dict[int, int] = {}
         self._texts: dict[tuple[str, int, int], PreparedText] = {}
         self._repeats = query_repeats(template)
@@ -165,30 +160,16 @@ class Fitter:
         query, passages = self._fit(prepared.query, shown)
         return self.template.render(query, passages, indices, keep)
 
-    def defuse(self, text: str) -> str:
-        """Replace what a model could take for structure, as far as the form says: ``[n]``, control tokens and tags."""
-        if self.form.defuse == "none":
-            return text
-        if self.form.defuse == "letters":
-            return _BRACKETED_LETTERS.sub(r"(\1)", text)
-        text = _BRACKETED.sub(r"(\1)", text)
-        if self.form.defuse == "numbers" or self._control_starts.isdisjoint(text):
-            return text
-        return self._control.sub(lambda m: f"{m.group()[0]} {m.group()[1:]}", text)
-
     def _key(self, candidate: Candidate) -> tuple[str, int, int]:
         """The key of a prepared document. The same docid may have another text or other fields elsewhere."""
         fields = tuple(candidate.fields.items()) if self.form.template else ()
         return candidate.docid, hash(candidate.text), hash(fields)
 
     def _cut(self, texts: Sequence[str], limit: int) -> list[PreparedText]:
-        """Return the texts defused and cut. Only texts with more bytes than ``limit`` are tokenized.
-
-        Control tokens are defused before the cut, because they count as one token each; numbers alone after it, as published.
-        """
-        first = self.form.defuse == "all"
+        """Return the texts defused and cut. Only texts with more bytes than ``limit`` are tokenized."""
+        first = self.defuser.before_cutting
         encoded = [
-            (self.defuse(text) if first else text).encode(errors="replace") for text in texts
+            (self.defuser.text(text) if first else text).encode(errors="replace") for text in texts
         ]  # half a surrogate pair can't be encoded
         cut = [PreparedText(data.decode(), len(data), counted=False) for data in encoded]
         long = [text for text in cut if text.tokens > limit]
@@ -198,7 +179,7 @@ class Fitter:
 
     def _defused(self, text: PreparedText) -> PreparedText:
         """``text`` with its numbers defused, which can change how many tokens it has."""
-        defused = self.defuse(text.text)
+        defused = self.defuser.text(text.text)
         return text if defused == text.text else PreparedText(defused, len(defused.encode()), counted=False)
 
     def _count(self, text: PreparedText) -> int:

@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.prompts.defusing import Defuse
 from pyserini_reasonrank.prompts.mending import mended
 from pyserini_reasonrank.records import Candidate
 
@@ -42,7 +43,7 @@ class PassageForm(BaseModel):
     words: Annotated[int | None, Field(ge=1, description="words of each passage to show [all]")] = None
     characters: Annotated[int | None, Field(ge=1, description="characters of each passage to show [all]")] = None
     defuse: Annotated[
-        Literal["all", "numbers", "letters", "none"],
+        Defuse,
         Field(
             description="what to make harmless in passages and queries; numbers: [3] becomes (3); letters: [C] becomes (C); "
             "all: numbers and control tokens"

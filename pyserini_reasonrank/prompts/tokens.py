@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+_HTML = r"</?(?:[abisu]|em|strong|su[bp]|code|blockquote|caption|h[1-6]|t[dhr]|table|tbody|tfoot|thead)>"
+_ORDINARY = re.compile(rf"\W*|{_HTML}")  # some tokenizers have tokens for runs of blanks or signs, Gemma's for tags
+_WELL_KNOWN = (
+    *("<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>"),
+    *("<start_of_turn>", "<end_of_turn>"),
+    *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
+    *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[IMG]"),
+    *("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+)
+"""Control tokens of Llama 2, Mistral, Gemma and Qwen, for models whose tokenizer is unknown. Those of Llama 3, gpt-oss and
+DeepSeek have a form of their own (see ``prompts.defusing``)."""
 _CHARACTERS_A_TOKEN = 20  # text beyond this many characters per token of the limit is not tokenized
 
 
@@ -21,6 +33,10 @@ class Tokens(Protocol):
 
     def specials(self) -> Iterable[str]:
         """Return the strings that the tokenizer reads as control tokens."""
+        ...
+
+    def as_read(self, text: str) -> str:
+        """Return the text in which the tokenizer looks for control tokens: ``text``, or its normal form."""
         ...
 
 
@@ -57,11 +73,27 @@ class ModelTokens:
             characters *= 4
 
     @cached_property
+    def _controls(self) -> tuple[Any, ...]:
+        """The added tokens, which are read wherever they are written; some tokenizers do not mark all of them as special."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return tuple(t for t in added if t.special or _ORDINARY.fullmatch(t.content) is None)
+
+    @cached_property
     def _specials(self) -> tuple[str, ...]:
-        return tuple(t.content for t in self._tokenizer.get_added_tokens_decoder().values() if t.special)
+        return tuple(token.content for token in self._controls)
+
+    @cached_property
+    def _normalizer(self) -> Any:
+        """The normalizer, if there are control tokens that are read in normalized text."""
+        return self._tokenizer.normalizer if any(token.normalized for token in self._controls) else None
 
     def specials(self) -> Iterable[str]:
         return self._specials
+
+    def as_read(self, text: str) -> str:
+        if self._normalizer is None:
+            return text
+        return str(self._normalizer.normalize_str(text.encode(errors="replace").decode()))  # half a surrogate pair
 
 
 class EstimatedTokens:
@@ -75,4 +107,7 @@ class EstimatedTokens:
         return [(text[: limit * size], min(-(-len(text) // size), limit)) for text in texts]
 
     def specials(self) -> Iterable[str]:
-        return ()
+        return _WELL_KNOWN
+
+    def as_read(self, text: str) -> str:
+        return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import nested, read_metadata, sha256
 from pyserini_reasonrank.ir.runs import FIRST_RUN, Hit, Run, read_run
-from pyserini_reasonrank.journal import rankings
+from pyserini_reasonrank.journal import DamagedJournal, rankings
 from pyserini_reasonrank.run.recorded_run import journal_for, name_in
 
 NO_JOURNAL = "none"
@@ -89,8 +88,8 @@ def readable(journal: Path) -> Iterator[None]:
     """Report a damaged journal, which is found while it is read, as UsageError."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        raise UsageError(f"{journal} is damaged: {error}; --journal {NO_JOURNAL} leaves it out") from None
+    except DamagedJournal as error:
+        raise UsageError(f"{error}; --journal {NO_JOURNAL} leaves it out") from None
 
 
 def _journal(path: Path, journal: str | None, metadata: Mapping[str, Any]) -> Path | None:

@@ -60,6 +60,8 @@ class LLMJudge:
         asked, turn = call, next(turns)
         if attempt or turn:
             asked = replace(call, repeat=replace(call.repeat, attempt=attempt), turn=turn)
+        if prompt.prefill:  # it can contain the model's thought
+            prompt = replace(prompt, prefill=self.fitter.defuser.thought(prompt.prefill))
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
         self.tally.add(completion, from_journal=from_journal)
         if completion.error is not None and self.on_error == "fail":

@@ -195,3 +195,18 @@ async def stream(requests: Sequence[Request] | Iterator[Request]) -> AsyncIterat
     """``requests`` as an asynchronous iterator."""
     for request in requests:
         yield request
+
+
+async def with_first_read(requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
+    """``requests``, after the first of them was read: a file that is missing or of another form fails here."""
+    first = []
+    with suppress(StopAsyncIteration):
+        first.append(await anext(requests))
+
+    async def whole() -> AsyncIterator[Request]:
+        for request in first:
+            yield request
+        async for request in requests:
+            yield request
+
+    return whole()

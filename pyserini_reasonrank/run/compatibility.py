@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.models.catalogue import Model, known_models
+from pyserini_reasonrank.models.catalogue import Model, shipped_adapter
 from pyserini_reasonrank.models.describe import (
     AdapterConfig,
     ChatTemplate,
@@ -134,7 +134,7 @@ def _refusal(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
 
 
 def _check_adapter(model: Model) -> list[str]:
-    if model.adapter is None or (model.name in known_models() and known_models()[model.name].base == "embedded"):
+    if model.adapter is None or model.adapter == shipped_adapter(model.name):
         return []
     if not Path(model.adapter).is_dir() and (
         model.adapter.count("/") != 1 or model.adapter.startswith((".", "/", "~"))

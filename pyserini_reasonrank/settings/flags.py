@@ -76,7 +76,7 @@ def typed(text: str) -> Any:
             value = yaml.load(text, Loader)
         except DuplicateKey as error:
             raise UsageError(f"{text}: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError):
+        except yaml.YAMLError:
             return text
         return value if isinstance(value, list | dict) else text
     if text and any(pattern.match(text) for pattern in SCALARS.values()):

@@ -25,7 +25,9 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted, failure_of
+from pyserini_reasonrank.strategies.acurank import acurank
 from pyserini_reasonrank.strategies.allpairs import allpairs
+from pyserini_reasonrank.strategies.blitzrank import blitzrank
 from pyserini_reasonrank.strategies.bubblesort import bubblesort
 from pyserini_reasonrank.strategies.elimination import elimination
 from pyserini_reasonrank.strategies.full import full
@@ -68,6 +70,8 @@ STRATEGIES: dict[str, StrategyEntry] = {
     "sliding": StrategyEntry(sliding, ORDERS, resolved=with_stride),
     "full": StrategyEntry(full, ORDERS, independent=lambda n: (int(n > 1), n)),
     "pivot": StrategyEntry(pivot, ORDERS),
+    "blitzrank": StrategyEntry(blitzrank, ORDERS, takes_prior=True),
+    "acurank": StrategyEntry(acurank, ORDERS, takes_prior=True),
     "tournament": StrategyEntry(tournament, ORDERS | {"select"}, takes_prior=True),
     "heapsort": StrategyEntry(heapsort, _BEST, takes_prior=True),
     "bubblesort": StrategyEntry(bubblesort, _BEST),

@@ -1,8 +1,9 @@
 """Predict the rows, tokens, steps, memory and hours of a training, and list its differences from the published run.
 
-Nothing is loaded. ``--config`` names the settings of ``sft``, ``grpo`` or ``dpo``; every key of them is also a flag. Tokens
-are those of the rows if ``data`` has been written, estimated at four bytes each, else the limits of the settings. Hours
-count the matrix products of the weights alone: long contexts take longer, by the attention over them.
+Nothing is loaded. ``--config`` names the settings of a step, or of a recipe, whose trainings are planned one after the
+other; every key of a training is also a flag. Tokens are those of the rows if ``data`` has been written, estimated at four
+bytes each, else the limits of the settings. Hours count the matrix products of the weights alone: long contexts take
+longer, by the attention over them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ GPUS: dict[str, tuple[float, float]] = {
 """Dense bf16 teraflops per second (data sheets) and gigabytes of memory of each GPU."""
 TRAINING, SAMPLING = 0.4, 0.1  # of those teraflops, while training and while sampling answers
 BYTES_PER_TOKEN = 4
+ASSUMED = 10_000  # rows, if nothing gives their number
 ADAPTER = 0.01  # of the weights, for a LoRA of rank 16 to 32 on all linear layers
 VOCABULARY = 152_000  # of Qwen2.5 and Qwen3; others are smaller
 
@@ -47,10 +49,11 @@ class Config(BaseModel):
     ] = None
     zero: Annotated[
         Literal[0, 2, 3] | None,
-        Field(description="ZeRO stage of DeepSpeed; default: 3 for all weights, 0 for an adapter"),
+        Field(description="ZeRO stage of DeepSpeed; default: 0 for an adapter whose base fits half a GPU, else 3"),
     ] = None
     rows: Annotated[
-        int | None, Field(ge=1, description="number of rows; default: those of data, or of the published run")
+        int | None,
+        Field(ge=1, description="number of rows; default: those of data, or of the published run, or 10,000"),
     ] = None
     parameters: Annotated[
         float | None, Field(gt=0, description="billions of parameters; default: by the name of the model")
@@ -59,35 +62,50 @@ class Config(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A prediction. Tokens are of one row; ``memory`` is in gigabytes per GPU."""
+    """A prediction. Tokens are of one row; ``memory`` is in gigabytes per GPU. ``assumed``: the number of rows is unknown."""
 
     step: str
-    rows: int | None
+    rows: int
+    assumed: bool
     prompt_tokens: float
     answer_tokens: float
     measured: bool
-    steps: int | None
+    steps: int
     per_step: int
     memory: dict[str, float]
-    hours: float | None
+    hours: float
+    warnings: list[str]
 
 
 def run(config: Config) -> None:
-    """Print the prediction. UsageError if the settings are not those of a training, or if the model's size is unknown."""
-    step, settings = training(config.model_extra or {})
+    """Print the prediction. UsageError if the settings are not those of a step, or if the model's size is unknown."""
+    from pyserini_reasonrank.train import other_plans
+
     if config.gpu not in GPUS:
         raise UsageError(f"--gpu {config.gpu} is unknown{nearest(config.gpu, GPUS)}")
+    settings = config.model_extra or {}
+    if "steps" in settings:
+        plans = []
+        for step, own, base in other_plans.trainings(settings):
+            sized = config if config.parameters else config.model_copy(update={"parameters": size_of(base)})
+            plans.append("\n".join(lines(sized, step, own)))
+        print("\n\n".join(plans))
+        return
+    print("\n".join(other_plans.plan_of(config, settings) or lines(config, *training(settings))))
+
+
+def lines(config: Config, step: str, settings: TrainerSettings) -> list[str]:
+    """The lines of the prediction for one training, and its differences from the published run."""
     processes = config.processes or (settings.published.gpus if settings.published else 1)
-    found = forecast(config, step, settings, processes)
-    print("\n".join([*_lines(found, config, processes), *differences(settings.published)]))
+    return [*_lines(forecast(config, step, settings, processes), config, processes), *differences(settings.published)]
 
 
 def training(settings: dict[str, Any]) -> tuple[str, TrainerSettings]:
     """The step that ``settings`` belong to, and the settings. UsageError if they are not those of a training."""
     from pyserini_reasonrank.train import command
 
-    if "steps" in settings or "model" not in settings or "reranker" in settings:
-        raise UsageError("train plan needs --config with the settings of sft, grpo or dpo")
+    if "model" not in settings:
+        raise UsageError("train plan needs --config with the settings of a step, or --model with those of a training")
     args = settings.get("args") or {}
     if settings.get("rewards") or settings.get("latro"):
         step = "grpo"
@@ -108,21 +126,26 @@ def forecast(config: Config, step: str, settings: TrainerSettings, processes: in
     measured = count > 0
     if not measured:
         prompt, answer = _limits(step, settings)
-    rows = config.rows or count or (settings.published.rows if settings.published else None)
+    known = config.rows or count or (settings.published.rows if settings.published else None)
+    rows = known or ASSUMED
     steps = args.get("max_steps") if args.get("max_steps", -1) > 0 else None
-    if steps is None and rows is not None:
+    if steps is None:
         steps = math.ceil(rows * group * args.get("num_train_epochs", 3) / per_step)
-    zero = config.zero if config.zero is not None else (0 if settings.lora else 3)
+    fits = settings.lora is not None and 2 * billions <= GPUS[config.gpu][1] / 2
+    zero = config.zero if config.zero is not None else (0 if fits else 3)
     memory = _memory(step, settings, billions, batch * (prompt + answer), batch * answer, processes, zero)
+    warnings = []
     if args.get("use_vllm") and args.get("vllm_mode", "colocate") == "colocate":
         memory["vLLM"] = args.get("vllm_gpu_memory_utilization", 0.3) * GPUS[config.gpu][1]
-    hours = None
-    if steps is not None:
-        seconds = _seconds(
-            step, settings, billions, steps * per_step * (prompt + answer), GPUS[config.gpu][0] * processes
-        )
-        hours = seconds / 3600
-    return Forecast(step, rows, prompt, answer, measured, steps, per_step, memory, hours)
+        held = 2 * billions / args.get("vllm_tensor_parallel_size", 1)
+        if held > memory["vLLM"]:
+            warnings.append(f"vLLM: its {memory['vLLM']:.0f} GB do not hold the weights of {held:.0f} GB: raise "
+                            f"args.vllm_gpu_memory_utilization or args.vllm_tensor_parallel_size")  # fmt: skip
+    tokens = steps * per_step * (prompt + answer)
+    seconds = _seconds(step, settings, billions, tokens, GPUS[config.gpu][0] * processes)
+    return Forecast(
+        step, rows, known is None, prompt, answer, measured, steps, per_step, memory, seconds / 3600, warnings
+    )
 
 
 def size_of(model: str) -> float:
@@ -151,15 +174,19 @@ def _lines(found: Forecast, config: Config, processes: int) -> list[str]:
     total = sum(found.memory.values())
     parts = ", ".join(f"{name} {value:.0f}" for name, value in found.memory.items())
     known = "as written" if found.measured else "at most"
+    hours = f"{found.hours:,.1f}" if found.hours >= 0.05 else "less than 0.1"
     unit = "answers" if found.step == "grpo" else "rows"
-    hours = "unknown, set --rows" if found.hours is None else f"{found.hours:,.1f} on {processes} x {config.gpu}"
+    rows = f"{found.rows:,}" + (
+        ", an assumption, as their number is not published: set --rows" if found.assumed else ""
+    )
     return [
         f"step: {found.step}",
-        f"rows: {'unknown, set --rows' if found.rows is None else f'{found.rows:,}'}",
+        f"rows: {rows}",
         f"tokens of a row: {found.prompt_tokens:,.0f} prompt, {found.answer_tokens:,.0f} answer ({known})",
-        f"steps: {'unknown, set --rows' if found.steps is None else f'{found.steps:,}'} of {found.per_step:,} {unit}",
+        f"steps: {found.steps:,} of {found.per_step:,} {unit}",
         f"memory: {total:.0f} of {room:.0f} GB per GPU ({parts}){'' if total <= room else ': more than there is'}",
-        f"hours: {hours}" + ("" if found.measured or found.hours is None else ", at most"),
+        f"hours: {hours} on {processes} x {config.gpu}" + ("" if found.measured else ", at most"),
+        *found.warnings,
     ]
 
 

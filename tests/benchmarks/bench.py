@@ -21,9 +21,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from commands import run
+from flat_batch import measure_flat_batch
 from latency import reached
 from replay import measure_replay
 from scheduler import measure_scheduler
@@ -184,12 +187,38 @@ def one_query() -> Iterator[Row]:
     yield Row("one query of 100: nDCG@10 of sliding - of pivot", sliding.ndcg - pivot.ndcg, "nDCG", 0)
 
 
+def streamed(queries: int) -> Iterator[Row]:
+    """The memory of a run over as many queries as MS MARCO's dev set has, each with texts of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        candidates, qrels = Path(folder, "candidates.jsonl"), Path(folder, "qrels.txt")
+        qrels.write_text("q0 0 d0-0 1\n")
+        with candidates.open("w") as file:
+            for number in range(queries):
+                passages = [{"docid": f"d{number}-{i}", "text": f"{number} {i} " + "a moth " * 50} for i in range(100)]
+                file.write(json.dumps({"qid": f"q{number}", "query": f"moth {number}", "candidates": passages}) + "\n")
+        words = ["rerank", "--candidates", candidates, "--output", Path(folder, "run.txt"), "--rerank", "reasonrank"]
+        words += ["--rerank.depth", 20, "--rerank.engine.name", "oracle", "--rerank.engine.qrels", qrels]
+        done = run("pyserini_reasonrank", *words)
+        if done.status:
+            raise RuntimeError(done.error)
+    yield Row(f"{queries:,} x 100 candidates, streamed: peak RSS", 1000 * done.memory, "MB", 1074)
+
+
+def vllm() -> Iterator[Row]:
+    """Sliding windows on vLLM beside one batch of the same prompts."""
+    found = measure_flat_batch(24, 2)
+    yield Row("vLLM, embedded model: sliding / one batch", found.sliding / found.flat, "ratio", 1.10)
+
+
 def measure(quick: bool) -> Iterator[Row]:
     yield from startup()
     yield from in_process(100 if quick else 1000)
     yield from one_query()
     if not quick:
+        yield from streamed(6980)
         yield from server()
+    if not quick and find_spec("vllm"):
+        yield from vllm()
     if not PEER.is_dir():
         print(
             f"no stub server at {PEER}: the client is not measured (REASONRANK_PEER names its folder)", file=sys.stderr

@@ -16,7 +16,10 @@ from tiny import tiny_model
 from pyserini_reasonrank import journal, search
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.engines import transformers
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.models.catalogue import Model
+from pyserini_reasonrank.run import compatibility
 
 SECRET = "s3cret-of-mine"
 Words = Callable[..., list[str]]
@@ -237,13 +240,44 @@ def test_a_missing_adapter_or_prompt_is_found_before_a_model_loads(
     flag: str, value: str, says: str, words: Words, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    model = tiny_model(tmp_path / "model")
+    line = with_model(words(), tmp_path, capfd, monkeypatch)
+    assert says in refused(2, [*line, flag, value])
+
+
+def with_model(
+    line: list[str], folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """The command ``line`` with a model in place of the oracle, which fails the test when it is loaded."""
+    model = tiny_model(folder / "model")
     capfd.readouterr()
     monkeypatch.setattr(transformers, "_loaded", lambda *_: pytest.fail("the model was loaded"))
-    line = words()[: words().index("--rerank.engine.name")]
+    line = line[: line.index("--rerank.engine.name")]
     line += ["--rerank.engine.name", "transformers", "--rerank.model", str(model), "--rerank.sampling.max_tokens", "8"]
-    line += ["--rerank.strategy.window_size", "2", "--rerank.passage_tokens", "4"]
-    assert says in refused(2, [*line, flag, value])
+    return [*line, "--rerank.strategy.window_size", "2", "--rerank.passage_tokens", "4"]
+
+
+@pytest.mark.parametrize("content", [None, "", "\x00", '{"qid": '])
+@pytest.mark.parametrize("flag", ["--run", "--topics", "--corpus", "--candidates"])
+def test_a_missing_or_odd_input_is_found_before_a_model_loads(
+    flag: str, content: str | None, words: Words, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "input"
+    if content is not None:
+        file.write_text(content)
+    line = with_model(words(), tmp_path, capfd, monkeypatch)
+    if flag == "--candidates":
+        inputs = [line.index(name) for name in ("--run", "--topics", "--corpus")]
+        line = [word for i, word in enumerate(line) if not {i, i - 1} & set(inputs)] + [flag, "x"]
+    line[line.index(flag) + 1] = str(file)
+    assert str(file) in refused(2, line)
+
+
+def test_an_adapter_for_the_shipped_model_is_checked_too() -> None:
+    model = Model("smollm2-135m-rank", "smollm2-135m", None, "/no/such/adapter", None)
+    demand = compatibility.Demand("upr", 100, [])
+    with pytest.raises(UsageError, match=r"--rerank\.adapter /no/such/adapter does not exist"):
+        compatibility.check(model, demand)
 
 
 def test_a_line_break_in_a_value_keeps_the_message_in_one_line(words: Words, refused: Refused) -> None:

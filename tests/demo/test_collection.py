@@ -51,6 +51,7 @@ def qrels() -> dict[str, dict[str, int]]:
     return judgments
 
 
+@pytest.mark.process
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     again = tmp_path / "a folder" / "again.jsonl"
     command = [sys.executable, "-W", "error", "-m", "pyserini_reasonrank.demo.collection", str(again)]
@@ -63,6 +64,7 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(corpus: Pa
     assert [path.name for path in again.parent.iterdir()] == ["again.jsonl"]
 
 
+@pytest.mark.slow
 def test_writing_is_silent_and_starts_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = threading.enumerate()
     with warnings.catch_warnings(action="error"):

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
+from conftest import more
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.host import bootstrap
@@ -405,22 +406,24 @@ def test_candidates_of_an_existing_run(collection: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "status", "says"),
     [
-        (["--index", "index", "--topics", "none.tsv"], 2, "error: none.tsv does not exist\n"),
         (["--index", "index", "--topics", "dl19-passage"], 2, "error: topics dl19-passage: no such file, and"),
-        (["--index", "robust04", "--topics", "topics.tsv"], 2, "error: index 'robust04': no such folder, and"),
-        (["--index", ".", "--topics", "topics.tsv"], 2, "error: . contains no Lucene index\n"),
         (["--index", "damaged", "--topics", "topics.tsv"], 2, "error: the index damaged can't be opened"),
-        (
-            ["--index", "index", "--topics", "topics.tsv", "--topics-format", "x"],
-            2,
-            "format 'x' is not known; known: default",
-        ),
         (
             ["--index", "index", "--topics", "topics.tsv", "--k1", "1"],
             1,
             "error: Pyserini's search ended without writing a run",
         ),
-        (["--topics", "topics.tsv"], 2, "required: --index"),
+        *more(
+            (["--index", "index", "--topics", "none.tsv"], 2, "error: none.tsv does not exist\n"),
+            (["--index", "robust04", "--topics", "topics.tsv"], 2, "error: index 'robust04': no such folder, and"),
+            (["--index", ".", "--topics", "topics.tsv"], 2, "error: . contains no Lucene index\n"),
+            (
+                ["--index", "index", "--topics", "topics.tsv", "--topics-format", "x"],
+                2,
+                "format 'x' is not known; known: default",
+            ),
+            (["--topics", "topics.tsv"], 2, "required: --index"),
+        ),
     ],
 )
 @pytest.mark.jvm

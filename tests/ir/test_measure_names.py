@@ -22,6 +22,7 @@ def test_names_of_measures(written: str, name: str) -> None:
     ("written", "message"),
     [
         ("nDGC@10", "no measure 'nDGC'; did you mean 'nDCG'"),
+        ("ndgc@10", "no measure 'ndgc'; did you mean 'nDCG'"),
         ("ndcg 10", "is not a measure"),
         ("P(2)@5", "is not a measure"),
         ("P@five", "is not a measure"),

@@ -6,17 +6,18 @@ import json
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from pyserini_reasonrank.models.hub import Unreachable, model_file
+from pyserini_reasonrank.models.hub import Unreachable, answers, model_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SCRIPT = """
 import json, sys, time
-from pyserini_reasonrank.models.hub import Unreachable, model_file
+from pyserini_reasonrank.models.hub import Unreachable, answers, model_file
 for name in sys.argv[2:]:
     began = time.monotonic()
     try:
@@ -93,3 +94,12 @@ def test_a_name_that_no_hub_can_have() -> None:
     with pytest.raises(Unreachable, match="is not a hub id"):
         model_file("no/such/folder/here", "config.json")
     assert time.monotonic() - began < 3
+
+
+def test_whether_the_hub_answers(hub: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = import_module("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # set if it was first imported without a network
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint(hub))
+    assert answers()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert not answers()

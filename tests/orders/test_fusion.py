@@ -226,6 +226,7 @@ def test_only_what_was_reranked_is_fused(run_reranker: RunReranker, collection: 
     assert found[:20] != first[:20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fuse", "ndcg"),
     [

@@ -300,3 +300,32 @@ def test_the_other_published_strings_load(name: str) -> None:
     user = loaded(name).render("Q?", ["FIRST", "SECOND"]).messages[-1].content
     assert user.count("Q?") == 2
     assert "\n\n[" in user
+
+
+DIALOGUE = '''
+def create_permutation_instruction_rearank(item=None):
+    query, num = item["query"], len(item["hits"])
+    instruction = (
+        f"Look for {{query}}."
+        f"{prefix}{{num}}"
+    )
+    messages = [{{"role": "system", "content": "{system}"}}, {{"role": "user", "content": instruction}}]
+    for rank, hit in enumerate(item["hits"], 1):
+        messages.append({{"role": "user", "content": f"[{{rank}}] {{hit[:400]}}"}})
+    messages.append({{"role": "user", "content": f"""{suffix} "{{query}}" """}})
+    return messages
+'''
+"""A file of the form of REARANK's, to be filled with text of the pinned lengths."""
+
+
+def test_rearanks_strings_replace_those_of_the_dialogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {"system": "s" * 214, "prefix": "p" * (435 - len("Look for .")), "suffix": "x" * (455 - len(' "" '))}
+    file = tmp_path / "rank_gpt.py"
+    file.write_text(DIALOGUE.format(**parts))
+    monkeypatch.setattr(PinnedFile, "fetch", lambda self: file)
+    messages = sources.load("rearank:reasoning").render("Q?", ["FIRST", "SECOND"]).messages
+    roles = ["system", "user", "assistant", "user", "assistant", "user", "assistant", "user"]
+    assert [message.role for message in messages] == roles
+    contents = [message.content for message in messages]
+    assert contents[:2] == [parts["system"], f"Look for Q?.{parts['prefix']}2"]
+    assert contents[3::2] == ["[1] FIRST", "[2] SECOND", f'{parts["suffix"]} "Q?" ']

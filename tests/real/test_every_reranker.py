@@ -28,8 +28,6 @@ ALL = [name for name in rerankers.names() if not name.endswith(("-recommendation
 FEW = {
     "first",
     "iranker",
-    "order-adjuster",
-    "pivot",
     "rank-r1",
     "rank1",
     "reasonrank",

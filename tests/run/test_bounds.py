@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Collection
+from conftest import Collection, more
 
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.run.cost import MOST_CANDIDATES, MOST_COMBINED, estimate
@@ -39,8 +39,10 @@ def test_a_deep_run_of_six_documents_answers_at_once(name: str, tmp_path: Path) 
         ("reasonrank", {"window_size": 2}),
         ("reasonrank", {"passes": DEEP}),
         ("pivot", {"rounds": DEEP}),
+        ("blitzrank", {"k": 100}),
+        ("acurank", {"calls": DEEP}),
         ("rank-r1", {"children": 1, "k": DEEP}),
-        ("rank-r1", {"name": "bubblesort", "children": 1, "k": DEEP}),
+        *more(("rank-r1", {"name": "bubblesort", "children": 1, "k": DEEP})),
         ("prp", {}),
         ("iranker", {"window_size": None}),
         ("upr", {}),

@@ -266,6 +266,8 @@ def test_whatever_the_engine_does_every_candidate_is_there_once_and_every_questi
         "setwise",
         "setwise-likelihood",
         "pivot",
+        "blitzrank",
+        "acurank",
         "aor",
     ):  # in these an answer decides whether another is asked for
         assert outcome.tally.judgements == sum(estimate(made, size).questions for size in sizes)

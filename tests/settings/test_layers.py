@@ -448,6 +448,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
     "strategy full": {},
     "strategy pivot": {"window_size": 6, "k": 2, "rounds": 3},
+    "strategy blitzrank": {"window_size": 6, "k": 2},
+    "strategy acurank": {"window_size": 6, "k": 2, "tolerance": 0.05, "uncertain": 4, "calls": 9},
     "strategy tournament": {"window_size": 12, "tournaments": 3, "seed": 5},
     "strategy heapsort": {"children": 4, "k": 2},
     "strategy bubblesort": {"children": 4, "k": 2, "both_orders": True},

@@ -296,6 +296,8 @@ EXACT: dict[str, Callable[[int], int]] = {
     "sliding": lambda n: n if n <= 20 else 10,
     "full": lambda n: n,
     "pivot": lambda n: n if n <= 20 else 10,
+    "blitzrank": lambda n: n if n <= 20 else 10,
+    "acurank": lambda n: n if n <= 20 else 1,
     "heapsort": lambda n: 10,
     "bubblesort": lambda n: 10,
     "allpairs": lambda n: n,
@@ -355,6 +357,8 @@ def windowed(least: int, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[di
 OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "sliding": windowed(10, stride=st.none() | st.integers(1, 9), passes=st.integers(1, 3)),
     "pivot": windowed(6, k=st.integers(1, 5), rounds=st.integers(1, 4)),
+    "blitzrank": windowed(2, k=st.integers(1, 30)),
+    "acurank": windowed(2, k=st.integers(1, 30), uncertain=st.integers(1, 12), calls=st.integers(1, 20)),
     "tournament": windowed(4, tournaments=st.integers(1, 3), seed=st.integers(0, 3)),
     "groups": windowed(1),
     "elimination": windowed(2),
@@ -401,6 +405,8 @@ def test_questions_do_not_depend_on_answer_times(name: str, seed: int) -> None:
         ("allpairs", {}, [9900], [1]),
         ("groups", {"window_size": 20}, [5], [1]),
         ("pivot", {"window_size": 20, "k": 10, "rounds": 8}, range(6, 11), range(2, 6)),
+        ("blitzrank", {"window_size": 20, "k": 10}, range(6, 9), range(2, 5)),
+        ("acurank", {"window_size": 20, "k": 10}, range(9, 15), range(4, 9)),
     ],
 )
 def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[int], chain: Sequence[int]) -> None:
@@ -425,6 +431,12 @@ def test_the_declared_number_of_independent_questions_is_right(name: str, n: int
     ("name", "n", "options", "says"),
     [
         ("pivot", 30, {"window_size": 10, "k": 10}, "k 10 has to be less than window_size 10"),
+        (
+            "blitzrank",
+            2000,
+            {"k": 501},
+            "k 501 of 2000 candidates is too many to keep account of: set k to at most 500",
+        ),
         (
             "tournament",
             401,

@@ -31,8 +31,48 @@ def test_every_recipe_has_a_plan_and_names_its_publication(name: str, capsys: py
     assert found["rows"] == "1,000"
     assert re.match(r"[\d,]+ of [\d,]+ (rows|answers)", found["steps"])
     assert re.match(r"\d+ of 141 GB per GPU \(weights", found["memory"])
-    assert re.match(r"[\d,.]+ on \d x H200, at most", found["hours"])
+    assert re.match(r"(less than )?[\d,.]+ on \d x H200, at most", found["hours"])
     assert re.match(r"arXiv \d{4}\.\d{5}|no paper", found["published run"])
+
+
+OTHERS = [name for name in yaml_names("train") if name not in PRESETS]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_settings_have_a_plan_too(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows and the router need no GPU; a recipe is the plans of its trainings; of the rest, the numbers of one."""
+    assert command.main(["plan", "--config", name, "--gpu", "L40S"]) == 0
+    said = capsys.readouterr().out
+    trains = name in ("student", "embedded", "embedded-thinking")
+    keys = ["step", "rows", "tokens of a row", "steps", "memory", "hours", "published run"]
+    for key in keys:
+        assert re.search(rf"^{key}: \S", said, re.MULTILINE), key
+    assert ("no GPU is used" in said) is not trains
+    assert (" x L40S" in said) is trains
+    assert said.count("step: ") == (2 if name == "student" else 1)
+
+
+def test_the_embedded_model_has_as_many_steps_as_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """1,022 blocks of 6 passages, four blocks a step; 245 steps are left without the evaluation's queries."""
+    found = plan(capsys, "--config", "embedded")
+    assert (found["step"], found["steps"]) == ("distil", "256 of 24 rows")
+
+
+def test_adapters_are_partitioned_if_their_base_is_too_large(capsys: pytest.CaptureFixture[str]) -> None:
+    def weights(*words: str) -> int:
+        found = re.search(r"weights (\d+)", plan(capsys, "--config", "grpo-rank-r1-32b", *words)["memory"])
+        assert found is not None
+        return int(found[1])
+
+    assert (weights("--zero", "0"), weights(), weights("--gpu", "B200")) == (66, 16, 66)
+    words = ("--config", "grpo-rank-r1-32b", "--args.vllm_tensor_parallel_size", "1")
+    assert plan(capsys, *words)["vLLM"].startswith("its 32 GB do not hold the weights of 66 GB")
+
+
+def test_rows_of_unknown_number_are_an_assumption(capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan(capsys, "--config", "grpo-rank-r1-32b")
+    assert found["rows"].startswith("10,000, an assumption")
+    assert plan(capsys, "--config", "grpo-rank-r1")["rows"] == "72,000"
 
 
 def test_the_plan_of_reasonranks_two_stages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,8 +134,9 @@ def test_a_model_s_size_is_read_from_its_name(model: str, billions: float) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--config", "student"], "needs --config with the settings of sft, grpo or dpo"),
-        (["--config", "data-rank-r1"], "needs --config with the settings of sft, grpo or dpo"),
+        (["--data", "[rows.jsonl]"], "needs --config with the settings of a step, or --model with those of a training"),
+        (["--config", "student", "--steps", "[{sftt: {}}]"], "a recipe can't have a step 'sftt'"),
+        (["--config", "data-rank-r1", "--dev", "2"], "data.dev 2"),
         (["--config", "grpo-gr2", "--gpu", "H20"], "--gpu H20 is unknown; did you mean 'H200'"),
         (["--config", "grpo-gr2", "--model", "mine"], "the name mine does not have the model's size: set --parameters"),
         (["--config", "grpo-gr2", "--max_lenght", "3"], "grpo.max_lenght is not known"),

@@ -6,6 +6,7 @@ python -m pyserini_reasonrank.cli.reproduce.conversions ranking-bench FILE TASK 
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -42,28 +43,52 @@ def r2med(folder: str) -> None:
 
 
 def ranking_bench(file: str, task: str, prefix: str) -> None:
-    """Write ``PREFIX.jsonl`` and ``PREFIX.qrels.txt``: candidates and qrels of a passage task of R1-Ranker's Ranking-bench.
+    """Write ``PREFIX.jsonl`` and ``PREFIX.qrels.txt``: candidates and qrels of one of the nine tasks of Ranking-bench.
 
-    ``file`` has a JSON line for each problem: ``task_name``, ``problem`` (the query and its passages in one text) and
-    ``gt``, the relevant passage.
+    ``file`` has a JSON line for each problem of R1-Ranker's release: ``task_name``, ``problem`` (the question in one text)
+    and ``gt``, the relevant candidate. The candidates of a passage task are in the problem, those of the tasks of items and
+    of models are the names in ``candidates``.
     """
     candidates, judged = list[str](), list[str]()
     for where, row in read_json_rows(Path(file), '{"task_name", "problem", "gt"}'):
         if _field(row, "task_name", where) != task:
             continue
-        qid, answer = f"{task}-{len(candidates) + 1}", _field(row, "gt", where)
-        head, found, rest = _field(row, "problem", where).partition(_PASSAGES)
-        passages = [(match[1], match[2]) for match in map(_PASSAGE.match, rest.splitlines()) if match]
-        if not found or answer not in dict(passages):
-            raise UsageError(f"{where}: the problem does not list the passage {answer!r}")
-        documents = [{"docid": docid.replace(" ", "-"), "title": docid, "text": text} for docid, text in passages]
-        query = _QUERY.sub("", head.strip()).strip()
+        qid, answer, problem = f"{task}-{len(candidates) + 1}", _field(row, "gt", where), _field(row, "problem", where)
+        query, named = _passages(problem) if _PASSAGES in problem else (problem.strip(), _named(row, where))
+        if answer not in named:
+            raise UsageError(f"{where}: the problem does not list the candidate {answer!r}")
+        docids = {name: re.sub(r"\s+", "-", name) for name in named}
+        if len(set(docids.values())) < len(docids):
+            raise UsageError(f"{where}: two candidates have names that differ in white space alone")
+        documents = [{"docid": docids[name], "title": name, "text": text} for name, text in named.items()]
         candidates.append(json.dumps({"qid": qid, "query": query, "candidates": documents}, ensure_ascii=False))
-        judged.append(f"{qid} 0 {answer.replace(' ', '-')} 1")
+        judged.append(f"{qid} 0 {docids[answer]} 1")
     if not candidates:
         raise UsageError(f"{file} has no problem of the task {task!r}")
     _write(Path(f"{prefix}.qrels.txt"), judged)
     _write(Path(f"{prefix}.jsonl"), candidates)
+
+
+def _passages(problem: str) -> tuple[str, dict[str, str]]:
+    """The query of a passage task, and its passages by name."""
+    head, _, rest = problem.partition(_PASSAGES)
+    passages = {match[1]: match[2] for match in map(_PASSAGE.match, rest.splitlines()) if match}
+    return _QUERY.sub("", head.strip()).strip(), passages
+
+
+def _named(row: Mapping[str, Any], where: str) -> dict[str, str]:
+    """The candidates of a problem, by name, without texts. UsageError if they are not a list of different names."""
+    names = row.get("candidates")
+    if isinstance(names, str):
+        try:
+            names = ast.literal_eval(names)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            names = None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
+        raise UsageError(f"{where}: the field 'candidates' is not a list of names")
+    if len(set(names)) < len(names):
+        raise UsageError(f"{where}: the field 'candidates' has a name twice")
+    return dict.fromkeys(names, "")
 
 
 def _field(row: Any, name: str, where: str) -> str:

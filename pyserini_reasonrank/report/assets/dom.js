@@ -23,10 +23,14 @@ function svg(tag, properties, ...children) {
   return fill(document.createElementNS(SVG, tag), properties, children);
 }
 
-const number = (value, digits = 0) =>
-  value === null || value === undefined
-    ? "–"
-    : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
+const formats = new Map(); // by digits: making one takes longer than using it
+
+function formatOf(digits) {
+  if (!formats.has(digits)) formats.set(digits, new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  return formats.get(digits);
+}
+
+const number = (value, digits = 0) => (value === null || value === undefined ? "–" : formatOf(digits).format(value).replace("-", "−"));
 
 const signed = (value, digits = 4) =>
   (Math.abs(value) < 10 ** -digits / 2 ? "" : value > 0 ? "+" : "") + number(Math.abs(value) < 10 ** -digits / 2 ? 0 : value, digits);

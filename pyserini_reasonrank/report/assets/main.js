@@ -27,14 +27,31 @@ async function draw() {
   if (mine !== turn) return; // the reader went elsewhere meanwhile
   main.replaceChildren(...content.filter(Boolean));
   document.title = query ? `${query.text || query.qid} – report` : `Report: ${data.lists.map((list) => list.label).join(", ")}`;
-  for (const watcher of widthWatchers) {
+  drawCharts();
+  main.dataset.drawn = query ? query.qid : "";
+  const later = afterDrawing;
+  const addLater = () => {
+    if (mine !== turn) return;
+    later.forEach((add) => add());
+    drawCharts();
+  };
+  requestAnimationFrame(() => requestIdleCallback(addLater, { timeout: 300 }));
+}
+
+// draws the charts whose holders came since the last time
+function drawCharts() {
+  for (const watcher of widthWatchers.filter((each) => each[2] === undefined)) {
     watcher[2] = Math.round(watcher[0].clientWidth);
     watcher[1]();
     observer.observe(watcher[0]);
   }
-  main.dataset.drawn = query ? query.qid : "";
-  const later = afterDrawing;
-  requestAnimationFrame(() => setTimeout(() => mine === turn && later.forEach((add) => add())));
+}
+
+// a place for the sections of ``make``, which come when the rest is on the screen
+function afterwards(make) {
+  const place = el("div", {});
+  afterDrawing.push(() => place.replaceWith(...make().filter(Boolean)));
+  return place;
 }
 
 function drawChoices() {

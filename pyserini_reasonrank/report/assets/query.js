@@ -26,9 +26,11 @@ async function queryView(query) {
     head,
     movesSection(details, handlers),
     listsSection(details, handlers),
-    scatterSection(details, handlers),
-    number_ === null ? null : remarksSection(details.runs[number_]),
-    number_ === null ? null : callsOfQuery(details, number_, handlers),
+    afterwards(() => [
+      scatterSection(details, handlers),
+      number_ === null ? null : remarksSection(details.runs[number_]),
+      number_ === null ? null : callsOfQuery(details, number_, handlers),
+    ]),
   ];
 }
 

@@ -19,9 +19,11 @@ from pyserini_reasonrank.ir.runs import Hit, Run, read_run
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query, Request, Status, Tally
 from pyserini_reasonrank.rerankers.reranker import Ranker
+from pyserini_reasonrank.train.data.index_texts import hits_with_texts
 from pyserini_reasonrank.train.data.lists import LabelledList
 from pyserini_reasonrank.train.data.selection import Selector
 from pyserini_reasonrank.train.rewards.measures import ndcg
+from pyserini_reasonrank.train.settings import Published
 
 
 class TeacherSettings(BaseModel):
@@ -53,6 +55,13 @@ class Config(BaseModel):
         Path | None,
         Field(description="run to select hard negatives from; default: passages not selected"),
     ] = None
+    negatives_index: Annotated[
+        str | None,
+        Field(
+            description="Lucene index with the texts of `negatives`, a folder or a prebuilt one, as of a web collection; "
+            "default: corpus"
+        ),
+    ] = None
     depth: Annotated[int, Field(ge=1, description="number of candidates of a run to select from")] = 40
     window: Annotated[int, Field(ge=1, description="number of candidates in a selection prompt")] = 20
     size: Annotated[int, Field(ge=2, description="maximum number of passages in a list")] = 20
@@ -69,6 +78,7 @@ class Config(BaseModel):
     source: Annotated[str | None, Field(description="name of the data; default: the folder of the topics")] = None
     seed: Annotated[int, Field(description="seed of every draw and shuffle")] = 929
     cost: Annotated[bool, Field(description="print the cost and stop")] = False
+    published: Annotated[Published | None, Field(description="the published data that these settings reproduce")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +100,27 @@ class LabellingData:
 
 
 def read_data(config: Config) -> LabellingData:
-    """Read the files that ``config`` names."""
+    """Read the files that ``config`` names. UsageError if a file can't be used."""
     queries = read_topics(config.topics)[: config.queries]
     hits = {q: found[: config.depth] for q, found in read_run(config.run).items()}
-    negatives = (
-        {q: found[: config.depth] for q, found in read_run(config.negatives).items()} if config.negatives else {}
-    )
+    negatives: Mapping[str, Sequence[Hit]] = {}
+    others: Mapping[str, str] = {}
+    if config.negatives and config.negatives_index:
+        negatives, others = hits_with_texts(config.negatives, config.topics, config.negatives_index, config.depth)
+    elif config.negatives:
+        negatives = {q: found[: config.depth] for q, found in read_run(config.negatives).items()}
+    elif config.negatives_index:
+        raise UsageError("--negatives_index holds the texts of a run: set --negatives")
     qids = {query.qid for query in queries}
     docids = {hit.docid for run in (hits, negatives) for qid, found in run.items() if qid in qids for hit in found}
+    docids -= others.keys()
     return LabellingData(
         queries,
         _read_answers(config.answers) if config.answers else {},
         hits,
         negatives,
         read_qrels(config.qrels) if config.qrels else {},
-        corpus_texts(config.corpus, docids),
+        {**corpus_texts(config.corpus, docids), **others},
     )
 
 

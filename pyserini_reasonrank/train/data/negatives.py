@@ -36,7 +36,10 @@ class Draw(BaseModel):
 
     size: Annotated[int, Field(ge=2, description="maximum number of passages in a list")] = 20
     least: Annotated[
-        int | None, Field(ge=2, description="smallest list: each list draws its size between this and size; null: size")
+        int | None,
+        Field(
+            ge=2, description="smallest list: a list draws its size n from this to size, with weight n - 1; null: size"
+        ),
     ] = None
     positives: Annotated[int, Field(ge=1, description="maximum number of positives in a list")] = 10
     bands: Annotated[
@@ -67,7 +70,10 @@ def draw(hits: Sequence[Hit], grades: Mapping[str, int], how: Draw, chance: rand
     share the remaining places by their weights; if a band is too small, the best remaining ranks fill its places.
     Positives that were not retrieved rank below all hits.
     """
-    size = how.size if how.least is None else chance.randint(how.least, how.size)
+    size = how.size
+    if how.least is not None:
+        sizes = range(how.least, how.size + 1)
+        [size] = chance.choices(sizes, weights=[n - 1 for n in sizes])
     ranks = {hit.docid: rank for rank, hit in enumerate(hits, 1)}
     wanted = [docid for docid, grade in grades.items() if grade > 0 and (how.missed or docid in ranks)]
     positives = sorted(wanted, key=lambda docid: (-grades[docid], chance.random()))[: min(how.positives, size - 1)]

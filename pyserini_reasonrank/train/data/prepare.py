@@ -28,6 +28,7 @@ from pyserini_reasonrank.train.data.row_builder import RowBuilder
 from pyserini_reasonrank.train.data.rows import Audit, Row, as_line, write_rows
 from pyserini_reasonrank.train.data.tfrank import tfrank
 from pyserini_reasonrank.train.data.triples import triples
+from pyserini_reasonrank.train.settings import Published
 
 READERS: Mapping[str, Callable[[Release, Audit], Iterator[LabelledList]]] = {
     "reasonrank": reasonrank,
@@ -101,6 +102,7 @@ class Config(BaseModel):
     queries: Annotated[int | None, Field(ge=1, description="maximum number of queries, sampled at random")] = None
     dev: Annotated[float, Field(ge=0, lt=1, description="share of the queries to hold out")] = 0.0
     seed: Annotated[int, Field(description="seed of every draw and shuffle")] = 929
+    published: Annotated[Published | None, Field(description="the published data that these settings reproduce")] = None
 
     @field_validator("weights", "passage_tokens")
     @classmethod

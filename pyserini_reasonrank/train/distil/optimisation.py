@@ -26,6 +26,8 @@ from pyserini_reasonrank.train.distil.csv_log import CsvLog
 if TYPE_CHECKING:
     from pyserini_reasonrank.engines.local.prompt_trees import PromptTree
 
+TEACHER_TOKENS = 128  # twice the tokens of a passage that the student reads
+
 
 class Source(BaseModel):
     """A source of blocks."""
@@ -110,12 +112,12 @@ class Training:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from pyserini_reasonrank.engines.chat import Chat
+        from pyserini_reasonrank.engines.local.sentence_encoder import MINILM, SentenceEncoder
         from pyserini_reasonrank.models import catalogue
         from pyserini_reasonrank.models.describe import ModelConfig
         from pyserini_reasonrank.prompts import sources
         from pyserini_reasonrank.prompts.fitting import Fitter
         from pyserini_reasonrank.prompts.tokens import ModelTokens
-        from pyserini_reasonrank.train.distil.encoder import SentenceEncoder
 
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -139,7 +141,7 @@ class Training:
             layers_pattern="layers", task_type="CAUSAL_LM", base_model_name_or_path=config.model,
         )  # fmt: skip
         self.policy = get_peft_model(base, lora)
-        self.teacher = SentenceEncoder(config.teacher) if config.labels < 1 else None
+        self.teacher = SentenceEncoder(str(config.teacher or MINILM), TEACHER_TOKENS) if config.labels < 1 else None
         self.trained = [p for p in self.policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=config.learning_rate, weight_decay=0.0)
         self.steps = math.ceil(len(chosen) / config.batch)

@@ -36,7 +36,7 @@ class Pruning(TrainerCallback):  # type: ignore[misc]
             )
         saved = _norms_file(args, state)
         if saved.is_file():
-            self._norms = torch.load(saved, map_location=model.device)
+            self._norms = torch.load(saved, map_location=model.device, weights_only=True)
         self._hooks = [m.register_forward_pre_hook(partial(self._read, name)) for name, m in self._modules.items()]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

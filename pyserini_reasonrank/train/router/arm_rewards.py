@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.combine.query_classifier import NONE
+from pyserini_reasonrank.combine.query_classifier import NONE, encode
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.evaluate import per_query
 from pyserini_reasonrank.ir.measure_names import parse_measure
@@ -46,6 +46,16 @@ class Config(BaseModel):
     depth: Annotated[int, Field(ge=1, description="number of first-stage hits for the features; as --rerank.depth")] = (
         100
     )
+    encoder: Annotated[
+        str | None,
+        Field(
+            description="sentence encoder of the query: all-minilm-l6-v2 (a wheel), a folder or a hub id; without it, the "
+            "router reads eight features"
+        ),
+    ] = None
+    features: Annotated[
+        bool, Field(description="also read the eight features; false: the encoder's vector alone, as in Zooter")
+    ] = True
     temperature: Annotated[float, Field(gt=0, description="temperature of the softmax over rewards")] = 0.2
     tags: Annotated[
         str | None,
@@ -91,7 +101,8 @@ def read(config: Config) -> tuple[Examples, int]:
     rewards = quality - config.mu * cost / (cost.max() or 1.0)
     scores = [[hit.score for hit in first[qid]] for qid in qids]
     words = [texts[qid] for qid in qids]
-    found = Examples(words, scores, tuple(runs), quality, cost, rewards, _tags(config.tags, qids, words))
+    vectors = None if config.encoder is None else np.array(encode(config.encoder, words))
+    found = Examples(words, scores, tuple(runs), quality, cost, rewards, _tags(config.tags, qids, words), vectors)
     return found, len(judged) - len(qids)
 
 
@@ -99,6 +110,8 @@ def check_arms(config: Config) -> None:
     """UsageError for fewer than two arms, or for settings that name an unknown arm."""
     if NONE in config.arms:
         raise UsageError(f"the arm {NONE} is the first-stage order and has no run of its own: set --none true")
+    if not config.features and config.encoder is None:
+        raise UsageError("--features false leaves the router nothing to read: set --encoder")
     arms = [NONE] * config.none + list(config.arms)
     if len(arms) < 2:
         raise UsageError(f"a router needs at least two arms; given: {arms[0] if arms else 'none'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Examples:
     """Queries with their first-stage scores, and the results of each arm. ``quality`` has the shape (queries, arms).
 
     ``costs`` has the cost of a query for each arm. ``rewards`` (queries, arms) is the quality minus mu times the cost,
-    relative to the most expensive arm. ``tags`` group queries whose targets are smoothed together.
+    relative to the most expensive arm. ``tags`` group queries whose targets are smoothed together. ``vectors`` (queries,
+    dimensions) are those of the encoder.
     """
 
     texts: Sequence[str]
@@ -32,6 +34,7 @@ class Examples:
     costs: Array
     rewards: Array
     tags: Sequence[str] | None = None
+    vectors: Array | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -39,7 +42,10 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Settings of the fit: ``temperature`` of the targets, ``beta`` of their smoothing, ``C`` of scikit-learn."""
+    """Settings of the fit: ``temperature`` of the targets, ``beta`` of their smoothing, ``C`` of scikit-learn.
+
+    Without ``features``, the router reads the vectors of ``encoder`` alone.
+    """
 
     temperature: float
     beta: float
@@ -47,6 +53,8 @@ class Fit:
     depth: int
     threshold: float
     fallback: str | None
+    encoder: str | None = None
+    features: bool = True
 
 
 def targets(examples: Examples, rows: Sequence[int], fit: Fit) -> Array:
@@ -70,9 +78,17 @@ def train(examples: Examples, rows: Sequence[int], fit: Fit, trained: Mapping[st
     from sklearn.linear_model import LogisticRegression
 
     raw = np.array([features(examples.texts[row], examples.scores[row][: fit.depth]) for row in rows])
+    dimensions = 0
+    if examples.vectors is not None:
+        dimensions = examples.vectors.shape[1]
+        raw = np.hstack([raw, examples.vectors[list(rows)]])
     means, scales = raw.mean(axis=0), raw.std(axis=0)
     scales[scales == 0] = 1.0
+    if dimensions:  # together, the many dimensions have the variance of the few features
+        scales[len(FEATURES) :] *= math.sqrt(dimensions / len(FEATURES))
     x = np.array([standardised(values, means, scales) for values in raw.tolist()])
+    if not fit.features:
+        x[:, : len(FEATURES)] = 0.0  # their weights remain 0
     n, k = len(rows), len(examples.arms)
     # a soft target has the same cross-entropy as one weighted copy of its query for each arm
     model = LogisticRegression(C=fit.C, max_iter=1000)
@@ -84,6 +100,8 @@ def train(examples: Examples, rows: Sequence[int], fit: Fit, trained: Mapping[st
     return Router(
         arms=examples.arms,
         features=FEATURES,
+        encoder=fit.encoder,
+        dimensions=dimensions,
         means=tuple(means.tolist()),
         scales=tuple(scales.tolist()),
         weights=tuple(map(tuple, weights.tolist())),
@@ -99,9 +117,13 @@ def cross_validated(examples: Examples, fit: Fit, folds: int, seed: int) -> list
     """The choice for each query of a router trained without this query and without queries of the same words."""
     parts = _folds(examples.texts, folds, seed)
     choices: dict[int, Choice] = {}
+
+    def vector(row: int) -> Sequence[float]:
+        return () if examples.vectors is None else examples.vectors[row].tolist()
+
     for part in parts:
         router = train(examples, [row for row in range(len(examples)) if row not in part], fit)
-        choices |= {row: router.choose(examples.texts[row], examples.scores[row]) for row in part}
+        choices |= {row: router.choose(examples.texts[row], examples.scores[row], vector=vector(row)) for row in part}
     return [choices[row] for row in range(len(examples))]
 
 

@@ -1,8 +1,8 @@
 """Train a router that chooses a reranker for each query, from the runs of several rerankers on judged queries.
 
 Zooter (arXiv 2311.08692) for ranking: the reward of an arm is its nDCG@10 minus its weighted cost, and the router learns
-the softmax of the rewards from features that need no LLM. The printed figures are from held-out queries in
-cross-validation.
+the softmax of the rewards from features that need no LLM, and from the vector of a sentence encoder if one is named. The
+printed figures are from held-out queries in cross-validation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def run(config: Config) -> None:
     check_arms(config)
     examples, left_out = read(config)
     check(examples, str(config.run), config.depth)
-    fit = Fit(config.temperature, config.beta, config.C, config.depth, config.threshold, config.fallback)
+    fit = Fit(config.temperature, config.beta, config.C, config.depth, config.threshold, config.fallback,
+              config.encoder, config.features)  # fmt: skip
     choices = cross_validated(examples, fit, config.folds, config.seed)
     chosen = [examples.arms.index(choice.arm) for choice in choices]
     rows = list(range(len(examples)))
@@ -44,7 +45,9 @@ def _facts(config: Config, examples: Examples, report: ArmComparison) -> dict[st
     return {
         "files": {name: {"path": str(path), "sha256": sha256(path)} for name, path in files.items()},
         "queries": len(examples),
-        **config.model_dump(include={"mu", "measure", "unit", "temperature", "tags", "beta", "C", "folds", "seed"}),
+        **config.model_dump(
+            include={"mu", "measure", "unit", "features", "temperature", "tags", "beta", "C", "folds", "seed"}
+        ),
         "costs": dict(zip(examples.arms, examples.costs.tolist(), strict=True)),
         "figures": {name: report.figures(arms) for name, arms in report.rows.items()},
     }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Collection
+from conftest import ROOT, Collection, more
 
-from pyserini_reasonrank.cli import two_click
+from pyserini_reasonrank.cli import evaluate, rerank, two_click
 from pyserini_reasonrank.cli.reproduce import matrix as matrices
 from pyserini_reasonrank.cli.reproduce.conversions import main as convert
 from pyserini_reasonrank.cli.reproduce.execution import execute
@@ -258,7 +259,7 @@ def test_r2med_is_converted(tmp_path: Path) -> None:
 def test_ranking_bench_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     problem = "## Here is a query: who\nand candidate passages:\npassage 1: one: two\npassage 2: three\nPlease think"
     rows = [
-        {"task_name": "Movie", "problem": "x", "gt": "y"},
+        {"task_name": "Movie", "problem": "x", "gt": "y", "candidates": ["x"]},
         {"task_name": "Passage-5", "problem": problem, "gt": "passage 2"},
     ]
     file, prefix = tmp_path / "bench.jsonl", str(tmp_path / "passage-5")
@@ -275,8 +276,43 @@ def test_ranking_bench_is_converted(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert convert(["ranking-bench", str(file), "Passage-5", prefix]) == 2
     assert convert(["r2med", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    for part in ("no problem of the task 'Passage-7'", "conversions need:", "does not list the passage 'passage 9'"):
+    for part in ("no problem of the task 'Passage-7'", "conversions need:", "does not list the candidate 'passage 9'"):
         assert part in said
+
+
+NINE = ["Movie", "Music", "Game", "Performance", "Balance", "Cost", "Passage-5", "Passage-7", "Passage-9"]
+
+
+@pytest.mark.parametrize(
+    "task", ["Movie", "Cost", "Passage-5", *more(*(t for t in NINE if t not in ("Movie", "Cost", "Passage-5")))]
+)
+def test_a_task_of_ranking_bench_is_evaluated_with_its_measures(
+    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the released rows to MRR, Hit@k and nDCG@k; the oracle answers, so the target is first."""
+    names = {"Cost": ["LLaMA-3 (8b)", "LLaMA-3 (70b)", "Qwen2 (72b)"]}.get(task, ["The Fly: part 2", "Jaws", "Heat"])
+    rows: list[dict[str, Any]] = []
+    for number in range(3):
+        row = {"task_name": task, "problem": f"Who is {number}?", "gt": names[number], "candidates": str(names)}
+        if task.startswith("Passage"):
+            shown = "\n".join(f"passage {i}: text {i}" for i in range(3))
+            row |= {"problem": f"Here is a query: who\nand candidate passages:\n{shown}", "gt": f"passage {number}"}
+        rows.append(row)
+    file, prefix = tmp_path / "bench.jsonl", str(tmp_path / "task")
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert convert(["ranking-bench", str(file), task, prefix]) == 0
+    reranker = (
+        "iranker" if task.startswith("Passage") else "iranker-routing" if task == "Cost" else "iranker-recommendation"
+    )
+    qrels, run = f"{prefix}.qrels.txt", str(tmp_path / "run.jsonl")
+    words = ["--candidates", f"{prefix}.jsonl", "--output", run, "--output-format", "jsonl", "--rerank", reranker]
+    assert rerank.main([*words, "--rerank.engine.name", "oracle", "--rerank.engine.qrels", qrels]) == 0
+    capsys.readouterr()
+    measures = ["RR", "Success@1", "nDCG@5"]
+    assert evaluate.main(["--qrels", qrels, f"{prefix}.jsonl", run, "--measures", *measures]) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"run\.jsonl +(\d\.\d{4})", said) == ["1.0000"] * 3
+    assert re.findall(r"task\.jsonl +(\d\.\d{4})", said) == ["0.6111", "0.3333", "0.7103"]  # targets at 1, 2 and 3
 
 
 CommandLine = Callable[..., Any]

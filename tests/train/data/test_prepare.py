@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -89,12 +90,18 @@ def tight(reranker: str, model: str, collection: Collection) -> dict[str, Any]:
     request = collection.requests[0]
     candidates = request.candidates[: 25 if reranker == "dranker" else 20]
     settings: dict[str, Any] = {"sampling": {"max_tokens": 300}, "depth": 25, "query_tokens": 8}
-    for context in range(400, 6000, 4):
+    labelled = listing(request.query, candidates, [1.0] + [0.0] * (len(candidates) - 1))
+
+    def fits(context: int) -> bool:
         with suppress(UsageError):
-            asking = RowBuilder(reranker, model, settings | {"max_model_len": context}, widest=1)
-            list(asking.rows(listing(request.query, candidates, [1.0] + [0.0] * (len(candidates) - 1))))
-            return settings | {"max_model_len": context}
-    raise AssertionError("no context is long enough")
+            list(RowBuilder(reranker, model, settings | {"max_model_len": context}, widest=1).rows(labelled))
+            return True
+        return False
+
+    contexts = range(400, 6000, 4)
+    smallest = bisect_left(contexts, True, key=fits)
+    assert smallest < len(contexts), "no context is long enough"
+    return settings | {"max_model_len": contexts[smallest]}
 
 
 @pytest.mark.slow
@@ -506,6 +513,7 @@ def test_nothing_to_train_on_writes_nothing(collection: Collection, tmp_path: Pa
     assert not (tmp_path / "rows.jsonl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nfcorpus-devtest", "beir-scifact"])
 def test_real_training_judgments(name: str, data: Path, tmp_path: Path, model: str) -> None:
     """Training queries of a real collection, their positives among the first documents of its corpus."""

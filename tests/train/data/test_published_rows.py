@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -271,8 +272,10 @@ def test_irankers_places_are_the_names_in_its_rows(tokenizer_file: Path) -> None
 def test_rank_r1_v0_2_draws_lists_of_two_to_ten() -> None:
     hits = [Hit(f"d{i}", -float(i)) for i in range(100)]
     how = Draw(least=2, size=10, positives=1)
-    sizes = {len(found.docids) for seed in range(200) if (found := draw(hits, {"d5": 1}, how, Random(seed)))}
-    assert sizes == set(range(2, 11))
+    sizes = Counter(len(found.docids) for seed in range(900) if (found := draw(hits, {"d5": 1}, how, Random(seed))))
+    assert sorted(sizes) == list(range(2, 11))
+    for size, count in sizes.items():  # n negatives of 1 to 9 have the weight n
+        assert count / 900 == pytest.approx((size - 1) / 45, abs=0.04)
     with pytest.raises(ValueError, match="the smallest list has 11 passages"):
         Draw(least=11, size=10)
 

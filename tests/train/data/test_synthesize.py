@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Collection
+from conftest import Collection, Command
 
 from pyserini_reasonrank.engines.oracle import Oracle
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir.runs import Hit
 from pyserini_reasonrank.parsing import OPEN_ANSWER
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling, Status
 from pyserini_reasonrank.train.command import load
+from pyserini_reasonrank.train.data import labelling
 from pyserini_reasonrank.train.data import prepare as data_step
 from pyserini_reasonrank.train.data.labelling import Config, TeacherSettings
 from pyserini_reasonrank.train.data.rows import Row, read_rows
@@ -178,6 +181,65 @@ def test_hard_negatives_come_before_what_was_not_picked(
     assert {docid for docid, gain in zip(row.docids, row.gains, strict=True) if not gain} == set(useless)
     assert len(row.docids) == size
     assert shown["misleading"] == tuple(useless)  # what was picked as useful is not shown again
+
+
+def test_the_order_can_be_asked_in_a_dialogue_as_published(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RankGPT's dialogue: a turn for each passage, and the thought of a model that thinks before its answer."""
+    turns: list[list[str]] = []
+    answer = Oracle.generate
+
+    async def thinking(self: Oracle, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        found = await answer(self, prompt, sampling, call)
+        if call.part != "order":
+            return found
+        turns.append([message.role for message in prompt.messages])
+        return replace(found, text=f"<think>[2] fits, [1] less.</think>\n{found.text}")
+
+    monkeypatch.setattr(Oracle, "generate", thinking)
+    teacher = {"reranker": "rankgpt", **settings["teacher"]}
+    rows = labelled(settings, teacher=teacher, qrels=tmp_path / "qrels.txt", size=6)
+    assert [row.qid for row in rows] == ["long", "7"]
+    assert turns[0] == ["system", *["user", "assistant"] * 7, "user"]  # the announcement and six passages
+    assert all(row.demonstration.startswith("<think>[2] fits, [1] less.</think>") for row in rows)
+
+
+def test_negatives_of_another_index_have_its_texts(
+    settings: dict[str, Any], collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run_of_web, asked = tmp_path / "web.txt", []
+    run_of_web.write_text("7 Q0 7-d0 1 3 x\n7 Q0 w1 2 2 x\n", encoding="utf-8")
+
+    def web(run: Path, topics: Path, index: str, depth: int) -> tuple[dict[str, list[Hit]], dict[str, str]]:
+        asked.append((run, topics, index, depth))
+        found = [Hit("negative:7-d0", 3.0), Hit("negative:w1", 2.0)]
+        return {"7": found}, {hit.docid: f"a page of the web, {hit.docid}" for hit in found}
+
+    monkeypatch.setattr(labelling, "hits_with_texts", web)
+    given = {"negatives": run_of_web, "negatives_index": "web-index", "depth": 7}
+    run(Config.model_validate(settings | given | {"cost": True}))
+    assert "passages shown" in capsys.readouterr().out
+    rows = labelled(settings, **given)
+    assert asked[0] == (run_of_web, collection.topics, "web-index", 7)
+    [row] = [row for row in rows if row.qid == "7"]
+    assert any("a page of the web, negative:w1" in message.content for message in row.prompt)
+    gains = dict(zip(row.docids, row.gains, strict=True))
+    assert (gains["negative:w1"], gains["negative:7-d0"]) == (0.0, 0.0)
+    with pytest.raises(UsageError, match="--negatives_index holds the texts of a run: set --negatives"):
+        labelled(settings, negatives_index="web-index")
+
+
+@pytest.mark.slow
+@pytest.mark.jvm
+@pytest.mark.soak_only
+def test_texts_come_from_a_pyserini_index(collection: Collection, tmp_path: Path, command: Command) -> None:
+    index = tmp_path / "index"
+    made = command("index", "--corpus", collection.corpus, "--index", index)
+    assert made.returncode == 0, made.stderr
+    hits, texts = labelling.hits_with_texts(collection.run, collection.topics, str(index), 3)
+    assert [hit.docid for hit in hits["7"]] == ["negative:7-d0", "negative:7-d1", "negative:7-d2"]
+    assert texts["negative:7-d1"] == "Passage 1 says what there is to say of topic 1."
 
 
 def test_known_positives_are_not_picked(settings: dict[str, Any], tmp_path: Path, capsys: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import Command, RunReranker
+from conftest import Command, whole_run
 
 from pyserini_reasonrank.combine.features import features
 from pyserini_reasonrank.combine.query_classifier import Router, softmax, standardised
@@ -66,26 +67,33 @@ def requests() -> tuple[Request, ...]:
     return tuple(found)
 
 
-@pytest.fixture
-def study(requests: tuple[Request, ...], run_reranker: RunReranker, tmp_path: Path) -> Study:
-    made = Study(tmp_path, requests)
+@pytest.fixture(scope="module")
+def studied(requests: tuple[Request, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a study, which no test changes."""
+    folder = tmp_path_factory.mktemp("studied")
     lines = [f"{r.query.qid}\t{r.query.text}\n" for r in requests]
-    (tmp_path / "topics.tsv").write_text("".join(lines))
+    (folder / "topics.tsv").write_text("".join(lines))
     relevant = [r.candidates[0 if r.number % 2 == 0 else 11].docid for r in requests]
     lines = [f"{r.query.qid} 0 {docid} 1\n" for r, docid in zip(requests, relevant, strict=True)]
-    (tmp_path / "qrels.txt").write_text("".join(lines))
+    (folder / "qrels.txt").write_text("".join(lines))
     lines = [
         f"{r.query.qid} Q0 {c.docid} {rank} {c.score} bm25\n"
         for r in requests
         for rank, c in enumerate(r.candidates, 1)
     ]
-    (tmp_path / "first.txt").write_text("".join(lines))
-    engine = {"name": "oracle", "qrels": str(tmp_path / "qrels.txt")}
+    (folder / "first.txt").write_text("".join(lines))
+    engine = {"name": "oracle", "qrels": str(folder / "qrels.txt")}
     strategy = {"window_size": 6, "stride": 3}
     for name, depth in {"top": 6, "deep": 15}.items():
         flags = {"engine": engine, "depth": depth, "strategy": strategy}
-        run_reranker("reasonrank", flags, requests, tmp_path / f"{name}.txt", tmp_path / "first.txt")
-    return made
+        whole_run("reasonrank", flags, requests, folder / f"{name}.txt", folder / "first.txt")
+    return folder
+
+
+@pytest.fixture
+def study(requests: tuple[Request, ...], studied: Path, tmp_path: Path) -> Study:
+    shutil.copytree(studied, tmp_path, dirs_exist_ok=True)
+    return Study(tmp_path, requests)
 
 
 def example(rewards: Sequence[Sequence[float]], tags: Sequence[str] | None = None) -> Examples:
