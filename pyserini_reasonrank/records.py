@@ -151,6 +151,7 @@ class Completion:
 
     ``text`` excludes the prefill. The separate reasoning field of a server arrives as ``<think>...</think>`` in ``text``.
     ``finish_reason`` is ``stop``, ``length``, ``refusal`` or ``error``. ``choices`` has natural-log probabilities.
+    ``cached_tokens`` are the prompt tokens that the engine read from its prefix cache; 0 also if it does not report them.
     """
 
     text: str = ""
@@ -160,6 +161,7 @@ class Completion:
     seconds: float = 0.0
     choices: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    cached_tokens: int = 0
 
 
 class Status(StrEnum):
@@ -180,7 +182,10 @@ class Status(StrEnum):
 
 @dataclass
 class Tally:
-    """Counts of one reranker in a run: judgements by status, LLM calls, tokens, and rankings requested."""
+    """Counts of one reranker in a run: judgements by status, LLM calls, tokens, and rankings requested.
+
+    ``cached_tokens``: of the prompt tokens of this run's own calls, those that the engine read from its prefix cache.
+    """
 
     statuses: Counter[Status] = field(default_factory=Counter)
     calls: int = 0
@@ -188,6 +193,7 @@ class Tally:
     prompt_tokens: int = 0
     output_tokens: int = 0
     rankings: int = 0
+    cached_tokens: int = 0
 
     @property
     def judgements(self) -> int:
@@ -210,6 +216,7 @@ class Tally:
             self.prompt_tokens + other.prompt_tokens,
             self.output_tokens + other.output_tokens,
             self.rankings + other.rankings,
+            self.cached_tokens + other.cached_tokens,
         )
 
     def add(self, completion: Completion, *, from_journal: bool) -> None:
@@ -218,6 +225,7 @@ class Tally:
         self.from_journal += from_journal
         self.prompt_tokens += completion.prompt_tokens
         self.output_tokens += completion.output_tokens
+        self.cached_tokens += 0 if from_journal else completion.cached_tokens
 
 
 @dataclass(frozen=True, slots=True)

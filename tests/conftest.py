@@ -58,6 +58,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "real/test_reproductions.py": ("slow", "model", "jvm"),
     "real/test_resume.py": ("soak", "slow", "model"),
     "engines/test_vllm.py": ("slow", "model", "vllm"),
+    "engines/test_vllm_server.py": ("slow", "model", "vllm"),
     "engines/test_transformers.py": ("slow", "model"),
     "engines/test_ray.py": ("slow",),
     "train/trainers/test_real_policy.py": ("slow", "model"),

@@ -27,9 +27,14 @@ def _counts(outcome: RunRecord) -> list[str]:
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
         f"calls     {t.judgements:,} judgements ({t}) from {t.calls:,} LLM calls and {t.from_journal:,} journal entries",
         *_by_part(outcome),
-        f"tokens    {t.prompt_tokens:,} read, {t.output_tokens:,} written",
+        f"tokens    {t.prompt_tokens:,} read{_cached(t)}, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
     ]
+
+
+def _cached(tally: Tally) -> str:
+    """The prompt tokens that the engine did not have to read, if it reports them."""
+    return f" ({tally.cached_tokens:,} of them from the prefix cache)" if tally.cached_tokens else ""
 
 
 def show(outcome: RunRecord, output: str) -> None:

@@ -11,10 +11,12 @@ from typing import Annotated, Any, ClassVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines.identity import is_local, loading, weights
-from pyserini_reasonrank.errors import validated
+from pyserini_reasonrank.errors import UsageError, validated
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.plugins import Registry, check_attribute, check_options, check_subclass
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
+
+DETERMINISTIC = "--rerank.engine.deterministic true"
 
 
 class EngineOptions(BaseModel):
@@ -23,6 +25,12 @@ class EngineOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     concurrency: Annotated[int, Field(ge=1, description="the most calls in flight at once")] = 256
+    deterministic: Annotated[
+        bool,
+        Field(
+            description="answers do not depend on the other calls in flight; an engine that can't ensure it is rejected"
+        ),
+    ] = False
 
 
 class Engine[O: EngineOptions](ABC):
@@ -47,6 +55,13 @@ class Engine[O: EngineOptions](ABC):
         self.capabilities: frozenset[Capability] = frozenset()
         self.notices: list[str] = []
         """Warnings that arise when the engine starts."""
+
+    def require_determinism(self, how: str) -> None:
+        """UsageError unless an answer can be made independent of the other calls in flight; ``how`` names the setting."""
+        if not self.without_model:
+            raise UsageError(
+                f"the {self.name} engine can't ensure {how}: leave it out, or use --rerank.engine.name transformers on a CPU"
+            )
 
     @property
     def answering(self) -> Engine[Any]:
@@ -140,6 +155,13 @@ ENGINE_PARTS = Registry("engine", "engines", lambda: ENGINES, _own, _checked)
 
 
 def build_engine(name: str, settings: Mapping[str, Any], model: Model) -> Engine[Any]:
-    """Make the engine called ``name`` for ``model`` without starting it. UsageError for an unknown setting."""
-    engine = engine_class(name)
-    return engine(model, validated(engine.options_class, settings, "--rerank.engine"))
+    """Make the engine called ``name`` for ``model`` without starting it.
+
+    UsageError for an unknown setting, and for ``deterministic`` if the engine is known not to ensure it.
+    """
+    part = engine_class(name)
+    options = validated(part.options_class, settings, "--rerank.engine")
+    engine = part(model, options)
+    if options.deterministic:
+        engine.require_determinism(DETERMINISTIC)
+    return engine

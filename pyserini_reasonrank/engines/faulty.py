@@ -37,10 +37,14 @@ class Faulty(Engine[FaultyOptions]):
 
     def __init__(self, model: Model, options: FaultyOptions) -> None:
         super().__init__(model, options)
-        inner = {"name": "oracle", "concurrency": options.concurrency, **options.inner}
+        passed_on = {"concurrency": options.concurrency, "deterministic": options.deterministic}
+        inner = {"name": "oracle", **passed_on, **options.inner}
         self.inner = build_engine(inner.pop("name"), inner, model)
         self.capabilities = self.inner.capabilities
         self._calls = 0
+
+    def require_determinism(self, how: str) -> None:
+        self.inner.require_determinism(how)
 
     async def start(self) -> None:
         await self.inner.start()

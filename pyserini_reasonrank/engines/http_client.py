@@ -39,7 +39,8 @@ class RequestFailed(Exception):
     """A request without a usable answer. ``status`` is None if the server was not reached or sent no complete answer.
 
     ``body`` is the error in the server's answer: its field ``error``, otherwise the JSON or the text. ``again``: whether the
-    fault may pass, and ``retry_after``: after how many seconds, if the server says so.
+    fault may pass, and ``retry_after``: after how many seconds, if the server says so. ``unreachable``: whether there was no
+    connection to the server. ``url`` is the address of the request.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class RequestFailed(Exception):
         *,
         again: bool = True,
         retry_after: float | None = None,
+        unreachable: bool = False,
     ) -> None:
         super().__init__(message)
+        self.unreachable, self.url = unreachable, ""
         self.status, self.body, self.again, self.retry_after = status, body, again, retry_after
 
     def wait(self, tries: int) -> float:
@@ -83,7 +86,9 @@ class HttpClient:
         return await self._sent("GET", path, None, timeout)
 
     async def post(self, path: str, body: Mapping[str, Any], *, max_retries: int | None = None) -> bytes:
-        """Send ``body`` as JSON, again after faults that may pass. Returns the body of the answer.
+        """Send ``body`` as JSON to a path below ``base_url``, or to a whole address, again after faults that may pass.
+
+        Returns the body of the answer.
 
         RequestFailed if its status is not 2xx, or without an answer, after the retries.
         """
@@ -94,9 +99,10 @@ class HttpClient:
                 return await self._sent("POST", path, data, self._seconds)
             except RequestFailed as failed:
                 if tries == most or not failed.again:
+                    failed.url = self._address(path)
                     raise
                 wait = failed.wait(tries)
-                _log.info("POST %s%s is sent again in %.1f s: %s", self.base_url, path, wait, failed)
+                _log.info("POST %s is sent again in %.1f s: %s", self._address(path), wait, failed)
                 await asyncio.sleep(wait)
         raise AssertionError
 
@@ -104,19 +110,24 @@ class HttpClient:
         """Close all connections."""
         await self._session.close()
 
+    def _address(self, path: str) -> str:
+        return path if "://" in path else self.base_url + path
+
     async def _sent(self, method: str, path: str, data: bytes | None, seconds: float) -> bytes:
         body = BytesIO(data) if data is not None and len(data) > _LARGE else data
         timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=seconds)
         try:
-            async with self._session.request(method, self.base_url + path, data=body, timeout=timeout) as response:
+            async with self._session.request(method, self._address(path), data=body, timeout=timeout) as response:
                 answer = await response.read()
                 if response.ok:
                     return answer
                 raise self._refused(response, answer)
         except TimeoutError as error:
-            raise RequestFailed(f"the request timed out: the server sent nothing for {seconds:g} s") from error
+            text = f"the request timed out: the server sent nothing for {seconds:g} s"
+            raise RequestFailed(text, unreachable=isinstance(error, aiohttp.ConnectionTimeoutError)) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise RequestFailed(self._without_key(f"the connection failed: {error or type(error).__name__}")) from error
+            text = self._without_key(f"the connection failed: {error or type(error).__name__}")
+            raise RequestFailed(text, unreachable=isinstance(error, aiohttp.ClientConnectorError)) from error
 
     def _refused(self, response: aiohttp.ClientResponse, answer: bytes) -> RequestFailed:
         """The error for an answer of another status than 2xx."""

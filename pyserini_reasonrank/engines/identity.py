@@ -28,7 +28,7 @@ _PROVENANCE = {"_name_or_path", "name_or_path", "base_model_name_or_path", "tran
 
 _HOW_FAST = {"concurrency", "max_retries", "timeout", "batching"}
 # properties of a server; the identity of OpenAI adds those that affect answers
-_OF_THE_SERVER = {"base_url", "server", "continue_final_message", "structured_outputs", "rename"}
+_OF_THE_SERVER = {"base_url", "server", "continue_final_message", "structured_outputs", "rename", "generative_scoring"}
 _WHERE_AND_HOW_FAST = {
     "gpu_memory_utilization", "kv_cache_memory_bytes", "swap_space", "cpu_offload_gb", "max_num_seqs", "device_map",
     "max_num_batched_tokens", "enable_prefix_caching", "enforce_eager", "disable_log_stats", "tensor_parallel_size",

@@ -10,8 +10,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,8 +21,10 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines.generative_scoring import SCORE, GenerativeScoring, Unavailable
 from pyserini_reasonrank.engines.parameters import Parameters
 from pyserini_reasonrank.engines.replies import one_line, read_reply
+from pyserini_reasonrank.engines.server_rotation import ServerFailed, ServerRotation
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
@@ -48,6 +51,8 @@ _PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
 }
 _REFUSALS = (400, 422)
 _UNAUTHORISED = (401, 403)
+_ABSENT = (404, 405, 501)
+"""The statuses of a path that a server does not have."""
 _KNOWN_MASS = 0.99  # of the next token, above which the choices that are not reported are unlikely
 NOT_FOUND = 404
 _LIST_SECONDS = 60.0  # until a server has to send its model list
@@ -78,6 +83,9 @@ class OpenAIOptions(EngineOptions):
         int,
         Field(ge=1, description="the most next tokens whose log-probability the server reports (vLLM: --max-logprobs)"),
     ] = 20
+    generative_scoring: Annotated[
+        bool, Field(description="use vLLM's /generative_scoring, where a server has it, for judges of two answers")
+    ] = True
     rename: Annotated[
         Mapping[str, str],
         Field(description="parameters that the server takes under other names, {max_tokens: max_completion_tokens}"),
@@ -86,6 +94,14 @@ class OpenAIOptions(EngineOptions):
         tuple[str, ...],
         Field(description="parameters that the server refuses, [temperature, top_p]; they are not sent"),
     ] = ()
+
+
+class _Unreachable(Exception):
+    """No server answers at the address of ``client``."""
+
+    def __init__(self, client: HttpClient) -> None:
+        super().__init__(f"no server answers at {client.base_url}/")
+        self.client = client
 
 
 class OpenAI(Engine[OpenAIOptions]):
@@ -104,9 +120,17 @@ class OpenAI(Engine[OpenAIOptions]):
         for url in _urls(options):
             _check_url(url)
         self._clients: list[HttpClient] = []
-        self._next = 0
+        self._rotation: ServerRotation[HttpClient] = ServerRotation([])
+        self._scoring: GenerativeScoring | None = None
+        self._scores = True
         self._always: Mapping[str, Any] = {}
         self._parameters = Parameters(options.rename, options.drop)
+
+    def require_determinism(self, how: str) -> None:
+        raise UsageError(
+            f"the openai engine can't ensure {how}, since the server batches the calls: leave it out, and start the server "
+            "with a switch of its own (vLLM on a GPU: VLLM_BATCH_INVARIANT=1), or use --rerank.engine.name vllm or transformers"
+        )
 
     async def start(self) -> None:
         from pyserini_reasonrank.engines.http_client import HttpClient
@@ -118,6 +142,7 @@ class OpenAI(Engine[OpenAIOptions]):
                              "or set OPENAI_API_KEY to use OpenAI")  # fmt: skip
         options = self.options
         kinds: dict[str, str] = {}
+        unreachable: list[_Unreachable] = []
         for url in urls or [_OFFICIAL]:
             client = HttpClient(
                 url.rstrip("/"),
@@ -127,9 +152,21 @@ class OpenAI(Engine[OpenAIOptions]):
                 max_retries=options.max_retries,
             )
             self._clients.append(client)
-            served = await self._reached(client)
+            try:
+                served = await self._reached(client)
+            except _Unreachable as error:
+                unreachable.append(error)
+                continue
             kinds[client.base_url] = self._greet(client, served)
+        if not kinds:
+            raise UsageError(f"{unreachable[0]}: start it, or correct --rerank.engine.base_url")
         self._settle(kinds)
+        self._rotation = ServerRotation(self._clients)
+        if self.options.server == "vllm" and self.options.generative_scoring:
+            self._scoring = GenerativeScoring(self.model.source, self._always, self._post_json)
+        for error in unreachable:
+            self._rotation.rest(error.client)
+            self.notices.append(f"{error}: the other servers answer until it does")
         for url in kinds:
             self._parameters.know(url, self.model.source)
 
@@ -148,16 +185,14 @@ class OpenAI(Engine[OpenAIOptions]):
         return served
 
     async def _listed(self, client: HttpClient) -> list[Mapping[str, Any]]:
-        """The model list of a server; [] if it has none, since it can still serve. UsageError if it does not answer."""
+        """The model list of a server; [] if it has none, since it can still serve. _Unreachable if it does not answer."""
         from pyserini_reasonrank.engines.http_client import RequestFailed
 
         try:
             return _models(await client.get("/models", timeout=_LIST_SECONDS))
         except RequestFailed as error:
             if error.status is None:
-                raise UsageError(
-                    f"no server answers at {client.base_url}/: start it, or correct --rerank.engine.base_url"
-                ) from error
+                raise _Unreachable(client) from error
             if error.status in _UNAUTHORISED:
                 raise UsageError(f"{client.base_url}/ rejects the API key: set OPENAI_API_KEY") from error
         return []
@@ -206,7 +241,7 @@ class OpenAI(Engine[OpenAIOptions]):
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.choices:
-            return await self._choose(prompt, sampling)
+            return await self._choose(prompt, sampling, call.qid)
         body = {**self._always, **{name: getattr(sampling, name) for name in _SAMPLING}}
         body |= {name: value for name, off in _OFF.items() if (value := getattr(sampling, name)) != off}
         if sampling.seed is not None:
@@ -215,28 +250,46 @@ class OpenAI(Engine[OpenAIOptions]):
             body["stop"] = list(sampling.stop)
         if sampling.pattern:
             body |= _PATTERN[self.options.structured_outputs](sampling.pattern)
-        return await self._post(prompt, body | dict(sampling.extra))
+        return await self._post(prompt, body | dict(sampling.extra), call.qid)
 
-    async def _post(self, prompt: Prompt, body: dict[str, Any]) -> Completion:
+    async def _post(self, prompt: Prompt, body: dict[str, Any], qid: str) -> Completion:
+        """Return the answer to a chat completion, from the server that has the query ``qid``."""
         from pyserini_reasonrank.engines.http_client import RequestFailed
 
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         if prompt.prefill:
             messages.append({"role": "assistant", "content": prompt.prefill})
             body = body | {"add_generation_prompt": False, "continue_final_message": True}
-        client = self._clients[self._next % len(self._clients)]
-        self._next += 1
         began = time.monotonic()
         try:
-            answer = await self._sent(client, messages, body)
+            answer = await self._rotation.ask(qid, partial(self._attempt, partial(self._sent, messages, body)))
         except RequestFailed as error:
             what = one_line(str(error))
             if error.status == NOT_FOUND:
-                what = f"POST {client.base_url}/chat/completions: {what}"
+                what = f"POST {error.url}: {what}"
             return Completion(finish_reason="error", error=what, seconds=time.monotonic() - began)
         return read_reply(answer, time.monotonic() - began)
 
-    async def _sent(self, client: HttpClient, messages: Sequence[Mapping[str, str]], body: Mapping[str, Any]) -> bytes:
+    async def _attempt(
+        self, send: Callable[[HttpClient, int | None], Awaitable[bytes]], client: HttpClient, patient: bool
+    ) -> bytes:
+        """Return the answer of one server. ServerFailed if another one may answer, or ``patient`` retries did not help."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
+
+        try:
+            return await send(client, None if patient else 0)
+        except RequestFailed as error:
+            if error.again:
+                raise ServerFailed(error, down=error.unreachable) from error
+            raise
+
+    async def _sent(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        body: Mapping[str, Any],
+        client: HttpClient,
+        max_retries: int | None,
+    ) -> bytes:
         """Return the answer to a request. A parameter that the server refuses is renamed or left out, here and later."""
         from pyserini_reasonrank.engines.http_client import RequestFailed
 
@@ -244,22 +297,29 @@ class OpenAI(Engine[OpenAIOptions]):
             named = self._parameters.named(body)
             try:
                 return await client.post(
-                    "/chat/completions", {"model": self.model.source, "messages": messages, **named}
+                    "/chat/completions",
+                    {"model": self.model.source, "messages": messages, **named},
+                    max_retries=max_retries,
                 )
             except RequestFailed as error:
                 learned = self._parameters.learn(named, error.body) if error.status in _REFUSALS else ""
                 if not learned or self._parameters.named(body) == named:
                     raise
-                if learned not in self.notices:
-                    self.notices.append(learned)
-                    _log.warning("%s", learned)
+                self._notice(learned)
 
-    async def _choose(self, prompt: Prompt, sampling: Sampling) -> Completion:
+    def _notice(self, notice: str) -> None:
+        if notice not in self.notices:
+            self.notices.append(notice)
+            _log.warning("%s", notice)
+
+    async def _choose(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion:
         """Return log-probabilities of the choices from the top next tokens; read two tokens where one is ambiguous.
 
         There are none if the server reports none, or too few to know those of the choices.
         """
-        found = await self._next_tokens(prompt, sampling)
+        if (scored := await self._scored(prompt, sampling, qid)) is not None:
+            return scored
+        found = await self._next_tokens(prompt, sampling, qid)
         if found.error is not None:
             return found
         if sampling.one_token:
@@ -269,7 +329,7 @@ class OpenAI(Engine[OpenAIOptions]):
         for short in sampling.choices:  # "1" may continue to "10"
             for long in (c for c in sampling.choices if c != short and c.startswith(short)):
                 both = sum(p for token, p in found.choices.items() if token.strip() == short.strip())
-                further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling)
+                further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling, qid)
                 if further.error is not None:
                     return further
                 if both and not further.choices:
@@ -284,12 +344,39 @@ class OpenAI(Engine[OpenAIOptions]):
         floor = min(p for p in found.choices.values() if p) / 2
         return replace(found, choices={c: log(p or floor) for c, p in mass.items()})
 
-    async def _next_tokens(self, prompt: Prompt, sampling: Sampling) -> Completion:
+    async def _scored(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion | None:
+        """Return the answer of vLLM's /generative_scoring; None if the server does not have it, or not for these choices."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
+
+        if self._scoring is None or not self._scores or not self._scoring.takes(sampling):
+            return None
+        try:
+            return await self._scoring.score(qid, prompt, sampling.choices)
+        except Unavailable:
+            return None
+        except (RequestFailed, KeyError, TypeError, ValueError, RecursionError) as error:
+            if getattr(error, "status", None) not in _ABSENT:
+                problem = f"{SCORE} of the server failed ({one_line(str(error) or type(error).__name__)})"
+                self._notice(f"{problem}: answers are read from the likeliest next tokens")
+            self._scores = False
+            return None
+
+    async def _post_json(self, qid: str, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the JSON of the answer of the server that has the query, to a path beside /v1."""
+
+        async def send(client: HttpClient, max_retries: int | None) -> bytes:
+            return await client.post(f"{client.base_url.removesuffix('/v1')}{path}", body, max_retries=max_retries)
+
+        return json.loads(await self._rotation.ask(qid, partial(self._attempt, send)))
+
+    async def _next_tokens(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion:
         """Return a completion whose ``choices`` are the probabilities (not logs) of the likeliest next tokens."""
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
-        return await self._post(prompt, {**self._always, **wanted, **sampling.extra})
+        return await self._post(prompt, {**self._always, **wanted, **sampling.extra}, qid)
 
     async def close(self) -> None:
+        if self._scoring is not None:
+            await self._scoring.close()
         clients, self._clients = self._clients, []
         for client in clients:
             await client.close()

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import logging
-import os
-import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.engines import Engine, EngineOptions, build_engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.engines.engine_actor import EngineActor, Started, without_answers
+from pyserini_reasonrank.engines.ray_connection import RayConnection, one_line, own_signal_handlers
 from pyserini_reasonrank.engines.replica_pool import Replica, ReplicaDied, ReplicaPool
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the default of later versions of Ray, which this one warns about
-}
 _CALLS_AT_ONCE = 256  # per replica
-_OBJECT_STORE = 200_000_000  # bytes; prompts and answers are small and do not stay
 _LOADING_DEATHS = 3  # how often in succession a replica may die before it is ready
 _CLOSING_SECONDS = 5.0
 _KILLING_SECONDS = 1.0
@@ -73,10 +64,6 @@ class Ray(Engine[RayOptions]):
 
     name = "ray"
     options_class = RayOptions
-    # Ray has one connection for a process: how many engines use it, whether one of them made it, and its own cluster
-    _users: ClassVar[int] = 0
-    _connected_here: ClassVar[bool] = False
-    _own_cluster: ClassVar[bool] = False
 
     def __init__(self, model: Model, options: RayOptions) -> None:
         if "concurrency" not in options.model_fields_set:
@@ -87,6 +74,8 @@ class Ray(Engine[RayOptions]):
                 f"--rerank.engine.of {options.of} does not run in a replica: name an engine that loads a model, such as vllm"
             )
         self._settings = dict(options.model_extra or {})
+        if options.deterministic:
+            self._settings["deterministic"] = True
         self._local = build_engine(options.of, self._settings, model)
         self.capabilities = self._local.capabilities
         self._weights = self._local.weights_identity()
@@ -96,10 +85,19 @@ class Ray(Engine[RayOptions]):
         self._warnings: dict[str, None] = {}
         self._given_up: list[UsageError | Failure] = []
         self._actors: set[Any] = set()
-        self._cleaning = ExitStack()
+        self._connection = RayConnection(
+            options.address,
+            options.replicas * options.cpus,
+            {name: options.replicas * amount for name, amount in options.resources.items()},
+            options.init,
+            self._kill_all,
+        )
         self._loop: BackgroundLoop | None = None
         self._pool: ReplicaPool[Any] = ReplicaPool(options.retries, options.wait)
         self._keepers: list[asyncio.Task[None]] = []
+
+    def require_determinism(self, how: str) -> None:
+        self._local.require_determinism(how)
 
     @property
     def answering(self) -> Engine[Any]:
@@ -122,65 +120,10 @@ class Ray(Engine[RayOptions]):
         if not self._local.needs_weights:  # it takes no time, and its identity may depend on a file that it reads
             await self._local.start()
             self._context = self._local.max_model_len
-        with _own_signal_handlers():
-            await asyncio.to_thread(self._connect)
+        with own_signal_handlers():
+            await asyncio.to_thread(self._connection.open)
         self._loop = BackgroundLoop("ray")
         await self._loop.run(self._place())
-
-    def _connect(self) -> None:
-        """Start a cluster on this machine, or join a running one. In a thread, where Ray leaves the signal handlers alone."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        if importlib.util.find_spec("ray") is None:
-            raise UsageError("the ray engine needs Ray: pip install 'pyserini-reasonrank[ray]'")
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        import ray
-
-        address = self.options.address
-        if address is not None and "://" in address:
-            raise UsageError(
-                f"--rerank.engine.address {address}: run on a machine of the cluster, and write auto or HOST:PORT"
-            )
-        if Ray._own_cluster:
-            raise UsageError(
-                "a second ray engine in one process needs a running cluster: ray start --head, --rerank.engine.address auto"
-            )
-        if not ray.is_initialized():
-            self._initialize(ray)
-        Ray._users += 1
-        self._cleaning.callback(self._disconnect, ray)
-
-    def _initialize(self, ray: Any) -> None:
-        o = self.options
-        arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if o.address is None:
-            # a short name, since the paths of Ray's sockets, below it, are limited to 107 bytes
-            folder = self._cleaning.enter_context(interrupts.temporary_folder("rr-ray-"))
-            arguments |= {"address": "local", "include_dashboard": False, "_temp_dir": folder}
-            arguments |= {"num_cpus": max(1, round(o.replicas * o.cpus)), "object_store_memory": _OBJECT_STORE}
-            arguments["resources"] = {name: o.replicas * amount for name, amount in o.resources.items()} or None
-        else:
-            arguments["address"] = o.address
-            self._cleaning.enter_context(interrupts.cleaning(self._kill_all))
-        try:
-            ray.init(**(arguments | o.init))
-        except (ConnectionError, TimeoutError) as error:
-            raise UsageError(
-                f"no Ray cluster answers at --rerank.engine.address {o.address}: start it (ray start --head), or correct "
-                f"the address ({_line(error)})"
-            ) from error
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"Ray rejects --rerank.engine.init: {_line(error)}") from error
-        except RuntimeError as error:
-            raise Failure(f"Ray did not start: {_line(error)}") from error
-        Ray._connected_here, Ray._own_cluster = True, o.address is None
-
-    @staticmethod
-    def _disconnect(ray: Any) -> None:
-        Ray._users -= 1
-        if not Ray._users and Ray._connected_here:
-            Ray._connected_here = Ray._own_cluster = False
-            ray.shutdown()
 
     async def _place(self) -> None:
         """Ask Ray for all replicas, and wait until the first one is ready."""
@@ -243,7 +186,7 @@ class Ray(Engine[RayOptions]):
                 self._deaths += 1
                 self._note()
                 if deaths == _LOADING_DEATHS:
-                    died = f"a replica died {deaths} times before it was ready: {_line(error)}"
+                    died = f"a replica died {deaths} times before it was ready: {one_line(error)}"
                     await self._give_up(Failure(died))
                     return
 
@@ -302,9 +245,11 @@ class Ray(Engine[RayOptions]):
         try:
             found: Completion | UsageError | Failure = await answer
         except RayTaskError as error:
-            raise Failure(f"the engine {self.options.of} failed in a replica: {_line(error.cause or error)}") from error
+            raise Failure(
+                f"the engine {self.options.of} failed in a replica: {one_line(error.cause or error)}"
+            ) from error
         except RayError as error:
-            raise ReplicaDied(_line(error)) from error
+            raise ReplicaDied(one_line(error)) from error
         except asyncio.CancelledError:
             ray.cancel(answer)
             raise
@@ -320,7 +265,7 @@ class Ray(Engine[RayOptions]):
             loop, self._loop = self._loop, None
             await loop.run(self._end())
             await asyncio.to_thread(loop.close)
-        await asyncio.to_thread(self._cleaning.close)
+        await asyncio.to_thread(self._connection.close)
         if not self._local.needs_weights:
             await self._local.close()
 
@@ -353,19 +298,6 @@ class Ray(Engine[RayOptions]):
         thread.join(_KILLING_SECONDS)
 
 
-@contextmanager
-def _own_signal_handlers() -> Iterator[None]:
-    """Install the signal handlers of this program again: Ray's library has installed its own, which print stack traces."""
-    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                if handler is not None:  # it is not a library's
-                    signal.signal(number, handler)
-
-
 async def _settled(answer: Any) -> None:
     """Wait for an answer whose content does not matter."""
     with suppress(Exception):
@@ -376,7 +308,3 @@ def _amounts(resources: Mapping[str, float]) -> str:
     """Resources in a message, without Ray's own names of machines."""
     shown = {name: amount for name, amount in resources.items() if ":" not in name and "memory" not in name}
     return ", ".join(f"{amount:g} {name}" for name, amount in shown.items())
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

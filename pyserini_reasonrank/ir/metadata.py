@@ -57,10 +57,12 @@ class PartRecord:
         }
 
     def spent(self) -> dict[str, int]:
-        """LLM calls, tokens and rankings."""
+        """LLM calls, tokens and rankings; also the prompt tokens from a prefix cache, if the engine reports any."""
+        cached = {"prefix cache hits": self.tally.cached_tokens} if self.tally.cached_tokens else {}
         return {
             "calls": self.tally.calls,
             "prompt tokens": self.tally.prompt_tokens,
+            **cached,
             "output tokens": self.tally.output_tokens,
             "rankings": self.tally.rankings,
         }
@@ -165,9 +167,9 @@ class RunRecord:
 
     def _spent(self) -> dict[str, Any]:
         by_part = {name: part.spent() for name, part in self.parts.items()}
-        total = {
-            name: sum(spent[name] for spent in by_part.values()) for name in ("calls", "prompt tokens", "output tokens")
-        }
+        names = ("calls", "prompt tokens", "prefix cache hits", "output tokens")
+        reported = [name for name in names if any(name in spent for spent in by_part.values())]
+        total = {name: sum(spent.get(name, 0) for spent in by_part.values()) for name in reported}
         parts = {} if "" in self.parts else {"by part": by_part}
         return {**total, "calls answered from the journal": self.tally.from_journal, **parts}
 

@@ -134,7 +134,7 @@ def local_engine(engine: Mapping[str, Any]) -> Mapping[str, Any]:
         return engine
     from pyserini_reasonrank.engines.ray import RayOptions
 
-    own = RayOptions.model_fields.keys() - {"concurrency"}
+    own = RayOptions.model_fields.keys() - {"concurrency", "deterministic"}
     name = engine.get("of") or RayOptions.model_fields["of"].default
     return {**{key: value for key, value in engine.items() if key not in own}, "name": name}
 

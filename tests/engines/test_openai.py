@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import re
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -616,6 +617,16 @@ def test_odd_counts_of_tokens_do_not_spoil_an_answer(server: Server, usage: Any)
     assert 0 <= completion.prompt_tokens < 2**63
 
 
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [({"cached_tokens": 8}, 8), ({"cached_tokens": None}, 0), (None, 0), ("all", 0), ({"cached_tokens": 99}, 11)],
+)
+def test_tokens_from_the_prefix_cache_are_counted(server: Server, details: Any, cached: int) -> None:
+    server.answers = [message() | {"usage": {"prompt_tokens": 11, "prompt_tokens_details": details}}]
+    completion = ask(server)
+    assert (completion.prompt_tokens, completion.cached_tokens) == (11, cached)
+
+
 def test_a_list_that_ends_the_reasoning_is_the_answer_where_there_is_no_other(server: Server) -> None:
     server.answers = [message(None, reasoning=f"The second is better than [1].\n\n{GOOD}")]
     judgement = read_permutation(ask(server), 2, tags=False)
@@ -788,13 +799,59 @@ def test_an_error_at_the_second_token_is_an_error(server: Server) -> None:
 # --- servers
 
 
-def test_two_servers_share_the_work(server: Server, second: Server) -> None:
+def of_query(number: int) -> Call:
+    return replace(CALL, qid=f"q{number}")
+
+
+def queries(engine: OpenAI, count: int = 10) -> Awaitable[list[Completion]]:
+    """The first call of each of ``count`` queries."""
+    return asyncio.gather(*(engine.generate(PROMPT, Sampling(), of_query(n)) for n in range(count)))
+
+
+def test_two_servers_share_the_queries_and_each_query_stays_on_one(server: Server, second: Server) -> None:
     async def work(engine: OpenAI) -> list[Completion]:
-        return await asyncio.gather(*(engine.generate(PROMPT, Sampling(), CALL) for _ in range(10)))
+        completions = list(await queries(engine))
+        assert len(server.asked) == len(second.asked) == 5
+        for _ in range(6):
+            completions.append(await engine.generate(PROMPT, Sampling(), of_query(0)))
+        return completions
 
     completions = with_engine(work, f"{server.url},{second.url}")
     assert {c.text for c in completions} == {"[2] > [1]"}
-    assert len(server.asked) == len(second.asked) == 5
+    assert {len(server.asked), len(second.asked)} == {5, 11}
+
+
+def test_a_server_that_ends_leaves_the_rotation_and_comes_back(server: Server, second: Server) -> None:
+    async def work(engine: OpenAI) -> None:
+        home = engine._clients[0].base_url
+        engine._clients[0].base_url = "http://127.0.0.1:1/v1"
+        assert {c.text for c in await queries(engine)} == {"[2] > [1]"}
+        assert engine._rotation.moved_calls == 5  # at once, without the retries of the client
+        assert (len(server.asked), len(second.asked)) == (0, 10)
+        assert engine._rotation.down == [engine._clients[0]]
+        engine._clients[0].base_url = home
+        engine._rotation._clock = lambda: time.monotonic() + 2
+        assert {c.text for c in await queries(engine)} == {"[2] > [1]"}
+        assert len(server.asked) == 1  # the call that tries it
+        assert {c.text for c in await queries(engine, 20)} == {"[2] > [1]"}
+        assert len(server.asked) > 5
+
+    with_engine(work, f"{server.url},{second.url}")
+
+
+def test_a_failure_is_asked_again_at_another_server(server: Server, second: Server) -> None:
+    server.answers = [503]
+    completions = with_engine(queries, f"{server.url},{second.url}", max_retries=0)
+    assert {c.text for c in completions} == {"[2] > [1]"}
+
+
+def test_a_failure_of_all_servers_is_an_error_after_a_bounded_number_of_requests(
+    server: Server, second: Server
+) -> None:
+    server.answers = second.answers = [503]
+    [completion] = with_engine(lambda engine: queries(engine, 1), f"{server.url},{second.url}", max_retries=2)
+    assert completion.finish_reason == "error"
+    assert len(server.asked) + len(second.asked) == 5
 
 
 def test_as_many_calls_are_in_flight_as_the_settings_allow(server: Server) -> None:
@@ -961,9 +1018,19 @@ def test_a_server_that_is_down_is_named(url: str, says: str) -> None:
     assert url.split("/", maxsplit=1)[0] in str(error.value)
 
 
-def test_the_second_server_is_greeted_too(server: Server) -> None:
+def test_one_of_two_servers_that_is_down_at_the_start_is_a_warning(server: Server) -> None:
+    async def work(engine: OpenAI) -> list[str]:
+        assert {c.text for c in await queries(engine)} == {"[2] > [1]"}
+        return engine.notices
+
+    down = "no server answers at http://127.0.0.1:1/v1/: the other servers answer until it does"
+    assert with_engine(work, f"http://127.0.0.1:1/v1, {server.url}") == [down]
+    assert len(server.asked) == 10
+
+
+def test_servers_that_are_all_down_are_an_error() -> None:
     with pytest.raises(UsageError, match=re.escape("no server answers at http://127.0.0.1:1/")):
-        with_engine(lambda engine: engine.generate(PROMPT, Sampling(), CALL), f"{server.url}, http://127.0.0.1:1/v1")
+        with_engine(queries, "http://127.0.0.1:1/v1, http://127.0.0.1:2/v1")
 
 
 def test_a_refused_key_is_said(server: Server) -> None:
@@ -996,9 +1063,11 @@ def test_good_bad_and_no_answers_leave_nothing_open(server: Server) -> None:
 
     with nothing_left_open():
         assert [c.finish_reason for c in with_engine(work, server.url)] == ["stop", "error", "error", "stop"]
-        for url in ("http://127.0.0.1:1/v1", f"{server.url},http://127.0.0.1:1/v1"):
-            with pytest.raises(UsageError):
-                with_engine(work, url)
+        with pytest.raises(UsageError):
+            with_engine(work, "http://127.0.0.1:1/v1")
+        server.answers = [message()]
+        texts = [c.text for c in with_engine(work, f"{server.url},http://127.0.0.1:1/v1")]
+        assert texts == 4 * ["[2] > [1]"]
 
 
 def test_cancelled_calls_leave_nothing_open(server: Server) -> None:

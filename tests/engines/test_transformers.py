@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
-from conftest import more
+from conftest import RunReranker, more
+from tiny import WORDS, tiny_model
 
 from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.engines.local.packed_attention import using
 from pyserini_reasonrank.engines.local.prompt_trees import PromptTree, log_probabilities, read_at_once
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.journal import read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
-from pyserini_reasonrank.records import Call, Completion, Message, Prompt, Repeat, Sampling
+from pyserini_reasonrank.records import Call, Candidate, Completion, Message, Prompt, Query, Repeat, Request, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -384,3 +386,29 @@ def test_the_memory_set_aside_bounds_a_request(model: Model) -> None:
         assert "the model takes 96" in ask(made, PROMPTS[-1]).error
     finally:
         asyncio.run(made.close())
+
+
+def test_runs_at_any_concurrency_are_the_same_bytes(run_reranker: RunReranker, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    words = tuple(Candidate(word, 9.0 - i, word) for i, word in enumerate(WORDS[:8]))
+    requests = [Request(Query(word, word), words, n) for n, word in enumerate(("gem", "bear", "cloud"))]
+
+    def run(concurrency: int) -> tuple[bytes, list[str]]:
+        output = tmp_path / f"{concurrency}.txt"
+        engine = {"name": "transformers", "device": "cpu", "deterministic": True, "concurrency": concurrency}
+        sampling = {"temperature": 1.0, "seed": 3, "max_tokens": 6}
+        flags = {"model": str(model), "engine": engine, "sampling": sampling, "strategy": {"k": 2}, "max_bad": 1}
+        record = run_reranker("setwise", {**flags, "judge": {"repair": "none"}}, requests, output)
+        return output.read_bytes(), sorted(answer.text for answer in read_answers(record.journal).values())
+
+    alone, together = run(1), run(16)
+    assert alone == together
+    assert len(set(alone[1])) > 1
+
+
+def test_a_deterministic_engine_needs_a_seed_and_our_attention(model: Model) -> None:
+    engine = build_engine("transformers", {"deterministic": True, "args": {"attn_implementation": "eager"}}, model)
+    with pytest.raises(UsageError, match=r"does not work with the attention eager"):
+        asyncio.run(engine.start())
+    with pytest.raises(UsageError, match=r"needs --rerank\.sampling\.seed"):
+        ask(engine, CAPITAL, temperature=1.0)

@@ -3,16 +3,18 @@
 import hashlib
 import shlex
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pyserini_reasonrank.cli.summary import summary
 from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, topics_without_candidates, write_metadata
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Sampling, Status, Tally
+from pyserini_reasonrank.records import Completion, Sampling, Status, Tally
 
 
 @pytest.fixture
@@ -147,3 +149,16 @@ def test_values_that_yaml_has_no_type_for(tmp_path: Path) -> None:
     )
     read = yaml.safe_load((tmp_path / "x.yml").read_text())
     assert read == {"schema version": "0.2", "path": "a/b", "status": "ok", "set": [1], "use_key": True, "token": None}
+
+
+def test_tokens_from_a_prefix_cache_are_recorded_if_the_engine_reports_them(record: RunRecord) -> None:
+    assert "prefix cache hits" not in record.fields()["resources"]["llm"]
+    tally = record.parts[""].tally
+    answer = Completion(prompt_tokens=100, cached_tokens=60)
+    tally.add(answer, from_journal=False)
+    tally.add(answer, from_journal=True)
+    spent = record.fields()["resources"]["llm"]
+    assert (spent["prompt tokens"], spent["prefix cache hits"]) == (1200, 60)
+    assert "1,200 read (60 of them from the prefix cache), 50 written" in summary(
+        replace(record, seconds={"load": 1.0, "rerank": 2.0})
+    )

@@ -7,15 +7,8 @@ sums. What differs is counted and printed; every question must be accounted for 
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
@@ -23,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Command
+from vllm_serving import vllm_server
 
 from pyserini_reasonrank.journal import read_answers
 from pyserini_reasonrank.models.embedded import ensure_embedded
@@ -39,9 +33,6 @@ CALLS = TOPICS  # one window each
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of vLLM's API server with the embedded model, whose generation_config.json asks to be sampled."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log, folder = tmp_path_factory.mktemp("server") / "log.txt", tmp_path_factory.mktemp("sampled")
     for file in ensure_embedded(None, progress=False).iterdir():
         (folder / file.name).symlink_to(file)
@@ -50,30 +41,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     changed = json.loads(own.read_text()) | defaults
     own.unlink()
     own.write_text(json.dumps(changed))
-    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    words += ["--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
-    words += ["--dtype", "float32", "--max-model-len", "4096"]
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    with log.open("wb") as out:
-        server = subprocess.Popen(words, stdout=out, stderr=out, env=environment)
-        try:
-            _wait(f"http://127.0.0.1:{port}/health", server, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.terminate()
-            server.wait(60)
-
-
-def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 400
-    while time.monotonic() < end:
-        assert server.poll() is None, log.read_text()[-3000:]
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    raise AssertionError(f"the server did not come up:\n{log.read_text()[-3000:]}")
+    with vllm_server(folder, log) as url:
+        yield url
 
 
 def test_three_engines(served: str, data: Path, command: Command, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers, rerankers
 from pyserini_reasonrank.settings.flags import lift
 from pyserini_reasonrank.settings.overlay import merge
-from pyserini_reasonrank.settings.schema import SamplingSettings, Settings
+from pyserini_reasonrank.settings.schema import SamplingSettings, Settings, local_engine
 from pyserini_reasonrank.strategies import STRATEGIES, options_model
 
 ORACLE = {"engine": {"name": "oracle", "qrels": "q"}}
@@ -466,6 +466,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "continue_final_message": True,
         "structured_outputs": "vllm",
         "top_logprobs": 40,
+        "generative_scoring": False,
         "rename": {"max_tokens": "max_completion_tokens"},
         "drop": ("temperature", "top_p"),
     },
@@ -517,7 +518,10 @@ def declared(what: str) -> dict[str, Any]:
         model = options_model(STRATEGIES[name].function)
     else:
         model = engine_class(name).options_class
-    return {field: info.get_default(call_default_factory=True) for field, info in model.model_fields.items()}
+    fields = {field: info.get_default(call_default_factory=True) for field, info in model.model_fields.items()}
+    if kind == "engine":
+        assert fields.pop("deterministic") is False  # most engines reject it: the test below
+    return fields
 
 
 def test_the_list_of_other_flags_is_whole() -> None:
@@ -534,6 +538,7 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
     tree = flags(*(word for field, value in given.items() for word in (f"--rerank.{kind}.{field}", _typed(value))))
     if kind == "engine":
         arrived = build_engine(name, tree.get(kind, {}), Model("m", "m")).options.model_dump()
+        assert arrived.pop("deterministic") is False
     else:
         judges = {name} if kind == "judge" else STRATEGIES[name].judges
         reranker = next(
@@ -544,6 +549,13 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
         assert isinstance(made, SinglePlan)
         arrived = made.judge.options.model_dump() if kind == "judge" else made.options
     assert arrived == given
+
+
+def test_the_flag_for_deterministic_answers_arrives_also_in_replicas() -> None:
+    tree = flags("--rerank.engine.deterministic", "true")["engine"]
+    assert build_engine("oracle", tree, Model("m", "m")).options.deterministic
+    on_ray = {**tree, "of": "transformers", "name": "ray", "replicas": 2}
+    assert local_engine(on_ray) == {"name": "transformers", "deterministic": True}
 
 
 def _typed(value: Any) -> str:

@@ -1,0 +1,125 @@
+"""Which of several servers of one model answers a call, and when a server that failed is used again. It makes no requests."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+
+_QUERIES = 65_536
+"""The queries whose server is remembered."""
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
+
+
+class ServerFailed(Exception):
+    """A server gave no answer that counts. ``down``: it can't be reached, so other calls should not go to it either."""
+
+    def __init__(self, error: Exception, *, down: bool) -> None:
+        super().__init__(str(error))
+        self.error, self.down = error, down
+
+
+@dataclass(eq=False, slots=True)
+class Server[H]:
+    """A server: its ``number`` from 0 and the ``handle`` through which it is called."""
+
+    number: int
+    handle: H
+    in_flight: int = 0
+    queries: int = 0
+    failures: int = 0
+    """How often in succession it could not be reached."""
+    rests_until: float = 0.0
+    tries: int = 0
+    """The calls in flight that find out whether it can be reached again."""
+
+
+class ServerRotation[H]:
+    """The servers of one model, on one asyncio loop.
+
+    The calls of a query go to one server, whose prefix cache has the beginning of its prompts; a new query goes to the
+    server with the fewest calls in flight. A query changes its server if another one has less than half as many calls in
+    flight. A call that a server does not answer goes to each other server that can be reached, and then, patiently, to one
+    of them again. A server that can't be reached is left out for one second, then two, up to a minute; after each of these
+    pauses one call tries it.
+    """
+
+    def __init__(self, handles: Sequence[H], clock: Callable[[], float] = time.monotonic) -> None:
+        self._servers = [Server(number, handle) for number, handle in enumerate(handles)]
+        self._of_query: OrderedDict[str, Server[H]] = OrderedDict()
+        self._clock = clock
+        self.moved_calls = 0
+        """The calls that went to another server because one did not answer."""
+
+    @property
+    def down(self) -> list[H]:
+        """The servers that could not be reached when they were last called."""
+        return [server.handle for server in self._servers if server.failures]
+
+    def rest(self, handle: H) -> None:
+        """Leave out a server that can't be reached."""
+        for server in self._servers:
+            if server.handle is handle:
+                self._leave_out(server)
+
+    async def ask[R](self, qid: str, send: Callable[[H, bool], Awaitable[R]]) -> R:
+        """Return the answer of ``send(handle, patient)``, which raises ServerFailed if its server gives none.
+
+        The last attempt is patient, and so is one at the only server that can be reached: it may wait and ask several times.
+        Raises the error of the last attempt.
+        """
+        tried: set[int] = set()
+        while True:
+            usable = self._usable(tried)
+            patient = not usable or (len(usable) < 2 and not tried)
+            server = self._choose(qid, usable or self._usable() or self._servers)
+            if tried:
+                self.moved_calls += 1
+            tries = server.failures > 0
+            server.in_flight += 1
+            server.tries += tries
+            try:
+                answer = await send(server.handle, patient)
+            except ServerFailed as failed:
+                if failed.down and (tries or not server.failures):  # calls that failed together count once
+                    self._leave_out(server)
+                tried.add(server.number)
+                if patient and not (failed.down and self._usable(tried)):  # another one may have come back meanwhile
+                    raise failed.error from failed
+            else:
+                server.failures = 0
+                return answer
+            finally:
+                server.in_flight -= 1
+                server.tries -= tries
+
+    def _leave_out(self, server: Server[H]) -> None:
+        """Start a pause."""
+        server.rests_until = self._clock() + min(_PAUSE_SECONDS * 2**server.failures, _LONGEST_PAUSE_SECONDS)
+        server.failures += 1
+
+    def _usable(self, tried: Collection[int] = ()) -> list[Server[H]]:
+        """The servers that answered last, and those whose pause is over and that no call tries at the moment."""
+        now = self._clock()
+        return [
+            server
+            for server in self._servers
+            if server.number not in tried and (not server.failures or (server.rests_until <= now and not server.tries))
+        ]
+
+    def _choose(self, qid: str, usable: Sequence[Server[H]]) -> Server[H]:
+        idlest = min(usable, key=lambda server: (server.in_flight, server.queries, server.number))
+        found = self._of_query.get(qid)
+        if found is None or found not in usable or found.in_flight >= 2 * (idlest.in_flight + 1):
+            found = idlest
+        self._remember(qid, found)
+        return found
+
+    def _remember(self, qid: str, server: Server[H]) -> None:
+        if (before := self._of_query.pop(qid, None)) is not None:
+            before.queries -= 1
+        self._of_query[qid] = server
+        server.queries += 1
+        if len(self._of_query) > _QUERIES:
+            self._of_query.popitem(last=False)[1].queries -= 1

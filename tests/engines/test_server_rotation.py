@@ -1,0 +1,155 @@
+"""Which server answers a call, and when a server that failed is used again. No server is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count
+
+import pytest
+
+from pyserini_reasonrank.engines.server_rotation import ServerFailed, ServerRotation
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def answer(name: str, patient: bool) -> str:
+    await asyncio.sleep(0)
+    return name
+
+
+def failing(*names: str, down: bool = True, log: list[str] | None = None) -> Callable[[str, bool], Awaitable[str]]:
+    async def send(name: str, patient: bool) -> str:
+        if log is not None:
+            log.append(f"{name} patiently" if patient else name)
+        await asyncio.sleep(0)
+        if name in names:
+            raise ServerFailed(ConnectionError(f"{name} failed"), down=down)
+        return name
+
+    return send
+
+
+def run(test: Coroutine[None, None, None]) -> None:
+    asyncio.run(test)
+
+
+def test_the_calls_of_a_query_go_to_one_server_and_queries_are_shared_out() -> None:
+    async def test() -> None:
+        rotation = ServerRotation(["a", "b", "c"])
+
+        async def query(qid: str) -> set[str]:
+            return {await rotation.ask(qid, answer) for _ in range(20)}
+
+        used = await asyncio.gather(*(query(str(number)) for number in range(9)))
+        assert all(len(names) == 1 for names in used)
+        assert Counter(name for names in used for name in names) == {"a": 3, "b": 3, "c": 3}
+
+    run(test())
+
+
+def test_an_overloaded_server_gives_queries_away() -> None:
+    async def test() -> None:
+        rotation = ServerRotation(["a", "b"])
+        used = await asyncio.gather(*(rotation.ask("q", answer) for _ in range(90)))
+        assert Counter(used)["b"] >= 30
+
+    run(test())
+
+
+def test_a_call_whose_server_is_down_goes_to_another_at_once_and_later_calls_too() -> None:
+    async def test() -> None:
+        rotation, log = ServerRotation(["a", "b"], Clock()), list[str]()
+        send = failing("a", log=log)
+        assert [await rotation.ask(qid, send) for qid in ("q1", "q1", "q2", "q3")] == ["b"] * 4
+        assert log == ["a", "b", "b patiently", "b patiently", "b patiently"]
+        assert rotation.down == ["a"]
+        assert rotation.moved_calls == 1
+
+    run(test())
+
+
+def test_a_server_that_is_down_is_tried_by_one_call_after_each_pause_and_comes_back() -> None:
+    async def test() -> None:
+        clock, numbers = Clock(), count()
+        rotation = ServerRotation(["a", "b"], clock)
+
+        async def tries(send: Callable[[str, bool], Awaitable[str]], log: list[str]) -> int:
+            await asyncio.gather(*(rotation.ask(str(next(numbers)), send) for _ in range(6)))
+            return sum(name.startswith("a") for name in log)
+
+        log: list[str] = []
+        await rotation.ask("q", failing("a", log=log))
+        for pause in (1, 2, 4, 8, 16, 32, 60, 60):
+            log.clear()
+            clock.now += pause - 0.5
+            assert await tries(failing("a", log=log), log) == 0
+            clock.now += 0.5
+            assert await tries(failing("a", log=log), log) == 1
+        clock.now += 60
+        log.clear()
+        assert await tries(failing(log=log), log) == 1
+        assert rotation.down == []
+        log.clear()
+        assert await tries(failing(log=log), log) == 3
+
+    run(test())
+
+
+def test_a_failure_of_one_call_moves_it_and_does_not_leave_the_server_out() -> None:
+    async def test() -> None:
+        rotation, log = ServerRotation(["a", "b"]), list[str]()
+        assert await rotation.ask("q", failing("a", down=False, log=log)) == "b"
+        assert log == ["a", "b"]
+        assert rotation.down == []
+
+    run(test())
+
+
+def test_attempts_are_bounded_and_the_last_one_is_patient() -> None:
+    async def test() -> None:
+        rotation, log = ServerRotation(["a", "b", "c"]), list[str]()
+        with pytest.raises(ConnectionError, match="failed"):
+            await rotation.ask("q", failing("a", "b", "c", down=False, log=log))
+        assert log == ["a", "b", "c", "c patiently"]
+
+    run(test())
+
+
+def test_the_patient_attempt_is_not_made_at_a_server_that_is_down() -> None:
+    async def test() -> None:
+        rotation, log = ServerRotation(["a", "b"], Clock()), list[str]()
+        rotation.rest("a")
+        with pytest.raises(ConnectionError, match="b failed"):
+            await rotation.ask("q", failing("a", "b", log=log))
+        assert log == ["b patiently"]
+        log.clear()
+        with pytest.raises(ConnectionError):  # all are down: one of them is asked all the same
+            await rotation.ask("q", failing("a", "b", log=log))
+        assert len(log) == 1
+        assert log[0].endswith("patiently")
+
+    run(test())
+
+
+def test_a_server_that_came_back_meanwhile_answers() -> None:
+    async def test() -> None:
+        clock, log = Clock(), list[str]()
+        rotation = ServerRotation(["a", "b"], clock)
+        rotation.rest("a")
+        send = failing("b", log=log)
+
+        async def slow(name: str, patient: bool) -> str:
+            clock.now += 5  # the retries of a patient attempt
+            return await send(name, patient)
+
+        assert await rotation.ask("q", slow) == "a"
+        assert log == ["b patiently", "a"]
+
+    run(test())
