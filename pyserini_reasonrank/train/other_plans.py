@@ -65,11 +65,11 @@ def _rows(config: Config, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _synthesis(settings: Mapping[str, Any]) -> list[str]:
-    from pyserini_reasonrank.train.data import synthesize
+    from pyserini_reasonrank.train.data.labelling import Config as Synthesis
     from pyserini_reasonrank.train.forecast import differences
 
     given = {"topics": _PLACEHOLDER, "run": _PLACEHOLDER, "corpus": _PLACEHOLDER, "output": _PLACEHOLDER, **settings}
-    own = validated(synthesize.Config, given, "synthesize")
+    own = validated(Synthesis, given, "synthesize")
     limit = own.rerank.get("passage_tokens", 0) + _IDENTIFIER
     return [
         "step: synthesize",

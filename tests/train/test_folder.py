@@ -13,8 +13,8 @@ from pyserini_reasonrank.train.folder import Folder
 BATCH, PASSES, GENERATION = "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation"
 
 
-def folder(path: Path, step: str = "sft", **args: Any) -> Folder:
-    return Folder(path / "run", step, {"model": "m", "data": [], "args": args})
+def folder(path: Path, **args: Any) -> Folder:
+    return Folder(path / "run", "sft", {"model": "m", "data": [], "args": args})
 
 
 def begun_by_two(path: Path, monkeypatch: pytest.MonkeyPatch, **args: Any) -> None:

@@ -103,7 +103,7 @@ def read_data(config: Config) -> LabellingData:
     """Read the files that ``config`` names. UsageError if a file can't be used."""
     queries = read_topics(config.topics)[: config.queries]
     hits = {q: found[: config.depth] for q, found in read_run(config.run).items()}
-    negatives: Mapping[str, Sequence[Hit]] = {}
+    negatives: Run = {}
     others: Mapping[str, str] = {}
     if config.negatives and config.negatives_index:
         negatives, others = hits_with_texts(config.negatives, config.topics, config.negatives_index, config.depth)

@@ -258,7 +258,7 @@ def test_r2med_is_converted(tmp_path: Path) -> None:
 
 def test_ranking_bench_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     problem = "## Here is a query: who\nand candidate passages:\npassage 1: one: two\npassage 2: three\nPlease think"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"task_name": "Movie", "problem": "x", "gt": "y", "candidates": ["x"]},
         {"task_name": "Passage-5", "problem": problem, "gt": "passage 2"},
     ]

@@ -19,6 +19,7 @@ from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling, Stat
 from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.data import labelling
 from pyserini_reasonrank.train.data import prepare as data_step
+from pyserini_reasonrank.train.data.index_texts import hits_with_texts
 from pyserini_reasonrank.train.data.labelling import Config, TeacherSettings
 from pyserini_reasonrank.train.data.rows import Row, read_rows
 from pyserini_reasonrank.train.data.selection import HardNegativeSelection, RelevanceSelection, template_of
@@ -237,7 +238,7 @@ def test_texts_come_from_a_pyserini_index(collection: Collection, tmp_path: Path
     index = tmp_path / "index"
     made = command("index", "--corpus", collection.corpus, "--index", index)
     assert made.returncode == 0, made.stderr
-    hits, texts = labelling.hits_with_texts(collection.run, collection.topics, str(index), 3)
+    hits, texts = hits_with_texts(collection.run, collection.topics, str(index), 3)
     assert [hit.docid for hit in hits["7"]] == ["negative:7-d0", "negative:7-d1", "negative:7-d2"]
     assert texts["negative:7-d1"] == "Passage 1 says what there is to say of topic 1."
 
