@@ -194,13 +194,13 @@ def test_a_404_names_its_url(words: Words, http: HTTPServer, capsys: pytest.Capt
     "line", [["rerank", "--output", "x", "--rerank"], ["explain", "--rerank"], ["rerank", "--rerank", "--run", "x"]]
 )
 def test_the_flag_without_a_name_lists_the_names(line: list[str], refused: Refused) -> None:
-    assert refused(2, line).startswith("--rerank needs the name of a reranker: aor, coranking, ")
+    assert refused(2, line).startswith("--rerank needs the name of a reranker: acurank, aor, ")
 
 
 @pytest.mark.parametrize("line", [["--rerank"], ["--index", "i", "--rerank", "--topics", "t"], ["--rerank="]])
 def test_the_flag_without_a_name_in_a_search(line: list[str], refused: Refused) -> None:
     said = refused(2, line, lambda words: search.main(words, "pyserini.search.lucene"))
-    assert said.startswith("--rerank needs the name of a reranker: aor, coranking, ")
+    assert said.startswith("--rerank needs the name of a reranker: acurank, aor, ")
 
 
 @pytest.mark.parametrize("hits", ["0", "-3", "many"])
