@@ -165,10 +165,8 @@ class GenerativeScoring:
 
 def shared_length(texts: Sequence[Sequence[Any]]) -> int:
     """The length of the beginning that all texts share, in tokens or characters."""
-    first, last = min(texts), max(texts)
-    return next(
-        (i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), min(map(len, texts))
-    )
+    columns = enumerate(zip(*texts, strict=False))
+    return next((i for i, (first, *others) in columns if any(one != first for one in others)), min(map(len, texts)))
 
 
 def _failed(known: asyncio.Future[tuple[int, ...]]) -> bool:

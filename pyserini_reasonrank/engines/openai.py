@@ -164,9 +164,9 @@ class OpenAI(Engine[OpenAIOptions]):
         self._rotation = ServerRotation(self._clients)
         if self.options.server == "vllm" and self.options.generative_scoring:
             self._scoring = GenerativeScoring(self.model.source, self._always, self._post_json)
-        for error in unreachable:
-            self._rotation.rest(error.client)
-            self.notices.append(f"{error}: the other servers answer until it does")
+        for missing in unreachable:
+            self._rotation.rest(missing.client)
+            self.notices.append(f"{missing}: the other servers answer until it does")
         for url in kinds:
             self._parameters.know(url, self.model.source)
 

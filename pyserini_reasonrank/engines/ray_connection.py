@@ -42,7 +42,7 @@ class RayConnection:
         at_signal: Callable[[], None],
     ) -> None:
         self._address, self._cpus, self._resources = address, cpus, resources
-        self._init, self._at_signal = init, at_signal
+        self._init, self._at_signal = dict(init), at_signal
         self._cleaning = ExitStack()
 
     def open(self) -> None:

@@ -75,7 +75,7 @@ def ndcg(grades: Sequence[int]) -> float:
     """The nDCG@10 of a list of grades, among all of them."""
 
     def dcg(best: Sequence[int]) -> float:
-        return sum((2**grade - 1) / log2(rank + 1) for rank, grade in enumerate(best[:TOP], 1))
+        return sum((2.0**grade - 1) / log2(rank + 1) for rank, grade in enumerate(best[:TOP], 1))
 
     return dcg(grades) / dcg(sorted(grades, reverse=True))
 
