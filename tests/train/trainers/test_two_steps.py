@@ -43,8 +43,9 @@ FEWER: dict[str, dict[str, int]] = {
     "grpo-rank-r1-32b": {"per_device_train_batch_size": 4},
     "grpo-erank": {"per_device_train_batch_size": 10},
     "dpo-adjuster": {"gradient_accumulation_steps": 2},
+    "grpo-gr2": {"mask_truncated_completions": False},  # all answers of a random model are cut
 }
-"""Sizes of a batch that fit one process; a generation still serves as many updates as published."""
+"""Batches that fit one process, of which a generation still serves as many updates as published."""
 
 
 def length(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
