@@ -35,7 +35,7 @@ ELSEWHERE = {
     r"^(merge|rerank .*\$)": "the scripts of a cluster: tests/cli/test_selection_flags.py runs them",
     r"\.engine\.name (ray|openai)": "needs a cluster or a server: tests/engines and tests/serve run them",
     r"^serve ": "starts a server: tests/serve runs it",
-    r"^train (data|sft|recipe|decontaminate|synthesize --config)(?!.*--help)": "needs a release, a trainer or minutes: "
+    r"^train (data|sft|recipe|export|decontaminate|synthesize --config)(?!.*--help)": "needs a release, a trainer or minutes: "
     "tests/train runs each step",
     r"films|run\.jsonl|iranker-recommendation": "films for a person: tests/real/test_tasks.py runs them",
     r"\.path answers\.jsonl ": "answers of RankLLM's release: tests/orders/test_fusion.py runs it",
