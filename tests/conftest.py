@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "engines/test_vllm.py": ("slow", "model", "vllm"),
     "engines/test_vllm_server.py": ("slow", "model", "vllm"),
     "engines/test_transformers.py": ("slow", "model"),
+    "engines/test_transformers_internals.py": ("slow",),
+    "engines/test_packed_attention.py": ("slow",),
+    "engines/test_library_setup.py": ("slow",),
+    "train/router/test_encoder.py": ("slow",),
+    "train/trainers/test_losses.py": ("slow",),
     "engines/test_ray.py": ("slow",),
     "train/trainers/test_real_policy.py": ("slow", "model"),
     "train/trainers/test_parallel.py": ("slow",),
@@ -94,6 +100,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
 gives each worker whole files. The first entry that matches a test applies; tests without one run last."""
 
 
+@cache
 def _entry(path: Path) -> int:
     """The position of the first entry of ``MARKS`` that matches a test file, or their number."""
     return next((i for i, entry in enumerate(MARKS) if path.is_relative_to(ROOT / "tests" / entry)), len(MARKS))
