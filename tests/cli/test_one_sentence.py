@@ -228,6 +228,7 @@ def test_a_folder_that_nobody_can_write_to(folder: str, collection: Collection, 
     assert output in refused(2, line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "value", "says"),
     [
@@ -256,6 +257,7 @@ def with_model(
     return [*line, "--rerank.strategy.window_size", "2", "--rerank.passage_tokens", "4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "", "\x00", '{"qid": '])
 @pytest.mark.parametrize("flag", ["--run", "--topics", "--corpus", "--candidates"])
 def test_a_missing_or_odd_input_is_found_before_a_model_loads(
