@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from pyserini_reasonrank.engines.query_affinity import ModelCopy, QueryAffinity
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.records import Completion
-
-_QUERIES = 65_536
-"""The queries whose replica is remembered."""
 
 
 class ReplicaDied(Exception):
@@ -19,13 +16,8 @@ class ReplicaDied(Exception):
 
 
 @dataclass(eq=False, slots=True)
-class Replica[H]:
-    """A replica that is ready: its ``number`` and the ``handle`` through which it is called."""
-
-    number: int
-    handle: H
-    in_flight: int = 0
-    queries: int = 0
+class Replica[H](ModelCopy[H]):
+    """A replica that is ready."""
 
 
 class ReplicaPool[H]:
@@ -40,7 +32,7 @@ class ReplicaPool[H]:
     def __init__(self, retries: int, wait: float) -> None:
         self._retries, self._wait = retries, wait
         self._ready: list[Replica[H]] = []
-        self._of_query: OrderedDict[str, Replica[H]] = OrderedDict()
+        self._affinity: QueryAffinity[Replica[H]] = QueryAffinity()
         self._changed = asyncio.Condition()
         self._failure = ""
         self.asked_again = 0
@@ -103,17 +95,4 @@ class ReplicaPool[H]:
     async def _choose(self, qid: str) -> Replica[H]:
         while not self._ready:
             await self.filled()
-        found = self._of_query.get(qid)
-        idlest = min(self._ready, key=lambda replica: (replica.in_flight, replica.queries, replica.number))
-        if found is None or found not in self._ready or found.in_flight >= 2 * (idlest.in_flight + 1):
-            found = idlest
-        self._remember(qid, found)
-        return found
-
-    def _remember(self, qid: str, replica: Replica[H]) -> None:
-        if (before := self._of_query.pop(qid, None)) is not None:
-            before.queries -= 1
-        self._of_query[qid] = replica
-        replica.queries += 1
-        if len(self._of_query) > _QUERIES:
-            self._of_query.popitem(last=False)[1].queries -= 1
+        return self._affinity.choose(qid, self._ready)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
-_QUERIES = 65_536
-"""The queries whose server is remembered."""
+from pyserini_reasonrank.engines.query_affinity import ModelCopy, QueryAffinity
+
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 
 
@@ -21,13 +20,9 @@ class ServerFailed(Exception):
 
 
 @dataclass(eq=False, slots=True)
-class Server[H]:
-    """A server: its ``number`` from 0 and the ``handle`` through which it is called."""
+class Server[H](ModelCopy[H]):
+    """A server, numbered from 0."""
 
-    number: int
-    handle: H
-    in_flight: int = 0
-    queries: int = 0
     failures: int = 0
     """How often in succession it could not be reached."""
     rests_until: float = 0.0
@@ -47,7 +42,7 @@ class ServerRotation[H]:
 
     def __init__(self, handles: Sequence[H], clock: Callable[[], float] = time.monotonic) -> None:
         self._servers = [Server(number, handle) for number, handle in enumerate(handles)]
-        self._of_query: OrderedDict[str, Server[H]] = OrderedDict()
+        self._affinity: QueryAffinity[Server[H]] = QueryAffinity()
         self._clock = clock
         self.moved_calls = 0
         """The calls that went to another server because one did not answer."""
@@ -73,7 +68,7 @@ class ServerRotation[H]:
         while True:
             usable = self._usable(tried)
             patient = not usable or (len(usable) < 2 and not tried)
-            server = self._choose(qid, usable or self._usable() or self._servers)
+            server = self._affinity.choose(qid, usable or self._usable() or self._servers)
             if tried:
                 self.moved_calls += 1
             tries = server.failures > 0
@@ -107,19 +102,3 @@ class ServerRotation[H]:
             for server in self._servers
             if server.number not in tried and (not server.failures or (server.rests_until <= now and not server.tries))
         ]
-
-    def _choose(self, qid: str, usable: Sequence[Server[H]]) -> Server[H]:
-        idlest = min(usable, key=lambda server: (server.in_flight, server.queries, server.number))
-        found = self._of_query.get(qid)
-        if found is None or found not in usable or found.in_flight >= 2 * (idlest.in_flight + 1):
-            found = idlest
-        self._remember(qid, found)
-        return found
-
-    def _remember(self, qid: str, server: Server[H]) -> None:
-        if (before := self._of_query.pop(qid, None)) is not None:
-            before.queries -= 1
-        self._of_query[qid] = server
-        server.queries += 1
-        if len(self._of_query) > _QUERIES:
-            self._of_query.popitem(last=False)[1].queries -= 1
