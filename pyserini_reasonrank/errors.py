@@ -49,6 +49,11 @@ def listed(names: Iterable[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def message_of(error: BaseException) -> str:
+    """The message of another library's error, shortened, on one line; the name of its type if it has none."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: ``; did you mean X?``, or ``; known: ...`` if no known name is similar in any case."""
     names = list(known)

@@ -14,9 +14,9 @@ from pydantic import ConfigDict, Field
 from pyserini_reasonrank.engines import Engine, EngineOptions, build_engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.engines.engine_actor import EngineActor, Started, without_answers
-from pyserini_reasonrank.engines.ray_connection import RayConnection, one_line, own_signal_handlers
+from pyserini_reasonrank.engines.ray_connection import RayConnection, own_signal_handlers
 from pyserini_reasonrank.engines.replica_pool import Replica, ReplicaDied, ReplicaPool
-from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.errors import Failure, UsageError, message_of
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 
@@ -186,7 +186,7 @@ class Ray(Engine[RayOptions]):
                 self._deaths += 1
                 self._note()
                 if deaths == _LOADING_DEATHS:
-                    died = f"a replica died {deaths} times before it was ready: {one_line(error)}"
+                    died = f"a replica died {deaths} times before it was ready: {message_of(error)}"
                     await self._give_up(Failure(died))
                     return
 
@@ -246,10 +246,10 @@ class Ray(Engine[RayOptions]):
             found: Completion | UsageError | Failure = await answer
         except RayTaskError as error:
             raise Failure(
-                f"the engine {self.options.of} failed in a replica: {one_line(error.cause or error)}"
+                f"the engine {self.options.of} failed in a replica: {message_of(error.cause or error)}"
             ) from error
         except RayError as error:
-            raise ReplicaDied(one_line(error)) from error
+            raise ReplicaDied(message_of(error)) from error
         except asyncio.CancelledError:
             ray.cancel(answer)
             raise

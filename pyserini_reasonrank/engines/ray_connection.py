@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 from pyserini_reasonrank import interrupts
-from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.errors import Failure, UsageError, message_of
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -90,12 +90,12 @@ class RayConnection:
         except (ConnectionError, TimeoutError) as error:
             raise UsageError(
                 f"no Ray cluster answers at --rerank.engine.address {self._address}: start it (ray start --head), or correct "
-                f"the address ({one_line(error)})"
+                f"the address ({message_of(error)})"
             ) from error
         except (TypeError, ValueError) as error:
-            raise UsageError(f"Ray rejects --rerank.engine.init: {one_line(error)}") from error
+            raise UsageError(f"Ray rejects --rerank.engine.init: {message_of(error)}") from error
         except RuntimeError as error:
-            raise Failure(f"Ray did not start: {one_line(error)}") from error
+            raise Failure(f"Ray did not start: {message_of(error)}") from error
         RayConnection._connected_here, RayConnection._own_cluster = True, self._address is None
 
     @staticmethod
@@ -117,8 +117,3 @@ def own_signal_handlers() -> Iterator[None]:
             for number, handler in handlers.items():
                 if handler is not None:  # it is not a library's
                     signal.signal(number, handler)
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error, shortened, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -24,7 +24,7 @@ from pyserini_reasonrank.engines import DETERMINISTIC, Engine, EngineOptions
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.engines.chat import Chat, TokenIds, disjoint
 from pyserini_reasonrank.engines.local.library_setup import before_torch
-from pyserini_reasonrank.errors import Failure, UsageError, nearest
+from pyserini_reasonrank.errors import Failure, UsageError, message_of, nearest
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.describe import read_adapter_config
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
@@ -90,9 +90,9 @@ class VLLM(Engine[VLLMOptions]):
         try:
             await self._loop.run(self._build())
         except (ValueError, TypeError, OSError) as error:
-            raise UsageError(f"vLLM can't load {self.model.name}: {_line(error)}") from error
+            raise UsageError(f"vLLM can't load {self.model.name}: {message_of(error)}") from error
         except RuntimeError as error:
-            raise Failure(f"vLLM did not start ({_line(error)}): VLLM_LOGGING_LEVEL=INFO shows why") from error
+            raise Failure(f"vLLM did not start ({message_of(error)}): VLLM_LOGGING_LEVEL=INFO shows why") from error
         atexit.register(self._llm.shutdown)
         self._context = self._llm.vllm_config.model_config.max_model_len
 
@@ -120,7 +120,7 @@ class VLLM(Engine[VLLMOptions]):
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.model.source, revision=self.model.revision)
         except (OSError, ValueError) as error:
-            raise UsageError(f"the tokenizer of {self.model.name} can't be loaded: {_line(error)}") from error
+            raise UsageError(f"the tokenizer of {self.model.name} can't be loaded: {message_of(error)}") from error
         if tokenizer.chat_template is None:
             raise UsageError(f"the tokenizer of {self.model.name} has no chat template: use an instruction-tuned model")
         self._chat = Chat(tokenizer, self.model)
@@ -158,7 +158,7 @@ class VLLM(Engine[VLLMOptions]):
             raise Failure("vLLM's engine process died: run the same command again to continue from here") from error
         except Exception as error:  # vLLM rejected this request
             return Completion(
-                finish_reason="error", seconds=time.monotonic() - began, error=_line(error.__cause__ or error)
+                finish_reason="error", seconds=time.monotonic() - began, error=message_of(error.__cause__ or error)
             )
         return Completion(**found, prompt_tokens=read, output_tokens=written, seconds=time.monotonic() - began)
 
@@ -270,7 +270,7 @@ def _adapter_folder(adapter: str) -> Path:
     try:
         return Path(snapshot_download(adapter))
     except (OSError, ValueError) as error:
-        raise UsageError(f"the adapter {adapter} is unavailable: {_line(error)}") from error
+        raise UsageError(f"the adapter {adapter} is unavailable: {message_of(error)}") from error
 
 
 def _rank(adapter: Path) -> int:
@@ -280,7 +280,3 @@ def _rank(adapter: Path) -> int:
         raise UsageError(f"{adapter} is not a LoRA adapter: it has no adapter_config.json with a rank (r)")
     own = config.rank
     return next((rank for rank in (1, 8, 16, 32, 64, 128, 256, 320) if rank >= own), own)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
