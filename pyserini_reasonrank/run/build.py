@@ -27,6 +27,7 @@ def build(settings: Settings) -> Engine[Any]:
     name, answers = given.pop("name", AUTO), answering_engine(settings.engine)
     if name == AUTO:
         name = answers = _best_engine()
+    build_engine(name, given, Model(settings.model, settings.model))  # its errors come before a download of the model
     return build_engine(name, given, _model(settings, answers))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pyserini_reasonrank.cli.rerank_help import search_help
 from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.models import devices
+from pyserini_reasonrank.models import devices, embedded
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.run.build import build
@@ -700,8 +701,24 @@ def test_the_likelihood_of_a_query_is_more_than_a_server_tells() -> None:
         "the likelihood judge needs the log-probability of a whole text, which the openai engine does not support; the "
         "engines vllm and transformers support it"
     )
-    plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
     plan(settings("upr", "--rerank.engine.name", "oracle"))
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="the embedded model is converted with PyTorch")
+def test_the_likelihood_of_a_query_is_measured_by_transformers() -> None:
+    plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
+
+
+@pytest.mark.parametrize(
+    "engine", ["transfromers", "faulty --rerank.engine.inner.name no-such", "ray --rerank.engine.of no-such"]
+)
+def test_the_engine_is_checked_before_a_model_is_downloaded(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> None:
+        raise AssertionError("the model was asked for")
+
+    monkeypatch.setattr(embedded, "ensure_embedded", download)
+    with pytest.raises(UsageError, match="there is no engine"):
+        plan(settings("upr", "--rerank.engine.name", *engine.split()))
 
 
 def test_nearest_or_all() -> None:
