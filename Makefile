@@ -27,7 +27,7 @@ $(VENV)/.stamp: setup.py constraints.txt | $(PYTHON)
 # make test        make check, then all tests, WORKERS files at a time, the slowest files first; a core and 4 GB each
 # make soak        the tests of interruption and the fuzz tests with more inputs, and the student's training recipe: an hour
 # make dist-check  build the wheel and the sdist; test them in a new environment without the packages of .venv
-# make bench       speed and memory beside their targets: a table, and build/bench.json
+# make bench       speed and memory beside their targets: each figure as it comes, also in build/bench.json
 # make docs        the documentation site in build/site; a broken link fails
 
 WORKERS ?= 2

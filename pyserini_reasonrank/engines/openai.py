@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from pydantic import Field
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.engines.generative_scoring import SCORE, GenerativeScoring, Unavailable
+from pyserini_reasonrank.engines.next_tokens import ChoiceMass, continued, of_one_token
 from pyserini_reasonrank.engines.parameters import Parameters
 from pyserini_reasonrank.engines.replies import one_line, read_reply
 from pyserini_reasonrank.engines.server_rotation import ServerFailed, ServerRotation
@@ -53,7 +53,6 @@ _REFUSALS = (400, 422)
 _UNAUTHORISED = (401, 403)
 _ABSENT = (404, 405, 501)
 """The statuses of a path that a server does not have."""
-_KNOWN_MASS = 0.99  # of the next token, above which the choices that are not reported are unlikely
 NOT_FOUND = 404
 _LIST_SECONDS = 60.0  # until a server has to send its model list
 _OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
@@ -322,27 +321,17 @@ class OpenAI(Engine[OpenAIOptions]):
         found = await self._next_tokens(prompt, sampling, qid)
         if found.error is not None:
             return found
+        tokens, choices = found.choices, sampling.choices
         if sampling.one_token:
-            exactly = {c: sum(p for token, p in found.choices.items() if token.strip() == c) for c in sampling.choices}
-            return replace(found, choices={c: log(p) for c, p in exactly.items() if p})
-        mass = {c: _mass(found.choices, c, sampling.choices) for c in sampling.choices}
-        for short in sampling.choices:  # "1" may continue to "10"
-            for long in (c for c in sampling.choices if c != short and c.startswith(short)):
-                both = sum(p for token, p in found.choices.items() if token.strip() == short.strip())
-                further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling, qid)
-                if further.error is not None:
-                    return further
-                if both and not further.choices:
-                    return replace(found, choices={})
-                goes_on = sum(p for token, p in further.choices.items() if token == long.removeprefix(short))
-                mass[short], mass[long] = both * (1 - goes_on), both * goes_on + mass[long]
-        unseen = sum(not p for p in mass.values())
-        if unseen and len(found.choices) < len(mass) and sum(found.choices.values()) < _KNOWN_MASS:
-            return replace(found, choices={})  # nothing is known of the choices that the server does not report
-        if unseen == len(mass):
-            return replace(found, choices={})
-        floor = min(p for p in found.choices.values() if p) / 2
-        return replace(found, choices={c: log(p or floor) for c, p in mass.items()})
+            return replace(found, choices=of_one_token(tokens, choices))
+        mass = ChoiceMass(tokens, choices)
+        for short, long in continued(choices):
+            further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling, qid)
+            if further.error is not None:
+                return further
+            if not mass.divide(short, long, further.choices):
+                return replace(found, choices={})
+        return replace(found, choices=mass.logs())
 
     async def _scored(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion | None:
         """Return the answer of vLLM's /generative_scoring; None if the server does not have it, or not for these choices."""
@@ -406,15 +395,6 @@ def _key() -> str:
             f"OPENAI_API_KEY contains a character that no key has (the {odd[0]}. of {len(key)}): copy the key again"
         )
     return key
-
-
-def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) -> float:
-    """Return the probability of the tokens that begin ``choice`` and no other choice."""
-
-    def begins(token: str, c: str) -> bool:
-        return bool(token.strip()) and c.lstrip().startswith((token.strip(), token.strip().lower()))
-
-    return sum(p for t, p in tokens.items() if begins(t, choice) and sum(begins(t, c) for c in choices) == 1)
 
 
 def _heeds(kind: str, argument: str) -> bool:

@@ -684,22 +684,6 @@ def test_choices_are_read_from_the_likeliest_next_tokens(server: Server) -> None
     assert (sent["max_tokens"], sent["logprobs"], sent["top_logprobs"], sent["temperature"]) == (1, True, 20, 0.0)
 
 
-def test_a_choice_that_begins_with_a_blank_is_the_token_with_the_blank(server: Server) -> None:
-    found = choose(server, [" true", " false"], alternatives(_true=0.5, _false=0.1, the=0.1))
-    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {" true": 0.5, " false": 0.1}
-
-
-def test_a_token_that_begins_several_choices_counts_for_none(server: Server) -> None:
-    found = choose(server, ["tea", "toast"], alternatives(t=0.9, tea=0.08, toast=0.02))
-    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {"tea": 0.08, "toast": 0.02}
-
-
-def test_a_choice_no_token_begins_is_less_likely_than_any_that_was_seen(server: Server) -> None:
-    found = choose(server, ["true", "false"], alternatives(true=0.9, the=0.01))
-    assert exp(found.choices["true"]) == pytest.approx(0.9)
-    assert exp(found.choices["false"]) == pytest.approx(0.005)
-
-
 def letters(server: Server, answer: Any, **options: Any) -> Completion:
     server.answers = [answer]
     sampling = Sampling(choices=("A", "B", "C"), one_token=True)
@@ -723,11 +707,6 @@ def test_none_of_them_among_the_likeliest_is_no_error_but_no_probabilities_are(s
 def test_more_alternatives_are_asked_for_where_the_server_tells_more(server: Server) -> None:
     letters(server, alternatives(B=0.5), top_logprobs=40)
     assert server.asked[0]["top_logprobs"] == 40
-
-
-def test_letters_are_told_apart_by_case(server: Server) -> None:
-    found = choose(server, ["A", "B"], alternatives(A=0.4, a=0.3, b=0.2, B=0.1))
-    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {"A": 0.4, "B": 0.1}
 
 
 GRADES = [str(grade) for grade in range(11)]

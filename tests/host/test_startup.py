@@ -143,6 +143,15 @@ def test_a_bare_interpreter_imports_two_small_modules(python: Path) -> None:
     ]
 
 
+def test_the_start_up_file_imports_no_library() -> None:
+    """Each of these takes longer than the start-up file may."""
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pyserini_reasonrank._startup; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "pyserini_reasonrank._startup" in imported
+    assert not imported & {"typing", "re", "importlib", "functools", "collections", "dataclasses", "pathlib"}
+
+
 def test_the_wheel_contains_conf_and_owns_the_start_up_files(source: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
