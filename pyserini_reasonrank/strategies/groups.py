@@ -21,7 +21,12 @@ async def groups(
     *,
     window_size: Annotated[int, Field(ge=1, description="maximum number of candidates in a group")] = 20,
     rounds: Annotated[
-        int, Field(ge=1, description="times each candidate is graded, in groups shuffled for each round; grades are averaged")
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="times each candidate is graded, in groups shuffled for each round; its grades are averaged",
+        ),
     ] = 1,
     seed: Annotated[int, Field(description="seed of the groups of several rounds")] = 929,
 ) -> list[int]:

@@ -19,7 +19,7 @@ async def staged(
     *,
     k: Annotated[int, Field(ge=1, description="top ranks of the first stage that the second stage orders")] = 30,
     samples: Annotated[
-        int, Field(ge=1, description="answers of the second stage for each of them, whose scores are averaged")
+        int, Field(ge=1, le=128, description="answers of the second stage for each of them, whose scores are averaged")
     ] = 16,
 ) -> list[int]:
     """Order ``n`` candidates by one answer each, then the top ``k`` by the mean of ``samples`` new answers each.
