@@ -33,7 +33,8 @@ PIECES = [
     "「3」", "②", "²", "٣", "３", " > ", " < ", " = ", "＞", " ≻ ", " -> ", ", ", "; ", " | ", "\n", "\n\n", "- ", "* ",
     "# ", "**", "1. ", "2) ", "(3) ", "Rank 1: ", "1st: ", "...", "…", "```json\n", "```", '{"ranking": [',
     '{"1": 7, "2": 3}', '[{"id": 1, "score": 2}]', "]}", '"', "'3'", "passage 2", "Passage [3]", "document 1",
-    "<reason>", "</reason>", "<score>", "</score>", '{"[1]": 7, "[2]": ', '"[1]": ', "most relevant", "least relevant", "not", "Relevant:", "Not relevant:", "from least to most", "7", "10", "-3",
+    "<reason>", "</reason>", "<score>", "</score>", '{"[1]": 7, "[2]": ', '"[1]": ',
+    "most relevant", "least relevant", "not", "Relevant:", "Not relevant:", "from least to most", "7", "10", "-3",
     "7/10", "70%", "0.5", "7-8", "score: 8", "2 of 3", "99999999999", "\\succ", "&gt;", "\u200b", "\x00", "None",
     "true",
 ]  # fmt: skip

@@ -59,7 +59,8 @@ class Grades(Written):
     def pattern(self, n: int) -> str:
         if self.options.form == "lines":
             return r"\n".join(rf"\[{i}\] {_GRADE}" for i in range(1, n + 1))
-        block = rf"```json\n\{{{', '.join(rf'"\[{i}\]": {_GRADE}' for i in range(1, n + 1))}\}}\n```"
+        named = ", ".join(rf'"\[{i}\]": {_GRADE}' for i in range(1, n + 1))
+        block = rf"```json\n\{{{named}\}}\n```"
         return rf"\n{block}\n" if self.options.tags else block
 
     @staticmethod

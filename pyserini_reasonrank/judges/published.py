@@ -208,7 +208,9 @@ def _grouprank_grades(answer: str, n: int) -> dict[int, list[float]]:
         grade = value / 1
         if not -n < number <= n or not isfinite(grade):
             raise ValueError
-        graded.setdefault((number - 1) % n, []).append(float(grade))  # 0 and less count from the last passage, as in Python
+        graded.setdefault((number - 1) % n, []).append(
+            float(grade)
+        )  # 0 and less count from the last passage, as in Python
     return graded
 
 

@@ -65,9 +65,9 @@ class Rating(Written):
 def _up_to(top: int) -> str:
     """Return a regular expression for the whole numbers from 0 to ``top``, without leading zeros."""
     digits, shorter = str(top), len(str(top)) - 1
-    forms = [f"[1-9][0-9]{{{length - 1}}}" if length > 1 else "[0-9]" for length in range(1, shorter + 1)]
+    forms = ["[1-9]" + "[0-9]" * (length - 1) if length > 1 else "[0-9]" for length in range(1, shorter + 1)]
     for place, digit in enumerate(digits):
         least = 1 if place == 0 and shorter else 0
         if int(digit) > least:
-            forms.append(f"{digits[:place]}[{least}-{int(digit) - 1}][0-9]{{{shorter - place}}}")
+            forms.append(f"{digits[:place]}[{least}-{int(digit) - 1}]" + "[0-9]" * (shorter - place))
     return f"({'|'.join([*forms, digits])})"

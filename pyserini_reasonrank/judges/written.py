@@ -39,7 +39,11 @@ class Written(Judge):
             self.sampling,
             self.reader_for(prompt, shown),
             AnswerForm(
-                self.answer_tokens(n), self.thought_tag, self.answer_tag, self.begins, self.pattern(n) if o.constrain else ""
+                self.answer_tokens(n),
+                self.thought_tag,
+                self.answer_tag,
+                self.begins,
+                self.pattern(n) if o.constrain else "",
             ),
             can=self.can,
             thought_tokens=o.thought_tokens,
@@ -78,7 +82,9 @@ class Written(Judge):
     def written(self, thought: str, answer: str) -> str:
         """Return a well-formed completion."""
         thought_tag, answer_tag = self.thought_tag, self.answer_tag
-        return f"<{thought_tag}>{thought}</{thought_tag}>\n<{answer_tag}>{answer}</{answer_tag}>" if answer_tag else answer
+        return (
+            f"<{thought_tag}>{thought}</{thought_tag}>\n<{answer_tag}>{answer}</{answer_tag}>" if answer_tag else answer
+        )
 
 
 def identifier(n: int) -> str:

@@ -19,4 +19,6 @@ def for_collection(
     ``bright-biology``) or in the last two parts of a path (``data/bright/biology.tsv``). The first matching one counts.
     """
     words = {word for name in names for part in Path(name).parts[-2:] for word in _WORD.findall(part.lower())}
-    return next(((name, found) for name, found in collections.items() if words.issuperset(_WORD.findall(name))), (None, {}))
+    return next(
+        ((name, found) for name, found in collections.items() if words.issuperset(_WORD.findall(name))), (None, {})
+    )

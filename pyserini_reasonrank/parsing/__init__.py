@@ -201,9 +201,9 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True, form: Grad
     """Read grades from 0 to 10 for ``n`` texts, one per line (``[2] 7``), and order the texts by them.
 
     ``form`` is what the prompt asks for. Grades in JSON are read for both; where JSON is expected, other grades count as
-    repaired. The first grade of a text counts. Texts without a grade come last, as filled in. One grade outside the scale, or one that
-    is unclear, makes the whole answer unreadable: the other grades may be on another scale too. So do fractions that are
-    all below 1. "70/100" and "70%" are converted.
+    repaired. The first grade of a text counts. Texts without a grade come last, as filled in. One grade outside the scale,
+    or one that is unclear, makes the whole answer unreadable: the other grades may be on another scale too. So do fractions
+    that are all below 1. "70/100" and "70%" are converted.
     """
     kept = tuple(range(n))
     if bad := unanswered(completion):

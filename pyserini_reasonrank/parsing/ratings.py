@@ -35,7 +35,10 @@ def read_rating(completion: Completion, top: int, *, tags: bool = True) -> Judge
             return _without(Status.TRUNCATED, parts.reasoning, "the thought was cut")
         text, note = completion.text, "the thought was not closed"
     texts, before, closed = _scores_in(text)
-    reasoning = "\n".join(filter(None, (parts.reasoning if text is parts.answer else "", before.strip())))
+    if parts.answer is None:
+        reasoning = split(before, cut=True).reasoning
+    else:
+        reasoning = "\n".join(filter(None, (parts.reasoning, before.strip())))
     if not texts and cut:
         return _without(Status.TRUNCATED, reasoning, "the answer was cut before its score")
     found = [_value(one, top, cut=cut and not closed) for one in texts or [text.removeprefix(before)]]

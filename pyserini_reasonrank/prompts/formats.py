@@ -180,7 +180,9 @@ def from_turns(data: Data, source: str) -> Data:
     default = _format(strings["instruction"], values, source) if "instruction" in strings else ""
     values["relevance_definition"] = f"{{% if instruction %}}{{{{ instruction }}}}{{% else %}}{default}{{% endif %}}"
     messages = [
-        {"role": role, "content": _format(strings[role], values, source)} for role in ("system", "user") if role in strings
+        {"role": role, "content": _format(strings[role], values, source)}
+        for role in ("system", "user")
+        if role in strings
     ]
     form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
     return {"about": "the turns of a Python file", "messages": messages, **form}

@@ -1,8 +1,8 @@
 """Strings of a published Python file: found by place and length with ``ast``; nothing is executed.
 
 A place is a dotted path: a function (``add_post_prompt``), a method (``Ranker.prompt``), or a name and the keys of a dictionary
-(``PROMPTS.scifact``), with a number for an element of a tuple (``PROMPTS.scifact.0``). Read are string literals, also adjacent or joined by ``+``, ``+=`` and ``join``, and f-strings, whose
-named values become slots of the template.
+(``PROMPTS.scifact``), with a number for an element of a tuple (``PROMPTS.scifact.0``). Read are string literals, also adjacent
+or joined by ``+``, ``+=`` and ``join``, and f-strings, whose named values become slots of the template.
 """
 
 from __future__ import annotations

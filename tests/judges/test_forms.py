@@ -248,7 +248,9 @@ def test_only_text_is_constrained_and_only_if_asked_for(kind: str, constrain: bo
         Completion("<think>so</think><answer>[1]</answer>", choices=dict.fromkeys(("true", "false", "A"), -1.0))
     ] * 9
     _, asked = judged(made(kind, constrain=constrain), *answers, n=1)
-    assert [bool(sampling.pattern) for _, sampling, _ in asked] == [constrain and kind in (*WRITTEN, "rating")] * len(asked)
+    assert [bool(sampling.pattern) for _, sampling, _ in asked] == [constrain and kind in (*WRITTEN, "rating")] * len(
+        asked
+    )
 
 
 @pytest.mark.skipif(find_spec("xgrammar") is None, reason="xgrammar, by which vLLM constrains texts, is not installed")

@@ -233,7 +233,23 @@ def test_grouprank_gives_every_passage_of_an_unreadable_answer_a_grade_of_zero(
     assert read_grouprank(Completion(finish_reason="error", error="500"), 3).scores == ()
 
 
-JSON_PIECES = ("<answer>", "</answer>", "```json", "```", "{", "}", '"[1]"', '"2"', ": ", "5", "true", ",", "]", "[", "\n")
+JSON_PIECES = (
+    "<answer>",
+    "</answer>",
+    "```json",
+    "```",
+    "{",
+    "}",
+    '"[1]"',
+    '"2"',
+    ": ",
+    "5",
+    "true",
+    ",",
+    "]",
+    "[",
+    "\n",
+)
 
 
 @given(st.lists(st.sampled_from([*PIECES, *JSON_PIECES])).map("".join), st.integers(1, 20))

@@ -62,9 +62,7 @@ def recorded(
     return " ".join(hit.docid for hit in hits), outcome
 
 
-@pytest.mark.parametrize(
-    ("how", "order"), [("careful", "d5 d2 d1 d4 d3"), ("published", "d5 d1 d3 d2 d4")]
-)
+@pytest.mark.parametrize(("how", "order"), [("careful", "d5 d2 d1 d4 d3"), ("published", "d5 d1 d3 d2 d4")])
 def test_a_group_without_readable_grades_keeps_its_ranks_or_has_zeros(
     how: str, order: str, run_reranker: RunReranker, tmp_path: Path
 ) -> None:
@@ -78,9 +76,7 @@ def score(*scores: object) -> list[str]:
     return [f"It does.\n<score>{score}</score>" for score in scores]
 
 
-@pytest.mark.parametrize(
-    ("how", "order"), [("careful", "d3 d4 d5 d2 d1"), ("published", "d4 d3 d5 d2 d1")]
-)
+@pytest.mark.parametrize(("how", "order"), [("careful", "d3 d4 d5 d2 d1"), ("published", "d4 d3 d5 d2 d1")])
 def test_an_unreadable_sample_is_left_out_of_the_mean_or_counts_zero(
     how: str, order: str, run_reranker: RunReranker, tmp_path: Path
 ) -> None:

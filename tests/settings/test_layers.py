@@ -942,7 +942,11 @@ def test_without_its_prompt_a_checkpoint_that_grades_in_json_is_asked_for_json(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("REASONRANK_CACHE", str(tmp_path))
     made, warnings = layers.load("grouprank", flags("--rerank.model", "diver-grouprank-32b"))
-    assert (made.prompt, made.judge["form"], made.strategy) == ("grades-json", "json", {"name": "groups", "window_size": 20})
+    assert (made.prompt, made.judge["form"], made.strategy) == (
+        "grades-json",
+        "json",
+        {"name": "groups", "window_size": 20},
+    )
     assert [w for w in warnings if w.startswith("the prompt grouprank that diver-grouprank-32b was trained with")]
     made, _ = layers.load("retro-star", flags("--rerank.model", "retro-star-qwen3-8b"))
     assert (made.prompt, made.judge) == ("rating-reasoning", {"kind": "rating"})
@@ -952,7 +956,11 @@ def test_without_its_prompt_a_checkpoint_that_grades_in_json_is_asked_for_json(
     ("name", "words", "says"),
     [
         ("retro-star", "--rerank.sampling.temperature 0", "the staged strategy would ask the same question every time"),
-        ("upr", "--rerank.strategy.name staged", "the likelihood judge reads the same probabilities each time: set --rer"),
+        (
+            "upr",
+            "--rerank.strategy.name staged",
+            "the likelihood judge reads the same probabilities each time: set --rer",
+        ),
         (
             "rank1",
             "--rerank.strategy.name staged --rerank.judge.think false --rerank.sampling.temperature 1",
