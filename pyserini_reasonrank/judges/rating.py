@@ -18,7 +18,6 @@ class Rating(Written):
     """Shows one passage and reads a whole number from 0 to ``top``, between score tags at the end of the answer."""
 
     kind = "rating"
-    thought_tag = ""
     outcome = staticmethod(Pointwise.outcome)
     agreed = staticmethod(Pointwise.agreed)
     unmoved = staticmethod(Pointwise.unmoved)
@@ -30,6 +29,10 @@ class Rating(Written):
             published.RatingParser,
             Field(description="retro-star: read as its release does; an unreadable answer is a score of 0"),
         ] = "careful"
+
+    @property
+    def thought_tag(self) -> str:
+        return ""
 
     @property
     def answer_tag(self) -> str:

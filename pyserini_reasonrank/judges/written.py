@@ -50,8 +50,10 @@ class Written(Judge):
             reminder=self.reminder,
         )
 
-    thought_tag: str = "think"
-    """The name of the tag around the thought; "" if the thought is text before the answer."""
+    @property
+    def thought_tag(self) -> str:
+        """The name of the tag around the thought; "" if the thought is text before the answer."""
+        return "think"
 
     @property
     def answer_tag(self) -> str:

@@ -103,19 +103,17 @@ class QueryJudge:
         """
         judge = self._llm.judge
         first = again * judge.options.votes
-        votes = range(first, first + (samples or judge.options.votes))
-        if len(votes) == 1:
+        answers = range(first, first + (samples or judge.options.votes))
+        if len(answers) == 1:
             outcome = judge.outcome(await self._vote(indices, next(self._numbers), first, label, keep), indices)
         else:
-            numbers = [next(self._numbers) for _ in votes]
+            numbers = [next(self._numbers) for _ in answers]
             async with together() as spawn:
-                asked = zip(votes, numbers, strict=True)
-                tasks = [spawn(self._vote(indices, number, vote, label, keep)) for vote, number in asked]
+                numbered = zip(answers, numbers, strict=True)
+                tasks = [spawn(self._vote(indices, number, answer, label, keep)) for answer, number in numbered]
             judgements = [task.result() for task in tasks]
-            counted = judge.counts_unreadable
-            readable = [judgement for judgement in judgements if counted or not judgement.status.bad]
-            votes = [judge.outcome(judgement, indices) for judgement in readable or judgements]
-            outcome = judge.agreed(votes, indices)
+            counted = [j for j in judgements if judge.counts_unreadable or not j.status.bad]
+            outcome = judge.agreed([judge.outcome(j, indices) for j in counted or judgements], indices)
         if len(indices) == 1 and isinstance(outcome, float):
             self.scores[indices[0]] = outcome
         return outcome

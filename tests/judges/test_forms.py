@@ -210,7 +210,7 @@ def test_grades_in_json_come_after_a_reason_that_is_closed_in_its_own_tag() -> N
     [(JSON, True), (JSON.replace("10", "11"), False), (JSON.replace('"[2]": 0, ', ""), False), (GRADES, False)],
 )
 def test_grades_in_json_without_tags_are_one_block(answer: str, allowed: bool) -> None:
-    judge = made("grades", constrain=True, form="json", tags=False)
+    judge = made("grades", frozenset({Capability.PATTERN}), constrain=True, form="json", tags=False)
     judgement, [(_, sampling, _)] = judged(judge, Completion(answer))
     assert bool(re.fullmatch(sampling.pattern, answer)) == allowed
     assert not allowed or judgement.status is Status.OK
