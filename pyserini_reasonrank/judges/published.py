@@ -208,9 +208,8 @@ def _grouprank_grades(answer: str, n: int) -> dict[int, list[float]]:
         grade = value / 1
         if not -n < number <= n or not isfinite(grade):
             raise ValueError
-        graded.setdefault((number - 1) % n, []).append(
-            float(grade)
-        )  # 0 and less count from the last passage, as in Python
+        position = (number - 1) % n  # 0 and less count from the last passage, as in Python
+        graded.setdefault(position, []).append(float(grade))
     return graded
 
 
