@@ -99,9 +99,9 @@ class Sampling:
 class Repeat:
     """Which of several answers to one question a call requests. The default is the first and usual one.
 
-    ``samples`` has the sample number in each enclosing combination, outermost first; ``vote`` numbers the votes of the
-    judge, ``attempt`` the attempts of the repair ladder. Leading zeros of ``samples`` are removed: the first sample of a
-    combination equals the answer without it.
+    ``samples`` has the sample number in each enclosing combination, outermost first; ``vote`` numbers the votes of the judge
+    and the further answers that a strategy asks for, ``attempt`` the attempts of the repair ladder. Leading zeros of
+    ``samples`` are removed: the first sample of a combination equals the answer without it.
     """
 
     samples: tuple[int, ...] = ()

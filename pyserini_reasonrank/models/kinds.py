@@ -12,6 +12,8 @@ _TASKS = {
     "best_token": "pick the best of a set by its first token",
     "worst": "drop the worst of a set",
     "score": "judge one passage",
+    "rating": "write a score of one passage",
+    "grades": "grade a group of passages",
     "likelihood": "estimate how likely a query is",
 }
 

@@ -29,6 +29,15 @@ _RANK_LLM_FIELDS = {
 }
 _LISTED = f"{_EACH}{{% if number > 1 %}}\n{{% endif %}}passage {{{{ places[number - 1] }}}}: {{{{ passage }}}}{_END}"
 _RAW = {**_QUERY, "doc_content": "{{ passages[0] }}", "passages_text": _LISTED}
+_PASSAGE = {"number": _NUMBER, "passage": "{{ passage }}"}
+_TURNS = {
+    "QUERY": "{{ query }}",
+    "TOPK": "{{ count }}",
+    "query": "{{ query }}",
+    "doc": "{{ passages[0] }}",
+    "query_type": "{{ query_kind }}",
+    "doc_type": "{{ document_kind }}",
+}
 _CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>\n?|\Z)", re.DOTALL)
 _REASONRANK_SYSTEM = {"reasoning": "system_prompt_reasoning", "qwen3": "system_prompt"}
 
@@ -40,6 +49,8 @@ def convert(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
     """
     if "raw" in data.get("strings", {}):
         return from_raw(data, source)
+    if "user" in data.get("strings", {}):
+        return from_turns(data, source)
     if "strings" in data:
         parts = {field: _as_in_rank_llm(text, source) for field, text in data["strings"].items()}
         data = {field: value for field, value in data.items() if field != "strings"} | parts
@@ -155,6 +166,26 @@ def from_raw(data: Data, source: str) -> Data:
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
     return {"about": "a prompt of a Python file", "messages": messages, "prefill": prefill, **form}
+
+
+def from_turns(data: Data, source: str) -> Data:
+    """Convert a prompt whose turns are ``strings``: ``user``, and ``system`` if there is one.
+
+    ``passage`` is the form of each passage of a list. ``instruction``, if given, is the string that says what is relevant
+    if no instruction is set. ``contract`` and ``reminder`` are our additions.
+    """
+    strings = data["strings"]
+    passage = _format(data.get("passage", "[{number}] {passage}\n"), _PASSAGE, source)
+    values = {**_TURNS, "PASSAGES": f"{_EACH}{passage}{_END}"}
+    default = _format(strings["instruction"], values, source) if "instruction" in strings else ""
+    values["relevance_definition"] = f"{{% if instruction %}}{{{{ instruction }}}}{{% else %}}{default}{{% endif %}}"
+    messages = [
+        {"role": role, "content": _format(strings[role], values, source)}
+        for role in ("system", "user")
+        if role in strings
+    ]
+    form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
+    return {"about": "the turns of a Python file", "messages": messages, **form}
 
 
 def _as_in_rank_llm(text: str, source: str) -> str:

@@ -24,6 +24,15 @@ QUERY_SLOT = "{query}"
 """The place of the query in an instruction."""
 
 
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What is relevant in a collection, and what its queries and documents are, in prompts that name them."""
+
+    text: str = ""
+    query_kind: str = "query"
+    document_kind: str = "document"
+
+
 class Turn(BaseModel):
     """One chat turn; or, with ``each_passage``, turns repeated for every passage (``number`` from 1, ``passage``)."""
 
@@ -50,7 +59,8 @@ class Template:
 
     The Jinja source sees ``query``, ``passages`` (strings), ``numbered`` (pairs of number and passage, from 1), ``count``,
     ``places`` (positions of the passages among the query's candidates, from 0), ``keep`` (how many to select),
-    ``instruction`` (what is relevant, "" by default) and ``values``: options of the judge that change its question, such as
+    ``instruction`` (what is relevant, "" by default), ``query_kind`` and ``document_kind`` (such as "biology post"; by default
+    "query" and "document"), and ``values``: options of the judge that change its question, such as
     ``drop`` of the worst judge (see :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of
     the sandbox each time.
 
@@ -60,7 +70,7 @@ class Template:
     name: str
     spec: TemplateFile
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    instruction: str = ""
+    instruction: Instruction = Instruction()
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Any]) -> Template:
@@ -82,10 +92,10 @@ class Template:
         """Return the same template with ``values`` for its judge-dependent variables."""
         return replace(self, values=MappingProxyType(dict(values)))
 
-    def instructed(self, instruction: str) -> Template:
+    def instructed(self, instruction: Instruction) -> Template:
         """Return the same template with an instruction. UsageError if the prompt has no place for it."""
         template = replace(self, instruction=instruction)
-        if instruction and template.render(_TRIAL_QUERY, [""]) == self.render(_TRIAL_QUERY, [""]):
+        if instruction.text and template.render(_TRIAL_QUERY, [""]) == self.render(_TRIAL_QUERY, [""]):
             raise UsageError(
                 f"prompt {self.name} does not show an instruction: write {QUERY_SLOT} into --rerank.instruction, in the place "
                 "of the query, or name a prompt that has {{ instruction }} with --rerank.prompt"
@@ -117,11 +127,12 @@ class Template:
         """
         numbered = list(enumerate(passages, 1))
         places = range(len(passages)) if places is None else places
-        instruction = self.instruction
+        instruction = self.instruction.text
         if QUERY_SLOT in instruction:
             query, instruction = instruction.replace(QUERY_SLOT, query), ""
         values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages),
-                  "places": places, "keep": keep or half(len(passages)), "instruction": instruction}  # fmt: skip
+                  "places": places, "keep": keep or half(len(passages)), "instruction": instruction,
+                  "query_kind": self.instruction.query_kind, "document_kind": self.instruction.document_kind}  # fmt: skip
         messages: list[Message] = []
         for turn, content, repeated in self._turns:
             if repeated:

@@ -65,8 +65,10 @@ class SingleRanker(Ranker):
         self._llm.tally.rankings += 1
         async with together() as spawn:  # if one of the strategy's questions fails, the others are cancelled
 
-            async def judge(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
-                return await spawn(query_judge.ask(indices, label, keep))
+            async def judge(
+                indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+            ) -> Any:
+                return await spawn(query_judge.ask(indices, label, keep, samples=samples, again=again))
 
             order = await self._strategy.bound(self._options, prior)(len(request.candidates), judge)
         return Ranked(tuple(order), query_judge.statuses, query_judge.scores, reasoning=query_judge.reasoning)

@@ -124,8 +124,11 @@ async def _simulate(plan: Plan, request: Request, meter: Meter, part: str) -> Ra
 async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, part: str) -> Ranked:
     judge = plan.judge
 
-    async def confirm(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
-        await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=judge.options.votes)
+    async def confirm(
+        indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+    ) -> Any:
+        votes = samples or judge.options.votes
+        await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=votes)
         return judge.unmoved(indices)
 
     n = len(request.candidates)

@@ -119,6 +119,8 @@ class _Planner:
         settings = settings.model_copy(update={"strategy": {**settings.strategy, **derived}})
         template = _template(settings, judge_class.kind)
         _check_votes(settings, judge_options, where)
+        if strategy.resamples:
+            _check_samples(settings, judge_class(judge_options, settings.sampling.sampling(), frozenset(), ""), where)
         engine = self._engine(settings)
         check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
         _check_prefill(engine, template, settings, where)
@@ -188,6 +190,21 @@ def _check_votes(settings: Settings, judge_options: Any, where: str) -> None:
         raise UsageError(
             f"{where}.judge.votes {judge_options.votes} would ask the same question every time: set "
             f"{where}.judge.shuffle true or a {where}.sampling.temperature, so that the votes differ"
+        )
+
+
+def _check_samples(settings: Settings, judge: Judge, where: str) -> None:
+    """UsageError if all answers of ``judge`` to one question are the same, so that a strategy can't average them."""
+    name = settings.strategy["name"]
+    if not judge.written_tokens:
+        raise UsageError(
+            f"the {name} strategy averages several answers, and the {judge.kind} judge reads the same probabilities each time: "
+            f"set {where}.strategy.name pointwise"
+        )
+    if settings.sampling.temperature == 0:
+        raise UsageError(
+            f"the {name} strategy would ask the same question every time: set a {where}.sampling.temperature, so that the "
+            f"answers differ, or {where}.strategy.name pointwise"
         )
 
 

@@ -444,7 +444,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "judge best": WRITTEN | {"parser": "rank-r1"},
     "judge select": WRITTEN,
     "judge worst": WRITTEN | {"drop": 2, "match": "name", "labels": "places", "parser": "iranker"},
-    "judge grades": WRITTEN,
+    "judge rating": WRITTEN | {"top": 10, "parser": "retro-star"},
+    "judge grades": WRITTEN | {"form": "json", "parser": "grouprank"},
     "judge likelihood": SHUFFLED,
     "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
     "strategy full": {},
@@ -457,7 +458,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "strategy allpairs": {},
     "strategy elimination": {"window_size": 6},
     "strategy pointwise": {},
-    "strategy groups": {"window_size": 6},
+    "strategy staged": {"k": 4, "samples": 3},
+    "strategy groups": {"window_size": 6, "rounds": 2, "seed": 5},
     "engine openai": {
         "concurrency": 9,
         "base_url": "http://x",
@@ -546,7 +548,8 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
             (n for n in rerankers.names() if rerankers.read(n).get("judge", {}).get("kind") in judges), "tourrank"
         )
         key, prompt = "kind" if kind == "judge" else "name", {"prompt": "select"} if name == "select" else {}
-        made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE | prompt))
+        other = prompt | ({"sampling": {"temperature": 1.0}} if name == "staged" else {})
+        made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE | other))
         assert isinstance(made, SinglePlan)
         arrived = made.judge.options.model_dump() if kind == "judge" else made.options
     assert arrived == given
@@ -795,7 +798,7 @@ def test_an_engine_without_a_model_answers_for_the_rerankers_checkpoint_or_the_n
         ("reasonrank", "--rerank.model smollm2-135m", "for model smollm2-135m; for questions of kind permutation they"),
         ("reasonrank", "--rerank.engine.name openai", "for model auto; .* are known for: reasonrank-7b, "),
         ("rank-r1", "--rerank.model qwen2.5-7b-instruct", "for model qwen2.5-7b.*: rank-r1-3b, .*setwise-sft-14b$"),
-        ("grouprank", "--rerank.engine.name oracle", "kind grades they are known for: no model$"),
+        ("orderchain", "--rerank.engine.name oracle", "kind bisection they are known for: no model$"),
         (
             "aor",
             "--rerank.engine.name oracle --rerank.arms.critic.as published",
@@ -812,6 +815,32 @@ def test_a_model_without_a_release_is_refused_with_those_that_have_one(name: str
     ("name", "words", "expected"),
     [
         ("erank", "", {"passage_tokens": 2048}),
+        (
+            "grouprank",
+            "",
+            {
+                "strategy.rounds": 6,
+                "strategy.window_size": 20,
+                "judge.form": "json",
+                "judge.parser": "grouprank",
+                "passage.characters": 3000,
+                "passage.defuse": "none",
+                "sampling.temperature": 0.3,
+                "sampling.max_tokens": 8000,
+            },
+        ),
+        (
+            "retro-star",
+            "",
+            {
+                "strategy.name": "staged",
+                "strategy.k": 30,
+                "strategy.samples": 16,
+                "judge.parser": "retro-star",
+                "passage.whitespace": "keep",
+                "sampling.top_k": 40,
+            },
+        ),
         ("first", "", {"passage_tokens": None, "passage.words": 300, "passage.defuse": "letters"}),
         (
             "rank1",
@@ -857,6 +886,8 @@ def test_as_published_needs_the_published_prompt(monkeypatch: pytest.MonkeyPatch
         ("rank1", "rank1-7b", "rank1.py"),
         ("first", "first-zephyr-7b", "rank_listwise_os_llm.py"),
         ("iranker", "qwen2.5-7b-instruct", "eval_passage.py"),
+        ("grouprank", "diver-grouprank-7b", "rerank_groupwise.py"),
+        ("retro-star", "retro-star-qwen3-8b", "reranker_sglang.py"),
     ):
         with pytest.raises(UsageError) as error:
             as_published(name, "--rerank.model", model)
@@ -901,6 +932,10 @@ def test_an_instruction_by_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert of("rank1", "rank1-7b", "bright-biology") == "rank1:BrightRetrieval"
     assert of("rank1", "rank1-7b", "beir-v1.0.0-trec-covid.flat") == "rank1:TRECCOVID"
     assert of("rank1", "rank1-7b", "msmarco-v1-passage") == ""
+    assert of("retro-star", "retro-star-qwen3-8b", "bright-earth-science") == "retro-star:earth_science"
+    theorems = of("retro-star", "retro-star-qwen2.5-7b", "data/bright/theoremqa_theorems.tsv")
+    assert theorems == "retro-star:theoremqa_theorems"
+    assert of("retro-star", "retro-star-qwen3-8b", "biology-questions") == ""
     assert "Pony" in of("erank", "erank-4b", "bright-pony")
     assert of("erank", "erank-4b", "bright-pony", words=("--rerank.instruction", "mine")) == "mine"
     assert of("erank", "erank-4b", "other") == ""
@@ -916,6 +951,51 @@ def test_a_published_instruction_that_is_unavailable(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sources, "missing", lambda source: None)
     with pytest.raises(UsageError, match=r"needs the instruction rank1:SciFact, which is unavailable: .*prompts\.py"):
         as_published("rank1", *words)
+
+
+def test_without_its_prompt_a_checkpoint_that_grades_in_json_is_asked_for_json(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("REASONRANK_CACHE", str(tmp_path))
+    made, warnings = layers.load("grouprank", flags("--rerank.model", "diver-grouprank-32b"))
+    assert (made.prompt, made.judge["form"], made.strategy) == (
+        "grades-json",
+        "json",
+        {"name": "groups", "window_size": 20},
+    )
+    assert [w for w in warnings if w.startswith("the prompt grouprank that diver-grouprank-32b was trained with")]
+    made, _ = layers.load("retro-star", flags("--rerank.model", "retro-star-qwen3-8b"))
+    assert (made.prompt, made.judge) == ("rating-reasoning", {"kind": "rating"})
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "says"),
+    [
+        ("retro-star", "--rerank.sampling.temperature 0", "the staged strategy would ask the same question every time"),
+        (
+            "upr",
+            "--rerank.strategy.name staged",
+            "the likelihood judge reads the same probabilities each time: set --rer",
+        ),
+        (
+            "rank1",
+            "--rerank.strategy.name staged --rerank.judge.think false --rerank.sampling.temperature 1",
+            r"the score judge reads the same probabilities each time: set --rerank\.strategy\.name pointwise$",
+        ),
+        ("rank1", "--rerank.strategy.name staged --rerank.strategy.samples 129", "less than or equal to 128"),
+    ],
+)
+def test_samples_that_can_not_differ_are_refused(name: str, words: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan(settings(name, *ORACLE_WORDS, *words.split()))
+
+
+def test_any_judge_of_one_passage_that_writes_can_be_sampled_in_stages() -> None:
+    words = "--rerank.strategy.name staged --rerank.sampling.temperature 1 --rerank.depth 40"
+    costs = [estimate(plan(settings(n, *ORACLE_WORDS, *words.split())), 40) for n in ("rank1", "erank", "orderchain")]
+    assert [cost.questions for cost in costs] == [40 + 30 * 16] * 3
+    assert [(cost.calls, cost.chain) for cost in costs] == [(1040, 4), (1040, 4), (4160, 4)]
 
 
 def test_an_instruction_that_the_prompt_does_not_show_is_refused() -> None:
