@@ -85,10 +85,12 @@ def check_context(part: SinglePlan, widest: int) -> Demand:
 
 def _chance_warnings(part: SinglePlan) -> list[str]:
     """A warning if the embedded model is to write rankings."""
-    settings, name = part.settings, part.engine.model.name
-    if not part.engine.answering.needs_weights or name != EMBEDDED or may_be_embedded(part.judge.kind, settings.adapter):
+    embedded = part.engine.answering.needs_weights and part.engine.model.name == EMBEDDED
+    if not embedded or may_be_embedded(part.judge.kind, part.settings.adapter):
         return []
-    return [f"{name} answers {settings.name} at chance level: it shows how a run works, and its order means nothing"]
+    return [
+        f"{EMBEDDED} answers {part.settings.name} at chance level: it shows how a run works, and its order means nothing"
+    ]
 
 
 def preset_warnings(part: SinglePlan) -> list[str]:

@@ -177,7 +177,9 @@ def test_nothing_is_downloaded_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- where it is said
 
 
-def test_the_commands_and_the_python_api(collection: Collection, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_commands_and_the_python_api(
+    collection: Collection, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     output = ["--output", str(tmp_path / "run.txt")]
     for command in (["rerank", *collection.inputs, *output], ["serve", "--port", "0"]):
         assert main([*command, "--rerank", "reasonrank"]) == 2
