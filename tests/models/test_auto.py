@@ -19,7 +19,7 @@ from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.flags import lift
 from pyserini_reasonrank.settings.schema import Settings
-from pyserini_reasonrank.train.data import synthesize
+from pyserini_reasonrank.train.data import labelling, synthesize
 
 GB = 10**9
 UPR = "--rerank upr (ranks on any machine)"
@@ -191,7 +191,7 @@ def test_the_commands_and_the_python_api(
 
 
 def test_a_teacher_that_can_not_answer(tmp_path: Path) -> None:
-    config = synthesize.Config.model_validate({
+    config = labelling.Config.model_validate({
         "teacher": {"reranker": "reasonrank"}, "reranker": "reasonrank", "model": "smollm2-135m",
         "topics": tmp_path, "run": tmp_path, "corpus": tmp_path, "output": tmp_path / "rows.jsonl",
     })  # fmt: skip
