@@ -116,7 +116,7 @@ def test_the_rerankers_of_a_page_can_be_planned(page: str) -> None:
     for _, words in commands(page):
         name, tree, _ = flags.lift([word.replace("$head:$port", "head:6379") for word in words])
         if name is not None and "config" not in tree:
-            plan(*layers.load(name, tree), here=False)
+            plan(*layers.load(name, tree, here=False), here=False)
 
 
 def test_no_exception_is_out_of_date() -> None:

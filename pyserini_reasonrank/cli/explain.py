@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         return SUCCESS
     options = parser.parse_args(rest)
     budget = _budget(options)
-    print(cost_table(plan(*layers.load(name, tree), here=False), options.queries, budget))
+    print(cost_table(plan(*layers.load(name, tree, here=False), here=False), options.queries, budget))
     return SUCCESS
 
 

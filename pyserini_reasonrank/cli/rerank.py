@@ -69,7 +69,7 @@ def _inputs(options: argparse.Namespace, name: str | None, tree: Tree) -> list[t
 def _parser() -> Parser:
     parser = command_parser(
         "rerank",
-        f"{_FILES} --rerank reasonrank",
+        f"{_FILES} --rerank upr",
         f"{_FILES} --rerank rank1 --rerank.model rank1-7b --rerank.depth 50",
         "--candidates candidates.jsonl --output run.txt --rerank reasonrank",
         usage=_USAGE,

@@ -11,7 +11,8 @@ from pyserini_reasonrank.engines import Engine, is_without_model
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGE_PARTS
-from pyserini_reasonrank.models.catalogue import AUTO, entry, known_models
+from pyserini_reasonrank.models.auto import may_be_embedded
+from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, entry, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import least_tokens
 from pyserini_reasonrank.prompts.template import Template
@@ -50,8 +51,7 @@ def plan(
         found.append(problem)
     for name, cost in estimate(planned, planner.most(settings)).parts.items():
         part = planned.parts[name]
-        found += check_questions(part, cost.widest)
-        found += part.token_warnings
+        found += [*check_questions(part, cost.widest), *part.token_warnings, *_chance_warnings(part)]
     if settings.strict and found:
         raise UsageError(as_error(list(dict.fromkeys(found))))
     return replace(planned, warnings=tuple(dict.fromkeys(found)), candidates=candidates)
@@ -81,6 +81,16 @@ def check_context(part: SinglePlan, widest: int) -> Demand:
     demand = Demand(settings.name, tokens, part.template.render("", [""] * widest).messages)
     check_room(part.engine.model.name, part.context, demand)
     return demand
+
+
+def _chance_warnings(part: SinglePlan) -> list[str]:
+    """A warning if the embedded model is to write rankings."""
+    embedded = part.engine.answering.needs_weights and part.engine.model.name == EMBEDDED
+    if not embedded or may_be_embedded(part.judge.kind, part.settings.adapter):
+        return []
+    return [
+        f"{EMBEDDED} answers {part.settings.name} at chance level: it shows how a run works, and its order means nothing"
+    ]
 
 
 def preset_warnings(part: SinglePlan) -> list[str]:

@@ -176,7 +176,7 @@ def restored(run: RecordedRun) -> Restored:
     if "exclude" in inputs:
         tree.setdefault("exclude", inputs["exclude"])
     data = [inputs[name] for name in ("topics", "index", "corpus", "candidates") if name in inputs]
-    settings, warnings = layers.load(reranker, tree, data)
+    settings, warnings = layers.load(reranker, tree, data, here=False)
     made = plan(settings, warnings, here=False)
     exact = fingerprint_of(made, part, output_format) == recorded_fingerprint(run.output)
     return Restored(made, settings, str(reranker), tree, inputs, exact)

@@ -76,7 +76,8 @@ def test_embedded_model(name: str, data: Path, index: Index, command: Command, t
     topics.write_text("".join(lines))
     done = search(
         "--index", index(name), "--topics", topics, "--bm25", "--hits", 100, "--output", run,
-        "--rerank", "reasonrank", "--rerank.depth", DEPTH, "--rerank.sampling.max_tokens", 16, "--rerank.max_bad", 1,
+        "--rerank", "reasonrank", "--rerank.model", "smollm2-135m", "--rerank.depth", DEPTH,
+        "--rerank.sampling.max_tokens", 16, "--rerank.max_bad", 1,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "2 of 2 reranked" in done.stdout
