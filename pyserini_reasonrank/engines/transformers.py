@@ -57,7 +57,7 @@ class Transformers(Engine[TransformersOptions]):
 
     def __init__(self, model: Model, options: TransformersOptions) -> None:
         super().__init__(model, options)
-        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
+        self.capabilities = frozenset(Capability) - {Capability.PATTERN}
         self._context: int = model.context or 0
         self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
 
@@ -142,8 +142,8 @@ class Transformers(Engine[TransformersOptions]):
         encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
         tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
         self._check(len(tokens), max(map(len, spelled)))
-        logprobs = await asyncio.wrap_future(self._scorer.submit(tokens, spelled))
-        return len(tokens), 0, {"choices": disjoint(sampling.choices, spelled, logprobs)}
+        values = await asyncio.wrap_future(self._scorer.submit(tokens, spelled, logits=sampling.logits))
+        return len(tokens), 0, {"choices": disjoint(sampling.choices, spelled, values)}
 
     def _check(self, prompt_tokens: int, room: int) -> None:
         if prompt_tokens + room > self._context:
