@@ -79,7 +79,7 @@ def run_name(tag: str, output: Path, journal: Path) -> str:
 
 def call_key(identity: str, prompt: Prompt, sampling: Sampling, repeat: Repeat) -> str:
     """The key of a call: a hash of the model identity, the sampling and the repeat, and after a hyphen that of the prompt."""
-    of = "\0logits" if sampling.logits else ""
+    of = "\0logits" * sampling.logits + "\0apart" * sampling.apart
     digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}{of}".encode()).hexdigest()
     return f"{digest[:32]}-{prompt_sha256(prompt)}"
 

@@ -79,7 +79,8 @@ class Sampling:
 
     With ``choices``, nothing is decoded: the engine returns in ``Completion.choices`` the log-probability of each of
     these strings as the continuation of the prompt. ``one_token``: each has to be one token in its place; a choice whose
-    probability a server does not report is omitted. ``logits``: the values are logits instead, of choices of one token.
+    probability a server does not report is omitted. ``apart``: a choice is that token also where the tokenizer
+    would merge it with the end of the prompt. ``logits``: the values are logits instead, of choices of one token.
     ``pattern`` is a regular expression that the text after the prefill has to match; the engine decodes nothing else.
     """
 
@@ -95,6 +96,7 @@ class Sampling:
     pattern: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     logits: bool = field(default=False, repr=False)  # the journal's keys contain the representation of the others
+    apart: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

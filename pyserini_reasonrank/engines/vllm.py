@@ -190,7 +190,8 @@ class VLLM(Engine[VLLMOptions]):
         A single alternative, such as a query whose likelihood is computed, is read with the prompt in one request. That does
         not work with an adapter: vLLM 0.32 ignores it in prompt log-probabilities (and crashes on a CPU).
         """
-        encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
+        how = {"one_token": sampling.one_token, "apart": sampling.apart}
+        encode = partial(self._chat.alternatives, prompt, sampling.choices, **how)
         tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
         if len(spelled) == 1 and self.model.adapter is None and not sampling.logits:
             return len(tokens), 0, {"choices": {sampling.choices[0]: await self._likelihood(tokens, spelled[0])}}

@@ -137,7 +137,7 @@ def choose(checkpoint: str | None, engine: Mapping[str, Any], context: int | Non
 
     ``engine`` are the settings of the engine, which say how many accelerators it uses.
     """
-    known = known_models().get(checkpoint or "")
+    known = known_models().get(checkpoint) if isinstance(checkpoint, str) else None  # settings are validated later
     if known is None or checkpoint is None:
         return EMBEDDED
     if known.base == EMBEDDED_SOURCE:

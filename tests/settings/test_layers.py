@@ -437,8 +437,8 @@ WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
 OTHER: dict[str, dict[str, Any]] = {
     "judge permutation": WRITTEN
     | {"identifiers": "digits", "untagged": "mention_order", "form": "lines", "parser": "reasonrank"},
-    "judge first_token": SHUFFLED,
-    "judge best_token": SHUFFLED,
+    "judge first_token": SHUFFLED | {"apart": True},
+    "judge best_token": SHUFFLED | {"apart": True},
     "judge score": SHUFFLED
     | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5, "parser": "rank1"}
     | {"answers": ("1", "0"), "value": "difference", "sigmoid": 2.5},

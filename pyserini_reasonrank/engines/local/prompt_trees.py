@@ -20,6 +20,7 @@ from pyserini_reasonrank.engines.local.packed_attention import PackedBlocks, Pac
 
 NAME = "trees"
 """The name of :func:`attend` in transformers."""
+_ATTENTIONS = {"full_attention", "sliding_attention"}
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,16 @@ def log_probabilities(model: Any, trees: Row) -> list[Tensor]:
 def row_by_row(model: Any, rows: Sequence[Row], over: Map) -> list[list[Tensor]]:
     """Return the same for several rows, a forward pass each. ``over`` is ``map`` or a parallel equivalent."""
     own = model.config._attn_implementation
-    if "sdpa" not in own and "flash" not in own:
+    if ("sdpa" not in own and "flash" not in own) or other_layers(model.config):
         return list(over(partial(_each_alone, model), rows))
     with using(model, register(NAME, attend)):
         return list(over(partial(_at_once, model), rows))
+
+
+def other_layers(config: Any) -> list[str]:
+    """Return the types of layers of a transformers config that can't keep the texts of a row apart, such as linear attention,
+    whose state passes from one text to the next."""
+    return sorted({*(getattr(config.get_text_config(), "layer_types", None) or ())} - _ATTENTIONS)
 
 
 def _each_alone(model: Any, trees: Row) -> list[Tensor]:
