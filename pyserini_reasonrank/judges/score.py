@@ -86,8 +86,8 @@ class RelevanceScore(Pointwise):
 
     ``share``: P(first) / (P(first) + P(second)) (Rank1, arXiv 2502.18418); of more than two, which are numbers, s * P(s) for
     the likeliest s, with P over these answers (ERank, arXiv 2509.00520, section 3). ``difference``: the difference of the two
-    logits, which is that of their log-probabilities. ``logit``: the logit of the only answer, which log-probabilities do not
-    tell: two passages with equal logits can have different log-probabilities.
+    logits, which is that of their log-probabilities. ``logit``: the logit of the only answer, which can't be computed from
+    log-probabilities: two passages with equal logits can have different ones.
     """
 
     kind = "score"

@@ -105,7 +105,7 @@ def _best_engine() -> str:
 
 _NEEDED = {
     Capability.CHOICES: "log-probabilities of given answers",
-    Capability.LOGITS: "logits of given answers (log-probabilities do not tell them)",
+    Capability.LOGITS: "logits of given answers (not log-probabilities)",
     Capability.LIKELIHOOD: "the log-probability of a whole text",
     Capability.PREFILL: "answers with a prefilled beginning",
     Capability.PATTERN: "answers that match a pattern",

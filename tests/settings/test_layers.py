@@ -713,8 +713,8 @@ def test_a_logit_is_more_than_a_server_tells() -> None:
     with pytest.raises(UsageError) as error:
         plan(settings("zerank", "--rerank.engine.name", "openai", "--rerank.model", "m", *continuing))
     assert str(error.value) == (
-        "the score judge needs logits of given answers (log-probabilities do not tell them), which the openai engine does "
-        "not support; the engines vllm and transformers support it"
+        "the score judge needs logits of given answers (not log-probabilities), which the openai engine does not support; "
+        "the engines vllm and transformers support it"
     )
     plan(settings("zerank", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
     plan(settings("zerank", "--rerank.engine.name", "oracle"))
