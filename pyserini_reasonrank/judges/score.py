@@ -164,8 +164,9 @@ class RelevanceScore(Pointwise):
         """UsageError if a logit is to be read of an answer that is not one token."""
         before = (CLOSE_THINK if self.options.think else prefill) + self.opening
         if self.options.value != "share" and (bad := single_tokens(tokens, before, self.choices)):
+            where = f"after {before!r}" if before else "at the start of an answer"
             raise UsageError(
-                f"this model's tokenizer does not write {', '.join(map(repr, bad))} as one token after {before!r}, which "
+                f"this model's tokenizer does not write {', '.join(map(repr, bad))} as one token {where}, which "
                 f"--rerank.judge.value {self.options.value} needs: set --rerank.judge.answers, or --rerank.judge.value share"
             )
 
