@@ -59,6 +59,7 @@ _ASKED = "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)"
 _JUDGEMENT = f"INSERT OR REPLACE INTO judgements VALUES ({', '.join('?' * 12)})"
 _CONTEXT = "INSERT OR REPLACE INTO contexts VALUES (?, ?)"
 _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
+_LOGITS = " logits"  # the end of a recorded sampling whose choices are logits
 
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
@@ -79,7 +80,8 @@ def run_name(tag: str, output: Path, journal: Path) -> str:
 
 def call_key(identity: str, prompt: Prompt, sampling: Sampling, repeat: Repeat) -> str:
     """The key of a call: a hash of the model identity, the sampling and the repeat, and after a hyphen that of the prompt."""
-    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}".encode()).hexdigest()
+    of = "\0logits" * sampling.logits + "\0apart" * sampling.apart
+    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}{of}".encode()).hexdigest()
     return f"{digest[:32]}-{prompt_sha256(prompt)}"
 
 
@@ -241,7 +243,7 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call. Returns when it is committed. Failure if the journal can't be written."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), repr(sampling),
+        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), repr(sampling) + _LOGITS * sampling.logits,
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self.asked(key, call, completion)
@@ -369,7 +371,8 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
     """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` and ``run`` if given.
 
     ``first_stage`` has the rank and score of each document shown, and ``fused`` its fused score if the run was fused; both
-    are None for texts that are not candidates, and without the final order of the query.
+    are None for texts that are not candidates, and without the final order of the query. ``logits`` of a call is True if its
+    ``choices`` are logits; calls with log-probabilities do not have it.
     """
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _reading(path) as connection:
@@ -381,7 +384,7 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
             if of_query != (run_, qid_):
                 of_query, ranked = (run_, qid_), _ranked(connection, run_, qid_)
             calls = connection.execute(
-                f"SELECT {', '.join(f'c.{name}' for name in names)} FROM {asked} AS a JOIN calls AS c USING (key) "
+                f"SELECT {', '.join(f'c.{name}' for name in (*names, 'sampling'))} FROM {asked} AS a JOIN calls AS c USING (key) "
                 "WHERE a.run = ? AND a.qid = ? AND a.part = ? AND a.number = ? ORDER BY a.rowid",
                 (run_, qid_, part, number),
             )
@@ -394,7 +397,10 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
                 "order": [shown[i] for i in json.loads(order)],
                 "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
                 "calls": [
-                    dict(zip(names, call, strict=True)) | {"choices": json.loads(call[names.index("choices")])} for call in calls
+                    dict(zip(names, call, strict=True))
+                    | {"choices": json.loads(call[names.index("choices")])}
+                    | ({"logits": True} if str(sampling).endswith(_LOGITS) else {})
+                    for *call, sampling in calls
                 ],
             }  # fmt: skip
 

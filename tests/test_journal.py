@@ -66,6 +66,8 @@ def test_a_call_on_record_is_found_again_now_and_later(tmp_path: Path) -> None:
     "other",
     [
         call_key("identity 2", PROMPT, SAMPLING, Repeat()),
+        call_key("identity", PROMPT, replace(SAMPLING, logits=True), Repeat()),
+        call_key("identity", PROMPT, replace(SAMPLING, apart=True), Repeat()),
         call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, Repeat()),
         call_key("identity", replace(PROMPT, prefill=""), SAMPLING, Repeat()),
         call_key(
@@ -141,6 +143,17 @@ def test_export_gives_judgements_with_their_calls_in_the_order_asked(journal: Jo
     assert [c["text"] for c in repaired["calls"]] == ["<think>cut", "[1]", "[2] > [1]"]
     assert records[0]["calls"][0]["prompt_tokens"] == 12
     assert records[0]["calls"][0]["choices"] == {"true": -0.25, "false": -1.5}
+
+
+def test_export_says_which_choices_are_logits(journal: Journal) -> None:
+    async def run() -> None:
+        for number, logits in enumerate((True, False)):
+            await journal.add(f"{number}", call("q", number), replace(SAMPLING, logits=logits), FULL)
+            journal.judged(call("q", number), Judgement((0, 1), Status.OK, score=0.5))
+
+    asyncio.run(run())
+    journal.close()
+    assert ["logits" in record["calls"][0] for record in export(journal.path)] == [True, False]
 
 
 def test_the_answer_that_replays_a_question_is_its_last(journal: Journal) -> None:

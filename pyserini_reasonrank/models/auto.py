@@ -40,7 +40,7 @@ def choose(
     is compared with it later. ``engine`` are the settings of the engine, which say how many accelerators it uses. With
     ``here`` False, and on the machines of a running Ray cluster, memory is not looked at.
     """
-    known = known_models().get(checkpoint or "")
+    known = known_models().get(checkpoint) if isinstance(checkpoint, str) else None  # settings are validated later
     if known is None or checkpoint is None:
         ranks = not here or may_be_embedded(kind, adapter)
         return Choice(EMBEDDED, None if ranks else f"{reranker} has no model of its own: name one with --rerank.model, or use "

@@ -20,6 +20,7 @@ _BEST_REMINDER = "Answer with the label of one document in square brackets, betw
 _ANSWER_TAGS = " Write the ranking between <answer> and </answer>."
 _QUERY = {"query": "{{ query }}", "num": "{{ count }}"}
 _NUMBER = "{{ number }}"
+_SCORE = '{{ "%.3f" | format(scores[number - 1]) }}'
 _LETTER = '{{ "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number - 1] }}'
 _EACH, _END = "{% for number, passage in numbered %}", "{% endfor %}"
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -38,6 +39,7 @@ _TURNS = {
     "query_type": "{{ query_kind }}",
     "doc_type": "{{ document_kind }}",
 }
+_PUBLISHED = re.compile(r"\{\{ published\.(\w+) \}\}")
 _CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>\n?|\Z)", re.DOTALL)
 _REASONRANK_SYSTEM = {"reasoning": "system_prompt_reasoning", "qwen3": "system_prompt"}
 
@@ -47,6 +49,8 @@ def convert(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
 
     ``strings`` in ``data`` are fields in the form of ``str.format``.
     """
+    if "layout" in data:
+        return from_layout(data, source)
     if "raw" in data.get("strings", {}):
         return from_raw(data, source)
     if "user" in data.get("strings", {}):
@@ -77,7 +81,7 @@ def from_rank_llm(data: Data, source: str) -> Data:
     if missing := [field for field in _RANK_LLM_FIELDS[method] if not isinstance(data.get(field), str)]:
         raise UsageError(f"{source} is a RankLLM template without {', '.join(missing)}")
     letters = any(re.search(r"\[[A-Z]\] > \[[A-Z]\]", data.get(field, "")) for field in ("suffix", "suffix_user"))
-    passage = {**_QUERY, "rank": _LETTER if letters else _NUMBER, "candidate": "{{ passage }}"}
+    passage = {**_QUERY, "rank": _LETTER if letters else _NUMBER, "candidate": "{{ passage }}", "score": _SCORE}
 
     def text(field: str, values: Mapping[str, str]) -> str:
         return _FIELD.sub(lambda found: _value(found[1], values, source), data[field])
@@ -157,7 +161,22 @@ def from_raw(data: Data, source: str) -> Data:
     strings, values = data["strings"], _RAW
     if "task" in strings:
         values = {**_RAW, "query": _format(strings["task"], _RAW, source)}
-    text = _format(strings["raw"], values, source)
+    return _of_chatml(_format(strings["raw"], values, source), data)
+
+
+def from_layout(data: Data, source: str) -> Data:
+    """Convert published words in a layout of ours: ``layout``, a Jinja text with ChatML's turns, in which
+    ``{{ published.NAME }}`` stands for one of the ``strings``.
+
+    The slots of the strings are those of ``raw`` (see ``from_raw``) and those that ``slots`` in ``data`` fills with Jinja.
+    """
+    values = {**_RAW, **data.get("slots", {})}
+    words = {name: _format(text, values, source) for name, text in data["strings"].items()}
+    return _of_chatml(_PUBLISHED.sub(lambda found: _value(found[1], words, source), data["layout"]), data)
+
+
+def _of_chatml(text: str, data: Data) -> Data:
+    """Split a Jinja text into chat turns and the prefill."""
     turns = [{"role": role, "content": content, "end": end} for role, content, end in _CHATML_TURN.findall(text)]
     prefill = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" and not turns[-1]["end"] else ""
     if not turns:

@@ -20,6 +20,7 @@ from pyserini_reasonrank.records import Message, Prompt
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 _SYNTAX = re.compile(r"\{[{%#]|\r")  # Jinja also makes all line ends alike
 _TRIAL_QUERY = "a query"
+_LONG_SCORE = -12345.678  # where a prompt without candidates is measured
 QUERY_SLOT = "{query}"
 """The place of the query in an instruction."""
 
@@ -58,11 +59,11 @@ class Template:
     """Renders prompts; immutable.
 
     The Jinja source sees ``query``, ``passages`` (strings), ``numbered`` (pairs of number and passage, from 1), ``count``,
-    ``places`` (positions of the passages among the query's candidates, from 0), ``keep`` (how many to select),
-    ``instruction`` (what is relevant, "" by default), ``query_kind`` and ``document_kind`` (such as "biology post"; by default
-    "query" and "document"), and ``values``: options of the judge that change its question, such as
-    ``drop`` of the worst judge (see :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of
-    the sandbox each time.
+    ``places`` (positions of the passages among the query's candidates, from 0), ``scores`` (the first stage's scores of the
+    passages), ``keep`` (how many to select), ``instruction`` (what is relevant, "" by default), ``query_kind`` and
+    ``document_kind`` (such as "biology post"; by default "query" and "document"), and ``values``: options of the judge that
+    change its question, such as ``drop`` of the worst judge (see :meth:`bound`). ``loop.index`` could replace ``numbered``,
+    but costs a security check of the sandbox each time.
 
     An instruction that contains ``{query}`` is shown, with the query in it, in the place of the query.
     """
@@ -118,12 +119,18 @@ class Template:
         return hashlib.sha256(self.spec.model_dump_json(exclude={"about"}).encode()).hexdigest()
 
     def render(
-        self, query: str, passages: Sequence[str], places: Sequence[int] | None = None, keep: int | None = None
+        self,
+        query: str,
+        passages: Sequence[str],
+        places: Sequence[int] | None = None,
+        keep: int | None = None,
+        scores: Sequence[float] | None = None,
     ) -> Prompt:
         """Return the chat turns for ``query`` and ``passages``, shown in this order. Jinja's TemplateError can pass.
 
         ``places`` are the positions of the passages in the query's candidates; by default from 0. ``keep`` is how many of
-        them to select, if the prompt asks for a selection; by default half of them.
+        them to select, if the prompt asks for a selection; by default half of them. ``scores`` are the first stage's; by
+        default a number with more digits than scores have.
         """
         numbered = list(enumerate(passages, 1))
         places = range(len(passages)) if places is None else places
@@ -131,7 +138,8 @@ class Template:
         if QUERY_SLOT in instruction:
             query, instruction = instruction.replace(QUERY_SLOT, query), ""
         values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages),
-                  "places": places, "keep": keep or half(len(passages)), "instruction": instruction,
+                  "places": places, "scores": [_LONG_SCORE] * len(passages) if scores is None else scores,
+                  "keep": keep or half(len(passages)), "instruction": instruction,
                   "query_kind": self.instruction.query_kind, "document_kind": self.instruction.document_kind}  # fmt: skip
         messages: list[Message] = []
         for turn, content, repeated in self._turns:

@@ -397,3 +397,83 @@ def test_retro_star_says_what_is_relevant_and_what_the_texts_are(
     assert told.content == f"Here: Same (maths) theorem.\nQ? (maths), TEXT (proof).{rest}"
     [own] = template.instructed(sources.instruction("Only proofs.")).render("Q?", ["TEXT"]).messages
     assert own.content == f"Here: Only proofs.\nQ? (query), TEXT (document).{rest}"
+# --- published words in a layout of ours
+
+
+def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    file = tmp_path / "published.py"
+    file.write_text(text)
+    monkeypatch.setattr(PinnedFile, "fetch", lambda self: file)
+
+
+def _system(characters: int) -> tuple[str, str]:
+    """A system message, and the beginning of a prompt with it that has this many characters."""
+    before, after = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n"
+    system = "s" * (characters - len(before + after))
+    return system, before + system + after
+
+
+def test_qwen3_rerankers_words_and_its_default_instruction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, prefix = _system(190)
+    _file(tmp_path, monkeypatch, f"prefix = {prefix!r}\ninstruction = {'{' + 'i' * 73!r}\n")
+    template = sources.load("qwen3-reranker")
+    messages = template.render("Q?", ["FIRST"]).messages
+    assert [(m.role, m.content) for m in messages] == [
+        ("system", system),
+        ("user", "<Instruct>: {" + "i" * 73 + "\n<Query>: Q?\n<Document>: FIRST"),
+    ]
+    assert template.contract == "score"
+    assert template.render("Q?", ["FIRST"]).prefill == ""
+    own = template.instructed("Wanted are proofs.").render("Q?", ["FIRST"])
+    assert own.messages[1].content == "<Instruct>: Wanted are proofs.\n<Query>: Q?\n<Document>: FIRST"
+
+
+def test_mxbai_reranks_words_are_below_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, prefix = _system(115)
+    text = f"class MxbaiRerankV2:\n    task_prompt = {'t' * 269!r}\n    chat_template: dict = {{'prefix': {prefix!r}}}\n"
+    _file(tmp_path, monkeypatch, text)
+    template = sources.load("mxbai-rerank")
+    user = f"query: Q?\ndocument: FIRST\n{'t' * 269}"
+    assert [m.content for m in template.render("Q?", ["FIRST"]).messages] == [system, user]
+    assert template.instructed("I.").render("Q?", ["FIRST"]).messages[1].content == f"instruction: I.\n{user}"
+
+
+def test_lightons_passages_have_a_colon_after_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "o" * (68 - len("Of : .\n"))
+    _file(
+        tmp_path,
+        monkeypatch,
+        "class LightOnListwiseRerankerWrapper:\n    def _build_text_prompt(self, query, docs):\n"
+        '        body = "\\n".join(f"[{i + 1}]: {d}" for i, d in enumerate(docs))\n'
+        f'        return f"Of {{query}}: {words}.\\n{{body}}"\n',
+    )
+    [message] = sources.load("lighton-rerank:listwise").render("Q?", ["FIRST", "SECOND"]).messages
+    assert (message.role, message.content) == ("user", f"Of Q?: {words}.\n[1]: FIRST\n[2]: SECOND")
+
+
+def test_a_layout_names_the_words_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _file(tmp_path, monkeypatch, "known = 'words'\n")
+    entry = {
+        "about": "x",
+        "from": "https://example.org/x.py#sha256=" + "0" * 64,
+        "fields": {"contract": "score", "reminder": "x", "layout": "{{ published.other }} {{ query }}"},
+        "strings": {"known": {"place": "known"}},
+    }
+    monkeypatch.setattr(sources, "published", lambda: {"x": PublishedPrompt.model_validate(entry)})
+    with pytest.raises(UsageError, match=r"x uses the unknown field \{other\}"):
+        sources.load("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "turns", "ends"),
+    [
+        ("qwen3-reranker", 2, "FIRST"),
+        ("mxbai-rerank", 2, "Relevance:"),
+        ("lighton-rerank:listwise", 1, "Ranking:"),
+        ("dear:listwise", 8, "no explanations."),
+    ],
+)
+def test_the_prompts_of_newer_checkpoints_load(name: str, turns: int, ends: str) -> None:
+    messages = loaded(name).render("Q?", ["FIRST", "SECOND"]).messages
+    assert len(messages) == turns
+    assert messages[-1].content.endswith(ends)

@@ -19,6 +19,7 @@ from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.models import devices, embedded
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.run.build import build
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import SinglePlan
@@ -397,9 +398,11 @@ WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
 OTHER: dict[str, dict[str, Any]] = {
     "judge permutation": WRITTEN
     | {"identifiers": "digits", "untagged": "mention_order", "form": "lines", "parser": "reasonrank"},
-    "judge first_token": SHUFFLED,
-    "judge best_token": SHUFFLED,
-    "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5, "parser": "rank1"},
+    "judge first_token": SHUFFLED | {"apart": True},
+    "judge best_token": SHUFFLED | {"apart": True},
+    "judge score": SHUFFLED
+    | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5, "parser": "rank1"}
+    | {"answers": ("1", "0"), "value": "difference", "sigmoid": 2.5},
     "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},
     "judge best": WRITTEN | {"parser": "rank-r1"},
     "judge select": WRITTEN,
@@ -525,6 +528,7 @@ def test_the_flag_for_deterministic_answers_arrives_also_in_replicas() -> None:
 def _typed(value: Any) -> str:
     if isinstance(value, str):
         return value
+    value = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(value, default_flow_style=True, width=999).removesuffix("...\n").strip()
 
 
@@ -668,8 +672,9 @@ def test_the_likelihood_of_a_query_is_more_than_a_server_tells() -> None:
 
 
 @pytest.mark.skipif(not find_spec("torch"), reason="the embedded model is converted with PyTorch")
-def test_the_likelihood_of_a_query_is_measured_by_transformers() -> None:
-    plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
+@pytest.mark.parametrize("name", ["upr", "zerank"])
+def test_transformers_measures_likelihoods_and_logits(name: str) -> None:
+    plan(settings(name, "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
 
 
 @pytest.mark.parametrize(
@@ -682,6 +687,28 @@ def test_the_engine_is_checked_before_a_model_is_downloaded(engine: str, monkeyp
     monkeypatch.setattr(embedded, "ensure_embedded", download)
     with pytest.raises(UsageError, match="there is no engine"):
         plan(settings("upr", "--rerank.engine.name", *engine.split()))
+
+
+def test_a_logit_is_more_than_a_server_tells() -> None:
+    continuing = ["--rerank.engine.continue_final_message", "true"]
+    with pytest.raises(UsageError) as error:
+        plan(settings("zerank", "--rerank.engine.name", "openai", "--rerank.model", "m", *continuing))
+    assert str(error.value) == (
+        "the score judge needs logits of given answers (not log-probabilities), which the openai engine does not support; "
+        "the engines vllm and transformers support it"
+    )
+    plan(settings("zerank", "--rerank.engine.name", "oracle"))
+
+
+def test_vllm_reports_either_logits_or_log_probabilities() -> None:
+    local, raw = ["--rerank.engine.name", "vllm", "--rerank.model", "m/m"], "--rerank.engine.args.logprobs_mode"
+    with pytest.raises(UsageError, match=r"the vllm engine does not support; set --rerank\.engine\.args\.logprobs_mode raw_"):
+        plan(settings("zerank", *local))
+    with pytest.raises(UsageError, match=r"does not support; leave out --rerank\.engine\.args\.logprobs_mode"):
+        plan(settings("rank1", *local, raw, "raw_logits"))
+    assert build_engine("vllm", {"args": {"logprobs_mode": "raw_logits"}}, Model("m", "m")).capabilities >= {
+        Capability.LOGITS
+    }
 
 
 def test_nearest_or_all() -> None:
