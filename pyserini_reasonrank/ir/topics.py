@@ -8,6 +8,8 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import decoded, identifier, parse_json, read_lines
 from pyserini_reasonrank.records import Query
 
+SUFFIXES = (".tsv", ".tsv.gz", ".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+"""Endings of the files that ``read_topics`` reads in place of Pyserini, which reads some of them otherwise."""
 QID_FIELDS = ("qid", "id", "query_id", "_id")
 QUERY_FIELDS = ("query", "title", "text")
 

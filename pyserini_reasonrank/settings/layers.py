@@ -34,6 +34,7 @@ from pyserini_reasonrank.settings.schema import (
 
 _EMBEDDED_RANKS_BY = ("likelihood",)
 _EMBEDDED_WARNING = "the embedded SmolLM2-135M writes rankings no better than chance; name a model with --rerank.model"
+_EMBEDDED_REWRITES = "the embedded SmolLM2-135M writes poor queries; name a model with --rewrite.model"
 
 _SELECTORS = {"judge": "kind", "strategy": "name", "engine": "name", "combine": "name"}
 """The key of each of these mappings that selects which settings the others are."""
@@ -75,12 +76,18 @@ def _config(file: str) -> Tree:
 
 
 def _load(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
-    combined = merge(own, given).get("combine") is not None
-    return (_load_combined if combined else _load_single)(name, own, given, where, data)
+    if merge(own, given).get("combine") is not None:
+        return _load_combined(name, own, given, where, data)
+    return load_single(name, own, given, where, data, Settings)
 
 
-def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
-    """The settings of one reranker. ``own`` is its YAML, ``given`` what the user set, ``where`` the flags' prefix."""
+def load_single[S: Settings](
+    name: str, own: Tree, given: Tree, where: str, data: Sequence[str], schema: type[S]
+) -> tuple[S, list[str]]:
+    """The settings of one reranker, as a ``schema``, and warnings to show. UsageError for the first fault.
+
+    ``own`` is its YAML, ``given`` what the user set, ``where`` the flags' prefix.
+    """
     asked = merge(own, given)
     _check_names(asked, where)
     asked = _with_default_selectors(asked)
@@ -102,7 +109,7 @@ def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[s
     tree, more = with_available_texts(tree, own, given, presets.known, model, where, strict=strict)
     tree = _with_default_selectors(merge(tree, given))
     tree |= {"name": rerankers.label(name), "model": model, "collection": collection or given.get("collection")}
-    return validated(Settings, _with_as(tree), where), [*warnings, *more]
+    return validated(schema, _with_as(tree), where), [*warnings, *more]
 
 
 def _with_as(tree: Tree) -> Tree:
@@ -121,7 +128,7 @@ def _chosen_model(asked: Tree, kind: str) -> tuple[str, list[str]]:
         return model, []
     model = choose(asked.get("checkpoint"), engine, asked.get("max_model_len"))
     at_chance = model == EMBEDDED and kind not in _EMBEDDED_RANKS_BY and asked.get("adapter") is None
-    return model, [_EMBEDDED_WARNING] if at_chance else []
+    return model, [_EMBEDDED_REWRITES if kind == "rewrite" else _EMBEDDED_WARNING] if at_chance else []
 
 
 def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
