@@ -203,7 +203,7 @@ def _cuts(plan: RewritePlan, texts: _Texts) -> list[str]:
     if not texts.cut:
         return []
     return [
-        f"rewritten queries cut to --rewrite.most_terms {plan.settings.most_terms} different words: {len(texts.cut)}: "
+        f"queries cut to --rewrite.most_terms {plan.settings.most_terms} different words: "
         f"{listed(sorted(texts.cut), NAMED)}"
     ]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pyserini_reasonrank.errors import Failure, UsageError, validated
 from pyserini_reasonrank.judges.rewrite import Rewrite
 from pyserini_reasonrank.prompts.fitting import frame_tokens
+from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.run.build import build, memory_problem
 from pyserini_reasonrank.run.notices import as_error
 from pyserini_reasonrank.run.parts import SinglePlan
@@ -18,6 +19,7 @@ from pyserini_reasonrank.settings.rewriters import KIND, PREFIX, RewriteSettings
 from pyserini_reasonrank.settings.schema import Tree
 from pyserini_reasonrank.strategies import STRATEGIES
 
+_PROBE = "\x00"
 _ONE_QUESTION = STRATEGIES["full"]
 
 
@@ -69,6 +71,11 @@ def plan_rewriting(
         options = _judge_options(settings)
         settings = settings.model_copy(update={"strict": strict or settings.strict})
         part = assembled(settings, PREFIX, Rewrite, options, _ONE_QUESTION, {}, build)
+        if settings.rounds > 1 and not _shows_passages(part.template):
+            raise UsageError(
+                f"prompt {part.template.name} shows no passages, so {PREFIX}.rounds above 1 would ask the same question again: "
+                f"leave it at 1, or name a prompt that shows them with {PREFIX}.prompt"
+            )
         found = list(warnings)
         if problem := memory_problem(part.engine):
             if here:
@@ -87,6 +94,10 @@ def _judge_options(settings: RewriteSettings) -> Rewrite.Options:
     if (kind := given.pop("kind", KIND)) != KIND:
         raise UsageError(f"{PREFIX}.judge.kind {kind!r}: a rewriter's is always {KIND}")
     return validated(Rewrite.Options, given, f"{PREFIX}.judge")
+
+
+def _shows_passages(template: Template) -> bool:
+    return any(_PROBE in message.content for message in template.render("", [_PROBE]).messages)
 
 
 def _rewrite(part: SinglePlan) -> Rewrite:
