@@ -55,7 +55,12 @@ TEXT_FORMATS = ("default", "kilt")
 """The values of Pyserini's --topics-format whose topics are plain text."""
 _SWITCHES = ("--impact", "--dense", "--pretokenized", "--multimodal")
 _ENCODERS = ("--encoder", "--onnx-encoder", "--encoded-queries")
-_ALIKE = ("--topics", "--index", "--encoder-class", "--encoded-corpus")  # whole names are no abbreviations of those above
+_ALIKE = (
+    "--topics",
+    "--index",
+    "--encoder-class",
+    "--encoded-corpus",
+)  # whole names are no abbreviations of those above
 
 
 def check_searches_text(argv: Sequence[str]) -> None:

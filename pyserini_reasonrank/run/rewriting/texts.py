@@ -25,7 +25,7 @@ class SearchText(NamedTuple):
 
 def search_text(original: str, rewrite: str, keep: int, most_terms: int | None) -> SearchText:
     """``rewrite`` after ``keep`` times the ``original``, on one line, with at most ``most_terms`` different words."""
-    text = " ".join([*[one_line(original)] * keep, one_line(rewrite)])
+    text = one_line(" ".join([*[original] * keep, rewrite]))
     return SearchText(text) if most_terms is None else _cut(text, most_terms)
 
 
