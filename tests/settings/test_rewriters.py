@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UnknownKey, UsageError
 from pyserini_reasonrank.models.catalogue import known_models
 from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.run.known_flags import explained
 from pyserini_reasonrank.run.rewriting.plan import planned
 from pyserini_reasonrank.settings import rewriters
 from pyserini_reasonrank.settings.rewriters import RewriteSettings, lift
@@ -93,6 +94,12 @@ def test_refusals(words: str, says: str) -> None:
     message = refused(*words.split(), *([] if words == "--rewrite" else ORACLE if "engine" not in words else []))
     assert says in message
     assert "--rerank." not in message
+
+
+def test_an_unknown_key_of_the_engine_names_the_rewriters_flag() -> None:
+    with pytest.raises(UnknownKey) as error:
+        _planned(["--rewrite", "keywords", *ORACLE, "--rewrite.engine.qrel", "q"])
+    assert explained(error.value) == "--rewrite.engine.qrel is not known; did you mean 'qrels'?"
 
 
 def test_a_model_for_other_questions_is_refused() -> None:

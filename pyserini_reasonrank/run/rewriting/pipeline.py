@@ -191,7 +191,7 @@ def _unread(unread: Sequence[tuple[str, Judgement]], number: int) -> list[str]:
     statuses = [str(judgement.status) for _, judgement in unread]
     counted = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
     where, kept = (
-        (f" in round {number + 1}", f"their query of round {number}") if number else ("", "their original query")
+        (f" in round {number + 1}", "that of the round before") if number else ("", "their original query")
     )
     return [
         f"queries without a readable rewrite{where}: {len(unread)} ({counted}), searched with {kept}: "

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pyserini_reasonrank.errors import Failure, UsageError, validated
+from pyserini_reasonrank.errors import Failure, UnknownKey, UsageError, validated
 from pyserini_reasonrank.judges.rewrite import Rewrite
 from pyserini_reasonrank.prompts.fitting import frame_tokens
 from pyserini_reasonrank.prompts.template import Template
@@ -124,4 +124,6 @@ def speaking_of_rewrites() -> Iterator[None]:
         yield
     except (UsageError, Failure) as error:
         error.args = tuple(of_rewrites(part) if isinstance(part, str) else part for part in error.args)
+        if isinstance(error, UnknownKey):
+            error.flag = of_rewrites(error.flag)
         raise

@@ -62,7 +62,7 @@ def run(made: RewritePlan, output: Path, search: Any = None, queries: Sequence[Q
 
 
 def lines(path: Path) -> dict[str, str]:
-    return dict(line.split("\t") for line in path.read_text().splitlines())  # type: ignore[misc]
+    return dict(line.split("\t") for line in path.read_text().splitlines())
 
 
 def test_topics_are_rewritten_and_recorded(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_topics_are_rewritten_and_recorded(tmp_path: Path) -> None:
     assert (record.rewritten, record.kept, record.cut, record.tally.calls) == (3, [], 0, 3)
     assert record.warnings == []
     shown = dict(engine.prompts)
-    assert "why do moths\nfly to lamps" in shown["q1"]  # the prompt has the topic as it is
+    assert "why do moths fly to lamps" in shown["q1"]
     assert "passages" not in shown["q1"]
 
 
@@ -166,7 +166,7 @@ def test_later_rounds_show_what_the_query_of_the_round_before_found(tmp_path: Pa
     assert "[2] Passage 1 for why do moths fly to lamps terms of q1 round 0." in prompts[1]
     assert "Passage 2" not in prompts[1]
     assert "terms of q1 round 1" in prompts[2]
-    assert all("why do moths\nfly to lamps" in prompt for prompt in prompts)
+    assert all("why do moths fly to lamps\n" in prompt for prompt in prompts)
     assert len([text for qid, text in engine.prompts if qid == "q3"]) == 1  # without passages, the question is the same
     assert lines(tmp_path / "topics.tsv")["q1"] == "why do moths fly to lamps terms of q1 round 2"
     assert lines(tmp_path / "topics.tsv")["007"] == "moon light terms of 007 round 1"
