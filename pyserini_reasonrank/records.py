@@ -240,7 +240,7 @@ class Judgement:
     ``filled`` counts the ids at the end of ``order`` that the model did not give. ``score`` is set by judges that score
     one document; ``scores``, in the order of ``order``, by judges that grade all documents shown. ``detail`` says what was
     repaired or why the answer is bad. ``chosen``: how many documents a judge that drops some of them drops, the last
-    of ``order``.
+    of ``order``. ``text`` is set by judges that ask for a text.
     """
 
     order: tuple[int, ...]
@@ -251,6 +251,7 @@ class Judgement:
     detail: str = ""
     scores: tuple[float | None, ...] = ()
     chosen: int = 1
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

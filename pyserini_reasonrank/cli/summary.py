@@ -15,6 +15,7 @@ def summary(outcome: RunRecord) -> str:
         *_counts(outcome),
         f"run       {outcome.output}",
         f"first     {outcome.first_run}",
+        *(outcome.rewriting.files() if outcome.rewriting else []),
         f"trace     {outcome.journal}",
         f"metadata  {outcome.metadata}",
     ])  # fmt: skip
@@ -24,6 +25,7 @@ def _counts(outcome: RunRecord) -> list[str]:
     t = outcome.tally
     return [
         *(f"warning: {warning}" for warning in outcome.warnings),
+        *(outcome.rewriting.counts() if outcome.rewriting else []),
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
         f"calls     {t.judgements:,} judgements ({t}) from {t.calls:,} LLM calls and {t.from_journal:,} journal entries",
         *_by_part(outcome),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -24,6 +24,9 @@ from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Sampling, Status, Tally
+
+if TYPE_CHECKING:
+    from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 
 SCHEMA = "0.2"
 FINGERPRINT = "settings sha256"
@@ -76,7 +79,7 @@ class RunRecord:
     ``candidates`` has the number of candidates by qid, in topics order. ``topics_file`` is the value of ``--topics``.
     ``collection`` are the other inputs: ``rerank topics``, ``excluded documents``, ``qids`` and ``shard``.
     ``fingerprint`` is a hash of the settings, by which a later command recognises the run. ``seconds`` has wall
-    times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``.
+    times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``. ``rewriting``: how the queries were rewritten for the search.
     """
 
     tag: str
@@ -93,6 +96,7 @@ class RunRecord:
     fingerprint: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    rewriting: RewriteRecord | None = None
 
     @property
     def metadata(self) -> Path:
@@ -141,6 +145,7 @@ class RunRecord:
                 "automatic": True,
                 **({FINGERPRINT: self.fingerprint} if self.fingerprint else {}),
                 "score ties": "none: scores fall strictly",
+                **({"query rewriting": self.rewriting.fields()} if self.rewriting else {}),
                 "retrieval": [
                     {"name": "first stage", "run": str(self.first_run), "sha256": sha256(self.first_run)},
                     {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -13,6 +13,7 @@ from pyserini_reasonrank.models.memory import HEADROOM, ON_A_CPU, Need, Verdict,
 
 _EMBEDDED_RANKS_BY = ("likelihood",)
 """The kinds of question by which the embedded model ranks. What it writes is at chance level."""
+_REWRITES = "rewrite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def choose(
         return Choice(checkpoint)
     if may_be_embedded(kind, adapter):
         return Choice(EMBEDDED)
-    return Choice(checkpoint, _refusal(reranker, checkpoint, known, engine, device, context))
+    ways = [] if kind == _REWRITES else ["with --rerank upr (ranks on any machine)"]
+    return Choice(checkpoint, _refusal(reranker, checkpoint, known, engine, device, context, ways))
 
 
 def may_be_embedded(kind: str, adapter: str | None) -> bool:
@@ -66,18 +68,24 @@ def _is_here(engine: Mapping[str, Any]) -> bool:
 
 
 def _refusal(
-    reranker: str, checkpoint: str, known: Known, engine: Mapping[str, Any], device: Device, context: int | None
+    reranker: str,
+    checkpoint: str,
+    known: Known,
+    engine: Mapping[str, Any],
+    device: Device,
+    context: int | None,
+    elsewhere: Sequence[str],
 ) -> str:
     arguments = arguments_of(engine)
     need = known.needs(context, arguments)
     found = "no GPU was found" if device.kind == CPU else f"{device.name} has {gb(device.free)} free"
     ways = [
-        "with --rerank upr (ranks on any machine)",
+        *elsewhere,
         "with --rerank.engine.name openai --rerank.engine.base_url http://HOST:8000/v1 (a model server)",
         f"on a machine with a GPU that has {_free_for(need)} free",
     ]
     if device.kind != CPU:
-        ways[1:1] = _on_accelerators(checkpoint, known, need, arguments, device, context)
+        ways[len(elsewhere) : len(elsewhere)] = _on_accelerators(checkpoint, known, need, arguments, device, context)
     own = known.needs(context, {**ON_A_CPU, **arguments})
     if engine.get("name", "auto") in ("auto", "transformers") and Verdict(own, own_memory().free).fits:
         on_a_cpu = "" if device.kind == CPU else " --rerank.engine.name transformers --rerank.engine.device cpu"

@@ -69,7 +69,7 @@ class Known(BaseModel):
     cache: Annotated[int, Field(description="bytes of keys and values per token (bf16)")]
     context: int | None = None
     kind: Annotated[str | None, Field(description="the judge kind that it was trained for, if only one")] = None
-    reranker: Annotated[str | None, Field(description="the reranker it was published with, if only one")] = None
+    reranker: Annotated[str | None, Field(description="the reranker or rewriter it was published with")] = None
     chat_template_args: dict[str, Any] = {}
     fallback: Annotated[
         str | None, Field(description="our prompt, if its own is unavailable [that of the reranker]")

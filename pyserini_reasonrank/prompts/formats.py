@@ -155,8 +155,9 @@ def from_reasonrank(data: Data, source: str, rank_llm: Callable[[str], Data]) ->
 def from_raw(data: Data, source: str) -> Data:
     """Convert a prompt that its publisher writes as one of the ``strings``, ``raw``, with ChatML's turns or without turns.
 
-    What follows the last slot, or an assistant's turn without an end, is the prefill. ``task``, if given, fills the slot
-    ``query`` of ``raw``. ``contract`` and ``reminder`` are our additions.
+    What follows the last slot, or an assistant's turn without an end, is the prefill; with ``turn: user``, a text without
+    turns is the user's to its end. ``task``, if given, fills the slot ``query`` of ``raw``, and ``system`` is the system
+    message. ``turn``, ``contract`` and ``reminder`` are our additions.
     """
     strings, values = data["strings"], _RAW
     if "task" in strings:
@@ -179,9 +180,13 @@ def _of_chatml(text: str, data: Data) -> Data:
     """Split a Jinja text into chat turns and the prefill."""
     turns = [{"role": role, "content": content, "end": end} for role, content, end in _CHATML_TURN.findall(text)]
     prefill = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" and not turns[-1]["end"] else ""
-    if not turns:
+    if not turns and data.get("turn") == "user":
+        turns = [{"role": "user", "content": text}]
+    elif not turns:
         content, closing, prefill = text.rpartition("}}")
         turns = [{"role": "user", "content": content + closing}]
+    if "system" in strings:
+        turns.insert(0, {"role": "system", "content": _format(strings["system"], _RAW, source)})
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
     return {"about": "a prompt of a Python file", "messages": messages, "prefill": prefill, **form}

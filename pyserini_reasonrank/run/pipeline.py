@@ -13,6 +13,7 @@ from pathlib import Path
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
+from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
@@ -34,7 +35,8 @@ class Task:
     """What to rerank, and where to write it.
 
     ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies settings and inputs.
-    ``part`` has the flags that select a part of the topics, ``qids`` and ``shard``. ``announced``: warnings are printed on
+    ``part`` has the flags that select a part of the topics, ``qids`` and ``shard``. ``rewriting``: how the queries were
+    rewritten for the search. ``announced``: warnings are printed on
     stderr as soon as they are known. ``progress_seconds`` is the time between two lines of progress if stderr is not a terminal.
     """
 
@@ -47,6 +49,7 @@ class Task:
     queries: Sequence[Query] = ()
     fingerprint: str = ""
     part: Mapping[str, str] = field(default_factory=dict)
+    rewriting: RewriteRecord | None = None
     announced: bool = False
     progress_seconds: float = LINE_SECONDS
 
@@ -113,7 +116,8 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
         output=task.output,
         journal=journal_path,
         seconds=seconds,
-        warnings=notices.found,
+        warnings=[*(task.rewriting.warnings if task.rewriting else ()), *notices.found],
+        rewriting=task.rewriting,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -127,16 +127,9 @@ class _Planner:
         options = strategy.resolved(given)
         derived = {name: value for name, value in options.items() if value != given[name]}
         settings = settings.model_copy(update={"strategy": {**settings.strategy, **derived}})
-        template = _template(settings, judge_class.kind)
-        _check_votes(settings, judge_options, where)
         if strategy.resamples:
             _check_samples(settings, judge_class(judge_options, settings.sampling.sampling(), frozenset(), ""), where)
-        engine = self._engine(settings)
-        check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
-        _check_prefill(engine, template, settings, where)
-        judge = judge_class(judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
-        template = template.bound(judge.wording).instructed(sources.instruction(settings.instruction))
-        return SinglePlan(settings, template, judge, strategy, options, engine)
+        return assembled(settings, where, judge_class, judge_options, strategy, options, self._engine)
 
     def _combined(self, settings: Settings, where: str) -> CombinedPlan:
         given = dict(settings.combine)
@@ -167,6 +160,26 @@ class _Planner:
         if key not in self._engines:
             self._engines[key] = build(settings)
         return self._engines[key]
+
+
+def assembled(
+    settings: Settings,
+    where: str,
+    judge_class: type[Judge],
+    judge_options: Any,
+    strategy: StrategyEntry,
+    options: Mapping[str, Any],
+    engine_of: Callable[[Settings], Engine[Any]],
+) -> SinglePlan:
+    """The plan of a judge and a strategy with these options. UsageError if prompt or engine do not suit the judge."""
+    template = _template(settings, judge_class.kind)
+    _check_votes(settings, judge_options, where)
+    engine = engine_of(settings)
+    check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
+    _check_prefill(engine, template, settings, where)
+    judge = judge_class(judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
+    template = template.bound(judge.wording).instructed(sources.instruction(settings.instruction))
+    return SinglePlan(settings, template, judge, strategy, options, engine)
 
 
 def _judge_and_strategy(settings: Settings, where: str) -> tuple[type[Judge], Any, StrategyEntry, Mapping[str, Any]]:

@@ -49,7 +49,7 @@ _REMOVED = (None, "none")  # a value that removes an arm of a reranker's YAML
 
 
 @dataclass(frozen=True, slots=True)
-class _Use:
+class Use:
     """What the settings are for: ``data`` as in ``load``, and ``here``, whether this machine is to run them."""
 
     data: Sequence[str]
@@ -69,7 +69,7 @@ def load(name: str | None, flags: Tree, data: Sequence[str] = (), *, here: bool 
     given = merge(definition.given, given)
     if given.get("collection"):
         data = [str(given["collection"])]
-    return _load(str(name), definition.own, given, PREFIX, _Use(data, here))
+    return _load(str(name), definition.own, given, PREFIX, Use(data, here))
 
 
 def _config(file: str) -> Tree:
@@ -82,13 +82,19 @@ def _config(file: str) -> Tree:
     return tree
 
 
-def _load(name: str, own: Tree, given: Tree, where: str, use: _Use) -> tuple[Settings, list[str]]:
-    combined = merge(own, given).get("combine") is not None
-    return (_load_combined if combined else _load_single)(name, own, given, where, use)
+def _load(name: str, own: Tree, given: Tree, where: str, use: Use) -> tuple[Settings, list[str]]:
+    if merge(own, given).get("combine") is not None:
+        return _load_combined(name, own, given, where, use)
+    return load_single(name, own, given, where, use, Settings)
 
 
-def _load_single(name: str, own: Tree, given: Tree, where: str, use: _Use) -> tuple[Settings, list[str]]:
-    """The settings of one reranker. ``own`` is its YAML, ``given`` what the user set, ``where`` the flags' prefix."""
+def load_single[S: Settings](
+    name: str, own: Tree, given: Tree, where: str, use: Use, schema: type[S]
+) -> tuple[S, list[str]]:
+    """The settings of one reranker, as a ``schema``, and warnings to show. UsageError for the first fault.
+
+    ``own`` is its YAML, ``given`` what the user set, ``where`` the flags' prefix.
+    """
     asked = merge(own, given)
     _check_names(asked, where)
     asked = _with_default_selectors(asked)
@@ -113,7 +119,7 @@ def _load_single(name: str, own: Tree, given: Tree, where: str, use: _Use) -> tu
         warnings += more
     tree = _with_default_selectors(merge(tree, given))
     tree |= {"name": rerankers.label(name), "model": model, "collection": collection or given.get("collection")}
-    made = validated(Settings, _with_as(tree), where)
+    made = validated(schema, _with_as(tree), where)
     if choice.problem is not None:
         raise UsageError(choice.problem)
     return made, warnings
@@ -124,7 +130,7 @@ def _with_as(tree: Tree) -> Tree:
     return {key: value for key, value in tree.items() if key != "as" or value is not None}
 
 
-def _chosen_model(name: str, asked: Tree, kind: str, where: str, use: _Use) -> Choice:
+def _chosen_model(name: str, asked: Tree, kind: str, where: str, use: Use) -> Choice:
     """The model that ``asked`` names, with ``auto`` resolved for engines that load a model. UsageError for an unknown engine."""
     engine = asked.get("engine", {})
     answering = answering_engine(engine)
@@ -139,7 +145,7 @@ def _chosen_model(name: str, asked: Tree, kind: str, where: str, use: _Use) -> C
     return choose(who, asked.get("checkpoint"), kind, engine, context=context, adapter=adapter, here=here)
 
 
-def _load_combined(name: str, own: Tree, given: Tree, where: str, use: _Use) -> tuple[Settings, list[str]]:
+def _load_combined(name: str, own: Tree, given: Tree, where: str, use: Use) -> tuple[Settings, list[str]]:
     """The settings of a combination and of its arms. ``own`` is its YAML, ``given`` what the user set."""
     asked, arms, warnings = merge(own, given), dict[str, Settings](), list[str]()
     if asked.get("as") == "published" and (release := rerankers.published(name)):
@@ -158,7 +164,7 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, use: _Use) -> 
     return validated(Settings, _with_as(tree), where).model_copy(update={"arms": arms}), warnings
 
 
-def _load_arm(arm: str, own: Tree, given: Tree, where: str, depth: Any, use: _Use) -> tuple[Settings, list[str]]:
+def _load_arm(arm: str, own: Tree, given: Tree, where: str, depth: Any, use: Use) -> tuple[Settings, list[str]]:
     """The settings of one arm. Its own keys override those for all arms; the user's override the YAML's, except that ``as`` of
     one arm in the YAML overrides ``as`` for all arms.
 

@@ -92,6 +92,14 @@ def test_a_reranker_flag_runs_our_search(python: Path, host: str, flag: list[str
     assert done.stdout.count("child") == 1  # a spawned process runs its own work, not the command again
 
 
+@pytest.mark.parametrize("host", _startup.HOSTS)
+def test_a_rewriter_without_a_reranker_runs_our_search(host: str) -> None:
+    for flag in (["--rewrite", "keywords"], ["--rewrite=keywords"], ["--rewrite"]):
+        assert _startup.wanted(["python", "-m", host, "--topics", TOPICS, *flag])
+        assert not _startup.wanted(["python", "-m", "other", *flag])
+    assert not _startup.wanted(["python", "-m", host, "--topics", "--rewrites"])
+
+
 @pytest.mark.parametrize(
     "options",
     [

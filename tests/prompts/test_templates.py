@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.judges.rewrite import Rewrite
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import TURN, Fitter, frame_tokens, prompt_tokens
 from pyserini_reasonrank.prompts.passage_form import PassageForm
@@ -83,7 +84,7 @@ def tokens(tokenizer_file: Path) -> ModelTokens:
 @pytest.mark.parametrize("name", sources.names())
 def test_our_prompts_show_query_and_passages_and_are_for_a_known_judge(name: str) -> None:
     template = sources.load(name)
-    assert template.contract in JUDGES
+    assert template.contract in {*JUDGES, Rewrite.kind}
     passages = ["FIRST"] if template.contract in POINTWISE else ["FIRST", "SECOND", "THIRD"]
     prompt = template.render("THE {{ query }}", passages)
     text = "\n".join(m.content for m in prompt.messages)

@@ -66,6 +66,78 @@ def test_oracle_over_bm25(
     assert after > before + 0.1
 
 
+QIDS = ("4", "7", "10", "12", "25")
+
+
+def rewrites(folder: Path, judgments: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Some topics, and for each a query that a good model could write: the title of a relevant document."""
+    topics = dict(line.split("\t", 1) for line in (folder / "topics.tsv").read_text().splitlines())
+    documents = {
+        row["id"]: row["contents"] for row in map(json.loads, (folder / "corpus.jsonl").read_text().splitlines())
+    }
+    titles = dict[str, str]()
+    for line in judgments.read_text().splitlines():
+        qid, _, docid, grade = line.split()
+        if int(grade) > 0 and qid in QIDS:
+            titles.setdefault(qid, documents[docid].splitlines()[0])
+    return {qid: topics[qid] for qid in QIDS}, titles
+
+
+def test_good_rewrites_improve_the_search_and_the_reranker_reads_the_topics(
+    data: Path, index: Index, command: Command, tmp_path: Path
+) -> None:
+    judgments, topics = data / "cacm" / "qrels.txt", tmp_path / "topics.tsv"
+    run, answers = tmp_path / "run.jsonl", tmp_path / "answers.jsonl"
+    texts, titles = rewrites(data / "cacm", judgments)
+    topics.write_text("".join(f"{qid}\t{text}\n" for qid, text in texts.items()))
+    rows = [
+        {"qid": qid, "call": 0, "response": f"<think>.</think><answer>{title}</answer>"}
+        for qid, title in titles.items()
+    ]
+    answers.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    words = ["--index", index("cacm"), "--topics", topics, "--bm25", "--hits", 100, "--output-format", "castorini"]
+    oracle = ["--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", judgments]
+    recorded = ["--rewrite.engine.name", "recorded", "--rewrite.engine.path", answers]
+    done = search(*words, "--output", run, *oracle, "--rewrite", "reasoning-query", *recorded)
+    assert done.returncode == 0, done.stderr
+    assert "rewrites  5 of 5 topics" in done.stdout
+    found = {row["query"]["qid"]: row["query"]["text"] for row in map(json.loads, run.read_text().splitlines())}
+    assert found == texts
+    before = tmp_path / "before.txt"
+    done = search(*words, "--output", before, *oracle)
+    assert done.returncode == 0, done.stderr
+    evaluate = ["evaluate", "--qrels", judgments, "--measures", "AP", "--format", "json"]
+    report = json.loads(command(*evaluate, f"{before}.first-stage.txt", f"{run}.first-stage.txt").stdout)
+    first, second = (row["scores"][0]["value"] for row in (report["first"], *report["runs"]))
+    assert second > first + 0.05
+
+
+@pytest.mark.soak_only
+def test_the_embedded_model_rewrites(data: Path, index: Index, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the transformers engine is not installed")
+    topics, run = tmp_path / "topics.tsv", tmp_path / "run.txt"
+    topics.write_text("".join((data / "cacm" / "topics.tsv").read_text().splitlines(keepends=True)[:2]))
+    words = ["--index", index("cacm"), "--topics", topics, "--bm25", "--hits", 20, "--output", run]
+    rewriter = [
+        "--rewrite",
+        "keywords",
+        "--rewrite.rounds",
+        2,
+        "--rewrite.depth",
+        2,
+        "--rewrite.sampling.max_tokens",
+        12,
+    ]
+    words += [*rewriter, "--rewrite.max_bad", 1, "--rerank", "upr", "--rerank.depth", 3]
+    done = search(*words)
+    assert done.returncode == 0, done.stderr
+    assert "4 judgements" in done.stdout
+    before = Path(f"{run}.rewritten.tsv").read_bytes()
+    again = search(*words)
+    assert "from 0 LLM calls" in again.stdout
+    assert Path(f"{run}.rewritten.tsv").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["cacm", "cranfield", "beir-scifact"])
 @pytest.mark.soak_only
 def test_embedded_model(name: str, data: Path, index: Index, command: Command, tmp_path: Path) -> None:
