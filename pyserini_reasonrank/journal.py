@@ -258,12 +258,14 @@ class Journal:
         self._queue.put((_JUDGEMENT, row, None))
 
     def ranked(self, ranking: Ranking) -> None:
-        """Record the final order of a query, without waiting: first-stage ranks and scores, the LLM's and fused scores if any."""
+        """Record the final order of a query, without waiting: first-stage ranks and scores, the LLM's and fused scores
+        and the best segments if any."""
         candidates, ranked = ranking.request.candidates, ranking.ranked
         lines = [
             {"docid": candidates[i].docid, "first_stage": [i + 1, candidates[i].score]}
             | ({"score": ranked.scores[i]} if i in ranked.scores else {})
             | ({"fused": ranking.fused[i]} if i in ranking.fused else {})
+            | ({"segment": ranked.segments[i].place} if i in ranked.segments else {})
             for i in ranking.order
         ]
         row = (self.run, ranking.request.query.qid, json.dumps(lines), json.dumps(ranked.confidence),

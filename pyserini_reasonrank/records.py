@@ -249,12 +249,39 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a document that was judged alone: its ``number``, from 1, of ``of`` segments.
+
+    ``start_char`` and ``end_char`` are its place in the document's text: its field ``text``, if it has fields. ``passage`` is
+    the document with this part of its text only.
+    """
+
+    number: int
+    of: int
+    start_char: int
+    end_char: int
+    passage: Candidate = field(compare=False, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The segment in a trace: "segment 2 of 5"; "" for the whole document."""
+        return f"segment {self.number} of {self.of}" if self.of > 1 else ""
+
+    @property
+    def place(self) -> dict[str, int]:
+        """The segment in a journal or a response: its number and its characters."""
+        names = ("number", "of", "start_char", "end_char")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     """The result of a reranker for the candidates it was given. ``order`` permutes their positions (0-based, best first).
 
     ``scores`` are by position, higher is better, of candidates that were scored one by one. ``confidence`` is by rank,
     in [0, 1], where several orders were compared. ``reasoning`` is all reasoning of the model; ``notes`` describe in the
-    trace how the order was made.
+    trace how the order was made. ``segments`` are by position too: the best segment of each document that was judged in
+    segments.
     """
 
     order: tuple[int, ...]
@@ -263,6 +290,7 @@ class Ranked:
     confidence: tuple[float, ...] = ()
     reasoning: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    segments: Mapping[int, Segment] = field(default_factory=dict)
 
     @property
     def undecided(self) -> bool:

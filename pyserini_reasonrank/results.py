@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from pyserini_reasonrank.ir.run_writer import run_lines
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Trace
-from pyserini_reasonrank.records import Call, Judgement, Ranking, Status
+from pyserini_reasonrank.records import Call, Judgement, Ranking, Segment, Status
 
 if TYPE_CHECKING:
     import pandas
@@ -21,7 +21,8 @@ class RankedDocument:
 
     ``score`` falls strictly with the rank, as in a run. ``llm_score`` is the LLM's score of this document; None if the LLM
     compared several documents. ``first_stage_score`` is None if the document has none. ``confidence`` is set by
-    combinations that compare several orders.
+    combinations that compare several orders. ``segment`` is the best segment of a document that was judged in segments; its
+    ``passage.text`` is what the LLM read.
     """
 
     document: Any
@@ -31,6 +32,7 @@ class RankedDocument:
     first_stage_score: float | None = None
     llm_score: float | None = None
     confidence: float | None = None
+    segment: Segment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class RankedDocuments(Sequence[RankedDocument]):
                 candidates[i].score if scored else None,
                 ranked.scores.get(i),
                 confidence.get(rank - 1),
+                ranked.segments.get(i),
             )
             for rank, i in enumerate(ranking.order, 1)
         )

@@ -27,6 +27,8 @@ class Judge(ABC):
 
     kind: ClassVar[str]
     needs: ClassVar[frozenset[Capability]] = frozenset()
+    scores_one: ClassVar[bool] = False
+    """Whether a question shows one passage and its outcome is a score."""
 
     class Options(BaseModel):
         """The settings of a judge, ``--rerank.judge.NAME``."""

@@ -25,6 +25,7 @@ class Pointwise(Judge):
     """Shows one passage, optionally lets the model think, then reads the probabilities of given answers."""
 
     needs = frozenset({Capability.CHOICES})
+    scores_one = True
 
     class Options(Judge.Options):
         think: Annotated[bool, Field(description="write a thought first, of at most max_tokens tokens")] = True

@@ -38,6 +38,8 @@ class RunInput:
     """The LLM's score of each docid, by qid, of rerankers that score documents one by one."""
     fused: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The score of each docid by which a query was ordered, by qid, if the run was fused with its first stage."""
+    segments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The best segment of each docid, such as ``2 of 5``, by qid, if documents were judged in segments."""
     remarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Confidences and notes of the reranker, by qid."""
     notes: tuple[str, ...] = ()
@@ -78,6 +80,7 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
         path, hits, metadata, found if name else None, name, first_run, first_hits,
         {qid: scores for qid, each in ranked.items() if (scores := _scores(each["ranking"], "score"))},
         {qid: scores for qid, each in ranked.items() if (scores := _scores(each["ranking"], "fused"))},
+        {qid: found for qid, each in ranked.items() if (found := _segments(each["ranking"]))},
         {qid: {key: each[key] for key in ("confidence", "notes") if each[key]} for qid, each in ranked.items()},
         (*notes, *filter(None, [about])),
     )  # fmt: skip
@@ -141,6 +144,11 @@ def _first_stage(ranking: Sequence[Mapping[str, Any]]) -> list[Hit]:
 def _scores(ranking: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
     """The scores of one kind by docid: ``score``, of the LLM, or ``fused``."""
     return {line["docid"]: float(line[kind]) for line in ranking if line.get(kind) is not None}
+
+
+def _segments(ranking: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    placed = {line["docid"]: line["segment"] for line in ranking if "segment" in line}
+    return {docid: f"{found['number']} of {found['of']}" for docid, found in placed.items() if found["of"] > 1}
 
 
 def check_same_topics(runs: Sequence[RunInput]) -> Iterator[str]:

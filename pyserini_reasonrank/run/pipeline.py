@@ -185,6 +185,8 @@ async def _serve(
             yield request
 
     def done(ranking: Ranking) -> None:
+        if ranking.ranked.segments:  # fewer questions than expected of documents of unknown length
+            progress.expect(sum(ranking.ranked.statuses.values()) - session.cost(ranking.request).questions)
         writer.write_ranked(ranking.request.query, ranking.candidates)
 
     def failed(request: Request, error: CallFailed) -> None:
@@ -228,7 +230,7 @@ def _bad(tally: Tally) -> str:
 
 
 _RECORDED = {
-    "as_", "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "instruction",
+    "as_", "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "segments", "instruction",
     "max_model_len", "on_error",
 }  # fmt: skip
 

@@ -75,7 +75,7 @@ def check_context(part: SinglePlan, widest: int) -> Demand:
         part.tokens,
         widest,
         part.output_tokens(widest),
-        passage_tokens=settings.passage_tokens,
+        passage_tokens=settings.shown_tokens,
         query_tokens=settings.query_tokens,
     )
     demand = Demand(settings.name, tokens, part.template.render("", [""] * widest).messages)
@@ -119,6 +119,7 @@ class _Planner:
         settings = settings.model_copy(update={"strategy": {**settings.strategy, **derived}})
         template = _template(settings, judge_class.kind)
         _check_votes(settings, judge_options, where)
+        _check_segments(settings, judge_class, where)
         engine = self._engine(settings)
         check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
         _check_prefill(engine, template, settings, where)
@@ -188,6 +189,28 @@ def _check_votes(settings: Settings, judge_options: Any, where: str) -> None:
         raise UsageError(
             f"{where}.judge.votes {judge_options.votes} would ask the same question every time: set "
             f"{where}.judge.shuffle true or a {where}.sampling.temperature, so that the votes differ"
+        )
+
+
+def _check_segments(settings: Settings, judge: type[Judge], where: str) -> None:
+    """UsageError if the judge has no score of one passage, or if the passage form cuts segments."""
+    if settings.segments is None:
+        return
+    if not judge.scores_one:
+        raise UsageError(
+            f"{where}.segments needs a judge that scores one passage at a time (rank1, erank, upr), not {judge.kind}: use a "
+            "cascade, whose large reranker reads the best segment that the small one found (--rerank coranking "
+            "--rerank.arms.small.reranker rank1 --rerank.arms.small.segments.tokens 256)"
+        )
+    if settings.segments.step > settings.segments.tokens:
+        raise UsageError(
+            f"{where}.segments.stride {settings.segments.stride} is above {where}.segments.tokens {settings.segments.tokens}: "
+            "no segment would have the text between two of them"
+        )
+    if cutting := [name for name in ("words", "characters") if getattr(settings.passage, name) is not None]:
+        raise UsageError(
+            f"{where}.passage.{cutting[0]} would cut segments: set it to null; {where}.segments.tokens is their "
+            "length"
         )
 
 

@@ -19,6 +19,7 @@ from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.rerankers.reranker import Ranker, SingleRanker
 from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, QueryLoad, rerank_all
+from pyserini_reasonrank.rerankers.segments import Segmenter
 from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
@@ -161,7 +162,9 @@ class Session:
             llm = LLMJudge(
                 plan.judge, self._fitters[path], self.endpoint(plan.engine), Tally(), on_error, self._on_judgement
             )
-            return SingleRanker(llm, plan.strategy, plan.options)
+            segments = plan.settings.segments
+            segmenter = None if segments is None else Segmenter(segments, plan.tokens)
+            return SingleRanker(llm, plan.strategy, plan.options, segmenter)
         arms = {
             name: ArmRanker(self._build(arm, joined(path, name)), arm.settings.depth, arm.settings.fuse)
             for name, arm in plan.arms.items()
@@ -196,7 +199,7 @@ def fitter_for(part: SinglePlan, widest: int) -> Fitter:
         part.tokens,
         context=part.context,
         output_tokens=part.output_tokens(widest),
-        passage_tokens=settings.passage_tokens,
+        passage_tokens=settings.shown_tokens,
         query_tokens=settings.query_tokens,
         form=settings.passage,
     )

@@ -57,6 +57,7 @@ class Result(TypedDict):
     index: NotRequired[int]
     first_stage_score: NotRequired[float]
     llm_score: NotRequired[float]
+    segment: NotRequired[dict[str, int]]
     text: NotRequired[str]
 
 
@@ -199,6 +200,8 @@ def _answer(
             result["first_stage_score"] = one.first_stage_score
         if one.llm_score is not None:
             result["llm_score"] = one.llm_score
+        if one.segment is not None:
+            result["segment"] = one.segment.place
         if text:
             given = one.document
             result["text"] = given if isinstance(given, str) else document_text(given) or ""

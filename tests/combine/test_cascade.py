@@ -43,7 +43,9 @@ class Sorting:
         self.key, self.status = key, status
         self.shown: list[tuple[int, ...]] = []
 
-    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+    async def __call__(
+        self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None, passages: Any = None
+    ) -> Ranked:
         self.shown.append(tuple(indices))
         positions = range(len(indices))
         order = positions if self.status.bad else sorted(positions, key=lambda i: self.key(indices[i]))

@@ -399,6 +399,7 @@ def test_the_list_of_general_flags_is_whole() -> None:
         "arms",
         "fuse",
         "passage",
+        "segments",  # tests/rerankers/test_long_documents.py
     }
     assert {name for name, _, _ in GENERAL} == set(Settings.model_fields) - trees
 
