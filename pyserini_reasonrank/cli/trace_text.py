@@ -77,7 +77,12 @@ class TraceText:
         rows = []
         for rank, line in enumerate(shown, 1):
             first, score = line["first_stage"]
-            row = [str(rank), str(first), _number(score), *(_number(line.get(name)) for name in optional)]
+            row = [
+                "out" if line.get("dropped") else str(rank),
+                str(first),
+                _number(score),
+                *(_number(line.get(name)) for name in optional),
+            ]
             row += [_segment(line.get("segment"))] if in_segments else []
             row += [_number(confidence[rank - 1]) if rank <= len(confidence) else ""] if confidence else []
             rows.append(row)

@@ -27,8 +27,6 @@ class Judge(ABC):
 
     kind: ClassVar[str]
     needs: ClassVar[frozenset[Capability]] = frozenset()
-    scores_one: ClassVar[bool] = False
-    """Whether a question shows one passage and its outcome is a score."""
 
     class Options(BaseModel):
         """The settings of a judge, ``--rerank.judge.NAME``."""
@@ -101,6 +99,16 @@ class Judge(ABC):
     @abstractmethod
     def agreed(outcomes: Sequence[Any], indices: Sequence[int]) -> Any:
         """Aggregate several outcomes for the candidates ``indices``. Ties keep the order of ``indices``."""
+
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """The lowest and the highest score that a candidate can have, if scores mean the same for all queries; else None."""
+        return None
+
+    @staticmethod
+    def scores(outcome: Any, indices: Sequence[int]) -> Mapping[int, float]:
+        """Return the scores in an outcome for the candidates ``indices``, by index; {} for judges that compare candidates."""
+        return {indices[0]: outcome} if len(indices) == 1 and isinstance(outcome, float) else {}
 
     @abstractmethod
     def unmoved(self, indices: Sequence[int]) -> Any:

@@ -25,7 +25,6 @@ class Likelihood(Judge):
 
     kind = "likelihood"
     needs = frozenset({Capability.LIKELIHOOD})
-    scores_one = True
     outcome = staticmethod(Pointwise.outcome)
     agreed = staticmethod(Pointwise.agreed)
     unmoved = staticmethod(Pointwise.unmoved)

@@ -25,7 +25,6 @@ class Pointwise(Judge):
     """Shows one passage, optionally lets the model think, then reads the probabilities of given answers."""
 
     needs = frozenset({Capability.CHOICES})
-    scores_one = True
 
     class Options(Judge.Options):
         think: Annotated[bool, Field(description="write a thought first, of at most max_tokens tokens")] = True
@@ -104,6 +103,10 @@ class RelevanceScore(Pointwise):
         self.opening = options.opening.rstrip(" ")
         blanks = options.opening.removeprefix(self.opening)
         self.choices = tuple(blanks + answer for answer in SCALES[options.scale])
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        return (0.0, 1.0) if len(self.choices) == 2 else (0.0, 10.0)
 
     @property
     def calls(self) -> int:

@@ -30,7 +30,10 @@ class Segments(BaseModel):
     ] = 256
     stride: Annotated[
         int | None,
-        Field(ge=1, description="tokens from the beginning of a segment to that of the next, at most tokens [half of them]"),
+        Field(
+            ge=1,
+            description="tokens from the beginning of a segment to that of the next, at most tokens [half of them]",
+        ),
     ] = None
     most: Annotated[
         int, Field(ge=1, description="segments of a document to judge; the text after them is not read")

@@ -79,7 +79,14 @@ class SingleRanker(Ranker):
         scores, segments = query_judge.scores, {}
         if of_segments is not None:
             scores, segments = of_segments.scores, of_segments.segments
-        return Ranked(tuple(order), query_judge.statuses, scores, reasoning=query_judge.reasoning, segments=segments)
+        return Ranked(
+            tuple(order),
+            query_judge.statuses,
+            scores,
+            reasoning=query_judge.reasoning,
+            segments=segments,
+            grades=query_judge.grades,
+        )
 
     async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
         query_judge = await self._bind(request, part, ())

@@ -13,8 +13,8 @@ from pyserini_reasonrank.prompts.segments import Segments, spans
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Candidate, Request, Segment
 
-Ask = Callable[[Sequence[int], str], Awaitable[Any]]
-"""Ask about a passage, by its position, with the label of the question."""
+Ask = Callable[..., Awaitable[Any]]
+"""Ask about a passage, by its position, with the label of the question and further arguments of the strategy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,14 @@ class SegmentJudge:
         self.scores: dict[int, float] = {}
         self.segments: dict[int, Segment] = {}
 
-    async def __call__(self, indices: Sequence[int], label: str = "", keep: int | None = None) -> float | None:
+    async def __call__(self, indices: Sequence[int], label: str = "", **further: Any) -> float | None:
         """The score of the document ``indices``, which is one."""
         [document] = indices
         members = self._request.members[document]
         segments = self._request.segments
         labels = [" - ".join(filter(None, (label, segments[position].label))) for position in members]
         found = await asyncio.gather(
-            *(self._ask([position], name) for position, name in zip(members, labels, strict=True))
+            *(self._ask([position], name, **further) for position, name in zip(members, labels, strict=True))
         )
         if (score := self._options.joined(found)) is None:
             return None

@@ -124,17 +124,20 @@ async def _simulate(plan: Plan, request: Request, meter: Meter, part: str) -> Ra
 
 async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, part: str) -> Ranked:
     judge, segments = plan.judge, plan.settings.segments
-    times = judge.options.votes * (1 if segments is None else segments.judged)
+    judged = 1 if segments is None else segments.judged
 
     async def confirm(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
-        await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=times)
+        await meter.question(
+            part, len(indices), calls=judge.calls, chain=judge.chain, votes=judge.options.votes * judged
+        )
         return judge.unmoved(indices)
 
     n = len(request.candidates)
     if plan.strategy.independent is not None:
         questions, shown = plan.strategy.independent(n)
         if questions:
-            await meter.question(part, shown, calls=judge.calls, chain=judge.chain, votes=questions * times)
+            votes = questions * judge.options.votes * judged
+            await meter.question(part, shown, calls=judge.calls, chain=judge.chain, votes=votes)
         return Ranked(tuple(range(n)))
     return Ranked(tuple(await plan.strategy.bound(plan.options, prior=None)(n, confirm)))
 

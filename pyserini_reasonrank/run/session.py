@@ -24,6 +24,7 @@ from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
 from pyserini_reasonrank.run.progress import Waiting
+from pyserini_reasonrank.settings.schema import Settings
 
 
 async def close(engines: Sequence[Engine[Any]]) -> None:
@@ -109,7 +110,10 @@ class Session:
             fitter.check(query)
 
     async def rerank(self, request: Request) -> Ranking:
-        """The top ``depth`` candidates in the LLM's order, fused with the first stage if set; the others follow in order."""
+        """The top ``depth`` candidates in the LLM's order, fused with the first stage if set; the others follow in order.
+
+        With the setting ``keep`` relevant, the candidates that are not are ``dropped``.
+        """
         began = time.monotonic()
         settings = self.plan.settings
         n = min(settings.depth, len(request.candidates))
@@ -122,7 +126,8 @@ class Session:
         order = settings.fuse.order(ranked, first_stage) if n else ()
         fused = settings.fuse.scores(ranked, first_stage) if n else {}
         order = (*order, *range(n, len(request.candidates)))
-        ranking = Ranking(request, order, ranked, time.monotonic() - began, fused)
+        dropped = _dropped(settings, ranked, n, len(request.candidates))
+        ranking = Ranking(request, order, ranked, time.monotonic() - began, fused, dropped)
         self.journal.ranked(ranking)
         return ranking
 
@@ -187,6 +192,17 @@ class Session:
             for name, cut in cuts.items()
             if cut
         ]
+
+
+def _dropped(settings: Settings, ranked: Ranked, n: int, candidates: int) -> frozenset[int]:
+    """The candidates that are left out: judged below the threshold, or below the depth ``n``, where nothing is judged.
+
+    A candidate whose score could not be read is not left out.
+    """
+    if settings.keep == "all" or settings.threshold is None:
+        return frozenset()
+    low = (i for i, score in ranked.judged.items() if score < settings.threshold)
+    return frozenset([*low, *range(n, candidates)])
 
 
 def fitter_for(part: SinglePlan, widest: int) -> Fitter:

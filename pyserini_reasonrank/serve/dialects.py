@@ -2,8 +2,9 @@
 
 Cohere, Jina and vLLM share one form, with small differences that do not conflict; TEI's has ``texts`` in place of
 ``documents``. Responses have further fields: ``statuses``, ``llm_score``, ``segment`` of a document that is judged in
-segments, and with ``return_reasoning`` ``judgements``, an entry for each question to the model with the indices of the
-documents shown and judged, the status and the reasoning.
+segments, ``dropped`` with the indices of documents that the setting ``keep`` left out, and with ``return_reasoning``
+``judgements``, an entry for each question to the model with the indices of the documents shown and judged, the status and
+the reasoning.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ def rerank_response(
             **({"warnings": notes} if notes else {}),
         },
         "statuses": counted(ranked.statuses),
+        **({"dropped": [places[one.docid] for one in ranked.dropped]} if ranked.dropped else {}),
     }
     if request.return_reasoning:
         response["judgements"] = [

@@ -62,13 +62,17 @@ class Result(TypedDict):
 
 
 class Answer(TypedDict):
-    """Results, best first; the judgements of the model by status; warnings about answers that it could not use."""
+    """Results, best first; the judgements of the model by status; warnings about answers that it could not use.
+
+    ``dropped`` counts the texts that are not relevant, if the reranker leaves such texts out.
+    """
 
     model: str
     results: list[Result]
     statuses: dict[str, int]
     warnings: NotRequired[list[str]]
     reasoning: NotRequired[str]
+    dropped: NotRequired[int]
 
 
 class Tools(MCPServer[None]):
@@ -207,6 +211,8 @@ def _answer(
             result["text"] = given if isinstance(given, str) else document_text(given) or ""
         results.append(result)
     answer: Answer = {"model": model, "results": results, "statuses": counted(ranked.statuses)}
+    if ranked.dropped:
+        answer["dropped"] = len(ranked.dropped)
     if notes := warnings_of(ranked.statuses):
         answer["warnings"] = notes
     if reasoning:

@@ -44,7 +44,7 @@ _OF_EVERY_ARM = frozenset({
 })  # fmt: skip
 _OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint", "segments"})
 _OF_THE_RUN = frozenset({
-    "fuse", "tag", "max_bad", "strict", "overwrite", "docid_blanks", "corpus", "topics", "exclude", "journal",
+    "fuse", "keep", "threshold", "tag", "max_bad", "strict", "overwrite", "docid_blanks", "corpus", "topics", "exclude", "journal",
 })  # fmt: skip
 _REMOVED = (None, "none")  # a value that removes an arm of a reranker's YAML
 

@@ -82,6 +82,17 @@ class Settings(BaseModel):
         ),
     ] = {}
     fuse: Annotated[Fusion, Field(description="fusion of the reranked order with the first stage's scores")] = Fusion()
+    keep: Annotated[
+        Literal["all", "relevant"],
+        Field(
+            description="candidates of the run: all, or those that the judge finds relevant, which may be none; for judges that "
+            "give scores with an absolute meaning"
+        ),
+    ] = "all"
+    threshold: Annotated[
+        float | None,
+        Field(description="least score of a relevant candidate, with keep relevant [the middle of the judge's scale]"),
+    ] = None
     depth: Annotated[int, Field(ge=1, description="candidates to rerank; those below keep their order")] = 100
     passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of each passage to show [all that fit]")] = (
         None

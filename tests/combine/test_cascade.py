@@ -190,7 +190,9 @@ def test_small_and_large_by_different_engines(
     parts = said["method"]["retrieval"][1]["parts"]
     assert {name: part["engine"]["name"] for name, part in parts.items()} == {"small": "recorded", "large": "oracle"}
     assert said["resources"]["llm"]["by part"]["large"]["calls"] == 2
-    assert said["method"]["retrieval"][1]["combine"] == {"name": "cascade", "keep": 5, "adjust": "none"}
+    assert said["method"]["retrieval"][1]["combine"] == {
+        "name": "cascade", "keep": 5, "adjust": "none", "show": "segment",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("adjust", "first"), [("none", 0), ("reverse", 6)])

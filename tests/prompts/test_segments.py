@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tok
 
 WHOLE = 1 << 20
 texts = st.text(
-    alphabet=st.one_of(st.sampled_from("the passage. Is it\n? No! 。 🤖é漢,"), st.characters(codec="utf-8")), max_size=600
+    alphabet=st.one_of(st.sampled_from("the passage. Is it\n? No! 。 🤖é漢,"), st.characters(codec="utf-8")),
+    max_size=600,
 )
 scores = st.lists(st.one_of(st.none(), st.floats(-50, 50)), max_size=8)
 
@@ -42,9 +44,8 @@ def test_segments_are_as_many_as_the_length_says_and_leave_no_gap(
         assert found[0][0] == 0
         for begin, end in found:
             assert begin < end or not text
-            first = max(i for i, start in enumerate([0, *starts]) if start <= begin)
-            assert sum(begin < start < end for start in starts) <= options.tokens, first
-        for (_, end), (begin, _) in zip(found, found[1:], strict=False):
+            assert sum(begin < start < end for start in starts) <= options.tokens
+        for (_, end), (begin, _) in pairwise(found):
             assert begin <= end
         everything = len(starts) <= options.tokens + (options.judged - 1) * options.step
         assert (found[-1][1] == len(text)) or not everything

@@ -67,8 +67,10 @@ def document(place: int, **fields: str) -> dict[str, str]:
 
 
 def reranker(engine: Finder, name: str = "rank1", **settings: Any) -> Reranker:
-    prompt = {"judge": {"think": False}} if name == "rank1" else {}
-    return Reranker(name, engine=engine, **prompt, **{"segments": SEGMENTS, **settings})
+    given: dict[str, Any] = {"segments": SEGMENTS, **settings}
+    if name == "rank1":
+        given["judge"] = {"think": False}
+    return Reranker(name, engine=engine, **given)
 
 
 def candidate(record: Mapping[str, Any]) -> Candidate:
@@ -139,8 +141,8 @@ def test_segments_have_the_title_within_their_limit(title: str) -> None:
 
 def test_a_short_document_is_shown_as_without_segments() -> None:
     whole, segmented = Finder(), Finder()
-    for engine, more in ((whole, {"segments": None}), (segmented, {})):
-        with reranker(engine, **more) as made:
+    for engine, segments in ((whole, None), (segmented, SEGMENTS)):
+        with reranker(engine, segments=segments) as made:
             made.rank("q", [{"title": "T", "text": "Short. Text."}, "plain", {"title": "only a title"}])
     assert whole.prompts == segmented.prompts
 
@@ -182,7 +184,10 @@ def test_votes_and_cascades_are_counted() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("rearank --rerank.segments.tokens 64", r"needs a judge that scores one passage .*not permutation: use a cascade"),
+        (
+            "rearank --rerank.segments.tokens 64",
+            r"needs a judge that scores one passage .*not permutation: use a cascade",
+        ),
         ("grouprank --rerank.segments.tokens 64", r"needs a judge that scores one passage .*not grades"),
         ("rank1 --rerank.segments.stride 300", r"segments\.stride 300 is above --rerank\.segments\.tokens 256"),
         ("rank1 --rerank.segments 64", r"use --rerank\.segments\.tokens 64"),
@@ -206,7 +211,7 @@ def test_the_large_reranker_reads_the_best_segment(show: str) -> None:
         "small": {"reranker": "rank1", "judge": {"think": False}, "segments": SEGMENTS},
         "large": {"passage_tokens": 90},
     }
-    documents = [document(-1), document(30, title="Insects"), "Short."]
+    documents: list[Any] = [document(-1), document(30, title="Insects"), "Short."]
     with Reranker("coranking", engine=engine, arms=arms, combine={"keep": 2, "show": show}) as made:
         ranked = made.rank("how do moths navigate", documents)
     listwise = engine.prompts[-1]
@@ -249,9 +254,7 @@ def test_trace_journal_and_report_name_the_segment(
 
 
 def candidates_of(records: Sequence[Mapping[str, Any]]) -> list[Candidate]:
-    return [
-        Candidate(f"d{i}", -float(i), made.text, made.fields) for i, made in enumerate(map(candidate, records))
-    ]
+    return [Candidate(f"d{i}", -float(i), made.text, made.fields) for i, made in enumerate(map(candidate, records))]
 
 
 def test_a_server_names_the_segment() -> None:

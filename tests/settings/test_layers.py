@@ -366,6 +366,8 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("adapter", "org/lora", "org/lora"),
     ("tokenizer", "t", "t"),
     ("max_model_len", "4096", 4096),
+    ("keep", "relevant", "relevant"),
+    ("threshold", "0.25", 0.25),
     ("depth", "7", 7),
     ("passage_tokens", "33", 33),
     ("query_tokens", "44", 44),
