@@ -88,7 +88,8 @@ def evaluate(
     for path in (first_path, *run_paths):
         verdict = recorded_verdict(path)
         empty = frozenset(qid for qid in verdict.without_relevant if qid in qrels)
-        run = {} if empty and not os.path.getsize(path) else read_run(path, keep_first=keep_first)
+        nothing = empty and os.path.isfile(path) and not os.path.getsize(path)
+        run = {} if nothing else read_run(path, keep_first=keep_first)
         ordered = {} if empty and not run.keys() & qrels.keys() else _judged_order(qrels, qrels_path, run, path)
         scored.append(
             _Scored(
@@ -174,7 +175,11 @@ def _score(measure: Measure, scored: _Scored, comparison: Comparison | None, wan
     answered = {qid: value for qid, value in values.items() if qid in scored.ordered}
     interval = _interval(measure, list(values.values())) if wanted.intervals else None
     return MeasureScore(
-        measure_name(measure), _aggregate(measure, values), _aggregate(measure, answered), comparison, interval
+        measure_name(measure),
+        _aggregate(measure, values),
+        _aggregate(measure, answered) if answered else 0.0,
+        comparison,
+        interval,
     )
 
 

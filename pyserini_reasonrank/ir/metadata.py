@@ -229,8 +229,8 @@ def recorded_verdict(output: str | os.PathLike[str]) -> Verdict:
 
     UsageError for metadata that can't be read, or whose verdict is not a list and counts.
     """
-    outcome = (read_metadata(output) or {}).get("outcome", {})
-    if WITHOUT_RELEVANT not in outcome and DROPPED not in outcome:
+    outcome = nested(read_metadata(output), "outcome")
+    if not isinstance(outcome, Mapping) or (WITHOUT_RELEVANT not in outcome and DROPPED not in outcome):
         return NO_VERDICT
     empty, dropped = outcome.get(WITHOUT_RELEVANT, []), outcome.get(DROPPED, {})
     if not isinstance(empty, list) or not isinstance(dropped, Mapping):

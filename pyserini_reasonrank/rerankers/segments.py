@@ -49,12 +49,13 @@ class Segmenter:
         )
 
     def segments(self, candidate: Candidate) -> list[Segment]:
-        """The segments of a document that are judged. One that is short enough is a single segment, unchanged."""
+        """The segments of a document that are judged. One that is short enough, or has no body, is a single one, unchanged."""
         body = candidate.fields.get("text", "") if candidate.fields else candidate.text
         found = spans(body, self.tokens, self.options)
-        if found == [(0, len(body))]:
-            return [Segment(1, 1, 0, len(body), candidate)]
         fields = {name: self._field(value) for name, value in candidate.fields.items() if name != "text"}
+        whole = found == [(0, len(body))] and fields.items() <= candidate.fields.items()
+        if whole or not body.strip():
+            return [Segment(1, 1, 0, len(body), candidate)]
         return [
             Segment(number, len(found), begin, end, _passage(candidate, fields, body[begin:end].strip()))
             for number, (begin, end) in enumerate(found, 1)

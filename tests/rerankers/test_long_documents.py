@@ -139,6 +139,17 @@ def test_segments_have_the_title_within_their_limit(title: str) -> None:
         assert set(segment.passage.fields) == ({"title", "text", "url"} if title else {"text", "url", "title"})
 
 
+def test_a_long_title_leaves_room_for_a_short_text() -> None:
+    title = "A title that is much longer than it should be. " * 20
+    segmenter = Segmenter(Segments(tokens=60), EstimatedTokens())
+    [found] = segmenter.segments(candidate({"title": title, "text": "The text."}))
+    assert found.passage.text.endswith("The text.")
+    assert len(found.passage.text) < 60 * 3
+    assert (found.of, found.start_char, found.end_char) == (1, 0, 9)
+    [alone] = segmenter.segments(candidate({"title": title, "text": ""}))
+    assert alone.passage.text == title.strip()
+
+
 def test_a_short_document_is_shown_as_without_segments() -> None:
     whole, segmented = Finder(), Finder()
     for engine, segments in ((whole, None), (segmented, SEGMENTS)):
