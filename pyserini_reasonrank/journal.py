@@ -263,13 +263,16 @@ class Journal:
         self._put((_JUDGEMENT, row, None))
 
     def ranked(self, ranking: Ranking) -> None:
-        """Record the final order of a query, without waiting: first-stage ranks and scores, the LLM's and fused scores if any."""
+        """Record the final order of a query, without waiting: first-stage ranks and scores, the LLM's and fused scores
+        and the best segments if any; last, the candidates that are left out of the run."""
         candidates, ranked = ranking.request.candidates, ranking.ranked
         lines = [
             {"docid": candidates[i].docid, "first_stage": [i + 1, candidates[i].score]}
-            | ({"score": ranked.scores[i]} if i in ranked.scores else {})
+            | ({"score": ranked.judged[i]} if i in ranked.judged else {})
             | ({"fused": ranking.fused[i]} if i in ranking.fused else {})
-            for i in ranking.order
+            | ({"segment": ranked.segments[i].place} if i in ranked.segments else {})
+            | ({"dropped": True} if i in ranking.dropped else {})
+            for i in (*ranking.kept, *ranking.left_out)
         ]
         row = (self.run, ranking.request.query.qid, json.dumps(lines), json.dumps(ranked.confidence),
                json.dumps(dict(ranked.notes)))  # fmt: skip

@@ -255,12 +255,40 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a document that was judged alone: its ``number``, from 1, of ``of`` segments.
+
+    ``start_char`` and ``end_char`` are its place in the document's text: its field ``text``, if it has fields. ``passage`` is
+    the document with this part of its text only.
+    """
+
+    number: int
+    of: int
+    start_char: int
+    end_char: int
+    passage: Candidate = field(compare=False, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The segment in a trace: "segment 2 of 5"; "" for the whole document."""
+        return f"segment {self.number} of {self.of}" if self.of > 1 else ""
+
+    @property
+    def place(self) -> dict[str, int]:
+        """The segment in a journal or a response: its number and its characters."""
+        names = ("number", "of", "start_char", "end_char")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     """The result of a reranker for the candidates it was given. ``order`` permutes their positions (0-based, best first).
 
-    ``scores`` are by position, higher is better, of candidates that were scored one by one. ``confidence`` is by rank,
+    ``scores`` are by position, higher is better, of candidates that were scored one by one; ``grades`` are those of candidates
+    that were graded beside others. ``confidence`` is by rank,
     in [0, 1], where several orders were compared. ``reasoning`` is all reasoning of the model; ``notes`` describe in the
-    trace how the order was made.
+    trace how the order was made. ``segments`` are by position too: the best segment of each document that was judged in
+    segments.
     """
 
     order: tuple[int, ...]
@@ -269,6 +297,13 @@ class Ranked:
     confidence: tuple[float, ...] = ()
     reasoning: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    segments: Mapping[int, Segment] = field(default_factory=dict)
+    grades: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> Mapping[int, float]:
+        """The LLM's scores by position, however it gave them."""
+        return self.scores or self.grades
 
     @property
     def undecided(self) -> bool:
@@ -281,7 +316,8 @@ class Ranking:
     """A reranked request. ``order`` permutes ``request.candidates`` (indices, best first), the tail included.
 
     ``ranked`` is the reranker's result for the head, before any fusion with the first stage. ``fused`` has the fused scores
-    by index; it is empty without fusion.
+    by index; it is empty without fusion. ``dropped`` are the indices of candidates that are left out of the run: those that
+    the judge found not relevant, and those below its depth.
     """
 
     request: Request
@@ -289,7 +325,19 @@ class Ranking:
     ranked: Ranked = Ranked(())
     seconds: float = 0.0
     fused: Mapping[int, float] = field(default_factory=dict)
+    dropped: frozenset[int] = frozenset()
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The indices of the candidates of the run, best first."""
+        return tuple(i for i in self.order if i not in self.dropped)
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The indices of the other candidates, best first."""
+        return tuple(i for i in self.order if i in self.dropped)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(self.request.candidates[i] for i in self.order)
+        """The candidates of the run, best first."""
+        return tuple(self.request.candidates[i] for i in self.kept)

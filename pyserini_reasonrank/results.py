@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from pyserini_reasonrank.ir.run_writer import run_lines
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Trace
-from pyserini_reasonrank.records import Call, Judgement, Ranking, Status
+from pyserini_reasonrank.records import Call, Judgement, Ranking, Segment, Status
 
 if TYPE_CHECKING:
     import pandas
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class RankedDocument:
     """A ranked document. ``document`` is the object that was passed in.
 
-    ``score`` falls strictly with the rank, as in a run. ``llm_score`` is the LLM's score of this document; None if the LLM
-    compared several documents. ``first_stage_score`` is None if the document has none. ``confidence`` is set by
-    combinations that compare several orders.
+    ``score`` falls strictly with the rank, as in a run. ``llm_score`` is the LLM's score or grade of this document; None if the
+    LLM compared documents. ``first_stage_score`` is None if the document has none. ``confidence`` is set by
+    combinations that compare several orders. ``segment`` is the best segment of a document that was judged in segments; its
+    ``passage.text`` is what the LLM read.
     """
 
     document: Any
@@ -31,6 +32,7 @@ class RankedDocument:
     first_stage_score: float | None = None
     llm_score: float | None = None
     confidence: float | None = None
+    segment: Segment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class RankedDocuments(Sequence[RankedDocument]):
 
     ``statuses`` counts the judgements by status; ``reasoning`` is all reasoning of the model; ``notes`` describe how a
     combination made the order; ``seconds`` is the wall time. ``judgements`` are the single judgements, in the order in
-    which they ended; ``prompt_tokens`` and ``output_tokens`` count the tokens of their calls.
+    which they ended; ``prompt_tokens`` and ``output_tokens`` count the tokens of their calls. ``dropped`` are the documents
+    that the setting ``keep`` left out, with the ranks and scores after those of the others.
     """
 
     qid: str
@@ -72,11 +75,12 @@ class RankedDocuments(Sequence[RankedDocument]):
     judgements: tuple[JudgedDocuments, ...] = ()
     prompt_tokens: int = 0
     output_tokens: int = 0
+    dropped: tuple[RankedDocument, ...] = ()
 
     @classmethod
     def of(cls, ranking: Ranking, documents: Sequence[Any], *, scored: bool, trace: Trace, tag: str) -> RankedDocuments:
         """The result for ``documents`` in the order they were passed in. ``scored``: they have first-stage scores."""
-        ranked, n = ranking.ranked, len(documents)
+        ranked, n = ranking.ranked, len(ranking.kept)
         confidence = dict(enumerate(ranked.confidence))
         candidates = ranking.request.candidates
         placed = tuple(
@@ -86,16 +90,17 @@ class RankedDocuments(Sequence[RankedDocument]):
                 rank,
                 float(n + 1 - rank),
                 candidates[i].score if scored else None,
-                ranked.scores.get(i),
+                ranked.judged.get(i),
                 confidence.get(rank - 1),
+                ranked.segments.get(i),
             )
-            for rank, i in enumerate(ranking.order, 1)
+            for rank, i in enumerate((*ranking.kept, *ranking.left_out), 1)
         )
         query = ranking.request.query
         judged = tuple(_judged(call, judgement) for call, judgement in trace.judgements)
         return cls(
-            query.qid, query.text, placed, ranked.statuses, ranked.reasoning, ranked.notes, ranking.seconds, tag,
-            judged, trace.prompt_tokens, trace.output_tokens,
+            query.qid, query.text, placed[:n], ranked.statuses, ranked.reasoning, ranked.notes, ranking.seconds, tag,
+            judged, trace.prompt_tokens, trace.output_tokens, placed[n:],
         )  # fmt: skip
 
     @overload

@@ -45,7 +45,7 @@ ELSEWHERE = {
 }
 SAME = {"IDX": "index", "q1": "1037798"}
 RANKGPT = "--rerank rankgpt --rerank.prompt listwise --rerank.judge.identifiers digits --rerank.fuse.method min-max "
-RUNS = {"docs/usage-trace.md": f"{RANKGPT} --rerank.fuse.weight 0.9"}
+RUNS = {"docs/usage-trace.md": f"{RANKGPT} --rerank.fuse.weight 0.9", "docs/usage-cutoff.md": "--rerank rank1"}
 """The reranker of the run that the commands of a page read; ``upr`` on the others."""
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "index": Command("cli.index", "Index a corpus of JSON lines with Pyserini, texts included"),
     "merge": Command("cli.merge", "Join the parts of a run, made with --shard or --qids: runs, metadata and journals"),
     "evaluate": Command("cli.evaluate", "Compare reranked runs with the first stage: measures and significance"),
+    "threshold": Command("cli.threshold", "Choose the score from which a document is relevant, on judged queries"),
     "2cr": Command("cli.two_click", "Reproduce published figures in two clicks: list, show, run, report, log"),
     "report": Command("cli.report", "Write one HTML page of runs: scores, both orders of each query, every call"),
     "validate": Command("cli.validate", "Check a run: format, topics, and every first-stage candidate exactly once"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from pyserini_reasonrank.cli.arguments import command_parser
@@ -13,7 +13,7 @@ from pyserini_reasonrank.cli.rerank_help import add_rerank_flags, printed_help
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.prompts.fitting import frame_tokens
 from pyserini_reasonrank.run.cost import Cost, PartCost, estimate
-from pyserini_reasonrank.run.parts import Plan, SinglePlan
+from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, planned
 from pyserini_reasonrank.settings import flags, layers, rewriters
@@ -30,10 +30,14 @@ def main(argv: list[str]) -> int:
         "--rerank reasonrank --rerank.passage_tokens 512 --queries 1384 --tokens-per-second 5000 --gpus 8 --price 2.5",
         "--rewrite reasoning-query --rerank reasonrank --queries 43",
         usage="--rerank NAME [--rerank.KEY VALUE ...] [--rewrite NAME [--rewrite.KEY VALUE ...]] [--queries num]\n"
-        "           [--tokens-per-second num [--gpus num] [--price num]]",
+        "           [--document-tokens num] [--tokens-per-second num [--gpus num] [--price num]]",
     )
     parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run [1]")
     _add_budget_flags(parser)
+    parser.add_argument(
+        "--document-tokens", type=positive(int), metavar="num",
+        help="tokens of the longest document, to count segments by it [as many segments as may be judged]",
+    )  # fmt: skip
     add_rerank_flags(parser)
     if printed_help(parser, name, tree, rest):
         return SUCCESS
@@ -42,9 +46,30 @@ def main(argv: list[str]) -> int:
     rewriting = planned(rewriter, rewriter_tree, here=False) if rewriter is not None else None
     tables = [rewriting_table(rewriting, options.queries, budget)] if rewriting else []
     if name is not None or not tables:
-        tables.append(cost_table(plan(*layers.load(name, tree, here=False), here=False), options.queries, budget))
+        reranking = plan(*layers.load(name, tree, here=False), here=False)
+        if options.document_tokens is not None:
+            reranking = _of_length(reranking, options.document_tokens)
+        tables.append(cost_table(reranking, options.queries, budget))
     print("\n\n".join(tables))
     return SUCCESS
+
+
+def _of_length(planned: Plan, tokens: int) -> Plan:
+    """``planned`` for documents of ``tokens`` tokens: they have no more segments than that. UsageError without segments."""
+    if all(part.settings.segments is None for part in planned.parts.values()):
+        raise UsageError("--document-tokens needs documents in segments: set --rerank.segments.tokens")
+    return _with_most(planned, tokens)
+
+
+def _with_most(planned: Plan, tokens: int) -> Plan:
+    if isinstance(planned, CombinedPlan):
+        arms = {name: _with_most(arm, tokens) for name, arm in planned.arms.items()}
+        return replace(planned, arms=arms, costs={})
+    segments = planned.settings.segments
+    if segments is None:
+        return planned
+    fewer = segments.model_copy(update={"most": segments.count(tokens)})
+    return replace(planned, settings=planned.settings.model_copy(update={"segments": fewer}), costs={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +159,7 @@ def cost_table(plan: Plan, queries: int, budget: Budget | None = None) -> str:
                 else []
             ),
             *_counted_for(cost, depth),
+            *_segments_of(plan),
             _counted_how(exact),
             *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
         ]
@@ -202,12 +228,22 @@ def _counted_for(cost: Cost, depth: int) -> list[str]:
     return [f"counted for {cost.candidates:,} candidates: a cost for more is not computed, and few runs have more"]
 
 
+def _segments_of(plan: Plan) -> list[str]:
+    """A line for each reranker that judges segments: for how many of a document the cost is counted."""
+    judged = {name: found for name, part in plan.parts.items() if (found := part.settings.segments) is not None}
+    return [
+        f"{f'{name}: ' if name else ''}counted for {found.judged} segment{'s' * (found.judged != 1)} of every document; "
+        "shorter documents have fewer"
+        for name, found in judged.items()
+    ]
+
+
 def prompt_tokens(part: SinglePlan, cost: PartCost) -> int | None:
     """Upper bound on the tokens a reranker reads for a query; None if passages have no limit."""
-    if part.settings.passage_tokens is None:
+    if (shown := part.settings.shown_tokens) is None:
         return None
     frame = frame_tokens(part.template, part.tokens, cost.shown // max(cost.calls, 1), reserve=False)
-    return cost.calls * frame + cost.shown * part.settings.passage_tokens + cost.questions * part.judge.carried_tokens
+    return cost.calls * frame + cost.shown * shown + cost.questions * part.judge.carried_tokens
 
 
 def output_tokens(part: SinglePlan, cost: PartCost) -> int:

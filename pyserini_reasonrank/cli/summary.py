@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from pyserini_reasonrank.errors import listed
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.records import Tally
 from pyserini_reasonrank.run.outputs import STDOUT
+
+NAMED = 5
+"""The number of topics that a line names; it counts the others."""
 
 
 def summary(outcome: RunRecord) -> str:
@@ -27,11 +31,23 @@ def _counts(outcome: RunRecord) -> list[str]:
         *(f"warning: {warning}" for warning in outcome.warnings),
         *(outcome.rewriting.counts() if outcome.rewriting else []),
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
+        *_kept(outcome),
         f"calls     {t.judgements:,} judgements ({t}) from {t.calls:,} LLM calls and {t.from_journal:,} journal entries",
         *_by_part(outcome),
         f"tokens    {t.prompt_tokens:,} read{_cached(t)}, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
     ]
+
+
+def _kept(outcome: RunRecord) -> list[str]:
+    """How many candidates were kept, and the topics without one, if the run keeps relevant ones only."""
+    if outcome.threshold is None:
+        return []
+    total, empty = sum(outcome.candidates.values()), outcome.without_relevant
+    kept = total - sum(outcome.dropped.values())
+    line = f"kept      {kept:,} of {total:,} candidates (threshold {outcome.threshold:g}); nothing relevant for"
+    named = f": {listed(empty, NAMED)}" if empty else ""
+    return [f"{line} {len(empty):,} topic{'s' * (len(empty) != 1)}{named}"]
 
 
 def _cached(tally: Tally) -> str:

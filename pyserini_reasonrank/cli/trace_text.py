@@ -71,11 +71,19 @@ class TraceText:
         optional = [name for name in ("score", "fused") if any(name in line for line in ranked)]
         confidence = query.ranking["confidence"]
         head = ["rank", "first", "score", *({"score": "llm", "fused": "fused"}[name] for name in optional)]
+        in_segments = any("segment" in line for line in ranked)
+        head += ["segment"] if in_segments else []
         head += ["agree"] if confidence else []
         rows = []
         for rank, line in enumerate(shown, 1):
             first, score = line["first_stage"]
-            row = [str(rank), str(first), _number(score), *(_number(line.get(name)) for name in optional)]
+            row = [
+                "out" if line.get("dropped") else str(rank),
+                str(first),
+                _number(score),
+                *(_number(line.get(name)) for name in optional),
+            ]
+            row += [_segment(line.get("segment"))] if in_segments else []
             row += [_number(confidence[rank - 1]) if rank <= len(confidence) else ""] if confidence else []
             rows.append(row)
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -178,6 +186,11 @@ def _tokens(calls: Sequence[Mapping[str, Any]]) -> str:
 
 def _places(docids: Sequence[str]) -> str:
     return "  ".join(f"[{place}]{_TOGETHER}{docid}" for place, docid in enumerate(docids, 1))
+
+
+def _segment(found: Mapping[str, int] | None) -> str:
+    """The best segment of a document, and their number."""
+    return f"{found['number']}/{found['of']}" if found else ""
 
 
 def _number(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyserini_reasonrank.cli.arguments import add_duplicates, command_parser
 from pyserini_reasonrank.cli.exit import FAILURE, SUCCESS
 from pyserini_reasonrank.ir.boards import BOARDS, board
-from pyserini_reasonrank.ir.metadata import topics_without_candidates
+from pyserini_reasonrank.ir.metadata import recorded_verdict, topics_without_candidates
 from pyserini_reasonrank.ir.runs import KEEP_FIRST_CHOICE
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.ir.validate import RULES, validate
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     found = validate(
         options.run, topics, options.first, topics_without_candidates(options.run), keep_first=keep_first,
         board=board(options.board) if options.board else None,
-        selection=read_selection(None, None, None, options.exclude),
+        selection=read_selection(None, None, None, options.exclude), verdict=recorded_verdict(options.run),
     )  # fmt: skip
     print(found)
     return FAILURE if found.findings else SUCCESS

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from pyserini_reasonrank.records import Ranked
+from pyserini_reasonrank.records import Candidate, Ranked
 
 
 class Arm(Protocol):
@@ -15,11 +15,19 @@ class Arm(Protocol):
     @property
     def depth(self) -> int: ...
 
-    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+    async def __call__(
+        self,
+        indices: Sequence[int],
+        *,
+        sample: int = 0,
+        prior: Sequence[int] | None = None,
+        passages: Mapping[int, Candidate] | None = None,
+    ) -> Ranked:
         """Rank the candidates ``indices``, shown in this order. The positions of the result are those of ``indices``.
 
         Another ``sample`` requests new answers. ``prior`` has the same candidates in the order of tied and unranked ones, if
-        the order shown carries no information (shuffled, or worst first).
+        the order shown carries no information (shuffled, or worst first). ``passages`` are read in place of these candidates,
+        whose docids they have.
         """
         ...
 

@@ -26,6 +26,11 @@ async def cascade(
         Field(description="order in which the large reranker sees them: that of the small one (none), worst first (reverse), "
               "or that of the arm `adjuster` (model)"),
     ] = "none",
+    show: Annotated[
+        Literal["segment", "document"],
+        Field(description="what the large reranker reads of a document that the small one judged in segments: the best segment, "
+              "or the document from its beginning"),
+    ] = "segment",
 ) -> Ranked:  # fmt: skip
     """The large reranker's order of the small reranker's top ``keep``; the others keep the small reranker's order.
 
@@ -47,15 +52,23 @@ async def cascade(
         adjusted = await arms["adjuster"](head)
         statuses.update(adjusted.statuses)
         shown, prior = tuple(head[position] for position in adjusted.order), head
-    large = await arms["large"](shown, prior=prior)
+    best = {i: segment.passage for i, segment in small.segments.items()} if show == "segment" else {}
+    large = await arms["large"](shown, prior=prior, passages=best)
     statuses.update(large.statuses)
     if large.undecided:
         return replace(small, statuses=statuses, notes={"top": "small"})
     order = (*(shown[position] for position in large.order), *small.order[keep:])
-    return Ranked(order, statuses, confidence=large.confidence, reasoning=large.reasoning, notes={"top": "large"})
+    return Ranked(
+        order,
+        statuses,
+        confidence=large.confidence,
+        reasoning=large.reasoning,
+        notes={"top": "large"},
+        segments=small.segments,
+    )
 
 
-def check(arms: Collection[str], where: str, *, keep: int, adjust: Adjust) -> list[str]:
+def check(arms: Collection[str], where: str, *, keep: int, adjust: Adjust, show: str) -> list[str]:
     """UsageError if ``adjust`` needs an arm ``adjuster`` that is missing, or if there is one that it does not use."""
     if adjust == "model" and "adjuster" not in arms:
         raise UsageError(

@@ -70,9 +70,17 @@ class _BoundArm:
     def depth(self) -> int:
         return self.arm.depth
 
-    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
-        shown = indices[: self.depth]
-        request = replace(self.request, candidates=tuple(self.request.candidates[i] for i in shown))
+    async def __call__(
+        self,
+        indices: Sequence[int],
+        *,
+        sample: int = 0,
+        prior: Sequence[int] | None = None,
+        passages: Mapping[int, Candidate] | None = None,
+    ) -> Ranked:
+        shown, read = indices[: self.depth], passages or {}
+        candidates = tuple(read.get(i, self.request.candidates[i]) for i in shown)
+        request = replace(self.request, candidates=candidates)
         positions = None
         if prior is not None:
             position_of = {candidate: position for position, candidate in enumerate(shown)}

@@ -44,11 +44,13 @@ def metadata(ranked: RankedDocuments, found: RankedDocument) -> dict[str, Any]:
     """What a reranked document's metadata report.
 
     ``relevance_score`` is in (0, 1] and falls with the rank; ``llm_score`` and ``reasoning`` are there if the model gave
-    them; ``statuses`` counts the judgements of the query.
+    them, ``segment`` if the document was judged in segments; ``statuses`` counts the judgements of the query.
     """
     reported = {"relevance_score": ranked.relevance(found), "rank": found.rank, "statuses": statuses(ranked)}
     if found.llm_score is not None:
         reported["llm_score"] = found.llm_score
+    if found.segment is not None:
+        reported["segment"] = found.segment.place
     if reasoning := ranked.reasoning_of(found.docid):
         reported["reasoning"] = reasoning
     return reported

@@ -73,6 +73,7 @@ class ReasonRank(pt.Transformer):  # type: ignore[misc]
         requests = ({"qid": qid, "query": rows["query"].iat[0], **_documents(rows)} for qid, rows in groups.items())
         ranked = {found.qid: found for found in self._opened.rank_many(requests)}
         frame = pd.concat([_reordered(rows, ranked[qid]) for qid, rows in groups.items()])
+        frame = frame.astype({"rank": "int64", "score": "float64"})  # a query without relevant documents has no rows
         return frame[columns].reset_index(drop=True)
 
     def transform_iter(self, inp: Any) -> Iterator[dict[str, Any]]:

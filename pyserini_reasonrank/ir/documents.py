@@ -18,8 +18,10 @@ BODY_FIELDS = ("contents", "text", "segment", "passage", "body", "abstract", "co
 # contents often repeats these after the title
 _BODY_BEFORE_CONTENTS = tuple(dict.fromkeys(("text", "segment", "passage", "body", *BODY_FIELDS)))
 _READ_FIELDS = frozenset({"title", "score", *DOCID_FIELDS, *BODY_FIELDS})
+_PLACE_FIELDS = ("start_char", "end_char")  # of a segment of MS MARCO v2 in its document
 _PART_FIELDS = ("text", *(name for name in BODY_FIELDS if name != "text"), "paragraphs", "sentences", "fullcaption")
 _HEADS = ("title", "kicker", "byline", "date", "author")  # parts of a body that are other fields of the document
+_INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 
 
@@ -28,7 +30,8 @@ class Document:
     """A document's ``text``, which is its title and body, and its ``fields``.
 
     ``fields`` has ``title``, the body as ``text``, and the other strings of the record (``url``, ``headings``, ...), as they
-    are in the record. It is empty if it would contain nothing but ``text``.
+    are in the record, and the place of a segment in its document (``start_char``, ``end_char``). It is empty if it would
+    contain nothing but ``text``.
     """
 
     text: str
@@ -73,15 +76,19 @@ def read_document(record: Mapping[str, Any]) -> Document | None:
     for name, value in record.items():
         if name not in _READ_FIELDS and isinstance(value, str):
             fields[name] = value
+        elif name in _PLACE_FIELDS and type(value) is int:
+            fields[name] = str(value)
     return Document(text, {} if fields in ({"text": text}, {}) else fields)
 
 
-def document_record(document: Document) -> dict[str, str]:
+def document_record(document: Document) -> dict[str, str | int]:
     """The record that ``read_document`` reads as ``document``, without a docid."""
     if not document.fields:
         return {"text": document.text}
-    fields = dict(document.fields)
-    return fields if document_text(fields) == document.text else {"contents": document.text} | fields
+    given = document.fields
+    places = {name: int(given[name]) for name in _PLACE_FIELDS if _INTEGER.fullmatch(given.get(name, ""))}
+    fields: dict[str, str | int] = {**given, **places}
+    return fields if document_text(fields) == document.text else {"contents": document.text, **fields}
 
 
 def stored_document(raw: str | None, contents: str | None) -> Document | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.binary_cutoffs import collection_with_cutoff, with_cutoff
 from pyserini_reasonrank.ir.measure_names import MEASURES, measure_name, parse_measure
+from pyserini_reasonrank.ir.metadata import NO_VERDICT, recorded_verdict
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.rank_similarity import similarity
 from pyserini_reasonrank.ir.recorded_cost import recorded_cost
@@ -19,6 +20,7 @@ from pyserini_reasonrank.ir.runs import Run, read_run, trec_eval_order
 from pyserini_reasonrank.ir.scores import (
     Analysis,
     Comparison,
+    EmptyQueries,
     Evaluation,
     MeasureScore,
     Pair,
@@ -45,12 +47,16 @@ PerQuery = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """The docids of a run's judged queries in trec_eval's order, the number of its other queries, and its values."""
+    """The docids of a run's judged queries in trec_eval's order, the number of its other queries, and its values.
+
+    ``empty`` are its judged queries without documents by the verdict of a judge; None if it keeps all candidates.
+    """
 
     path: str
     ordered: Mapping[str, list[str]]
     unjudged: int
     values: Mapping[Measure, PerQuery]
+    empty: frozenset[str] | None = None
 
 
 def evaluate(
@@ -80,9 +86,17 @@ def evaluate(
     changed = dict.fromkeys(measure_name(new) for measure, new in adapted if new is not measure)
     scored = []
     for path in (first_path, *run_paths):
-        run = read_run(path, keep_first=keep_first)
-        ordered = _judged_order(qrels, qrels_path, run, path)
-        scored.append(_Scored(str(path), ordered, len(run) - len(ordered), _values(qrels, ordered, parsed)))
+        verdict = recorded_verdict(path)
+        empty = frozenset(qid for qid in verdict.without_relevant if qid in qrels)
+        nothing = empty and os.path.isfile(path) and not os.path.getsize(path)
+        run = {} if nothing else read_run(path, keep_first=keep_first)
+        ordered = {} if empty and not run.keys() & qrels.keys() else _judged_order(qrels, qrels_path, run, path)
+        scored.append(
+            _Scored(
+                str(path), ordered, len(run) - len(ordered), _values(qrels, ordered, parsed),
+                empty if verdict is not NO_VERDICT else None,
+            )
+        )  # fmt: skip
     if wanted.all_pairs:
         chosen = list(combinations(range(len(scored)), 2))
     else:
@@ -99,7 +113,7 @@ def evaluate(
         evaluated.append(
             RunScores(
                 each.path, len(each.ordered), each.unjudged, scores,
-                recorded_cost(each.path), alike[pair] if of_first else None,
+                recorded_cost(each.path), alike[pair] if of_first else None, _empty_queries(each, qrels),
             )
         )  # fmt: skip
     pairs = tuple(
@@ -116,6 +130,13 @@ def evaluate(
         f"{collection}: grades below 2 count as not relevant for {', '.join(changed)}" if changed else None,
         (*_unlike_topics(scored), *_unlike_depths(scored, parsed)),
     )
+
+
+def _empty_queries(scored: _Scored, qrels: Qrels) -> EmptyQueries | None:
+    if scored.empty is None:
+        return None
+    nothing = {qid for qid, grades in qrels.items() if all(grade <= 0 for grade in grades.values())}
+    return EmptyQueries(len(scored.empty), len(scored.empty & nothing), len(nothing))
 
 
 def per_query(
@@ -154,7 +175,11 @@ def _score(measure: Measure, scored: _Scored, comparison: Comparison | None, wan
     answered = {qid: value for qid, value in values.items() if qid in scored.ordered}
     interval = _interval(measure, list(values.values())) if wanted.intervals else None
     return MeasureScore(
-        measure_name(measure), _aggregate(measure, values), _aggregate(measure, answered), comparison, interval
+        measure_name(measure),
+        _aggregate(measure, values),
+        _aggregate(measure, answered) if answered else 0.0,
+        comparison,
+        interval,
     )
 
 
@@ -220,7 +245,7 @@ def _unlike_topics(scored: Sequence[_Scored]) -> list[str]:
     found = []
     for other in others:
         for one, two in ((first, other), (other, first)):
-            if missing := [qid for qid in one.ordered if qid not in two.ordered]:
+            if missing := [qid for qid in one.ordered if qid not in two.ordered and qid not in (two.empty or ())]:
                 queries = "query" if len(missing) == 1 else "queries"
                 found.append(
                     f"{two.path} has no documents for {len(missing):,} judged {queries} that {one.path} answers "
@@ -231,6 +256,8 @@ def _unlike_topics(scored: Sequence[_Scored]) -> list[str]:
 
 def _unlike_depths(scored: Sequence[_Scored], measures: Sequence[Measure]) -> list[str]:
     """A warning if runs have different depths and a measure looks below the shallowest one."""
+    if any(each.empty is not None for each in scored):  # a run is shallow because it keeps relevant documents only
+        return []
     depths = [max(map(len, each.ordered.values())) for each in scored]
     low, high = min(depths), max(depths)
     deep = [measure_name(each) for each in measures if int(each.params.get("cutoff") or high) > low]

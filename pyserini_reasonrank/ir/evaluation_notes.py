@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.ir.scores import Evaluation, SignificanceTest
+from pyserini_reasonrank.ir.scores import EmptyQueries, Evaluation, SignificanceTest
 from pyserini_reasonrank.ir.significance import Interval
 
 TESTS = {
@@ -43,7 +43,19 @@ def remarks(report: Evaluation) -> list[str]:
     found += [
         f"{report.label(run.run)}: {_unjudged(run.unjudged)} not counted." for run in report.every if run.unjudged
     ]
+    found += [f"{report.label(run.run)}: {_empty(run.empty)}" for run in report.every if run.empty is not None]
     return found + [f"Warning: {warning}." for warning in report.warnings]
+
+
+def _empty(empty: EmptyQueries) -> str:
+    """How often a run says that nothing is relevant, and how often it is right."""
+    queries = f"nothing is relevant for {empty.found:,} {'query' if empty.found == 1 else 'queries'} by its judge"
+    if not empty.without_relevant:
+        return f"{queries}; all queries of the qrels have relevant documents."
+    return (
+        f"{queries}, rightly for {empty.right:,} of the {empty.without_relevant:,} without a relevant document in the qrels and "
+        f"wrongly for {empty.found - empty.right:,}."
+    )
 
 
 def _unjudged(number: int) -> str:

@@ -33,6 +33,12 @@ FINGERPRINT = "settings sha256"
 """The key of the fingerprint of a run, below ``method``."""
 
 
+WITHOUT_RELEVANT = "topics without relevant candidates"
+"""The key of the qids for which a run has no documents because the judge found none relevant, below ``outcome``."""
+DROPPED = "candidates left out"
+"""The key of the numbers of candidates by qid that a run lacks because they are not relevant, below ``outcome``."""
+
+
 def sidecar(output: str | os.PathLike[str]) -> Path:
     """The metadata file of the run ``output``."""
     return Path(f"{os.fspath(output)}.ir-metadata.yml")
@@ -80,6 +86,8 @@ class RunRecord:
     ``collection`` are the other inputs: ``rerank topics``, ``excluded documents``, ``qids`` and ``shard``.
     ``fingerprint`` is a hash of the settings, by which a later command recognises the run. ``seconds`` has wall
     times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``. ``rewriting``: how the queries were rewritten for the search.
+    ``threshold`` is the least score of the candidates that are kept; None if all are. ``dropped`` has the number of the
+    others by qid, in topics order.
     """
 
     tag: str
@@ -97,6 +105,8 @@ class RunRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     rewriting: RewriteRecord | None = None
+    threshold: float | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def metadata(self) -> Path:
@@ -117,6 +127,11 @@ class RunRecord:
     def without_candidates(self) -> list[str]:
         """The qids for which the first stage returned no documents."""
         return [qid for qid, count in self.candidates.items() if not count]
+
+    @property
+    def without_relevant(self) -> list[str]:
+        """The qids that have candidates, of which none is kept."""
+        return [qid for qid, count in self.dropped.items() if count == self.candidates[qid]]
 
     @property
     def tallies(self) -> Mapping[str, Tally]:
@@ -161,10 +176,16 @@ class RunRecord:
             "outcome": {
                 "topics answered": f"{self.answered} of {self.topics}",
                 "topics without candidates": self.without_candidates,
+                **self._verdict(),
                 "statuses of calls": {status.value: self.tally.statuses.get(status, 0) for status in Status},
                 "warnings": list(self.warnings),
             },
         }
+
+    def _verdict(self) -> dict[str, Any]:
+        if self.threshold is None:
+            return {}
+        return {WITHOUT_RELEVANT: self.without_relevant, DROPPED: self.dropped}
 
     def _parts_fields(self) -> dict[str, Any]:
         single = self.parts.get("")
@@ -196,6 +217,36 @@ def topics_without_candidates(output: str | os.PathLike[str]) -> list[str]:
     """The qids that the metadata of a run lists as without candidates; empty if there is no metadata file."""
     outcome = (read_metadata(output) or {}).get("outcome", {})
     return [str(qid) for qid in outcome.get("topics without candidates", [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run lacks because the judge found it not relevant: the qids that have no documents, and numbers by qid."""
+
+    without_relevant: Sequence[str] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+NO_VERDICT = Verdict()
+
+
+def recorded_verdict(output: str | os.PathLike[str]) -> Verdict:
+    """The verdict in the metadata of a run; ``NO_VERDICT`` without metadata, and for a run that keeps all candidates.
+
+    UsageError for metadata that can't be read, or whose verdict is not a list and counts.
+    """
+    outcome = nested(read_metadata(output), "outcome")
+    if not isinstance(outcome, Mapping) or (WITHOUT_RELEVANT not in outcome and DROPPED not in outcome):
+        return NO_VERDICT
+    empty, dropped = outcome.get(WITHOUT_RELEVANT, []), outcome.get(DROPPED, {})
+    if not isinstance(empty, list) or not isinstance(dropped, Mapping):
+        raise UsageError(
+            f"{sidecar(output)}: {WITHOUT_RELEVANT} and {DROPPED} are not a list and counts; repair the file"
+        )
+    try:
+        return Verdict([str(qid) for qid in empty], {str(qid): int(count) for qid, count in dropped.items()})
+    except (TypeError, ValueError):
+        raise UsageError(f"{sidecar(output)}: {DROPPED} has a value that is not a number; repair the file") from None
 
 
 def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:

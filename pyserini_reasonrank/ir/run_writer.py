@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.documents import Document, document_record
@@ -70,7 +70,7 @@ def castorini_line(query: Query, candidates: Sequence[Candidate]) -> str:
     return json.dumps(request, ensure_ascii=False) + "\n"
 
 
-def _doc(candidate: Candidate) -> dict[str, str]:
+def _doc(candidate: Candidate) -> dict[str, Any]:
     if candidate.fields:
         return document_record(Document(candidate.text, candidate.fields))
     return {"contents": candidate.text} if candidate.text else {}

@@ -70,11 +70,24 @@ class MeasureScore:
 
 
 @dataclass(frozen=True, slots=True)
+class EmptyQueries:
+    """The judged queries for which a run has no documents because its judge found none relevant: ``found``.
+
+    Of these, ``right`` have no relevant document in the qrels, of which ``without_relevant`` queries have none.
+    """
+
+    found: int
+    right: int
+    without_relevant: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunScores:
     """The scores of a run, by measure.
 
     ``answered`` counts the judged queries that it has documents for, ``unjudged`` its other queries. ``cost`` is None
-    without metadata. ``similarity`` compares its rankings with those of the first run.
+    without metadata. ``similarity`` compares its rankings with those of the first run. ``empty`` is None for a run that keeps
+    all candidates.
     """
 
     run: str
@@ -83,6 +96,7 @@ class RunScores:
     scores: tuple[MeasureScore, ...]
     cost: RunCost | None = None
     similarity: Similarity | None = None
+    empty: EmptyQueries | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.boards import Board, Finding, PlacedLine
 from pyserini_reasonrank.ir.file_io import read_lines
+from pyserini_reasonrank.ir.metadata import NO_VERDICT, Verdict
 from pyserini_reasonrank.ir.runs import RunFormat, is_json, parse_lines, read_run, repeated, single
 from pyserini_reasonrank.ir.selection import EVERYTHING, Selection
 
@@ -23,6 +24,7 @@ RULES = {
     "documents": "a query lists a document once",
     "topics": "with --topics: each topic is in the run, except those without candidates, and no other query",
     "candidates": "with --first: a query has the documents of its first-stage run, and no others",
+    "left out": "a run that keeps relevant documents lacks as many as its metadata say; with --first, exactly as many",
     "excluded": "with --exclude: a query lists none of its excluded documents",
 }
 """The rules that ``validate`` checks, by the name that a finding has."""
@@ -54,19 +56,21 @@ def validate(
     keep_first: bool = False,
     board: Board | None = None,
     selection: Selection = EVERYTHING,
+    verdict: Verdict = NO_VERDICT,
 ) -> Validation:
     """Check the format of a run (TREC, MS MARCO or JSON lines), and compare it with its topics and its first-stage run.
 
     ``topics`` are qids. A topic may be missing if it is in ``without_candidates`` or if ``first`` has no documents for it.
     ``keep_first`` accepts a first-stage run that repeats documents. ``board`` adds the requirements of a leaderboard. The
-    documents that ``selection`` excludes must be missing.
+    documents that ``selection`` excludes must be missing. ``verdict`` says what a run that keeps relevant documents only lacks:
+    these topics have no documents, and so many candidates of a query are missing, not more and not fewer.
     UsageError if a file is missing or empty, or if the first-stage run can't be read.
     """
     findings: list[Finding] = []
     lines: dict[str, list[PlacedLine]] = {}
     formats: dict[str, list[tuple[str, RunFormat]]] = {}
     tags: dict[str, str] = {}
-    for where, text in read_lines(Path(run)):
+    for where, text in () if _is_empty(run, verdict) else read_lines(Path(run)):
         try:
             parsed = parse_lines(text, where)
         except UsageError as error:
@@ -89,8 +93,10 @@ def validate(
         found_first = read_run(first, keep_first=keep_first)
         candidates = {qid: [hit.docid for hit in selection.remaining(qid, hits)] for qid, hits in found_first.items()}
         for qid, found in lines.items():
-            findings.extend(_differences(qid, found, candidates.get(qid, [])))
-    findings.extend(_topic_findings(str(run), lines, topics, candidates, without_candidates))
+            findings.extend(_differences(qid, found, candidates.get(qid, []), verdict.dropped.get(qid, 0)))
+    findings.extend(_verdict_findings(str(run), lines, candidates, verdict))
+    empty = {*without_candidates, *verdict.without_relevant}
+    findings.extend(_topic_findings(str(run), lines, topics, candidates, empty))
     return Validation(tuple(findings), len(lines), sum(map(len, lines.values())))
 
 
@@ -160,10 +166,37 @@ def _excluded(qid: str, lines: Sequence[PlacedLine], excluded: Collection[str]) 
         yield Finding(kept[0].where, "excluded", what)
 
 
-def _differences(qid: str, lines: Sequence[PlacedLine], candidates: list[str]) -> Iterator[Finding]:
-    """How the documents of one query differ from its first-stage candidates."""
+def _is_empty(run: str | os.PathLike[str], verdict: Verdict) -> bool:
+    """Whether a run has no line because the judge found nothing relevant for any topic."""
+    path = Path(run)
+    return bool(verdict.without_relevant) and path.is_file() and not path.stat().st_size
+
+
+def _verdict_findings(
+    run: str, lines: Mapping[str, Sequence[PlacedLine]], candidates: Mapping[str, list[str]] | None, verdict: Verdict
+) -> Iterator[Finding]:
+    """Topics without documents by the metadata that have some, or whose candidates are more than those that are left out."""
+    if known := [qid for qid in verdict.without_relevant if qid in lines]:
+        what = f"{_count(len(known), 'topic has', 'topics have')} documents, but none by the metadata: {_some(known)}"
+        yield Finding(lines[known[0]][0].where, "left out", what)
+    for qid in verdict.without_relevant:
+        count = len(candidates.get(qid, ())) if candidates is not None else verdict.dropped.get(qid, 0)
+        if count != (dropped := verdict.dropped.get(qid, 0)):
+            what = f"query {qid}: no documents, {dropped:,} left out by the metadata, {count:,} of the first stage"
+            yield Finding(run, "left out", what)
+
+
+def _differences(qid: str, lines: Sequence[PlacedLine], candidates: list[str], dropped: int) -> Iterator[Finding]:
+    """How the documents of one query differ from its first-stage candidates, of which ``dropped`` are left out."""
     found = {line.docid for _, line in lines}
-    if lost := [docid for docid in candidates if docid not in found]:
+    lost = [docid for docid in candidates if docid not in found]
+    if dropped and len(lost) != dropped:
+        what = (
+            f"query {qid}: {_count(len(lost), 'document', 'documents')} of the first stage missing, {dropped:,} left out by "
+            "the metadata"
+        )
+        yield Finding(lines[0].where, "left out", what)
+    elif lost and not dropped:
         what = f"query {qid}: {_count(len(lost), 'document', 'documents')} of the first stage missing: {_some(lost)}"
         yield Finding(lines[0].where, "candidates", what)
     known = set(candidates)

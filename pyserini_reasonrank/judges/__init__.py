@@ -105,6 +105,16 @@ class Judge(ABC):
     def agreed(outcomes: Sequence[Any], indices: Sequence[int]) -> Any:
         """Aggregate several outcomes for the candidates ``indices``. Ties keep the order of ``indices``."""
 
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """The lowest and the highest score that a candidate can have, if scores mean the same for all queries; else None."""
+        return None
+
+    @staticmethod
+    def scores(outcome: Any, indices: Sequence[int]) -> Mapping[int, float]:
+        """Return the scores in an outcome for the candidates ``indices``, by index; {} for judges that compare candidates."""
+        return {indices[0]: outcome} if len(indices) == 1 and isinstance(outcome, float) else {}
+
     @abstractmethod
     def unmoved(self, indices: Sequence[int]) -> Any:
         """Return the outcome that keeps the first-stage order; ``explain`` counts calls with it."""

@@ -62,6 +62,10 @@ class Bisection(Pointwise):
     kind = "bisection"
 
     @property
+    def scale(self) -> tuple[float, float]:
+        return (0.0, float(TOP_GRADE))
+
+    @property
     def calls(self) -> int:
         return len(DECISIONS) + bool(self.options.think)
 

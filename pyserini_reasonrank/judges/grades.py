@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Annotated
 
@@ -74,6 +74,15 @@ class Grades(Written):
         """Return the mean of each candidate's readable grades."""
         read = [[grade for grade in grades if grade is not None] for grades in zip(*outcomes, strict=True)]
         return [fmean(grades) if grades else None for grades in read]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        return (0.0, float(TOP_GRADE))
+
+    @staticmethod
+    def scores(outcome: Sequence[float | None], indices: Sequence[int]) -> Mapping[int, float]:
+        """Return the grades that could be read."""
+        return {i: grade for i, grade in zip(indices, outcome, strict=True) if grade is not None}
 
     def unmoved(self, indices: Sequence[int]) -> list[float | None]:
         return [0.0] * len(indices)

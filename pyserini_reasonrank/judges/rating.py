@@ -47,6 +47,10 @@ class Rating(Written):
         return bool(self.options.parser != "careful")
 
     @property
+    def scale(self) -> tuple[float, float]:
+        return (0.0, float(self.options.top))
+
+    @property
     def wording(self) -> dict[str, int]:
         return {"top": self.options.top}
 

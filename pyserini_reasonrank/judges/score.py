@@ -171,6 +171,12 @@ class RelevanceScore(Pointwise):
             )
 
     @property
+    def scale(self) -> tuple[float, float] | None:
+        if self.options.value != "share":
+            return None if self.options.sigmoid is None else (0.0, 1.0)
+        return (0.0, 1.0) if len(self.choices) == _BINARY else (0.0, float(max(map(int, self.choices))))
+
+    @property
     def calls(self) -> int:
         return 2 if self.options.think else 1
 

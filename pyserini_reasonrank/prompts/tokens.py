@@ -31,6 +31,10 @@ class Tokens(Protocol):
         """Return each text cut to its first ``limit`` tokens, with its number of tokens."""
         ...
 
+    def starts(self, text: str, limit: int) -> list[int]:
+        """Return the characters at which the first ``limit`` tokens of the text begin, in its order."""
+        ...
+
     def specials(self) -> Iterable[str]:
         """Return the strings that the tokenizer reads as control tokens."""
         ...
@@ -72,6 +76,14 @@ class ModelTokens:
                 return text, len(offsets)
             characters *= 4
 
+    def starts(self, text: str, limit: int) -> list[int]:
+        characters = max(limit, 1) * _CHARACTERS_A_TOKEN
+        while True:
+            offsets = self._tokenizer.encode(text[:characters], add_special_tokens=False).offsets
+            if len(offsets) > limit or characters >= len(text):
+                return [begin for begin, _ in offsets[:limit]]
+            characters *= 4
+
     @cached_property
     def _controls(self) -> tuple[Any, ...]:
         """The added tokens, which are read wherever they are written; some tokenizers do not mark all of them as special."""
@@ -105,6 +117,9 @@ class EstimatedTokens:
     def cut(self, texts: Sequence[str], limit: int) -> list[tuple[str, int]]:
         size = self.characters_a_token
         return [(text[: limit * size], min(-(-len(text) // size), limit)) for text in texts]
+
+    def starts(self, text: str, limit: int) -> list[int]:
+        return list(range(0, len(text), self.characters_a_token))[:limit]
 
     def specials(self) -> Iterable[str]:
         return _WELL_KNOWN

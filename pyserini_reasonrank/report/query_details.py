@@ -70,6 +70,8 @@ def _run_details(run: RunInput, qid: str, table: DocumentTable, depth: int) -> d
         found["llm"] = {str(table.number(docid)): _rounded(score) for docid, score in llm.items()}
         fused = run.fused.get(qid, {})
         found["fused"] = {str(table.number(docid)): _rounded(score) for docid, score in fused.items()}
+    if segments := run.segments.get(qid):
+        found["segments"] = {str(table.number(docid)): name for docid, name in segments.items()}
     if run.journal is None:
         return found
     with readable(run.journal):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.metadata import nested, read_metadata, sha256
+from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_verdict, sha256
 from pyserini_reasonrank.ir.runs import FIRST_RUN, Hit, Run, read_run
 from pyserini_reasonrank.journal import DamagedJournal, rankings
 from pyserini_reasonrank.run.recorded_run import journal_for, name_in
@@ -38,6 +38,8 @@ class RunInput:
     """The LLM's score of each docid, by qid, of rerankers that score documents one by one."""
     fused: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The score of each docid by which a query was ordered, by qid, if the run was fused with its first stage."""
+    segments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The best segment of each docid, such as ``2 of 5``, by qid, if documents were judged in segments."""
     remarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Confidences and notes of the reranker, by qid."""
     notes: tuple[str, ...] = ()
@@ -67,6 +69,8 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
             notes.append(f"The journal {found.name} has no calls.")
     elif journal != NO_JOURNAL and metadata:
         notes.append(f"{path.name} has no journal, so its calls are not shown.")
+    if empty := recorded_verdict(path).without_relevant:
+        notes.append(f"{path.name} has no documents for {len(empty):,} queries: its judge found none relevant.")
     first_run, about = _first_run(path, metadata)
     if first_run is not None:
         first_hits: Run | None = read_run(first_run, keep_first=keep_first)
@@ -78,6 +82,7 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
         path, hits, metadata, found if name else None, name, first_run, first_hits,
         {qid: scores for qid, each in ranked.items() if (scores := _scores(each["ranking"], "score"))},
         {qid: scores for qid, each in ranked.items() if (scores := _scores(each["ranking"], "fused"))},
+        {qid: segments for qid, each in ranked.items() if (segments := _segments(each["ranking"]))},
         {qid: {key: each[key] for key in ("confidence", "notes") if each[key]} for qid, each in ranked.items()},
         (*notes, *filter(None, [about])),
     )  # fmt: skip
@@ -108,7 +113,8 @@ def _check_same_run(ranked: Mapping[str, Mapping[str, Any]], hits: Run, path: Pa
     if ranked and not ranked.keys() & hits.keys():
         raise UsageError(f"{differs}: it has none of its queries; {remedy}")
     for qid in ranked.keys() & hits.keys():
-        docids = [line["docid"] for line in ranked[qid]["ranking"][: len(hits[qid])]]  # a run may be cut
+        kept = [line["docid"] for line in ranked[qid]["ranking"] if not line.get("dropped")]
+        docids = kept[: len(hits[qid])]  # a run may be cut
         if docids != [hit.docid for hit in hits[qid]]:
             raise UsageError(f"{differs}: query {qid} has another order there; {remedy}")
 
@@ -141,6 +147,11 @@ def _first_stage(ranking: Sequence[Mapping[str, Any]]) -> list[Hit]:
 def _scores(ranking: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
     """The scores of one kind by docid: ``score``, of the LLM, or ``fused``."""
     return {line["docid"]: float(line[kind]) for line in ranking if line.get(kind) is not None}
+
+
+def _segments(ranking: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    placed = {line["docid"]: line["segment"] for line in ranking if "segment" in line}
+    return {docid: f"{found['number']} of {found['of']}" for docid, found in placed.items() if found["of"] > 1}
 
 
 def check_same_topics(runs: Sequence[RunInput]) -> Iterator[str]:

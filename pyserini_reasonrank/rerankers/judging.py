@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from statistics import fmean
 from typing import Any, Literal
 
 from pyserini_reasonrank.errors import CallFailed
@@ -85,6 +86,12 @@ class QueryJudge:
         self.scores: dict[int, float] = {}
         self.statuses: Counter[Status] = Counter()
         self._reasonings: dict[int, str] = {}
+        self._grades: dict[int, list[float]] = {}
+
+    @property
+    def grades(self) -> dict[int, float]:
+        """The mean grade of each candidate that was graded beside others, by position."""
+        return {i: fmean(found) for i, found in self._grades.items()}
 
     @property
     def reasoning(self) -> str:
@@ -114,8 +121,12 @@ class QueryJudge:
             judgements = [task.result() for task in tasks]
             counted = [j for j in judgements if judge.counts_unreadable or not j.status.bad]
             outcome = judge.agreed([judge.outcome(j, indices) for j in counted or judgements], indices)
-        if len(indices) == 1 and isinstance(outcome, float):
-            self.scores[indices[0]] = outcome
+        of_one = len(indices) == 1 and isinstance(outcome, float)
+        for i, score in judge.scores(outcome, indices).items():
+            if of_one:
+                self.scores[i] = score
+            else:
+                self._grades.setdefault(i, []).append(score)
         return outcome
 
     async def _vote(self, indices: Sequence[int], number: int, vote: int, label: str, keep: int | None) -> Judgement:

@@ -10,6 +10,7 @@ from typing import Any
 from pyserini_reasonrank.records import Ranked, Request, Tally
 from pyserini_reasonrank.rerankers.judging import LLMJudge, QueryJudge
 from pyserini_reasonrank.rerankers.scheduling import together
+from pyserini_reasonrank.rerankers.segments import Segmenter, SegmentJudge
 from pyserini_reasonrank.strategies import StrategyEntry
 
 
@@ -47,10 +48,12 @@ class Ranker(ABC):
 
 
 class SingleRanker(Ranker):
-    """A judge and a strategy over one engine."""
+    """A judge and a strategy over one engine. With a ``segmenter``, the judge is asked about the segments of documents."""
 
-    def __init__(self, llm: LLMJudge, strategy: StrategyEntry, options: Mapping[str, Any]) -> None:
-        self._llm, self._strategy, self._options = llm, strategy, options
+    def __init__(
+        self, llm: LLMJudge, strategy: StrategyEntry, options: Mapping[str, Any], segmenter: Segmenter | None = None
+    ) -> None:
+        self._llm, self._strategy, self._options, self._segmenter = llm, strategy, options, segmenter
         self.tallies = {"": llm.tally}
 
     async def rank(
@@ -61,7 +64,9 @@ class SingleRanker(Ranker):
         samples: tuple[int, ...] = (),
         prior: Sequence[int] | None = None,
     ) -> Ranked:
-        query_judge = await self._bind(request, part, samples)
+        segmented = None if self._segmenter is None else await asyncio.to_thread(self._segmenter.split, request)
+        query_judge = await self._bind(request if segmented is None else segmented.request, part, samples)
+        of_segments: SegmentJudge | None = None
         self._llm.tally.rankings += 1
         async with together() as spawn:  # if one of the strategy's questions fails, the others are cancelled
 
@@ -70,8 +75,20 @@ class SingleRanker(Ranker):
             ) -> Any:
                 return await spawn(query_judge.ask(indices, label, keep, samples=samples, again=again))
 
-            order = await self._strategy.bound(self._options, prior)(len(request.candidates), judge)
-        return Ranked(tuple(order), query_judge.statuses, query_judge.scores, reasoning=query_judge.reasoning)
+            if self._segmenter is not None and segmented is not None:
+                of_segments = SegmentJudge(judge, segmented, self._segmenter.options)
+            order = await self._strategy.bound(self._options, prior)(len(request.candidates), of_segments or judge)
+        scores, segments = query_judge.scores, {}
+        if of_segments is not None:
+            scores, segments = of_segments.scores, of_segments.segments
+        return Ranked(
+            tuple(order),
+            query_judge.statuses,
+            scores,
+            reasoning=query_judge.reasoning,
+            segments=segments,
+            grades=query_judge.grades,
+        )
 
     async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
         query_judge = await self._bind(request, part, ())

@@ -78,7 +78,8 @@ class Cost:
 def estimate(plan: Plan, n: int) -> Cost:
     """The cost of one query with ``n`` candidates; those below the depth cost nothing.
 
-    Exact for strategies whose questions do not depend on the answers. For the others it is the cost if the judge confirms
+    Exact for strategies whose questions do not depend on the answers, and documents in as many segments as may be judged. For
+    the others it is the cost if the judge confirms
     the first-stage order. It takes seconds at most: for more than ``MOST_CANDIDATES`` or ``MOST_QUESTIONS`` it is the cost
     of fewer candidates, ``Cost.candidates``. UsageError if a strategy or combination rejects its options.
     """
@@ -122,12 +123,13 @@ async def _simulate(plan: Plan, request: Request, meter: Meter, part: str) -> Ra
 
 
 async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, part: str) -> Ranked:
-    judge = plan.judge
+    judge, segments = plan.judge, plan.settings.segments
+    judged = 1 if segments is None else segments.judged
 
     async def confirm(
         indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
     ) -> Any:
-        votes = samples or judge.options.votes
+        votes = (samples or judge.options.votes) * judged
         await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=votes)
         return judge.unmoved(indices)
 
@@ -135,7 +137,7 @@ async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, par
     if plan.strategy.independent is not None:
         questions, shown = plan.strategy.independent(n)
         if questions:
-            votes = questions * judge.options.votes
+            votes = questions * judge.options.votes * judged
             await meter.question(part, shown, calls=judge.calls, chain=judge.chain, votes=votes)
         return Ranked(tuple(range(n)))
     return Ranked(tuple(await plan.strategy.bound(plan.options, prior=None)(n, confirm)))
@@ -154,7 +156,14 @@ class _SimulatedArm:
     def depth(self) -> int:
         return self.plan.settings.depth
 
-    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+    async def __call__(
+        self,
+        indices: Sequence[int],
+        *,
+        sample: int = 0,
+        prior: Sequence[int] | None = None,
+        passages: Mapping[int, Candidate] | None = None,
+    ) -> Ranked:
         candidates = tuple(self.request.candidates[i] for i in indices[: self.depth])
         request = replace(self.request, candidates=candidates)
         return completed(await _simulate(self.plan, request, self.meter, self.part), len(indices))

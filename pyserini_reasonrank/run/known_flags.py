@@ -22,7 +22,7 @@ from pyserini_reasonrank.strategies import STRATEGY_PARTS, options_model
 
 GENERAL_SKIPPED = ("name", "about")
 """Keys of a reranker's YAML that are not flags."""
-_GROUP = re.compile(r"\.(judge|strategy|combine|engine|sampling|fuse|passage)\Z")
+_GROUP = re.compile(r"\.(judge|strategy|combine|engine|sampling|fuse|passage|segments)\Z")
 _NAMED = 3  # the most flags that a message names
 
 

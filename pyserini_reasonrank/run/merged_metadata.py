@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.ir.masking import masked_command
-from pyserini_reasonrank.ir.metadata import FINGERPRINT, sha256
+from pyserini_reasonrank.ir.metadata import DROPPED, FINGERPRINT, WITHOUT_RELEVANT, sha256
 from pyserini_reasonrank.run.outputs import OF_THE_SPEED
 
 _MAY_DIFFER = OF_THE_SPEED | {"max_bad", "on_error"}
@@ -74,10 +74,19 @@ def merged_fields(
 
 def _outcome(outcomes: Sequence[Mapping[str, Any]], qids: Sequence[str]) -> dict[str, Any]:
     empty = {str(qid) for outcome in outcomes for qid in outcome.get("topics without candidates", [])}
+    verdict: dict[str, Any] = {}
+    if any(DROPPED in outcome for outcome in outcomes):
+        none = {str(qid) for outcome in outcomes for qid in outcome.get(WITHOUT_RELEVANT, [])}
+        dropped = {str(qid): n for outcome in outcomes for qid, n in outcome.get(DROPPED, {}).items()}
+        verdict = {
+            WITHOUT_RELEVANT: [qid for qid in qids if qid in none],
+            DROPPED: {qid: dropped[qid] for qid in qids if qid in dropped},
+        }
     warnings = [warning for outcome in outcomes for warning in outcome.get("warnings", [])]
     return {
         "topics answered": f"{len(qids) - len(empty)} of {len(qids)}",
         "topics without candidates": [qid for qid in qids if qid in empty],
+        **verdict,
         "statuses of calls": _sum([outcome.get("statuses of calls", {}) for outcome in outcomes]),
         "warnings": list(dict.fromkeys(warnings)),
     }

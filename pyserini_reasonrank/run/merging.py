@@ -10,7 +10,13 @@ from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.file_io import atomic, read_lines
-from pyserini_reasonrank.ir.metadata import read_metadata, recorded_fingerprint, sidecar, write_metadata
+from pyserini_reasonrank.ir.metadata import (
+    WITHOUT_RELEVANT,
+    read_metadata,
+    recorded_fingerprint,
+    sidecar,
+    write_metadata,
+)
 from pyserini_reasonrank.ir.runs import FIRST_RUN, is_json, line_qid
 from pyserini_reasonrank.ir.selection import parse_shard
 from pyserini_reasonrank.ir.topics import read_topics
@@ -37,9 +43,15 @@ class Part:
         return [str(qid) for qid in self.metadata.get("outcome", {}).get("topics without candidates", [])]
 
     @property
+    def without_relevant(self) -> list[str]:
+        """The qids that have no lines because the judge found no document relevant."""
+        return [str(qid) for qid in self.metadata.get("outcome", {}).get(WITHOUT_RELEVANT, [])]
+
+    @property
     def qids(self) -> list[str]:
         """All queries of the part."""
-        return [*self.lines, *(qid for qid in self.without_candidates if qid not in self.lines)]
+        empty = (*self.without_candidates, *self.without_relevant)
+        return [*self.lines, *(qid for qid in empty if qid not in self.lines)]
 
     @property
     def collection(self) -> Mapping[str, Any]:

@@ -92,7 +92,8 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                     raise UsageError(as_error(early))
                 for query in task.queries:
                     session.check(query)
-                candidates, failures = await _serve(session, _rest(first, task.requests), writer, progress)
+                dropped = dict[str, int]()
+                candidates, failures = await _serve(session, _rest(first, task.requests), writer, progress, dropped)
                 _check_finished(session.tally, plan.settings.max_bad, failures, writer, candidates)
                 if (late := notices.add([*session.warnings, *_bad_warning(session.tally)])) and plan.settings.strict:
                     writer.keep(candidates)
@@ -106,12 +107,14 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
         tag=plan.tag,
         command=task.command,
         reranker=plan.settings.name,
-        settings=plan.settings.model_dump(include={"as_", "combine", "fuse", "depth", "max_bad"}, by_alias=True),
+        settings=plan.settings.model_dump(include=_OF_THE_WHOLE, by_alias=True),
         parts={name: _part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
         topics_file=task.topics,
         collection=_collection(plan, task),
         fingerprint=task.fingerprint,
         candidates=candidates,
+        threshold=plan.settings.threshold,
+        dropped={qid: dropped[qid] for qid in candidates if qid in dropped},
         first_run=task.first_run,
         output=task.output,
         journal=journal_path,
@@ -168,11 +171,16 @@ async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> Asyn
 
 
 async def _serve(
-    session: Session, requests: AsyncIterator[Request], writer: RunWriter, progress: Progress
+    session: Session,
+    requests: AsyncIterator[Request],
+    writer: RunWriter,
+    progress: Progress,
+    dropped: dict[str, int],
 ) -> tuple[Mapping[str, int], list[CallFailed]]:
     """Rerank all requests and write each as it ends; one with a failed call in first-stage order.
 
-    Returns the number of candidates by qid, in topics order, and the failures.
+    Returns the number of candidates by qid, in topics order, and the failures. ``dropped`` gets the number of candidates that
+    are left out, by qid.
     """
     counts, failures = dict[str, int](), list[CallFailed]()
 
@@ -189,6 +197,10 @@ async def _serve(
             yield request
 
     def done(ranking: Ranking) -> None:
+        if ranking.ranked.segments:  # fewer questions than expected of documents of unknown length
+            progress.expect(sum(ranking.ranked.statuses.values()) - session.cost(ranking.request).questions)
+        if ranking.dropped:
+            dropped[ranking.request.query.qid] = len(ranking.dropped)
         writer.write_ranked(ranking.request.query, ranking.candidates)
 
     def failed(request: Request, error: CallFailed) -> None:
@@ -231,8 +243,9 @@ def _bad(tally: Tally) -> str:
     return f"{tally.bad} of {tally.judgements} judgements ({_bad_share(tally):.1%}) are bad ({tally})"
 
 
+_OF_THE_WHOLE = {"as_", "combine", "fuse", "depth", "max_bad", "keep", "threshold"}
 _RECORDED = {
-    "as_", "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "instruction",
+    "as_", "judge", "strategy", "fuse", "collection", "passage_tokens", "query_tokens", "passage", "segments", "instruction",
     "max_model_len", "on_error",
 }  # fmt: skip
 

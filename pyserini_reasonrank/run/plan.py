@@ -25,7 +25,7 @@ from pyserini_reasonrank.run.notices import as_error
 from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 from pyserini_reasonrank.settings.flags import PREFIX
 from pyserini_reasonrank.settings.schema import Settings, answering_engine
-from pyserini_reasonrank.strategies import STRATEGY_PARTS, StrategyEntry, options_model
+from pyserini_reasonrank.strategies import STRATEGIES, STRATEGY_PARTS, StrategyEntry, options_model
 
 
 def plan(
@@ -75,7 +75,7 @@ def check_context(part: SinglePlan, widest: int) -> Demand:
         part.tokens,
         widest,
         part.output_tokens(widest),
-        passage_tokens=settings.passage_tokens,
+        passage_tokens=settings.shown_tokens,
         query_tokens=settings.query_tokens,
     )
     demand = Demand(settings.name, tokens, part.template.render("", [""] * widest).messages)
@@ -127,9 +127,11 @@ class _Planner:
         options = strategy.resolved(given)
         derived = {name: value for name, value in options.items() if value != given[name]}
         settings = settings.model_copy(update={"strategy": {**settings.strategy, **derived}})
+        _check_segments(settings, judge_class, where)
         if strategy.resamples:
             _check_samples(settings, judge_class(judge_options, settings.sampling.sampling(), frozenset(), ""), where)
-        return assembled(settings, where, judge_class, judge_options, strategy, options, self._engine)
+        part = assembled(settings, where, judge_class, judge_options, strategy, options, self._engine)
+        return replace(part, settings=_with_threshold(part.settings, part.judge, where))
 
     def _combined(self, settings: Settings, where: str) -> CombinedPlan:
         given = dict(settings.combine)
@@ -137,6 +139,7 @@ class _Planner:
         if name not in COMBINATIONS:
             raise UsageError(f"{where}.combine.name {name!r} is not known{nearest(str(name), COMBINATIONS)}")
         combination = COMBINATIONS[name]
+        _with_threshold(settings, None, where)
         _check_arms(name, settings.arms, where)
         chosen = validated(options_model(combination.function), given, f"{where}.combine")
         options = dict(chosen)
@@ -229,6 +232,51 @@ def _check_samples(settings: Settings, judge: Judge, where: str) -> None:
             f"the {name} strategy would ask the same question every time: set a {where}.sampling.temperature, so that the "
             f"answers differ, or {where}.strategy.name pointwise"
         )
+
+
+def _check_segments(settings: Settings, judge: type[Judge], where: str) -> None:
+    """UsageError if the judge has no score of one passage, or if the passage form cuts segments."""
+    if settings.segments is None:
+        return
+    if STRATEGIES["pointwise"].judges.isdisjoint(_kinds(judge)):
+        raise UsageError(
+            f"{where}.segments needs a judge that scores one passage at a time (rank1, erank, upr), not {judge.kind}: use a "
+            "cascade, whose large reranker reads the best segment that the small one found (--rerank coranking "
+            "--rerank.arms.small.reranker rank1 --rerank.arms.small.segments.tokens 256)"
+        )
+    if settings.segments.step > settings.segments.tokens:
+        raise UsageError(
+            f"{where}.segments.stride {settings.segments.stride} is above {where}.segments.tokens {settings.segments.tokens}: "
+            "no segment would have the text between two of them"
+        )
+    if cutting := [name for name in ("words", "characters") if getattr(settings.passage, name) is not None]:
+        raise UsageError(
+            f"{where}.passage.{cutting[0]} would cut segments: set it to null; {where}.segments.tokens is their length"
+        )
+
+
+def _with_threshold(settings: Settings, judge: Judge | None, where: str) -> Settings:
+    """``settings`` with the threshold of ``keep`` relevant, by default the middle of the judge's scale.
+
+    UsageError if the scores of the judge mean something for one query only, or if it gives none, as a combination (None).
+    """
+    if settings.keep == "all":
+        if settings.threshold is not None:
+            raise UsageError(f"{where}.threshold {settings.threshold:g} needs {where}.keep relevant")
+        return settings
+    if judge is None or judge.scale is None:
+        what = f"the {settings.combine['name']} combination" if judge is None else f"the {judge.kind} judge"
+        raise UsageError(
+            f"{where}.keep relevant needs scores that mean the same for all queries, which {what} does not give: use a "
+            "reranker that grades documents, such as rank1, erank, orderchain or grouprank"
+        )
+    low, high = judge.scale
+    threshold = (low + high) / 2 if settings.threshold is None else settings.threshold
+    if not low < threshold <= high:
+        raise UsageError(
+            f"{where}.threshold {threshold:g} is not between {low:g} and {high:g}, the scores of the {judge.kind} judge"
+        )
+    return settings.model_copy(update={"threshold": threshold})
 
 
 def _check_prefill(engine: Engine[Any], template: Template, settings: Settings, where: str) -> None:

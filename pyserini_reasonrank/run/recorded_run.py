@@ -54,7 +54,7 @@ class RecordedRun:
         hits = read_run(self.output)
         for ranking in rankings(self.journal, qid, self.name):
             written = [hit.docid for hit in hits.pop(ranking["qid"], [])]
-            ranked = [line["docid"] for line in ranking["ranking"]]
+            ranked = [line["docid"] for line in ranking["ranking"] if not line.get("dropped")]
             same = [a == b or len(b.split()) > 1 for a, b in zip(written, ranked, strict=False)]
             if len(written) != len(ranked) or not all(same):
                 raise self._other(f"their rankings of query {ranking['qid']} differ")

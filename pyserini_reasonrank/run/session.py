@@ -19,10 +19,12 @@ from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.rerankers.reranker import Ranker, SingleRanker
 from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, QueryLoad, rerank_all
+from pyserini_reasonrank.rerankers.segments import Segmenter
 from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
 from pyserini_reasonrank.run.progress import Waiting
+from pyserini_reasonrank.settings.schema import Settings
 
 
 async def close(engines: Sequence[Engine[Any]]) -> None:
@@ -108,7 +110,10 @@ class Session:
             fitter.check(query)
 
     async def rerank(self, request: Request) -> Ranking:
-        """The top ``depth`` candidates in the LLM's order, fused with the first stage if set; the others follow in order."""
+        """The top ``depth`` candidates in the LLM's order, fused with the first stage if set; the others follow in order.
+
+        With the setting ``keep`` relevant, the candidates that are not are ``dropped``.
+        """
         began = time.monotonic()
         settings = self.plan.settings
         n = min(settings.depth, len(request.candidates))
@@ -121,7 +126,8 @@ class Session:
         order = settings.fuse.order(ranked, first_stage) if n else ()
         fused = settings.fuse.scores(ranked, first_stage) if n else {}
         order = (*order, *range(n, len(request.candidates)))
-        ranking = Ranking(request, order, ranked, time.monotonic() - began, fused)
+        dropped = _dropped(settings, ranked, n, len(request.candidates))
+        ranking = Ranking(request, order, ranked, time.monotonic() - began, fused, dropped)
         self.journal.ranked(ranking)
         return ranking
 
@@ -161,7 +167,9 @@ class Session:
             llm = LLMJudge(
                 plan.judge, self._fitters[path], self.endpoint(plan.engine), Tally(), on_error, self._on_judgement
             )
-            return SingleRanker(llm, plan.strategy, plan.options)
+            segments = plan.settings.segments
+            segmenter = None if segments is None else Segmenter(segments, plan.tokens)
+            return SingleRanker(llm, plan.strategy, plan.options, segmenter)
         arms = {
             name: ArmRanker(self._build(arm, joined(path, name)), arm.settings.depth, arm.settings.fuse)
             for name, arm in plan.arms.items()
@@ -186,6 +194,17 @@ class Session:
         ]
 
 
+def _dropped(settings: Settings, ranked: Ranked, n: int, candidates: int) -> frozenset[int]:
+    """The candidates that are left out: judged below the threshold, or below the depth ``n``, where nothing is judged.
+
+    A candidate whose score could not be read is not left out.
+    """
+    if settings.keep == "all" or settings.threshold is None:
+        return frozenset()
+    low = (i for i, score in ranked.judged.items() if score < settings.threshold)
+    return frozenset([*low, *range(n, candidates)])
+
+
 def fitter_for(part: SinglePlan, widest: int) -> Fitter:
     """A fitter for the context of an engine that has started. UsageError if a question does not fit."""
     if widest:
@@ -196,7 +215,7 @@ def fitter_for(part: SinglePlan, widest: int) -> Fitter:
         part.tokens,
         context=part.context,
         output_tokens=part.output_tokens(widest),
-        passage_tokens=settings.passage_tokens,
+        passage_tokens=settings.shown_tokens,
         query_tokens=settings.query_tokens,
         form=settings.passage,
     )

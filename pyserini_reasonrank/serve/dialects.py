@@ -1,8 +1,10 @@
 """Requests and responses of the rerank APIs that clients already speak: Cohere (v1, v2), Jina, vLLM, and TEI.
 
 Cohere, Jina and vLLM share one form, with small differences that do not conflict; TEI's has ``texts`` in place of
-``documents``. Responses have further fields: ``statuses``, ``llm_score``, and with ``return_reasoning`` ``judgements``, an
-entry for each question to the model with the indices of the documents shown and judged, the status and the reasoning.
+``documents``. Responses have further fields: ``statuses``, ``llm_score``, ``segment`` of a document that is judged in
+segments, ``dropped`` with the indices of documents that the setting ``keep`` left out, and with ``return_reasoning``
+``judgements``, an entry for each question to the model with the indices of the documents shown and judged, the status and
+the reasoning.
 """
 
 from __future__ import annotations
@@ -115,6 +117,8 @@ def rerank_response(
             result["document"] = {"text": given} if isinstance(given, str) else given
         if one.llm_score is not None:
             result["llm_score"] = one.llm_score
+        if one.segment is not None:
+            result["segment"] = one.segment.place
         results.append(result)
     notes = warnings_of(ranked.statuses)
     response: dict[str, Any] = {
@@ -128,6 +132,7 @@ def rerank_response(
             **({"warnings": notes} if notes else {}),
         },
         "statuses": counted(ranked.statuses),
+        **({"dropped": [places[one.docid] for one in ranked.dropped]} if ranked.dropped else {}),
     }
     if request.return_reasoning:
         response["judgements"] = [

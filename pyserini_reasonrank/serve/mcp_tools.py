@@ -57,17 +57,22 @@ class Result(TypedDict):
     index: NotRequired[int]
     first_stage_score: NotRequired[float]
     llm_score: NotRequired[float]
+    segment: NotRequired[dict[str, int]]
     text: NotRequired[str]
 
 
 class Answer(TypedDict):
-    """Results, best first; the judgements of the model by status; warnings about answers that it could not use."""
+    """Results, best first; the judgements of the model by status; warnings about answers that it could not use.
+
+    ``dropped`` counts the texts that are not relevant, if the reranker leaves such texts out.
+    """
 
     model: str
     results: list[Result]
     statuses: dict[str, int]
     warnings: NotRequired[list[str]]
     reasoning: NotRequired[str]
+    dropped: NotRequired[int]
 
 
 class Tools(MCPServer[None]):
@@ -199,11 +204,15 @@ def _answer(
             result["first_stage_score"] = one.first_stage_score
         if one.llm_score is not None:
             result["llm_score"] = one.llm_score
+        if one.segment is not None:
+            result["segment"] = one.segment.place
         if text:
             given = one.document
             result["text"] = given if isinstance(given, str) else document_text(given) or ""
         results.append(result)
     answer: Answer = {"model": model, "results": results, "statuses": counted(ranked.statuses)}
+    if ranked.dropped:
+        answer["dropped"] = len(ranked.dropped)
     if notes := warnings_of(ranked.statuses):
         answer["warnings"] = notes
     if reasoning:

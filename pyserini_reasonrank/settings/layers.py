@@ -41,9 +41,9 @@ _OF_EVERY_ARM = frozenset({
     "as", "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args", "bos",
     "passage_tokens", "query_tokens", "passage", "instruction", "on_error",
 })  # fmt: skip
-_OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint"})
+_OF_ONE_RERANKER = frozenset({"judge", "strategy", "prompt", "checkpoint", "segments"})
 _OF_THE_RUN = frozenset({
-    "fuse", "tag", "max_bad", "strict", "overwrite", "docid_blanks", "corpus", "topics", "exclude", "journal",
+    "fuse", "keep", "threshold", "tag", "max_bad", "strict", "overwrite", "docid_blanks", "corpus", "topics", "exclude", "journal",
 })  # fmt: skip
 _REMOVED = (None, "none")  # a value that removes an arm of a reranker's YAML
 
@@ -216,6 +216,8 @@ def _check_names(tree: Tree, where: str) -> None:
     for key, selector in _SELECTORS.items():
         if not isinstance(tree.get(key, {}), dict | None):
             raise UsageError(f"{where}.{key} has keys of its own; use {where}.{key}.{selector} {tree[key]}")
+    if not isinstance(found := tree.get("segments", {}), dict | None):
+        raise UsageError(f"{where}.segments has keys of its own; use {where}.segments.tokens {found}")
     arms = tree.get("arms") or {}
     for name, arm in arms.items() if isinstance(arms, dict) else [("NAME", arms)]:
         if not isinstance(arm, dict) and arm not in _REMOVED:

@@ -39,7 +39,7 @@ class RewriteSettings(Settings):
         int, Field(ge=1, description="times each query is rewritten; later rounds show what the last query found")
     ] = 1
     depth: Annotated[int, Field(ge=1, description="passages that later rounds show")] = 5
-    keep: Annotated[
+    originals: Annotated[
         int,
         Field(
             ge=0, le=100, description="times the original query is put before the rewrite; BM25 counts each; 0: rewrite alone"
@@ -52,7 +52,7 @@ class RewriteSettings(Settings):
 
 
 OF_RERANKERS = frozenset({
-    "as", "as_", "strategy", "combine", "arms", "fuse", "tag", "collection", "docid_blanks", "topics", "exclude",
+    "as", "as_", "strategy", "combine", "arms", "fuse", "tag", "collection", "docid_blanks", "topics", "exclude", "segments", "keep", "threshold",
 })  # fmt: skip
 """Keys of rerankers that a rewriter does not have."""
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.models.catalogue import AUTO
 from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.prompts.passage_form import PassageForm
+from pyserini_reasonrank.prompts.segments import Segments
 from pyserini_reasonrank.records import Sampling
 
 Tree = dict[str, Any]
@@ -81,10 +82,25 @@ class Settings(BaseModel):
         ),
     ] = {}
     fuse: Annotated[Fusion, Field(description="fusion of the reranked order with the first stage's scores")] = Fusion()
+    keep: Annotated[
+        Literal["all", "relevant"],
+        Field(
+            description="candidates of the run: all, or those that the judge finds relevant, which may be none; for judges that "
+            "give scores with an absolute meaning"
+        ),
+    ] = "all"
+    threshold: Annotated[
+        float | None,
+        Field(description="least score of a relevant candidate, with keep relevant [the middle of the judge's scale]"),
+    ] = None
     depth: Annotated[int, Field(ge=1, description="candidates to rerank; those below keep their order")] = 100
     passage_tokens: Annotated[int | None, Field(ge=1, description="tokens of each passage to show [all that fit]")] = (
         None
     )
+    segments: Annotated[
+        Segments | None,
+        Field(description="long documents: judge segments in place of passage_tokens; any of these keys turns it on"),
+    ] = None
     query_tokens: Annotated[int | None, Field(ge=1, description="tokens of the query to show [all that fit]")] = None
     instruction: Annotated[
         str,
@@ -121,6 +137,11 @@ class Settings(BaseModel):
               "bright-leetcode, bright-theoremqa-questions"),
     ] = None  # fmt: skip
     journal: Annotated[str | None, Field(description="journal file [OUTPUT.journal.sqlite]")] = None
+
+    @property
+    def shown_tokens(self) -> int | None:
+        """The most tokens of a passage that are shown: of a document, or of a segment with its title. None: no limit."""
+        return self.passage_tokens if self.segments is None else self.segments.shown_tokens
 
     def run_tag(self, *model_names: str) -> str:
         """The run tag: ``tag``, or reranker and models, without blanks."""

@@ -46,9 +46,9 @@ def test_topics_are_rewritten_to_a_file(recorded: list[str], capsys: pytest.Capt
 def test_an_output_of_other_settings_is_not_replaced(recorded: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     words = ["rewrite", "--topics", "topics.tsv", "--output", "new.tsv", *recorded]
     assert main(words) == 0
-    assert main([*words, "--rewrite.keep", "0"]) == 2
+    assert main([*words, "--rewrite.originals", "0"]) == 2
     assert "replace it with --rewrite.overwrite true" in capsys.readouterr().err
-    assert main([*words, "--rewrite.keep", "0", "--rewrite.overwrite", "true"]) == 0
+    assert main([*words, "--rewrite.originals", "0", "--rewrite.overwrite", "true"]) == 0
     assert read_topics("new.tsv")[0] == Query("q1", "lamp light")
 
 
@@ -107,8 +107,8 @@ def test_refusals_of_a_search(words: str, says: str, recorded: list[str], capsys
 def test_the_help_of_a_rewriter_lists_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rewrite", "--rewrite", "passage", "--help"]) == 0
     said = capsys.readouterr().out
-    assert "keep: 5" in said
-    assert "--rewrite.keep" in said
+    assert "originals: 5" in said
+    assert "--rewrite.originals" in said
     assert "BM25 counts each" in said
     assert "--rewrite.judge.tags" in said
     assert "--rewrite.fuse" not in said

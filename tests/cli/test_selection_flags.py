@@ -259,7 +259,7 @@ def test_the_array_job_of_the_page_on_clusters(collection: Collection, tmp_path:
 def test_what_is_written_as_castorini_requests_is_read_as_candidates(
     rerank: Rerank, collection: Collection, tmp_path: Path
 ) -> None:
-    fields = {"title": "T \u201cq\u201d", "text": " body\n", "url": "http://a"}
+    fields = {"title": "T \u201cq\u201d", "text": " body\n", "url": "http://a", "start_char": 0, "end_char": 60}
     rows = [json.loads(line) for line in collection.candidates.read_text().splitlines()]
     rows[0]["candidates"][1] = {"docid": "with blank", "score": 29.0, **fields}
     source = tmp_path / "candidates.jsonl"

@@ -38,7 +38,9 @@ class Ranker:
         self.shown: dict[int, list[int]] = {}
         self.most, self._open = 0, 0
 
-    async def __call__(self, indices: Shown, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+    async def __call__(
+        self, indices: Shown, *, sample: int = 0, prior: Sequence[int] | None = None, passages: Any = None
+    ) -> Ranked:
         self.shown[sample] = list(indices)
         self._open += 1
         self.most = max(self.most, self._open)

@@ -37,7 +37,9 @@ class Ranker:
         self.orders, self.silent = orders, silent
         self.samples: list[int] = []
 
-    async def __call__(self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+    async def __call__(
+        self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None, passages: Any = None
+    ) -> Ranked:
         self.samples.append(sample)
         if sample in self.silent:
             return Ranked(tuple(range(len(indices))), {Status.EMPTY: 1})
@@ -68,7 +70,9 @@ class Critic:
         self.read: Reads = []
         self.texts: list[Sequence[str]] = []
 
-    async def __call__(self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+    async def __call__(
+        self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None, passages: Any = None
+    ) -> Ranked:
         raise NotImplementedError
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
@@ -136,7 +140,9 @@ def test_the_critic_reads_order_and_reasoning_by_the_labels_of_what_was_shown() 
 
 def test_the_critic_reads_a_note_if_there_is_no_reasoning() -> None:
     class Silent(Ranker):
-        async def __call__(self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+        async def __call__(
+            self, indices: Order, *, sample: int = 0, prior: Sequence[int] | None = None, passages: Any = None
+        ) -> Ranked:
             return Ranked(tuple(range(len(indices)))[::-1], {Status.OK: 1})
 
     class Deaf(Critic):

@@ -43,7 +43,9 @@ class Sorting:
         self.key, self.status = key, status
         self.shown: list[tuple[int, ...]] = []
 
-    async def __call__(self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None) -> Ranked:
+    async def __call__(
+        self, indices: Sequence[int], *, sample: int = 0, prior: Sequence[int] | None = None, passages: Any = None
+    ) -> Ranked:
         self.shown.append(tuple(indices))
         positions = range(len(indices))
         order = positions if self.status.bad else sorted(positions, key=lambda i: self.key(indices[i]))
@@ -188,7 +190,9 @@ def test_small_and_large_by_different_engines(
     parts = said["method"]["retrieval"][1]["parts"]
     assert {name: part["engine"]["name"] for name, part in parts.items()} == {"small": "recorded", "large": "oracle"}
     assert said["resources"]["llm"]["by part"]["large"]["calls"] == 2
-    assert said["method"]["retrieval"][1]["combine"] == {"name": "cascade", "keep": 5, "adjust": "none"}
+    assert said["method"]["retrieval"][1]["combine"] == {
+        "name": "cascade", "keep": 5, "adjust": "none", "show": "segment",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("adjust", "first"), [("none", 0), ("reverse", 6)])

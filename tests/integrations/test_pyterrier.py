@@ -76,6 +76,18 @@ def texts(collection: Collection) -> Any:
     return pt.apply.text(lambda row: stored[row["docno"]])
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(0.5, 2), (0.999, 4)])
+def test_rows_that_are_not_relevant_are_left_out(
+    results: Any, engine: Counting, collection: Collection, threshold: float, kept: int
+) -> None:
+    with ReasonRank("rank1", engine=engine, keep="relevant", threshold=threshold) as made:
+        found = made(results)
+    grades = {docid: grade for of_query in collection.grades.values() for docid, grade in of_query.items()}
+    assert set(found["docno"]) == {docid for docid, grade in grades.items() if grade >= kept}
+    assert (found["rank"].dtype, found["score"].dtype) == ("int64", "float64")
+    assert list(found.columns) == made.transform_outputs(results.columns)
+
+
 def test_a_pipeline_ranks_every_query(
     collection: Collection, topics: Any, first: Any, texts: Any, reranker: ReasonRank, results: Any
 ) -> None:

@@ -12,7 +12,7 @@ from pyserini_reasonrank.run.replay_flags import replay_flags
 from pyserini_reasonrank.settings import flags, layers
 from pyserini_reasonrank.settings.schema import Settings
 
-KEYS = {"judge", "strategy", "sampling", "prompt", "passage", "passage_tokens", "query_tokens", "instruction", "depth",
+KEYS = {"judge", "strategy", "sampling", "prompt", "passage", "passage_tokens", "segments", "query_tokens", "instruction", "depth",
         "fuse", "combine", "on_error", "max_bad", "docid_blanks"}  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def replayed(name: str, tree: dict[str, Any]) -> tuple[Settings, tuple[str, ...]
         ("rank1", {"model": "rank1-7b", "sampling": {"temperature": 0.5, "seed": 3, "stop": ["1", "null", "a b"]}}),
         ("rankgpt", {"model": "rank-vicuna-7b", "as": "published", "fuse": {"method": "rrf", "k": 10}}),
         ("coranking", {"arms": {"small": {"model": "rank1-7b", "reranker": "rank1"}, "large": {"depth": 7}}}),
+        ("rank1", {"model": "rank1-7b", "segments": {"tokens": 128, "join": "mean-top-2"}}),
         ("self-consistency", {"combine": {"samples": 7}, "model": "reasonrank-7b"}),
         ("aor", {"arms": {"ranker": {"model": "reasonrank-7b"}}}),
         ("upr", {"judge": {"kind": "score"}, "prompt": "score", "instruction": "1\nsecond line", "docid_blanks": "_"}),

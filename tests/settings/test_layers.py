@@ -328,6 +328,8 @@ GENERAL: list[tuple[str, str, Any]] = [
     ("adapter", "org/lora", "org/lora"),
     ("tokenizer", "t", "t"),
     ("max_model_len", "4096", 4096),
+    ("keep", "relevant", "relevant"),
+    ("threshold", "0.25", 0.25),
     ("depth", "7", 7),
     ("passage_tokens", "33", 33),
     ("query_tokens", "44", 44),
@@ -361,6 +363,7 @@ def test_the_list_of_general_flags_is_whole() -> None:
         "arms",
         "fuse",
         "passage",
+        "segments",  # tests/rerankers/test_long_documents.py
     }
     assert {name for name, _, _ in GENERAL} == set(Settings.model_fields) - trees
 

@@ -45,10 +45,10 @@ def test_every_checkpoint_for_rewriting_suits_its_rewriter() -> None:
 
 def test_flags_go_over_the_file_goes_over_the_rewriter(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("keep: 3\nrounds: 2\nsampling: {temperature: 0.3}\n")
+    file.write_text("originals: 3\nrounds: 2\nsampling: {temperature: 0.3}\n")
     made = load("passage", "--rewrite.config", str(file), "--rewrite.rounds", "4", *ORACLE)
-    assert (made.keep, made.rounds, made.sampling.temperature, made.sampling.max_tokens) == (3, 4, 0.3, 512)
-    assert load("keywords", *ORACLE).keep == 1
+    assert (made.originals, made.rounds, made.sampling.temperature, made.sampling.max_tokens) == (3, 4, 0.3, 512)
+    assert load("keywords", *ORACLE).originals == 1
 
 
 def test_a_rewriter_of_ones_own_starts_from_one_of_ours(tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_a_rewriter_of_ones_own_starts_from_one_of_ours(tmp_path: Path) -> None:
         "about: A.\ncontract: rewrite\nmessages: [{role: user, content: 'Better: {{ query }}'}]\nreminder: Again.\n"
     )
     file = tmp_path / "mine.yaml"
-    file.write_text("rewriter: keywords\nkeep: 0\nprompt: mine.prompt.yaml\n")
+    file.write_text("rewriter: keywords\noriginals: 0\nprompt: mine.prompt.yaml\n")
     made = planned(str(file), lift(["--rewrite", str(file), *ORACLE])[1])
-    assert (made.settings.name, made.settings.keep, made.part.template.render("Q", []).messages[0].content) == (
+    assert (made.settings.name, made.settings.originals, made.part.template.render("Q", []).messages[0].content) == (
         "mine",
         0,
         "Better: Q",

@@ -26,6 +26,7 @@ function scoresOf(number_, score, details, list) {
     parts.push(`LLM ${compact(found.llm[number_])} (rank ${llmRank(found, number_)})`);
     if (found.fused && found.fused[number_] !== undefined) parts.push(`fused ${compact(found.fused[number_])}`);
   }
+  if (found && found.segments && found.segments[number_]) parts.push(`segment ${found.segments[number_]}`);
   return parts.join(" · ");
 }
 

@@ -102,7 +102,7 @@ async def rewrite(plan: RewritePlan, task: RewriteTask) -> RewriteRecord:
     return RewriteRecord(
         rewriter=settings.name,
         part=_part_record(plan, rewriter),
-        settings=settings.model_dump(include={"rounds", "keep", "depth", "most_terms"}),
+        settings=settings.model_dump(include={"rounds", "originals", "depth", "most_terms"}),
         topics=len(task.queries),
         kept=[query.qid for query in task.queries if query.qid not in texts.rewritten],
         cut=len(texts.cut),
@@ -139,7 +139,7 @@ async def _rounds(
             if judgement.status.bad:
                 unread.append((query.qid, judgement))
                 continue
-            texts.texts[query.qid], cut = search_text(query.text, judgement.text, settings.keep, settings.most_terms)
+            texts.texts[query.qid], cut = search_text(query.text, judgement.text, settings.originals, settings.most_terms)
             texts.rewritten.add(query.qid)
             (texts.cut.add if cut else texts.cut.discard)(query.qid)
         if (new := notices.add(_unread(unread, number))) and settings.strict:

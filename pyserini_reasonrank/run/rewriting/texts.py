@@ -23,9 +23,9 @@ class SearchText(NamedTuple):
     cut: bool = False
 
 
-def search_text(original: str, rewrite: str, keep: int, most_terms: int | None) -> SearchText:
-    """``rewrite`` after ``keep`` times the ``original``, on one line, with at most ``most_terms`` different words."""
-    text = one_line(" ".join([*[original] * keep, rewrite]))
+def search_text(original: str, rewrite: str, originals: int, most_terms: int | None) -> SearchText:
+    """``rewrite`` after ``originals`` times the ``original``, on one line, with at most ``most_terms`` different words."""
+    text = one_line(" ".join([*[original] * originals, rewrite]))
     return SearchText(text) if most_terms is None else _cut(text, most_terms)
 
 

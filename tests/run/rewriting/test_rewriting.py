@@ -106,7 +106,7 @@ def test_an_answer_without_a_query_leaves_the_original_and_says_so(tmp_path: Pat
     assert fields["topics with their original query"] == ["q1", "007"]
     assert (fields["statuses of calls"]["empty"], fields["statuses of calls"]["ok"]) == (1, 1)
     write_metadata(tmp_path / "m.yml", metadata_of(record, ["x"], "topics", "f"))
-    assert yaml.safe_load((tmp_path / "m.yml").read_text())["method"]["query rewriting"]["keep"] == 1
+    assert yaml.safe_load((tmp_path / "m.yml").read_text())["method"]["query rewriting"]["originals"] == 1
 
 
 def test_too_many_bad_answers_fail_the_run(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_long_queries_are_cut_and_named(tmp_path: Path) -> None:
 
 def test_keep_says_how_often_the_original_is_searched(tmp_path: Path) -> None:
     for keep, expected in (("0", "terms of 007 round 0"), ("2", "moon light moon light terms of 007 round 0")):
-        run(plan_of(good, "--rewrite.keep", keep)[0], tmp_path / "topics.tsv")
+        run(plan_of(good, "--rewrite.originals", keep)[0], tmp_path / "topics.tsv")
         assert lines(tmp_path / "topics.tsv")["007"] == expected
 
 
@@ -227,7 +227,7 @@ def test_recorded_answers_are_replayed(tmp_path: Path) -> None:
 def test_the_oracle_leaves_queries_as_they_are_and_faults_are_counted(tmp_path: Path) -> None:
     qrels = tmp_path / "qrels.txt"
     qrels.write_text("q1 0 d1 1\n")
-    words = ["--rewrite", "keywords", "--rewrite.keep", "0", "--rewrite.engine.name", "faulty",
+    words = ["--rewrite", "keywords", "--rewrite.originals", "0", "--rewrite.engine.name", "faulty",
              "--rewrite.engine.inner.qrels", str(qrels)]  # fmt: skip
     record = run(planned("keywords", lift(words)[1]), tmp_path / "topics.tsv")
     assert lines(tmp_path / "topics.tsv")["007"] == "moon light"
