@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -816,6 +817,66 @@ def test_a_server_that_ends_leaves_the_rotation_and_comes_back(server: Server, s
         assert len(server.asked) > 5
 
     with_engine(work, f"{server.url},{second.url}")
+
+
+def served(name: str = "m", **fields: Any) -> dict[str, Any]:
+    return {"data": [{"id": name, "owned_by": "vllm", "root": "/data/m-7b", "max_model_len": 8192, **fields}]}
+
+
+def after_a_return(server: Server, second: Server, models: Any, rounds: int = 1) -> list[str]:
+    """The notices of a run in whose course ``second``, which was down at the start, returns with this model list."""
+    server.models, second.models = served(), models
+
+    async def work(engine: OpenAI) -> list[str]:
+        await queries(engine)
+        engine._clients[1].base_url = second.http.url_for("")[:-1]  # as it is given, without the /v1 that start() finds
+        for hours in range(1, rounds + 1):
+            engine._rotation._clock = partial(lambda seconds: time.monotonic() + seconds, 3600 * hours)
+            assert {c.text for c in await queries(engine)} == {"[2] > [1]"}
+            await queries(engine, 20)
+        return engine.notices
+
+    down, *notices = with_engine(work, f"{server.url},http://127.0.0.1:1/", generative_scoring=False)
+    assert down.startswith("no server answers at http://127.0.0.1:1/")
+    return notices
+
+
+def test_a_server_that_was_down_at_the_start_is_used_once_its_model_is_the_same(server: Server, second: Server) -> None:
+    notices = after_a_return(server, second, served(root="/scratch/m-7b"))
+    assert len(second.asked) > 5
+    assert [notice for notice in notices if "gets no calls" in notice] == []
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (served("other"), "serves other instead of m"),
+        (served(root="/data/m-32b"), "serves m-32b as m, and the other servers m-7b"),
+        (served(max_model_len=2048), "has a context of 2048 tokens, and prompts with their answers may have 8192"),
+        (served(owned_by="x"), "is of type other, and the other servers are of type vllm"),
+        (401, "rejects the API key: set OPENAI_API_KEY"),
+    ],
+)
+def test_a_server_that_returns_with_another_model_gets_no_prompts_and_is_named_once(
+    server: Server, second: Server, models: Any, said: str
+) -> None:
+    notices = after_a_return(server, second, models, rounds=3)
+    assert second.asked == []
+    [notice] = [notice for notice in notices if "gets no calls" in notice]
+    assert f"{said}: it gets no calls" in notice
+    assert second.http.url_for("")[:-1] in notice
+
+
+def test_servers_of_different_checkpoints_under_one_name_are_a_warning(server: Server, second: Server) -> None:
+    server.models, second.models = served(), served(root="org/m-32b")
+
+    async def work(engine: OpenAI) -> list[str]:
+        return engine.notices
+
+    both = f"{server.url},{second.url}"
+    assert with_engine(work, both) == ["the servers serve different checkpoints as m: m-32b, m-7b"]
+    second.models = served(root="org/m-7b")
+    assert with_engine(work, both) == []
 
 
 def test_a_failure_is_asked_again_at_another_server(server: Server, second: Server) -> None:
