@@ -6,6 +6,7 @@ its typed response objects take several times the CPU of the request itself.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines import Engine, EngineOptions, cache_counters
 from pyserini_reasonrank.engines.generative_scoring import SCORE, GenerativeScoring, Unavailable
 from pyserini_reasonrank.engines.model_list import Entry, Expected, contexts, read_models, server_type
 from pyserini_reasonrank.engines.next_tokens import ChoiceMass, continued, of_one_token
@@ -28,7 +29,7 @@ from pyserini_reasonrank.engines.replies import one_line, read_reply
 from pyserini_reasonrank.engines.server_rotation import OtherModel, ServerFailed, ServerRotation
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
-from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, PrefixCache, Prompt, Sampling
 
 if TYPE_CHECKING:
     from pyserini_reasonrank.engines.http_client import HttpClient
@@ -56,6 +57,7 @@ _ABSENT = (404, 405, 501)
 """The statuses of a path that a server does not have."""
 NOT_FOUND = 404
 _LIST_SECONDS = 60.0  # until a server has to send its model list
+_COUNTERS_SECONDS = 5.0  # for the counters of its prefix cache, without which a run does as well
 _OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
 
 
@@ -121,6 +123,7 @@ class OpenAI(Engine[OpenAIOptions]):
             _check_url(url)
         self._clients: list[HttpClient] = []
         self._rotation: ServerRotation[HttpClient] = ServerRotation([])
+        self._counted: list[PrefixCache | None] = []
         self._scoring: GenerativeScoring | None = None
         self._scores = True
         self._always: Mapping[str, Any] = {}
@@ -170,6 +173,7 @@ class OpenAI(Engine[OpenAIOptions]):
                 f"the servers serve different checkpoints as {self.model.source}: {', '.join(differing)}"
             )
         self._rotation = ServerRotation(self._clients, self._check_again)
+        self._counted = await self._read_counters()
         if self.options.server == "vllm" and self.options.generative_scoring:
             self._scoring = GenerativeScoring(self.model.source, self._always, self._post_json)
         for missing in unreachable:
@@ -386,6 +390,24 @@ class OpenAI(Engine[OpenAIOptions]):
         """Return a completion whose ``choices`` are the probabilities (not logs) of the likeliest next tokens."""
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
         return await self._post(prompt, {**self._always, **wanted, **sampling.extra}, qid)
+
+    async def _read_counters(self) -> list[PrefixCache | None]:
+        """The counters of each vLLM server's prefix cache; None for a server that does not send them at once."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
+
+        async def read(client: HttpClient) -> PrefixCache | None:
+            address = f"{client.base_url.removesuffix('/v1')}{cache_counters.PATH}"
+            try:
+                async with asyncio.timeout(_COUNTERS_SECONDS):
+                    body = await client.get(address, timeout=_COUNTERS_SECONDS)
+            except (RequestFailed, TimeoutError):
+                return None
+            return cache_counters.read_counters(body.decode(errors="replace"))
+
+        return await asyncio.gather(*map(read, self._clients)) if self.options.server == "vllm" else []
+
+    async def prefix_cache(self) -> PrefixCache | None:
+        return cache_counters.counted_since(zip(self._counted, await self._read_counters(), strict=False))
 
     async def close(self) -> None:
         if self._scoring is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import RunReranker
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -35,6 +36,7 @@ from pyserini_reasonrank.records import (
     Completion,
     Judgement,
     Message,
+    PrefixCache,
     Prompt,
     Repeat,
     Sampling,
@@ -877,6 +879,59 @@ def test_servers_of_different_checkpoints_under_one_name_are_a_warning(server: S
     assert with_engine(work, both) == ["the servers serve different checkpoints as m: m-32b, m-7b"]
     second.models = served(root="org/m-7b")
     assert with_engine(work, both) == []
+
+
+def counting(server: Server, *tokens: tuple[int, int]) -> None:
+    """Makes a server one of vLLM that counts these tokens looked up and found, in turn."""
+    server.models, answers = served(), list(tokens)
+
+    def metrics(request: Request) -> Response:
+        queries, hits = answers.pop(0)
+        return Response(f"vllm:prefix_cache_queries_total {queries}.0\nvllm:prefix_cache_hits_total {hits}.0\n")
+
+    server.http.expect_request("/metrics").respond_with_handler(metrics)
+
+
+async def counted(engine: OpenAI) -> PrefixCache | None:
+    await queries(engine)
+    return await engine.prefix_cache()
+
+
+def test_the_counters_of_the_servers_prefix_caches_are_read_before_and_after(
+    server: Server, second: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    counting(server, (100, 50), (180, 80))
+    counting(second, (0, 0), (20, 10))
+    assert with_engine(counted, f"{server.url},{second.url}") == PrefixCache(100, 40)
+    asked = [request for request, _ in server.http.log if request.path == "/metrics"]
+    assert [request.headers["Authorization"] for request in asked] == ["Bearer secret"] * 2
+
+
+@pytest.mark.parametrize("metrics", [404, 500, "<html>", None])
+def test_a_server_without_counters_is_no_error(server: Server, metrics: Any) -> None:
+    server.models = served()
+    if metrics is not None:
+        server.http.expect_request("/metrics").respond_with_handler(lambda request: respond(metrics))
+    assert with_engine(counted, server.url) is None
+
+
+def test_other_servers_than_vllm_are_not_asked_for_counters(server: Server) -> None:
+    assert with_engine(counted, server.url) is None
+    assert "/metrics" not in {request.path for request, _ in server.http.log}
+
+
+def test_a_run_records_counters_only_if_answers_report_no_cached_tokens(
+    server: Server, run_reranker: RunReranker, tmp_path: Path
+) -> None:
+    flags = {"engine": {"name": "openai", "base_url": server.url}, "max_bad": 1.0}
+    counting(server, (100, 50), (180, 80), (180, 80))
+    assert run_reranker("reasonrank", flags).prefix_cache == PrefixCache(80, 30)
+    reported = message()
+    reported["usage"]["prompt_tokens_details"] = {"cached_tokens": 8}
+    server.answers = [reported]
+    again = run_reranker("reasonrank", flags, output=tmp_path / "again.txt")
+    assert (again.prefix_cache, again.tally.cached_tokens > 0) == (None, True)
 
 
 def test_a_failure_is_asked_again_at_another_server(server: Server, second: Server) -> None:
