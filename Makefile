@@ -59,6 +59,8 @@ $(VENV)/.demo: setup.py constraints.txt | $(PYTHON)
 # make test-fast   unit tests without a model, a JVM, TRL or whole commands: some minutes
 # make test        make check, then all tests, WORKERS files at a time, the slowest files first; a core and 4 GB each
 # make soak        the tests of interruption and the fuzz tests with more inputs, and the student's training recipe: an hour
+#                  sizes: CALLS=1000000 (engine recorded), KILLS=100 (SIGKILL; half as many over HTTP), FUZZ=200000 (inputs);
+#                  the largest: make soak FUZZ=1000000
 # make dist-check  build the wheel and the sdist; test them in a new environment without the packages of .venv
 # make bench       speed and memory beside their targets: each figure as it comes, also in build/bench.json
 # make docs        the documentation site in build/site; a broken link fails
@@ -84,8 +86,12 @@ test-fast: setup
 test: check
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 
+CALLS ?= 1000000
+KILLS ?= 100
+FUZZ ?= 200000
+
 soak: setup
-	REASONRANK_SOAK=1 REASONRANK_KILLS=100 REASONRANK_MODEL_KILLS=10 REASONRANK_FUZZ=200000 \
+	REASONRANK_SOAK=1 REASONRANK_CALLS=$(CALLS) REASONRANK_KILLS=$(KILLS) REASONRANK_MODEL_KILLS=10 REASONRANK_FUZZ=$(FUZZ) \
 		REASONRANK_TOPICS=5 REASONRANK_DEPTH=10 REASONRANK_STUDENT=$(CURDIR)/build/student \
 		$(PYTEST) -m "soak or fuzz"
 

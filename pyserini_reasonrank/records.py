@@ -169,6 +169,14 @@ class Completion:
     cached_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixCache:
+    """Prompt tokens that servers looked up in their prefix cache (``queries``), and those of them that it had (``hits``)."""
+
+    queries: int
+    hits: int
+
+
 class Status(StrEnum):
     """How a judgement ended. ``repaired``: an order was read, but ids were missing, repeated or out of range."""
 

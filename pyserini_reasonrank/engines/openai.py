@@ -6,6 +6,7 @@ its typed response objects take several times the CPU of the request itself.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -19,15 +20,16 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines import Engine, EngineOptions, cache_counters
 from pyserini_reasonrank.engines.generative_scoring import SCORE, GenerativeScoring, Unavailable
+from pyserini_reasonrank.engines.model_list import Entry, Expected, contexts, read_models, server_type
 from pyserini_reasonrank.engines.next_tokens import ChoiceMass, continued, of_one_token
 from pyserini_reasonrank.engines.parameters import Parameters
 from pyserini_reasonrank.engines.replies import one_line, read_reply
-from pyserini_reasonrank.engines.server_rotation import ServerFailed, ServerRotation
+from pyserini_reasonrank.engines.server_rotation import OtherModel, ServerFailed, ServerRotation
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
-from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, PrefixCache, Prompt, Sampling
 
 if TYPE_CHECKING:
     from pyserini_reasonrank.engines.http_client import HttpClient
@@ -55,6 +57,7 @@ _ABSENT = (404, 405, 501)
 """The statuses of a path that a server does not have."""
 NOT_FOUND = 404
 _LIST_SECONDS = 60.0  # until a server has to send its model list
+_COUNTERS_SECONDS = 5.0  # for the counters of its prefix cache, without which a run does as well
 _OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
 
 
@@ -120,6 +123,7 @@ class OpenAI(Engine[OpenAIOptions]):
             _check_url(url)
         self._clients: list[HttpClient] = []
         self._rotation: ServerRotation[HttpClient] = ServerRotation([])
+        self._counted: list[PrefixCache | None] = []
         self._scoring: GenerativeScoring | None = None
         self._scores = True
         self._always: Mapping[str, Any] = {}
@@ -141,6 +145,7 @@ class OpenAI(Engine[OpenAIOptions]):
                              "or set OPENAI_API_KEY to use OpenAI")  # fmt: skip
         options = self.options
         kinds: dict[str, str] = {}
+        lists: list[Entry] = []
         unreachable: list[_Unreachable] = []
         for url in urls or [_OFFICIAL]:
             client = HttpClient(
@@ -157,10 +162,18 @@ class OpenAI(Engine[OpenAIOptions]):
                 unreachable.append(error)
                 continue
             kinds[client.base_url] = self._greet(client, served)
+            lists += served
         if not kinds:
             raise UsageError(f"{unreachable[0]}: start it, or correct --rerank.engine.base_url")
+        kind = next(iter(kinds.values())) if options.server == "auto" else None
         self._settle(kinds)
-        self._rotation = ServerRotation(self._clients)
+        self._expected = Expected(self.model.source, self.model.context, kind, lists)
+        if len(differing := sorted(self._expected.checkpoints)) > 1:
+            self.notices.append(
+                f"the servers serve different checkpoints as {self.model.source}: {', '.join(differing)}"
+            )
+        self._rotation = ServerRotation(self._clients, self._check_again)
+        self._counted = await self._read_counters()
         if self.options.server == "vllm" and self.options.generative_scoring:
             self._scoring = GenerativeScoring(self.model.source, self._always, self._post_json)
         for missing in unreachable:
@@ -169,7 +182,7 @@ class OpenAI(Engine[OpenAIOptions]):
         for url in kinds:
             self._parameters.know(url, self.model.source)
 
-    async def _reached(self, client: HttpClient) -> list[Mapping[str, Any]]:
+    async def _reached(self, client: HttpClient) -> list[Entry]:
         """The model list of a server. /v1 is added to the address if the server has its API there."""
         path = client.base_url
         if (served := await self._listed(client)) or path.endswith("/v1") or urlsplit(path).path:
@@ -183,12 +196,12 @@ class OpenAI(Engine[OpenAIOptions]):
         )
         return served
 
-    async def _listed(self, client: HttpClient) -> list[Mapping[str, Any]]:
+    async def _listed(self, client: HttpClient) -> list[Entry]:
         """The model list of a server; [] if it has none, since it can still serve. _Unreachable if it does not answer."""
         from pyserini_reasonrank.engines.http_client import RequestFailed
 
         try:
-            return _models(await client.get("/models", timeout=_LIST_SECONDS))
+            return read_models(await client.get("/models", timeout=_LIST_SECONDS))
         except RequestFailed as error:
             if error.status is None:
                 raise _Unreachable(client) from error
@@ -196,7 +209,24 @@ class OpenAI(Engine[OpenAIOptions]):
                 raise UsageError(f"{client.base_url}/ rejects the API key: set OPENAI_API_KEY") from error
         return []
 
-    def _greet(self, client: Any, served: Sequence[Mapping[str, Any]]) -> str:
+    async def _check_again(self, client: HttpClient) -> None:
+        """Check a server that answers again. OtherModel if it does not serve the model of the run, ServerFailed if it is down."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
+
+        try:
+            served = await self._reached(client)
+        except _Unreachable as error:
+            raise ServerFailed(RequestFailed(str(error), unreachable=True), down=True) from error
+        except UsageError as error:
+            problem = str(error)
+        else:
+            difference = self._expected.difference(served, _NEUTRAL)
+            problem = f"{client.base_url}/ {difference}" if difference else ""
+        if problem:
+            self._notice(f"{problem}: it gets no calls")
+            raise OtherModel(RequestFailed(problem), down=True)
+
+    def _greet(self, client: Any, served: Sequence[Entry]) -> str:
         """Read the model, its context and the server type from a model list. Returns the type."""
         if self.model.source == AUTO:
             names = [m["id"] for m in served]
@@ -208,11 +238,9 @@ class OpenAI(Engine[OpenAIOptions]):
         elif len(served) == 1 and Path(self.model.source).is_dir() and served[0]["id"] != self.model.source:
             # the folder supplies the tokenizer; the server has the model under a name of its own
             self.model = replace(self.model, source=served[0]["id"])
-        ours = [m for m in served if m["id"] == self.model.source]
-        lengths = [self.model.context, *(m.get("max_model_len") for m in ours)]
-        self.model = replace(self.model, context=min((n for n in lengths if isinstance(n, int)), default=None))
-        owners = {str(m.get("owned_by")) for m in ours or served}
-        return owners.pop() if len(owners) == 1 and owners <= _NEUTRAL.keys() else "other"
+        lengths = [self.model.context, *contexts(served, self.model.source)]
+        self.model = replace(self.model, context=min((n for n in lengths if n is not None), default=None))
+        return server_type(served, self.model.source, _NEUTRAL)
 
     def _settle(self, kinds: Mapping[str, str]) -> None:
         """Set the server type, from ``kinds`` by address, and the parameters that every request sends to that type."""
@@ -363,6 +391,24 @@ class OpenAI(Engine[OpenAIOptions]):
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
         return await self._post(prompt, {**self._always, **wanted, **sampling.extra}, qid)
 
+    async def _read_counters(self) -> list[PrefixCache | None]:
+        """The counters of each vLLM server's prefix cache; None for a server that does not send them at once."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
+
+        async def read(client: HttpClient) -> PrefixCache | None:
+            address = f"{client.base_url.removesuffix('/v1')}{cache_counters.PATH}"
+            try:
+                async with asyncio.timeout(_COUNTERS_SECONDS):
+                    body = await client.get(address, timeout=_COUNTERS_SECONDS)
+            except (RequestFailed, TimeoutError):
+                return None
+            return cache_counters.read_counters(body.decode(errors="replace"))
+
+        return await asyncio.gather(*map(read, self._clients)) if self.options.server == "vllm" else []
+
+    async def prefix_cache(self) -> PrefixCache | None:
+        return cache_counters.counted_since(zip(self._counted, await self._read_counters(), strict=False))
+
     async def close(self) -> None:
         if self._scoring is not None:
             await self._scoring.close()
@@ -407,11 +453,3 @@ def _for_template(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     rest = dict(arguments)
     whole = {"chat_template": rest.pop("chat_template")} if kind == "vllm" and "chat_template" in rest else {}
     return whole | ({"chat_template_kwargs": rest} if rest else {})
-
-
-def _models(answer: bytes) -> list[Mapping[str, Any]]:
-    """Return the entries of a model list; [] if the answer is not one."""
-    try:
-        return [m for m in json.loads(answer)["data"] if isinstance(m["id"], str)]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return []

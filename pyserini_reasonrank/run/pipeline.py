@@ -17,7 +17,7 @@ from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
-from pyserini_reasonrank.records import Query, Ranking, Request, Tally
+from pyserini_reasonrank.records import PrefixCache, Query, Ranking, Request, Tally
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
@@ -99,6 +99,7 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                     writer.keep(candidates)
                     raise Failure(f"{as_error(late)}; the finished queries are in {writer.partial}")
                 await journal.settle()
+                prefix_cache = await _prefix_cache(plan, session.tally)
                 writer.commit(candidates)
         finally:
             await close(plan.engines)
@@ -121,7 +122,17 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
         seconds=seconds,
         warnings=[*(task.rewriting.warnings if task.rewriting else ()), *notices.found],
         rewriting=task.rewriting,
+        prefix_cache=prefix_cache,
     )
+
+
+async def _prefix_cache(plan: Plan, tally: Tally) -> PrefixCache | None:
+    """The counters of the servers' prefix caches, if the answers did not report the tokens that came from one."""
+    if tally.cached_tokens or not tally.calls:
+        return None
+    caches = await asyncio.gather(*(engine.prefix_cache() for engine in plan.engines))
+    found = [cache for cache in caches if cache is not None]
+    return PrefixCache(sum(c.queries for c in found), sum(c.hits for c in found)) if found else None
 
 
 @contextlib.contextmanager
