@@ -162,7 +162,8 @@ def from_raw(data: Data, source: str) -> Data:
     strings, values = data["strings"], _RAW
     if "task" in strings:
         values = {**_RAW, "query": _format(strings["task"], _RAW, source)}
-    return _of_chatml(_format(strings["raw"], values, source), data)
+    system = _format(strings["system"], _RAW, source) if "system" in strings else None
+    return _of_chatml(_format(strings["raw"], values, source), data, system)
 
 
 def from_layout(data: Data, source: str) -> Data:
@@ -176,8 +177,8 @@ def from_layout(data: Data, source: str) -> Data:
     return _of_chatml(_PUBLISHED.sub(lambda found: _value(found[1], words, source), data["layout"]), data)
 
 
-def _of_chatml(text: str, data: Data) -> Data:
-    """Split a Jinja text into chat turns and the prefill."""
+def _of_chatml(text: str, data: Data, system: str | None = None) -> Data:
+    """Split a Jinja text into chat turns and the prefill. A ``system`` message comes before them."""
     turns = [{"role": role, "content": content, "end": end} for role, content, end in _CHATML_TURN.findall(text)]
     prefill = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" and not turns[-1]["end"] else ""
     if not turns and data.get("turn") == "user":
@@ -185,8 +186,8 @@ def _of_chatml(text: str, data: Data) -> Data:
     elif not turns:
         content, closing, prefill = text.rpartition("}}")
         turns = [{"role": "user", "content": content + closing}]
-    if "system" in strings:
-        turns.insert(0, {"role": "system", "content": _format(strings["system"], _RAW, source)})
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": system})
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
     return {"about": "a prompt of a Python file", "messages": messages, "prefill": prefill, **form}

@@ -42,7 +42,9 @@ class RewriteSettings(Settings):
     originals: Annotated[
         int,
         Field(
-            ge=0, le=100, description="times the original query is put before the rewrite; BM25 counts each; 0: rewrite alone"
+            ge=0,
+            le=100,
+            description="times the original query is put before the rewrite; BM25 counts each; 0: rewrite alone",
         ),
     ] = 1
     most_terms: Annotated[
@@ -52,7 +54,8 @@ class RewriteSettings(Settings):
 
 
 OF_RERANKERS = frozenset({
-    "as", "as_", "strategy", "combine", "arms", "fuse", "tag", "collection", "docid_blanks", "topics", "exclude", "segments", "keep", "threshold",
+    "as", "as_", "strategy", "combine", "arms", "fuse", "tag", "collection", "docid_blanks", "topics", "exclude", "segments",
+    "keep", "threshold",
 })  # fmt: skip
 """Keys of rerankers that a rewriter does not have."""
 
@@ -100,9 +103,7 @@ def definition(name: str, users: tuple[str, ...] = ()) -> tuple[Tree, Tree]:
     return own, merge(given, tree)
 
 
-def load(
-    name: str, tree: Tree, data: Sequence[str] = (), *, here: bool = True
-) -> tuple[RewriteSettings, list[str]]:
+def load(name: str, tree: Tree, data: Sequence[str] = (), *, here: bool = True) -> tuple[RewriteSettings, list[str]]:
     """The settings of the rewriter ``name`` under the flags ``tree``, and warnings. UsageError for the first fault.
 
     ``data`` are the names of index and topics, and ``here`` is as for ``layers.load``.

@@ -280,7 +280,9 @@ def test_a_logit_is_asked_for_as_such_and_a_probability_is_not() -> None:
     )
     assert (judgement.score, judgement.status) == (5.5, Status.OK)
     assert (sampling.choices, sampling.logits, sampling.one_token) == (("Yes",), True, True)
-    _, [(_, sampling, _)] = score(Completion(choices={"yes": -0.5}), options=RelevanceScore.Options(**AT_ONCE))
+    _, [(_, sampling, _)] = score(
+        Completion(choices={"yes": -0.5}), options=RelevanceScore.Options.model_validate(AT_ONCE)
+    )
     assert (sampling.logits, sampling.one_token) == (False, False)
 
 
@@ -320,7 +322,9 @@ def test_a_logit_is_that_of_one_token(value: str, tmp_path: Path) -> None:
     tokens = word_tokens(tmp_path, ["Yes", "No", "\n"])
     answers = ["Yes", "No"][: 1 if value == "logit" else 2]
     scorer(answers=answers, value=value).check(1, tokens, "")
-    with pytest.raises(UsageError, match=f"'Yesno' as one token at the start of an answer, which --rerank.judge.value {value} needs"):
+    with pytest.raises(
+        UsageError, match=f"'Yesno' as one token at the start of an answer, which --rerank.judge.value {value} needs"
+    ):
         scorer(answers=["Yesno", *answers[1:]], value=value).check(1, tokens, "")
     scorer(answers=["Yesno", "No"]).check(1, tokens, "")
     scorer(answers=["Yesno", *answers[1:]], value=value).check(1, EstimatedTokens(), "")

@@ -397,6 +397,8 @@ def test_retro_star_says_what_is_relevant_and_what_the_texts_are(
     assert told.content == f"Here: Same (maths) theorem.\nQ? (maths), TEXT (proof).{rest}"
     [own] = template.instructed(sources.instruction("Only proofs.")).render("Q?", ["TEXT"]).messages
     assert own.content == f"Here: Only proofs.\nQ? (query), TEXT (document).{rest}"
+
+
 # --- published words in a layout of ours
 
 
@@ -424,18 +426,22 @@ def test_qwen3_rerankers_words_and_its_default_instruction(tmp_path: Path, monke
     ]
     assert template.contract == "score"
     assert template.render("Q?", ["FIRST"]).prefill == ""
-    own = template.instructed("Wanted are proofs.").render("Q?", ["FIRST"])
+    own = template.instructed(Instruction("Wanted are proofs.")).render("Q?", ["FIRST"])
     assert own.messages[1].content == "<Instruct>: Wanted are proofs.\n<Query>: Q?\n<Document>: FIRST"
 
 
 def test_mxbai_reranks_words_are_below_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, prefix = _system(115)
-    text = f"class MxbaiRerankV2:\n    task_prompt = {'t' * 269!r}\n    chat_template: dict = {{'prefix': {prefix!r}}}\n"
+    text = (
+        f"class MxbaiRerankV2:\n    task_prompt = {'t' * 269!r}\n    chat_template: dict = {{'prefix': {prefix!r}}}\n"
+    )
     _file(tmp_path, monkeypatch, text)
     template = sources.load("mxbai-rerank")
     user = f"query: Q?\ndocument: FIRST\n{'t' * 269}"
     assert [m.content for m in template.render("Q?", ["FIRST"]).messages] == [system, user]
-    assert template.instructed("I.").render("Q?", ["FIRST"]).messages[1].content == f"instruction: I.\n{user}"
+    assert (
+        template.instructed(Instruction("I.")).render("Q?", ["FIRST"]).messages[1].content == f"instruction: I.\n{user}"
+    )
 
 
 def test_lightons_passages_have_a_colon_after_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

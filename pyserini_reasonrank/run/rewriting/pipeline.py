@@ -139,7 +139,9 @@ async def _rounds(
             if judgement.status.bad:
                 unread.append((query.qid, judgement))
                 continue
-            texts.texts[query.qid], cut = search_text(query.text, judgement.text, settings.originals, settings.most_terms)
+            texts.texts[query.qid], cut = search_text(
+                query.text, judgement.text, settings.originals, settings.most_terms
+            )
             texts.rewritten.add(query.qid)
             (texts.cut.add if cut else texts.cut.discard)(query.qid)
         if (new := notices.add(_unread(unread, number))) and settings.strict:
@@ -190,9 +192,7 @@ def _unread(unread: Sequence[tuple[str, Judgement]], number: int) -> list[str]:
         return []
     statuses = [str(judgement.status) for _, judgement in unread]
     counted = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
-    where, kept = (
-        (f" in round {number + 1}", "that of the round before") if number else ("", "their original query")
-    )
+    where, kept = (f" in round {number + 1}", "that of the round before") if number else ("", "their original query")
     return [
         f"queries without a readable rewrite{where}: {len(unread)} ({counted}), searched with {kept}: "
         f"{listed([qid for qid, _ in unread], NAMED)}"
