@@ -240,7 +240,8 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call. Returns when it is committed."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), repr(sampling) + _LOGITS * sampling.logits,
+        how = repr(sampling) + _LOGITS * sampling.logits
+        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), how,
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self.asked(key, call, completion)

@@ -82,7 +82,8 @@ def other_layers(config: Any) -> list[str]:
 
 def _each_alone(model: Any, trees: Row) -> list[Tensor]:
     return [
-        torch.cat([_read(model, [PromptTree(t.prompt, [s], t.logits)], 0, {})[0] for s in t.alternatives]) for t in trees
+        torch.cat([_read(model, [PromptTree(t.prompt, [s], t.logits)], 0, {})[0] for s in t.alternatives])
+        for t in trees
     ]
 
 
