@@ -243,9 +243,9 @@ class Journal:
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call. Returns when it is committed. Failure if the journal can't be written."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        shown = repr(sampling) + _LOGITS * sampling.logits
-        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), shown, c.text,
-               c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
+        how = repr(sampling) + _LOGITS * sampling.logits
+        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), how,
+               c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self.asked(key, call, completion)
         self._put((_CALL, row, done))
