@@ -42,7 +42,9 @@ class RewriteSettings(Settings):
     keep: Annotated[
         int,
         Field(
-            ge=0, le=100, description="times the original query is put before the rewrite; BM25 counts each; 0: rewrite alone"
+            ge=0,
+            le=100,
+            description="times the original query is put before the rewrite; BM25 counts each; 0: rewrite alone",
         ),
     ] = 1
     most_terms: Annotated[

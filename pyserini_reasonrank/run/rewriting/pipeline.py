@@ -190,9 +190,7 @@ def _unread(unread: Sequence[tuple[str, Judgement]], number: int) -> list[str]:
         return []
     statuses = [str(judgement.status) for _, judgement in unread]
     counted = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
-    where, kept = (
-        (f" in round {number + 1}", "that of the round before") if number else ("", "their original query")
-    )
+    where, kept = (f" in round {number + 1}", "that of the round before") if number else ("", "their original query")
     return [
         f"queries without a readable rewrite{where}: {len(unread)} ({counted}), searched with {kept}: "
         f"{listed([qid for qid, _ in unread], NAMED)}"
