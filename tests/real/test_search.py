@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,47 +69,47 @@ def test_oracle_over_bm25(
 QIDS = ("4", "7", "10", "12", "25")
 
 
-def rewrites(folder: Path, judgments: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Some topics, and for each a query that a good model could write: the title of a relevant document."""
-    topics = dict(line.split("\t", 1) for line in (folder / "topics.tsv").read_text().splitlines())
+def good_rewrites(folder: Path, grades: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """For each topic, a query that a model could write: the titles of some relevant documents."""
     documents = {
         row["id"]: row["contents"] for row in map(json.loads, (folder / "corpus.jsonl").read_text().splitlines())
     }
-    titles = dict[str, str]()
-    for line in judgments.read_text().splitlines():
-        qid, _, docid, grade = line.split()
-        if int(grade) > 0 and qid in QIDS:
-            titles.setdefault(qid, documents[docid].splitlines()[0])
-    return {qid: topics[qid] for qid in QIDS}, titles
+    return {qid: ". ".join(documents[docid].splitlines()[0] for docid in docids[:5]) for qid, docids in grades.items()}
 
 
 def test_good_rewrites_improve_the_search_and_the_reranker_reads_the_topics(
     data: Path, index: Index, command: Command, tmp_path: Path
 ) -> None:
-    judgments, topics = data / "cacm" / "qrels.txt", tmp_path / "topics.tsv"
-    run, answers = tmp_path / "run.jsonl", tmp_path / "answers.jsonl"
-    texts, titles = rewrites(data / "cacm", judgments)
-    topics.write_text("".join(f"{qid}\t{text}\n" for qid, text in texts.items()))
+    topics, answers, qrels = tmp_path / "topics.tsv", tmp_path / "answers.jsonl", tmp_path / "qrels.txt"
+    run, folder, relevant = tmp_path / "run.jsonl", data / "cacm", dict[str, list[str]]()
+    for line in (folder / "qrels.txt").read_text().splitlines():
+        qid, _, docid, _ = line.split()
+        if qid in QIDS:
+            relevant.setdefault(qid, []).append(docid)
+    texts = dict(line.split("\t", 1) for line in (folder / "topics.tsv").read_text().splitlines())
+    topics.write_text("".join(f"{qid}\t{texts[qid]}\n" for qid in QIDS))
+    qrels.write_text("".join(f"{qid} 0 {docid} 1\n" for qid in QIDS for docid in relevant[qid]))
     rows = [
-        {"qid": qid, "call": 0, "response": f"<think>.</think><answer>{title}</answer>"}
-        for qid, title in titles.items()
+        {"qid": qid, "call": 0, "response": f"<think>It is this.</think><answer>{rewrite}</answer>"}
+        for qid, rewrite in good_rewrites(folder, relevant).items()
     ]
     answers.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    words = ["--index", index("cacm"), "--topics", topics, "--bm25", "--hits", 100, "--output-format", "castorini"]
-    oracle = ["--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", judgments]
-    recorded = ["--rewrite.engine.name", "recorded", "--rewrite.engine.path", answers]
-    done = search(*words, "--output", run, *oracle, "--rewrite", "reasoning-query", *recorded)
+    done = search(
+        "--index", index("cacm"), "--topics", topics, "--bm25", "--hits", 100, "--output", run, "--output-format", "castorini",
+        "--rewrite", "reasoning-query", "--rewrite.engine.name", "recorded", "--rewrite.engine.path", answers,
+        "--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", qrels,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "rewrites  5 of 5 topics" in done.stdout
-    found = {row["query"]["qid"]: row["query"]["text"] for row in map(json.loads, run.read_text().splitlines())}
-    assert found == texts
+    read = {row["query"]["qid"]: row["query"]["text"] for row in map(json.loads, run.read_text().splitlines())}
+    assert read == {qid: texts[qid] for qid in QIDS}
     before = tmp_path / "before.txt"
-    done = search(*words, "--output", before, *oracle)
-    assert done.returncode == 0, done.stderr
-    evaluate = ["evaluate", "--qrels", judgments, "--measures", "AP", "--format", "json"]
-    report = json.loads(command(*evaluate, f"{before}.first-stage.txt", f"{run}.first-stage.txt").stdout)
-    first, second = (row["scores"][0]["value"] for row in (report["first"], *report["runs"]))
-    assert second > first + 0.05
+    lines = (folder / "run.bm25.anserini.top100.txt").read_text().splitlines(keepends=True)
+    before.write_text("".join(line for line in lines if line.split()[0] in QIDS))
+    evaluate = ["evaluate", "--qrels", qrels, "--measures", "AP", "--format", "json"]
+    report = json.loads(command(*evaluate, before, f"{run}.first-stage.txt").stdout)
+    without, rewritten = (row["scores"][0]["value"] for row in (report["first"], *report["runs"]))
+    assert rewritten > without + 0.05
 
 
 @pytest.mark.soak_only
