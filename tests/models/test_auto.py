@@ -207,6 +207,7 @@ def test_explain_works_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None
     assert "warning: model reasonrank-7b needs 30.4 GB + 3.8 GB" in printed
 
 
+@pytest.mark.model
 def test_the_embedded_model_by_its_name_says_that_it_is_at_chance(tmp_path: Path) -> None:
     def warnings(name: str, **flags: Any) -> tuple[str, ...]:
         return plan(*layers.load(name, {"model": "smollm2-135m", **flags})).warnings
