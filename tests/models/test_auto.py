@@ -158,6 +158,8 @@ def test_the_arm_that_needs_it_is_named() -> None:
     [
         ("--rerank.dept 5", "--rerank.dept is not known; did you mean 'depth'?"),
         ("--rerank.depth none", "--rerank.depth"),
+        ("--rerank.max_model_len long", "--rerank.max_model_len 'long'"),
+        ("--rerank.max_model_len -5", "--rerank.max_model_len -5"),
         ("--rerank.engine.name opanai", "there is no engine 'opanai'; did you mean 'openai'?"),
         ("--rerank.model reasonrank7b", "there is no model 'reasonrank7b'"),
         ("--rerank.config none.yaml", "--rerank.config none.yaml does not exist"),
