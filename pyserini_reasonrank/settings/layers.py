@@ -137,9 +137,7 @@ def _chosen_model(name: str, asked: Tree, kind: str, where: str, use: _Use) -> C
     who = rerankers.label(name) if where == PREFIX else f"{rerankers.label(name)} ({where})"
     given = asked.get("max_model_len")
     context = given if isinstance(given, int) else None  # it has not been validated yet
-    return choose(
-        who, asked.get("checkpoint"), kind, engine, context=context, adapter=asked.get("adapter"), here=here
-    )
+    return choose(who, asked.get("checkpoint"), kind, engine, context=context, adapter=asked.get("adapter"), here=here)
 
 
 def _load_combined(name: str, own: Tree, given: Tree, where: str, use: _Use) -> tuple[Settings, list[str]]:

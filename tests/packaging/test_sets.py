@@ -97,9 +97,7 @@ def test_torch_links_nothing_that_is_left_out(installed: dict[str, Distribution]
         if library in seen or library not in owners:
             continue
         seen.add(library)
-        dynamic = subprocess.run(
-            ["readelf", "-d", str(owners[library][1])], capture_output=True, text=True, check=True
-        )
+        dynamic = subprocess.run(["readelf", "-d", str(owners[library][1])], capture_output=True, text=True, check=True)
         todo += re.findall(r"NEEDED.*\[(.+)\]", dynamic.stdout)
     linked = {owners[library][0] for library in seen}
     assert {"torch", "nvidia-cublas", "nvidia-cudnn-cu13"} <= linked
