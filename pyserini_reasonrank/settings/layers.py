@@ -141,8 +141,9 @@ def _chosen_model(name: str, asked: Tree, kind: str, where: str, use: Use) -> Ch
         return Choice(model)
     here = use.here and (answering == AUTO or engine_class(answering).needs_weights)
     who = rerankers.label(name) if where == PREFIX else f"{rerankers.label(name)} ({where})"
-    context, adapter = asked.get("max_model_len"), asked.get("adapter")
-    return choose(who, asked.get("checkpoint"), kind, engine, context=context, adapter=adapter, here=here)
+    given = asked.get("max_model_len")
+    context = given if isinstance(given, int) else None  # it has not been validated yet
+    return choose(who, asked.get("checkpoint"), kind, engine, context=context, adapter=asked.get("adapter"), here=here)
 
 
 def _load_combined(name: str, own: Tree, given: Tree, where: str, use: Use) -> tuple[Settings, list[str]]:

@@ -158,6 +158,8 @@ def test_the_arm_that_needs_it_is_named() -> None:
     [
         ("--rerank.dept 5", "--rerank.dept is not known; did you mean 'depth'?"),
         ("--rerank.depth none", "--rerank.depth"),
+        ("--rerank.max_model_len long", "--rerank.max_model_len 'long'"),
+        ("--rerank.max_model_len -5", "--rerank.max_model_len -5"),
         ("--rerank.engine.name opanai", "there is no engine 'opanai'; did you mean 'openai'?"),
         ("--rerank.model reasonrank7b", "there is no model 'reasonrank7b'"),
         ("--rerank.config none.yaml", "--rerank.config none.yaml does not exist"),
@@ -207,6 +209,7 @@ def test_explain_works_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None
     assert "warning: model reasonrank-7b needs 30.4 GB + 3.8 GB" in printed
 
 
+@pytest.mark.model
 def test_the_embedded_model_by_its_name_says_that_it_is_at_chance(tmp_path: Path) -> None:
     def warnings(name: str, **flags: Any) -> tuple[str, ...]:
         return plan(*layers.load(name, {"model": "smollm2-135m", **flags})).warnings
