@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +20,14 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from pyserini_reasonrank.engines import Engine, EngineOptions, cache_counters
+from pyserini_reasonrank.engines.addresses import OFFICIAL, addresses, check_address, key
 from pyserini_reasonrank.engines.generative_scoring import SCORE, GenerativeScoring, Unavailable
 from pyserini_reasonrank.engines.model_list import Entry, Expected, contexts, read_models, server_type
 from pyserini_reasonrank.engines.next_tokens import ChoiceMass, continued, of_one_token
 from pyserini_reasonrank.engines.parameters import Parameters
 from pyserini_reasonrank.engines.replies import one_line, read_reply
 from pyserini_reasonrank.engines.server_rotation import OtherModel, ServerFailed, ServerRotation
+from pyserini_reasonrank.engines.server_types import NEUTRAL, PATTERN, for_template, heeds
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
 from pyserini_reasonrank.records import Call, Capability, Completion, PrefixCache, Prompt, Sampling
@@ -36,21 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OFFICIAL = "https://api.openai.com/v1"
-
 _SAMPLING = ("temperature", "top_p", "max_tokens")
-_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
-_NEUTRAL: Mapping[str, Mapping[str, Any]] = {
-    "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **_PENALTIES},
-    "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **_PENALTIES},
-    "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, **_PENALTIES},
-}
-"""Neutral sampling values by server type. A server takes values that are not sent from the model's generation_config.json or
-from its own defaults. Other servers may reject parameters they do not know."""
-_PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
-    "vllm": lambda pattern: {"structured_outputs": {"regex": pattern}},
-    "sglang": lambda pattern: {"regex": pattern},
-}
 _REFUSALS = (400, 422)
 _UNAUTHORISED = (401, 403)
 _ABSENT = (404, 405, 501)
@@ -119,8 +106,8 @@ class OpenAI(Engine[OpenAIOptions]):
             self.capabilities |= {Capability.PREFILL, Capability.CHOICES}
         if options.structured_outputs != "none":
             self.capabilities |= {Capability.PATTERN}
-        for url in _urls(options):
-            _check_url(url)
+        for url in addresses(options.base_url):
+            check_address(url)
         self._clients: list[HttpClient] = []
         self._rotation: ServerRotation[HttpClient] = ServerRotation([])
         self._counted: list[PrefixCache | None] = []
@@ -138,19 +125,18 @@ class OpenAI(Engine[OpenAIOptions]):
     async def start(self) -> None:
         from pyserini_reasonrank.engines.http_client import HttpClient
 
-        urls = _urls(self.options)
-        key = _key()
-        if not urls and not key:
+        urls, secret = addresses(self.options.base_url), key()
+        if not urls and not secret:
             raise UsageError("the openai engine has neither an endpoint nor a key: set --rerank.engine.base_url to a server, "
                              "or set OPENAI_API_KEY to use OpenAI")  # fmt: skip
         options = self.options
         kinds: dict[str, str] = {}
         lists: list[Entry] = []
         unreachable: list[_Unreachable] = []
-        for url in urls or [_OFFICIAL]:
+        for url in urls or [OFFICIAL]:
             client = HttpClient(
                 url.rstrip("/"),
-                key,
+                secret,
                 connections=options.concurrency,
                 timeout=options.timeout,
                 max_retries=options.max_retries,
@@ -220,7 +206,7 @@ class OpenAI(Engine[OpenAIOptions]):
         except UsageError as error:
             problem = str(error)
         else:
-            difference = self._expected.difference(served, _NEUTRAL)
+            difference = self._expected.difference(served, NEUTRAL)
             problem = f"{client.base_url}/ {difference}" if difference else ""
         if problem:
             self._notice(f"{problem}: it gets no calls")
@@ -240,7 +226,7 @@ class OpenAI(Engine[OpenAIOptions]):
             self.model = replace(self.model, source=served[0]["id"])
         lengths = [self.model.context, *contexts(served, self.model.source)]
         self.model = replace(self.model, context=min((n for n in lengths if n is not None), default=None))
-        return server_type(served, self.model.source, _NEUTRAL)
+        return server_type(served, self.model.source, NEUTRAL)
 
     def _settle(self, kinds: Mapping[str, str]) -> None:
         """Set the server type, from ``kinds`` by address, and the parameters that every request sends to that type."""
@@ -252,7 +238,7 @@ class OpenAI(Engine[OpenAIOptions]):
                 )
             self.options = self.options.model_copy(update={"server": next(iter(kinds.values()))})
         kind, arguments = self.options.server, self.model.chat_template_args
-        if unheeded := [name for name in arguments if not _heeds(kind, name)]:
+        if unheeded := [name for name in arguments if not heeds(kind, name)]:
             raise UsageError(
                 f"{next(iter(kinds))} (server: {kind}) does not accept {', '.join(unheeded)} for its chat template, which "
                 f"{self.model.name} needs: if it is vLLM or SGLang, set --rerank.engine.server vllm (or sglang); if its chat "
@@ -260,11 +246,11 @@ class OpenAI(Engine[OpenAIOptions]):
                 f"'{{{', '.join(f'{name}: null' for name in unheeded)}}}'"
             )
         bos = {"add_special_tokens": True} if self.model.bos and kind == "vllm" else {}
-        self._always = {**_NEUTRAL.get(kind, {}), **_for_template(kind, arguments), **bos}
+        self._always = {**NEUTRAL.get(kind, {}), **for_template(kind, arguments), **bos}
 
     def identity(self, call: Call) -> str:
         kind = self.options.server
-        return super().identity(call) + (f"\n{kind}" if kind in _NEUTRAL else "")
+        return super().identity(call) + (f"\n{kind}" if kind in NEUTRAL else "")
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.choices:
@@ -276,7 +262,7 @@ class OpenAI(Engine[OpenAIOptions]):
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.pattern:
-            body |= _PATTERN[self.options.structured_outputs](sampling.pattern)
+            body |= PATTERN[self.options.structured_outputs](sampling.pattern)
         return await self._post(prompt, body | dict(sampling.extra), call.qid)
 
     async def _post(self, prompt: Prompt, body: dict[str, Any], qid: str) -> Completion:
@@ -415,41 +401,3 @@ class OpenAI(Engine[OpenAIOptions]):
         clients, self._clients = self._clients, []
         for client in clients:
             await client.close()
-
-
-def _urls(options: OpenAIOptions) -> list[str]:
-    """The addresses of the servers, from the settings or the environment; [] for OpenAI's own."""
-    urls = options.base_url or os.environ.get("OPENAI_BASE_URL", "")
-    return [url.strip() for url in urls.split(",")] if urls else []
-
-
-def _check_url(url: str) -> None:
-    """UsageError for an address that is not a URL, or that contains a password, which would get into logs."""
-    if "@" in url:
-        raise UsageError(
-            "--rerank.engine.base_url contains a user name or a password: remove it, and pass a key with OPENAI_API_KEY"
-        )
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"--rerank.engine.base_url {url!r} is not a URL: it has to begin with http:// or https://")
-
-
-def _key() -> str:
-    """The key in OPENAI_API_KEY; "" without one. UsageError, without the key, if it can't be sent in a header."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if odd := [place for place, character in enumerate(key, 1) if not "!" <= character <= "~"]:
-        raise UsageError(
-            f"OPENAI_API_KEY contains a character that no key has (the {odd[0]}. of {len(key)}): copy the key again"
-        )
-    return key
-
-
-def _heeds(kind: str, argument: str) -> bool:
-    """Whether a server of this type accepts the chat template argument in a request; llama.cpp rejects a whole template."""
-    return kind in _NEUTRAL and not (kind == "llamacpp" and argument == "chat_template")
-
-
-def _for_template(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the chat template arguments as request fields; vLLM has a separate field for a whole template."""
-    rest = dict(arguments)
-    whole = {"chat_template": rest.pop("chat_template")} if kind == "vllm" and "chat_template" in rest else {}
-    return whole | ({"chat_template_kwargs": rest} if rest else {})
