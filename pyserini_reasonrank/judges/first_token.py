@@ -35,7 +35,9 @@ class FirstToken(Ordering):
     class Options(Ordering.Options):
         apart: Annotated[
             bool,
-            Field(description="read letters as tokens of their own, also if the tokenizer would merge one with the prefill"),
+            Field(
+                description="read letters as tokens of their own, also if the tokenizer would merge one with the prefill"
+            ),
         ] = False
 
     def check(self, widest: int, tokens: Tokens, prefill: str) -> None:

@@ -66,7 +66,9 @@ class Known(BaseModel):
     revision: str | None = None
     base: Annotated[str | None, Field(description="for an adapter: its base model, or 'embedded'")] = None
     licence: str = ""
-    parameters: Annotated[float, Field(description="billions, for an adapter those of its base; quantized weights: half their GB")]
+    parameters: Annotated[
+        float, Field(description="billions, for an adapter those of its base; quantized weights: half their GB")
+    ]
     cache: Annotated[int, Field(description="bytes of keys and values per token (bf16)")]
     context: int | None = None
     kind: Annotated[str | None, Field(description="the judge kind that it was trained for, if only one")] = None

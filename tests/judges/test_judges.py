@@ -246,7 +246,7 @@ def test_a_grade_counts_by_its_probability() -> None:
     assert judge.value({choice: logprob - 1000 for choice, logprob in choices.items()}) == pytest.approx(8 * 0.9)
 
 
-AT_ONCE = {"think": False, "opening": ""}
+AT_ONCE: dict[str, Any] = {"think": False, "opening": ""}
 LOGIT = AT_ONCE | {"answers": ["Yes"], "value": "logit"}
 
 
@@ -320,7 +320,9 @@ def test_a_logit_is_that_of_one_token(value: str, tmp_path: Path) -> None:
     tokens = word_tokens(tmp_path, ["Yes", "No", "\n"])
     answers = ["Yes", "No"][: 1 if value == "logit" else 2]
     scorer(answers=answers, value=value).check(1, tokens, "")
-    with pytest.raises(UsageError, match=f"'Yesno' as one token at the start of an answer, which .*value {value} needs"):
+    with pytest.raises(
+        UsageError, match=f"'Yesno' as one token at the start of an answer, which .*value {value} needs"
+    ):
         scorer(answers=["Yesno", *answers[1:]], value=value).check(1, tokens, "")
     scorer(answers=["Yesno", "No"]).check(1, tokens, "")
     scorer(answers=["Yesno", *answers[1:]], value=value).check(1, EstimatedTokens(), "")

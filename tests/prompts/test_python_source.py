@@ -364,7 +364,9 @@ def test_qwen3_rerankers_words_and_its_default_instruction(tmp_path: Path, monke
 
 def test_mxbai_reranks_words_are_below_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, prefix = _system(115)
-    text = f"class MxbaiRerankV2:\n    task_prompt = {'t' * 269!r}\n    chat_template: dict = {{'prefix': {prefix!r}}}\n"
+    text = (
+        f"class MxbaiRerankV2:\n    task_prompt = {'t' * 269!r}\n    chat_template: dict = {{'prefix': {prefix!r}}}\n"
+    )
     _file(tmp_path, monkeypatch, text)
     template = sources.load("mxbai-rerank")
     user = f"query: Q?\ndocument: FIRST\n{'t' * 269}"

@@ -722,7 +722,9 @@ def test_a_logit_is_more_than_a_server_tells() -> None:
 
 def test_vllm_reports_either_logits_or_log_probabilities() -> None:
     local, raw = ["--rerank.engine.name", "vllm", "--rerank.model", "m/m"], "--rerank.engine.args.logprobs_mode"
-    with pytest.raises(UsageError, match=r"the vllm engine does not support; set --rerank\.engine\.args\.logprobs_mode raw_"):
+    with pytest.raises(
+        UsageError, match=r"the vllm engine does not support; set --rerank\.engine\.args\.logprobs_mode raw_"
+    ):
         plan(settings("zerank", *local))
     with pytest.raises(UsageError, match=r"does not support; leave out --rerank\.engine\.args\.logprobs_mode"):
         plan(settings("rank1", *local, raw, "raw_logits"))
