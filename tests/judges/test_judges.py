@@ -246,7 +246,7 @@ def test_a_grade_counts_by_its_probability() -> None:
     assert judge.value({choice: logprob - 1000 for choice, logprob in choices.items()}) == pytest.approx(8 * 0.9)
 
 
-AT_ONCE = {"think": False, "opening": ""}
+AT_ONCE: dict[str, Any] = {"think": False, "opening": ""}
 LOGIT = AT_ONCE | {"answers": ["Yes"], "value": "logit"}
 
 
