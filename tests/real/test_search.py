@@ -118,16 +118,8 @@ def test_the_embedded_model_rewrites(data: Path, index: Index, tmp_path: Path) -
     topics, run = tmp_path / "topics.tsv", tmp_path / "run.txt"
     topics.write_text("".join((data / "cacm" / "topics.tsv").read_text().splitlines(keepends=True)[:2]))
     words = ["--index", index("cacm"), "--topics", topics, "--bm25", "--hits", 20, "--output", run]
-    rewriter = [
-        "--rewrite",
-        "keywords",
-        "--rewrite.rounds",
-        2,
-        "--rewrite.depth",
-        2,
-        "--rewrite.sampling.max_tokens",
-        12,
-    ]
+    rewriter = ["--rewrite", "keywords", "--rewrite.model", "smollm2-135m", "--rewrite.sampling.max_tokens", 12]
+    rewriter += ["--rewrite.rounds", 2, "--rewrite.depth", 2]
     words += [*rewriter, "--rewrite.max_bad", 1, "--rerank", "upr", "--rerank.depth", 3]
     done = search(*words)
     assert done.returncode == 0, done.stderr
