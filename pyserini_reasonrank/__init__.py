@@ -5,10 +5,10 @@ In Python: ``Reranker("reasonrank").rank(query, documents)``.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # every Python of the environment imports this file: typing would take milliseconds
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyserini_reasonrank.api import Reranker as Reranker
     from pyserini_reasonrank.errors import Failure as Failure
     from pyserini_reasonrank.errors import UsageError as UsageError
@@ -28,6 +28,8 @@ __all__ = ["Failure", "RankedDocument", "RankedDocuments", "Reranker", "UsageErr
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

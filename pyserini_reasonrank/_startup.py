@@ -1,4 +1,5 @@
-"""At interpreter start: redirect ``python -m pyserini.search ... --rerank NAME`` to search.py, and change nothing else.
+"""At interpreter start: redirect ``python -m pyserini.search ... --rerank NAME``, or ``--rewrite NAME``, to search.py, and
+change nothing else.
 
 Every Python of the environment runs ``install``, so it imports ``sys`` alone and reads nothing but the command line.
 """
@@ -36,17 +37,22 @@ def _runs_host(arg: str, after: str) -> bool:
     return short and ((arg.endswith("m") and after in HOSTS) or (arg.startswith("-m") and arg[2:] in HOSTS))
 
 
-def _names_reranker(arg: str, after: str, faiss: bool) -> bool:
+def _names_ours(arg: str, after: str, faiss: bool) -> bool:
+    if arg == "--rewrite" or arg.startswith("--rewrite="):
+        return True
     if arg == "--rerank":  # without a value it is a switch of Faiss' own; for the others we say what is missing
         return not faiss or (after != "" and not after.startswith("-"))
     return arg.startswith("--rerank=") and (arg != "--rerank=" or not faiss)
 
 
 def wanted(argv: list[str]) -> bool:
-    """Whether ``argv`` runs a host module with ``--rerank NAME`` or ``--rerank=NAME``, or Lucene's with a bare ``--rerank``."""
+    """Whether ``argv`` runs a host module with ``--rerank NAME``, ``--rewrite NAME`` or ``--FLAG=NAME``, or a bare one of them.
+
+    A bare ``--rerank`` is Faiss' own.
+    """
     pairs = list(zip(argv, [*argv[1:], ""], strict=True))
     faiss = any(arg.endswith("pyserini.search.faiss") for arg in argv)
-    return any(_names_reranker(*pair, faiss) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
+    return any(_names_ours(*pair, faiss) for pair in pairs) and any(_runs_host(*pair) for pair in pairs)
 
 
 def _runs_ours(arg: str, after: str) -> bool:

@@ -78,8 +78,9 @@ def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str
             raise UnknownKey(flag, where, model.model_fields) from None
         if fault["type"] == "missing":
             raise UsageError(f"{flag}.{where} is required") from None
-        message = fault["msg"][0].lower() + fault["msg"][1:]
-        raise UsageError(f"{flag}.{where} {fault['input']!r}: {message}") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        raise UsageError(f"{'.'.join(filter(None, (flag, where)))} {fault['input']!r}: {message}") from None
 
 
 def _without_resets(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

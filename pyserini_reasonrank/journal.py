@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from pyserini_reasonrank.errors import Failure, UsageError
@@ -59,6 +59,7 @@ _ASKED = "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)"
 _JUDGEMENT = f"INSERT OR REPLACE INTO judgements VALUES ({', '.join('?' * 12)})"
 _CONTEXT = "INSERT OR REPLACE INTO contexts VALUES (?, ?)"
 _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
+_LOGITS = " logits"  # the end of a recorded sampling whose choices are logits
 
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
@@ -79,7 +80,8 @@ def run_name(tag: str, output: Path, journal: Path) -> str:
 
 def call_key(identity: str, prompt: Prompt, sampling: Sampling, repeat: Repeat) -> str:
     """The key of a call: a hash of the model identity, the sampling and the repeat, and after a hyphen that of the prompt."""
-    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}".encode()).hexdigest()
+    of = "\0logits" * sampling.logits + "\0apart" * sampling.apart
+    digest = hashlib.sha256(f"{identity}\0{sampling!r}\0{repeat!r}{of}".encode()).hexdigest()
     return f"{digest[:32]}-{prompt_sha256(prompt)}"
 
 
@@ -210,6 +212,8 @@ class Journal:
             for table in ("asked", "judgements", "rankings"):
                 self._reader.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
             known = {key for (key,) in self._reader.execute("SELECT key FROM calls")}
+            writer = self._connect()
+            self._opened = path.stat()
         except (OSError, *_DAMAGE) as error:
             raise UsageError(
                 f"{path} can't be used as a journal: {error}; name another file with --rerank.journal"
@@ -217,7 +221,8 @@ class Journal:
         self._keys: set[str] = known
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._broken: Exception | None = None
-        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._ended = False
+        self._thread = threading.Thread(target=self._write, args=(writer,), name="journal", daemon=True)
         self._thread.start()
 
     def find(self, key: str) -> Completion | None:
@@ -236,26 +241,27 @@ class Journal:
         return Completion(text, finish_reason, prompt_tokens, output_tokens, seconds, named, error)
 
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
-        """Store a finished call. Returns when it is committed."""
+        """Store a finished call. Returns when it is committed. Failure if the journal can't be written."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), repr(sampling),
+        how = repr(sampling) + _LOGITS * sampling.logits
+        row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), how,
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
         self.asked(key, call, completion)
-        self._queue.put((_CALL, row, done))
+        self._put((_CALL, row, done))
         await done
         self._keys.add(key)
 
     def asked(self, key: str, call: Call, completion: Completion) -> None:
         """Record, without waiting, that the call with this key answered a question."""
-        self._queue.put((_ASKED, (self.run, call.qid, call.part, call.number, key), None))
+        self._put((_ASKED, (self.run, call.qid, call.part, call.number, key), None))
 
     def judged(self, call: Call, judgement: Judgement) -> None:
         """Record a judgement, without waiting, since it can be parsed again from its calls."""
         j = judgement
         row = (self.run, call.qid, call.part, call.number, call.label, json.dumps(call.docids), json.dumps(j.order),
                str(j.status), j.filled, j.score, j.detail, j.reasoning)  # fmt: skip
-        self._queue.put((_JUDGEMENT, row, None))
+        self._put((_JUDGEMENT, row, None))
 
     def ranked(self, ranking: Ranking) -> None:
         """Record the final order of a query, without waiting: first-stage ranks and scores, the LLM's and fused scores
@@ -271,16 +277,16 @@ class Journal:
         ]
         row = (self.run, ranking.request.query.qid, json.dumps(lines), json.dumps(ranked.confidence),
                json.dumps(dict(ranked.notes)))  # fmt: skip
-        self._queue.put((_RANKING, row, None))
+        self._put((_RANKING, row, None))
 
     def loaded(self, identity: str, context: int) -> None:
         """Record the context in tokens that a model has when it is loaded."""
-        self._queue.put((_CONTEXT, (identity, context), None))
+        self._put((_CONTEXT, (identity, context), None))
 
     async def settle(self) -> None:
         """Wait until all rows are committed. Failure if the journal can't be written."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put(("SELECT 1", (), done))
+        self._put(("SELECT 1", (), done))
         await done
 
     def flush(self, seconds: float = 1.0) -> None:
@@ -300,42 +306,77 @@ class Journal:
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    def _write(self) -> None:
-        connection = self._connect()
-        last, next_commit = False, 0.0
-        while not last:
-            batch = [self._queue.get()]
-            time.sleep(max(0.0, next_commit - time.monotonic()))
-            while not self._queue.empty():
-                batch.append(self._queue.get())
-            next_commit = time.monotonic() + COMMIT_SECONDS
-            last = None in batch
-            writes = [w for w in batch if w is not None]
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                for statement, row, _ in writes:
-                    connection.execute(statement, row)
-                connection.execute("COMMIT")
-            except Exception as error:  # all callers that wait for these writes must get the error
-                self._broken = self._broken or error
-                if connection.in_transaction:
+    def _write(self, connection: sqlite3.Connection) -> None:
+        batch: list[Write | None] = []
+        next_commit = 0.0
+        try:
+            with contextlib.closing(connection):
+                while None not in batch:
+                    batch = [self._queue.get()]
+                    time.sleep(max(0.0, next_commit - time.monotonic()))
+                    batch += self._queued()
+                    next_commit = time.monotonic() + COMMIT_SECONDS
+                    self._commit(connection, [write for write in batch if write is not None])
+                    self._answer(batch)
+        except Exception as error:
+            self._broken = self._broken or error
+        finally:
+            self._ended = True
+            self._answer([*batch, *self._queued()])
+
+    def _commit(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement, row, _ in writes:
+                connection.execute(statement, row)
+            connection.execute("COMMIT")
+            if not self._in_place():
+                raise OSError("it was deleted or replaced during the run")
+        except Exception as error:  # all callers that wait for these writes must get the error
+            self._broken = self._broken or error
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-            failure = self._broken and Failure(f"the journal {self.path} can't be written: {self._broken}")
-            waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-            for _, _, done in writes:
-                if done is not None:
-                    waiting.setdefault(done.get_loop(), []).append(done)
-            for loop, futures in waiting.items():
-                with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the result
-                    loop.call_soon_threadsafe(_resolve, futures, failure)
-        connection.close()
+
+    def _in_place(self) -> bool:
+        """Whether the file that is written is still the one at ``path``: SQLite writes on to a deleted one."""
+        try:
+            return os.path.samestat(os.stat(self.path), self._opened)
+        except OSError:
+            return False
+
+    def _put(self, write: Write) -> None:
+        self._queue.put(write)
+        if self._ended:  # set before the writer empties the queue for the last time
+            self._answer(self._queued())
+
+    def _queued(self) -> list[Write | None]:
+        """Take what is in the queue, without waiting."""
+        taken: list[Write | None] = []
+        with contextlib.suppress(Empty):
+            while True:
+                taken.append(self._queue.get_nowait())
+        return taken
+
+    def _answer(self, batch: Sequence[Write | None]) -> None:
+        """Tell those who wait for a write, and have no answer yet, that it is committed or that it failed."""
+        reason = self._broken or ("it is closed" if self._ended else None)
+        failure = Failure(f"the journal {self.path} can't be written: {reason}") if reason else None
+        waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        for _, _, done in filter(None, batch):
+            if done is not None:
+                waiting.setdefault(done.get_loop(), []).append(done)
+        for loop, futures in waiting.items():
+            with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the result
+                loop.call_soon_threadsafe(_resolve, futures, failure)
 
 
 def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` and ``run`` if given.
 
     ``first_stage`` has the rank and score of each document shown, and ``fused`` its fused score if the run was fused; both
-    are None for texts that are not candidates, and without the final order of the query.
+    are None for texts that are not candidates, and without the final order of the query. ``logits`` of a call is True if its
+    ``choices`` are logits; calls with log-probabilities do not have it.
     """
     names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
     with _reading(path) as connection:
@@ -347,7 +388,7 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
             if of_query != (run_, qid_):
                 of_query, ranked = (run_, qid_), _ranked(connection, run_, qid_)
             calls = connection.execute(
-                f"SELECT {', '.join(f'c.{name}' for name in names)} FROM {asked} AS a JOIN calls AS c USING (key) "
+                f"SELECT {', '.join(f'c.{name}' for name in (*names, 'sampling'))} FROM {asked} AS a JOIN calls AS c USING (key) "
                 "WHERE a.run = ? AND a.qid = ? AND a.part = ? AND a.number = ? ORDER BY a.rowid",
                 (run_, qid_, part, number),
             )
@@ -360,7 +401,10 @@ def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterat
                 "order": [shown[i] for i in json.loads(order)],
                 "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
                 "calls": [
-                    dict(zip(names, call, strict=True)) | {"choices": json.loads(call[names.index("choices")])} for call in calls
+                    dict(zip(names, call, strict=True))
+                    | {"choices": json.loads(call[names.index("choices")])}
+                    | ({"logits": True} if str(sampling).endswith(_LOGITS) else {})
+                    for *call, sampling in calls
                 ],
             }  # fmt: skip
 
@@ -525,5 +569,5 @@ def read_answers(path: Path) -> dict[tuple[str, str, int], Completion]:
 
 def _resolve(futures: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
     for done in futures:
-        if not done.cancelled():
+        if not done.done():
             done.set_exception(error) if error else done.set_result(None)

@@ -67,6 +67,7 @@ class Capability(StrEnum):
 
     PREFILL = "prefill"  # continue an assistant turn that we began (Prompt.prefill)
     CHOICES = "choices"  # log-probabilities of given alternatives of one or two tokens (Sampling.choices)
+    LOGITS = "logits"  # logits of given tokens, before the softmax (Sampling.logits)
     LIKELIHOOD = "likelihood"  # log-probability of a whole text, summed over its tokens (a single Sampling.choices)
     REASK = "reask"  # asking again can bring another answer
     PATTERN = "pattern"  # decode only text that matches a regular expression (Sampling.pattern)
@@ -78,8 +79,9 @@ class Sampling:
 
     With ``choices``, nothing is decoded: the engine returns in ``Completion.choices`` the log-probability of each of
     these strings as the continuation of the prompt. ``one_token``: each has to be one token in its place; a choice whose
-    probability a server does not report is omitted. ``pattern`` is a regular expression that the text after the prefill
-    has to match; the engine decodes nothing else.
+    probability a server does not report is omitted. ``apart``: a choice is that token also where the tokenizer
+    would merge it with the end of the prompt. ``logits``: the values are logits instead, of choices of one token.
+    ``pattern`` is a regular expression that the text after the prefill has to match; the engine decodes nothing else.
     """
 
     temperature: float = 0.0
@@ -93,15 +95,17 @@ class Sampling:
     one_token: bool = False
     pattern: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    logits: bool = field(default=False, repr=False)  # the journal's keys contain the representation of the others
+    apart: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
     """Which of several answers to one question a call requests. The default is the first and usual one.
 
-    ``samples`` has the sample number in each enclosing combination, outermost first; ``vote`` numbers the votes of the
-    judge, ``attempt`` the attempts of the repair ladder. Leading zeros of ``samples`` are removed: the first sample of a
-    combination equals the answer without it.
+    ``samples`` has the sample number in each enclosing combination, outermost first; ``vote`` numbers the votes of the judge
+    and the further answers that a strategy asks for, ``attempt`` the attempts of the repair ladder. Leading zeros of
+    ``samples`` are removed: the first sample of a combination equals the answer without it.
     """
 
     samples: tuple[int, ...] = ()
@@ -150,7 +154,8 @@ class Completion:
     """The answer of an engine. An error is in ``error``, never in ``text``.
 
     ``text`` excludes the prefill. The separate reasoning field of a server arrives as ``<think>...</think>`` in ``text``.
-    ``finish_reason`` is ``stop``, ``length``, ``refusal`` or ``error``. ``choices`` has natural-log probabilities.
+    ``finish_reason`` is ``stop``, ``length``, ``refusal`` or ``error``. ``choices`` has natural-log probabilities, or logits
+    if the call asked for them.
     ``cached_tokens`` are the prompt tokens that the engine read from its prefix cache; 0 also if it does not report them.
     """
 
@@ -162,6 +167,14 @@ class Completion:
     choices: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixCache:
+    """Prompt tokens that servers looked up in their prefix cache (``queries``), and those of them that it had (``hits``)."""
+
+    queries: int
+    hits: int
 
 
 class Status(StrEnum):
@@ -235,7 +248,7 @@ class Judgement:
     ``filled`` counts the ids at the end of ``order`` that the model did not give. ``score`` is set by judges that score
     one document; ``scores``, in the order of ``order``, by judges that grade all documents shown. ``detail`` says what was
     repaired or why the answer is bad. ``chosen``: how many documents a judge that drops some of them drops, the last
-    of ``order``.
+    of ``order``. ``text`` is set by judges that ask for a text.
     """
 
     order: tuple[int, ...]
@@ -246,6 +259,7 @@ class Judgement:
     detail: str = ""
     scores: tuple[float | None, ...] = ()
     chosen: int = 1
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

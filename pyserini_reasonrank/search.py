@@ -4,7 +4,8 @@
     python -m pyserini_reasonrank.search  (the same flags, without the start-up file)
 
 There are two processes. Pyserini's, with its JVM and its GPU memory, writes the first-stage run and the candidates.
-This one loads the engine meanwhile and never starts a JVM.
+This one loads the engine meanwhile and never starts a JVM. With ``--rewrite NAME``, an LLM rewrites the topics before the
+search; the reranker sees the original ones.
 """
 
 from __future__ import annotations
@@ -17,18 +18,29 @@ if __name__ == "__main__":
     interrupts.install()
 
 import asyncio
+import json
 import shutil
 import subprocess
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyserini_reasonrank import _startup
 from pyserini_reasonrank.cli.exit import SUCCESS, guarded
 from pyserini_reasonrank.cli.rerank_help import HELP_ALL, search_help
+from pyserini_reasonrank.cli.rewritten_search import (
+    config_inputs,
+    host_inputs,
+    planned_search,
+    rewritten_topics,
+    search_rewritten,
+    texts_flags,
+)
 from pyserini_reasonrank.cli.summary import show
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.ir.metadata import RunRecord
+from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 from pyserini_reasonrank.ir.runs import FIRST_RUN, RunFormat
 from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.run.candidates import child, follow
@@ -37,12 +49,12 @@ from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers, rerankers
+from pyserini_reasonrank.run.rewriting.plan import RewritePlan
+from pyserini_reasonrank.run.rewriting.searching import FIRST_STAGE, REWRITTEN, with_topics
+from pyserini_reasonrank.settings import flags, layers, rerankers, rewriters
 from pyserini_reasonrank.settings.host_flags import HostFlags, read_host_flags
-from pyserini_reasonrank.settings.schema import Tree
 
 HOST_DEFAULT = "pyserini.search.lucene"
-FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
 
 
 def main(argv: Sequence[str], host: str) -> int:
@@ -55,37 +67,35 @@ def main(argv: Sequence[str], host: str) -> int:
 
 def _main(argv: list[str], host: str) -> int:
     name, tree, rest = flags.lift(argv)
+    rewriter, rewriter_tree, rest = rewriters.lift(rest)
     everything = HELP_ALL in rest
     found = read_host_flags([word for word in rest if word != HELP_ALL])
     if found.help or everything:
-        print(search_help(f"python -m {host}", name, tree, everything=everything), flush=True)
+        print(search_help(f"python -m {host}", name, tree, everything=everything, rewriter=rewriter), flush=True)
         paths = ["--run", "-", "--candidates", "-"]
         return subprocess.call([sys.executable, "-m", FIRST_STAGE, "--module", host, *paths, "--", "--help"])
-    if name is None:
+    of_faiss = flags.PREFIX in rest and host.endswith("faiss")  # its own switch
+    if name is None and (rewriter is None or tree or (flags.PREFIX in rest and not of_faiss)):
         raise rerankers.without_name()
     data = [name for name in (found.topics, found.index) if name]
+    command = ["python", "-m", host, *argv]
+    if name is None:
+        return search_rewritten(str(rewriter), rewriter_tree, rest, host, found, command)
     output, output_format = _output(found, host)
     settings, warnings = layers.load(name, tree, data)
     made = plan(settings, warnings, candidates=found.hits if settings.depth > USUAL_DEPTH else None)
-    command = ["python", "-m", host, *argv]
-    inputs = [*_inputs(rest, output, tree), *([(flags.PREFIX, name)] if rerankers.is_file(name) else [])]
-    with claimed(made, output, inputs, output_format, also=[FIRST_RUN]) as claim:
-        record = asyncio.run(_search_and_rerank(made, claim, found.topics or "", rest, host, command))
+    rewriting = None
+    if rewriter is not None:
+        rewriting = planned_search(rewriter, rewriter_tree, rest, found, host, strict=settings.strict)
+    inputs = [*host_inputs(rest, output), *([(flags.PREFIX, name)] if rerankers.is_file(name) else [])]
+    inputs += config_inputs(tree, flags.PREFIX) + config_inputs(rewriter_tree, rewriters.PREFIX)
+    also = [FIRST_RUN, *([REWRITTEN] if rewriting else [])]
+    of_rewriting = rewriting.settings if rewriting else None
+    with claimed(made, output, inputs, output_format, also=also, rewriting=of_rewriting) as claim:
+        search = _Search(made, claim, found, rest, host, command)
+        record = asyncio.run(search.rewrite_and_rerank(rewriting) if rewriting else search.rerank())
     show(record, output)
     return SUCCESS
-
-
-def _inputs(words: Sequence[str], output: str, tree: Tree) -> list[tuple[str, str]]:
-    """The words of Pyserini's command line that may name an input, each with its flag, and our settings file."""
-    inputs, flag = list[tuple[str, str]](), ""
-    for word in words:
-        name, equals, value = word.partition("=")
-        flag = name if word.startswith("-") else flag
-        value = value if word.startswith("-") else word
-        if (equals or not word.startswith("-")) and not (flag.startswith("--out") and value == output):
-            inputs.append((flag, value))
-    config = tree.get(flags.CONFIG)
-    return [*inputs, *([(f"{flags.PREFIX}.{flags.CONFIG}", str(config))] if config is not None else [])]
 
 
 def _output(found: HostFlags, host: str) -> tuple[str, RunFormat]:
@@ -100,36 +110,67 @@ def _output(found: HostFlags, host: str) -> tuple[str, RunFormat]:
     return found.output, RunFormat(found.output_format)
 
 
-async def _search_and_rerank(
-    plan: Plan, claim: Claim, topics: str, host_argv: Sequence[str], host: str, command: Sequence[str]
-) -> RunRecord:
-    depth, first_run = plan.settings.depth, Path(f"{claim.path}{FIRST_RUN}")
-    with interrupts.temporary_folder(temporary_prefix()) as folder:
-        found, candidates = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl")
-        wanted = ["--module", host, "--run", str(found), "--candidates", str(candidates), "--depth", str(depth)]
-        texts = ["--corpus", plan.settings.corpus] if plan.settings.corpus else []
-        given = {"--docid-blanks": plan.settings.docid_blanks, "--rerank-topics": plan.settings.topics,
-                 "--exclude": plan.settings.exclude}  # fmt: skip
-        wanted += [word for flag, value in given.items() if value for word in (flag, value)]
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search whose run is reranked."""
 
-        async def requests() -> AsyncGenerator[Request]:
-            async with child(FIRST_STAGE, *wanted, *texts, "--", *host_argv, folder=folder) as search:
-                async for request in follow(candidates, search, depth):
-                    yield request
-            shutil.copyfile(found, first_run)
+    plan: Plan
+    claim: Claim
+    found: HostFlags
+    argv: Sequence[str]
+    host: str
+    command: Sequence[str]
 
-        async with aclosing(requests()) as stream:
-            task = Task(
-                stream,
-                claim.path,
-                first_run,
-                topics,
-                command,
-                claim.output_format,
-                fingerprint=claim.fingerprint,
-                announced=True,
-            )
-            return await rerank(plan, task)
+    async def rewrite_and_rerank(self, rewriting: RewritePlan) -> RunRecord:
+        """Rewrite the topics, search with them, and rerank for the original ones."""
+        topics, settings = Path(f"{self.claim.path}{REWRITTEN}"), self.plan.settings
+        texts = texts_flags(rewriting.settings.corpus or settings.corpus, settings.exclude)
+        record, queries = await rewritten_topics(rewriting, self.found, self.argv, self.host, texts, topics)
+        with interrupts.temporary_folder(temporary_prefix()) as folder:
+            originals = Path(folder, "originals.jsonl")
+            rows = [json.dumps({"qid": query.qid, "query": query.text}, ensure_ascii=False) for query in queries]
+            originals.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            search = replace(self, argv=with_topics(self.argv, topics))
+            return await search.rerank(settings.topics or str(originals), record)
+
+    async def rerank(self, topics: str | None = None, rewriting: RewriteRecord | None = None) -> RunRecord:
+        """Search and rerank. ``topics`` are those that the LLM reads, in place of those that are searched."""
+        settings, first_run = self.plan.settings, Path(f"{self.claim.path}{FIRST_RUN}")
+        with interrupts.temporary_folder(temporary_prefix()) as folder:
+            found, candidates, depth = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl"), settings.depth
+            wanted = [
+                "--module",
+                self.host,
+                "--run",
+                str(found),
+                "--candidates",
+                str(candidates),
+                "--depth",
+                str(depth),
+            ]
+            given = {"--docid-blanks": settings.docid_blanks, "--rerank-topics": topics or settings.topics}
+            wanted += [word for flag, value in given.items() if value for word in (flag, value)]
+            wanted += texts_flags(settings.corpus, settings.exclude)
+
+            async def requests() -> AsyncGenerator[Request]:
+                async with child(FIRST_STAGE, *wanted, "--", *self.argv, folder=folder) as search:
+                    async for request in follow(candidates, search, depth):
+                        yield request
+                shutil.copyfile(found, first_run)
+
+            async with aclosing(requests()) as stream:
+                task = Task(
+                    stream,
+                    self.claim.path,
+                    first_run,
+                    self.found.topics or "",
+                    self.command,
+                    self.claim.output_format,
+                    fingerprint=self.claim.fingerprint,
+                    rewriting=rewriting,
+                    announced=True,
+                )
+                return await rerank(self.plan, task)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyserini_reasonrank.parsing import read_grades, read_label, read_permutation
+from pyserini_reasonrank.parsing.ratings import read_rating
 from pyserini_reasonrank.records import Completion, Status
 
 ORDER, SHOWN = (2, 0, 4, 1, 3), (0, 1, 2, 3, 4)
@@ -194,6 +195,135 @@ def test_grades_on_other_scales_and_among_other_numbers(answer: str, order: tupl
     judgement = read_grades(Completion(f"<think>x</think><answer>{answer}</answer>"), 5)
     assert judgement.order == (order or SHOWN)
     assert (judgement.status is Status.EMPTY) == (order is None)
+
+
+GRADES = '{"[1]": 7, "[2]": 1, "[3]": 9, "[4]": 0, "[5]": 2}'
+REASON = "<reason>\n[3] has it, like {[1]: 3}.\n</reason>\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (f"{REASON}<answer>\n```json\n{GRADES}\n```\n</answer>", ""),
+        (f"{REASON}<answer>{GRADES}</answer>", ""),
+        (f"{REASON}<answer>\n```\n{GRADES}\n```</answer>", ""),
+        (f"{REASON}<answer>Here:\n```json\n{GRADES.replace(' ', chr(10))}\n```\n</answer>", ""),
+        (f"<think>So.</think>\n<answer>{GRADES}</answer>", ""),
+        (f"<answer>{GRADES.replace('[', '').replace(']', '')}</answer>", ""),
+        (f"{REASON}```json\n{GRADES}\n```", "no answer tag"),
+        (f"<reason>[3] has it. <answer>{GRADES}</answer>", "the thought was not closed"),
+        (f'<answer>{GRADES[:-1]}, "[2]": 8}}</answer>', "1 repeated"),
+        (f'<answer>{GRADES[:-1]}, "[6]": 8}}</answer>', "1 out of range"),
+        (f"<answer>{GRADES.replace('[1]', '[1]]')}</answer>", ""),
+        (f"<answer>{GRADES.replace('7', '7.0')}</answer>", ""),
+        (f"<answer>{GRADES[:-1]}</answer>", "not JSON, 5 in another form"),
+        (f"<answer>{GRADES.replace(chr(34), chr(39))}</answer>", "not JSON, 5 in another form"),
+        (f"<answer>{GRADES[:-1]},}}</answer>", "not JSON, 5 in another form"),
+        ("<answer>[1] 7\n[2] 1\n[3] 9\n[4] 0\n[5] 2</answer>", "not JSON"),
+    ],
+)
+def test_grades_in_json_and_what_is_nearly_json(text: str, detail: str) -> None:
+    judgement = read_grades(Completion(text), 5, form="json")
+    assert judgement.order == ORDER
+    assert judgement.scores == (9, 7, 2, 1, 0)
+    assert (judgement.status, judgement.detail) == (Status.REPAIRED if detail else Status.OK, detail)
+
+
+@pytest.mark.parametrize("value", ['"7"', '"7.0"', '{"score": 7, "why": "names it"}', '{"grade": "7"}'])
+def test_a_grade_in_json_may_be_text_or_have_a_name(value: str) -> None:
+    judgement = read_grades(Completion(f"<answer>{GRADES.replace('7', value)}</answer>"), 5, form="json")
+    assert (judgement.scores, judgement.status) == ((9, 7, 2, 1, 0), Status.OK)
+
+
+@pytest.mark.parametrize("value", ["70", "-7", "null", "true", '"high"', '{"a": 7}', "[7]", "NaN", "1e999", '"7-8"'])
+def test_one_grade_that_is_not_clear_makes_json_unreadable(value: str) -> None:
+    judgement = read_grades(Completion(f"<answer>{GRADES.replace('7', value)}</answer>"), 5, form="json")
+    assert (judgement.order, judgement.status, judgement.scores) == (SHOWN, Status.EMPTY, ())
+
+
+def test_the_grades_of_json_that_was_cut_count_without_the_last_number() -> None:
+    text = f"{REASON}<answer>\n```json\n{GRADES[: GRADES.index('2}') + 1]}"
+    whole, cut = (read_grades(Completion(text, reason), 5, form="json") for reason in ("stop", "length"))
+    assert (whole.scores, whole.filled) == ((9, 7, 2, 1, 0), 0)
+    assert (cut.order, cut.scores, cut.filled) == ((2, 0, 1, 3, 4), (9, 7, 1, 0, None), 1)
+    thought = read_grades(Completion("<reason>[3] has", "length"), 5, form="json")
+    assert (thought.status, thought.reasoning) == (Status.TRUNCATED, "[3] has")
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "detail"),
+    [
+        ("It names the cause.\n<score>\n85\n</score>", 85, ""),
+        ("<score>0</score>", 0, ""),
+        ("<think>Well, <score>3</score>.</think>It does.\n<score>85</score>\n", 85, ""),
+        ("So: <SCORE>85</SCORE>", 85, ""),
+        ("<answer><score>85</score></answer>", 85, ""),
+        ("It does.\n<score>85", 85, ""),
+        ("I add <score> tags. <score>85</score>", 85, ""),
+        ("At first <score>20</score>, then <score>85</score>", 85, "several scores"),
+        ("<score>85</score> as said: <score>85</score>", 85, ""),
+        ("<score>85/100</score>", 85, "a score in another form"),
+        ("<score>[85]</score>", 85, "a score in another form"),
+        ("<score>**85**</score>", 85, "a score in another form"),
+        ("<score>85%</score>", 85, "a score in another form"),
+        ("<score>8.5/10</score>", 85, "a score in another form"),
+        ("<score>85.5</score>", 85.5, "a score in another form"),
+        ("<score>Final score: 85 (2 of 3 steps)</score>", 85, "a score in another form"),
+        ("It does.\n\nScore: 85", 85, "no score tag, a score in another form"),
+        ("It does.\n85", 85, "no score tag"),
+        ("<think>It does. <score>85</score>", 85, "the thought was not closed"),
+    ],
+)
+def test_a_written_score(text: str, score: float, detail: str) -> None:
+    judgement = read_rating(Completion(text), 100)
+    assert (judgement.score, judgement.detail) == (score, detail)
+    assert judgement.status is (Status.REPAIRED if detail else Status.OK)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<score>101</score>",
+        "<score>-5</score>",
+        "<score>0.85</score>",
+        "<score>80-100</score>",
+        "<score>80 to 100</score>",
+        "<score>high</score>",
+        "<score></score>",
+        "<score>names 2 of 3 causes and 4 effects</score>",
+        "<score>99999999999</score>",
+        "It names 2 causes.",
+        "It does.",
+        "80-100 (Highly Relevant)",
+        "</score>",
+    ],
+)
+def test_a_written_score_that_is_not_clear_is_empty(answer: str) -> None:
+    judgement = read_rating(Completion(answer), 100)
+    assert (judgement.score, judgement.status, judgement.filled) == (None, Status.EMPTY, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("It names the", None),
+        ("It does.\n<score>", None),
+        ("It does.\n<score>\n8", None),
+        ("It does. Score: 8", None),
+        ("<think>It does. <score>85</score> or", None),
+        ("It does.\n<score>\n85\n", 85),
+        ("It does.\n<score>85</score>\nSo it", 85),
+    ],
+)
+def test_a_written_score_of_a_cut_answer(text: str, score: float | None) -> None:
+    judgement = read_rating(Completion(text, "length"), 100)
+    assert (judgement.score, judgement.status) == (score, Status.TRUNCATED if score is None else Status.OK)
+
+
+def test_the_analysis_before_a_score_is_its_reasoning() -> None:
+    assert read_rating(Completion("<think>Hm.</think>It does.\n<score>85</score>"), 100).reasoning == "Hm.\nIt does."
+    assert read_rating(Completion("It does.\n85"), 100, tags=False).reasoning == "It does."
+    assert read_rating(Completion("85"), 100, tags=False).status is Status.OK
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_prose_is_plain(page: Path) -> None:
     assert not found
 
 
-@pytest.mark.parametrize("folder", ["rerankers", "prompts"])
+@pytest.mark.parametrize("folder", ["rerankers", "rewriters", "prompts"])
 def test_descriptions_of_what_ships_are_plain(folder: str) -> None:
     for path in (ROOT / "conf" / folder).glob("*.yaml"):
         about = yaml.safe_load(path.read_text(encoding="utf-8"))["about"]

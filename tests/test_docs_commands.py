@@ -19,7 +19,8 @@ from conftest import ROOT
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.cli.commands import COMMANDS
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.run.rewriting.plan import planned
+from pyserini_reasonrank.settings import flags, layers, rewriters
 
 pytestmark = pytest.mark.skipif(not find_spec("torch"), reason="needs an engine to plan for")
 
@@ -81,12 +82,12 @@ def files(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answered(words: list[str]) -> list[str]:
-    """The words of ``rerank`` with the oracle in place of a model, and another output in place of an earlier one."""
+    """The words of ``rerank`` or ``rewrite`` with the oracle in place of a model, without an output of before."""
     output = Path(words[words.index("--output") + 1])
     for file in output.parent.glob(f"{output.name}*"):
         file.unlink()
-    oracle = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", "qrels.txt"]
-    return words if "--rerank.engine.name" in words else [*words, *oracle]
+    engine = f"--{words[0]}.engine"
+    return words if f"{engine}.name" in words else [*words, f"{engine}.name", "oracle", f"{engine}.qrels", "qrels.txt"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -105,7 +106,7 @@ def test_the_commands_of_a_page_run(
     for words in found:
         line = [words[0], "--help"] if len(words) == 1 and words[0] in COMMANDS else words
         try:
-            status = main(answered(line) if line[0] == "rerank" and len(line) > 2 else line)
+            status = main(answered(line) if line[0] in ("rerank", "rewrite") and len(line) > 2 else line)
         except SystemExit as ended:  # as --help ends
             status = int(ended.code or 0)
         assert status == 0, f"{page}: {shlex.join(words)}"
@@ -114,9 +115,12 @@ def test_the_commands_of_a_page_run(
 @pytest.mark.parametrize("page", PAGES)
 def test_the_rerankers_of_a_page_can_be_planned(page: str) -> None:
     for _, words in commands(page):
-        name, tree, _ = flags.lift([word.replace("$head:$port", "head:6379") for word in words])
+        name, tree, rest = flags.lift([word.replace("$head:$port", "head:6379") for word in words])
         if name is not None and "config" not in tree:
-            plan(*layers.load(name, tree), here=False)
+            plan(*layers.load(name, tree, here=False), here=False)
+        rewriter, tree, _ = rewriters.lift(rest)
+        if rewriter is not None:
+            planned(rewriter, tree, here=False)
 
 
 def test_no_exception_is_out_of_date() -> None:

@@ -1,10 +1,9 @@
-"""The page on large runs: its recipes parse, its commands are valid, and its counts are those of ``explain``."""
+"""The page on large runs: its commands are valid, and its counts are those of ``explain``."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -53,12 +52,6 @@ def commands() -> list[list[str]]:
     return [shlex.split(match[1]) for match in found if match]
 
 
-@pytest.mark.parametrize("script", blocks("bash"), ids=lambda script: script.splitlines()[-1][:40])
-def test_the_scripts_parse(script: str) -> None:
-    checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
-    assert (checked.returncode, checked.stderr) == (0, "")
-
-
 def test_the_commands_are_valid() -> None:
     found = commands()
     assert sorted({words[0] for words in found}) == ["explain", "merge", "rerank"]
@@ -68,7 +61,7 @@ def test_the_commands_are_valid() -> None:
         if name is not None:
             planned = plan(*layers.load(name, tree), here=False)
             engines |= {engine.name for engine in planned.engines}
-    assert "ray" in engines
+    assert {"ray", "openai"} <= engines
 
 
 def test_the_manifests_are_those_of_kubernetes() -> None:

@@ -17,13 +17,14 @@ from pyserini_reasonrank.engines.replies import read_reply
 from pyserini_reasonrank.judges import Judge, published
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.parsing import read_grades, read_label, read_permutation
+from pyserini_reasonrank.parsing.ratings import read_rating
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 pytestmark = pytest.mark.fuzz
 
 PROMPT = Prompt((Message("user", "Which of these?"), Message("assistant", "why is the sky blue")))
 SAMPLING = Sampling(max_tokens=100)
-ALONE = ("score", "bisection", "likelihood")  # judges of one passage
+ALONE = ("score", "rating", "bisection", "likelihood")  # judges of one passage
 
 PIECES = [
     "<think>", "</think>", "<answer>", "</answer>", "<thinking>", "[THINK]", "[/THINK]", "◁think▷", "<reasoning>",
@@ -32,6 +33,7 @@ PIECES = [
     "「3」", "②", "²", "٣", "３", " > ", " < ", " = ", "＞", " ≻ ", " -> ", ", ", "; ", " | ", "\n", "\n\n", "- ", "* ",
     "# ", "**", "1. ", "2) ", "(3) ", "Rank 1: ", "1st: ", "...", "…", "```json\n", "```", '{"ranking": [',
     '{"1": 7, "2": 3}', '[{"id": 1, "score": 2}]', "]}", '"', "'3'", "passage 2", "Passage [3]", "document 1",
+    "<reason>", "</reason>", "<score>", "</score>", '{"[1]": 7, "[2]": ', '"[1]": ',
     "most relevant", "least relevant", "not", "Relevant:", "Not relevant:", "from least to most", "7", "10", "-3",
     "7/10", "70%", "0.5", "7-8", "score: 8", "2 of 3", "99999999999", "\\succ", "&gt;", "\u200b", "\x00", "None",
     "true",
@@ -90,6 +92,13 @@ def test_any_answer_is_read_as_a_label_or_grades(completion: Completion, n: int,
     judgement = read_grades(completion, n, tags=tags)
     check(judgement, n)
     assert all(grade is None or 0 <= grade <= 10 for grade in judgement.scores)
+    judgement = read_grades(completion, n, tags=tags, form="json")
+    check(judgement, n)
+    assert all(grade is None or 0 <= grade <= 10 for grade in judgement.scores)
+    rating = read_rating(completion, 100, tags=tags)
+    check(rating, 1)
+    assert (rating.score is None) == rating.status.bad
+    assert rating.score is None or 0 <= rating.score <= 100
 
 
 @given(data=st.data())
@@ -158,7 +167,8 @@ LONG = [
     '"', "'1' ", "(", "(a) > ", "a > ", "[1] a > ", "a", "A", "A ", "least ", "least to ", "not ", "[1] 5 5 5 ",
     "[1] 5 ", "5 ", "5/", "7 of ", "- ", "* ", "| ", "# ", "...", "[1] > ... > ", "\\succ", "&gt;", "passage 1 ",
     "passage ", "Relevant:\n", "1.1", "1x1", "1b ", "score: ", "[1 ", "[1,", "[1,1],", '["1",', "-", "1-", "[-",
-    "2 [1] ", "analysis", "assistantfinal",
+    "2 [1] ", "analysis", "assistantfinal", "<score>", "</score>", "<score>1", "<score> ", "```json", "```json{", '"[1]": 5, ',
+    "[1]]", "<reason>", "{}",
 ]  # fmt: skip
 
 
@@ -178,6 +188,9 @@ def test_a_long_answer_takes_little_time(piece: str, how: str) -> None:
     check(read_grades(completion, 20, tags=False), 20)
     check(judged(JUDGES["worst"](JUDGES["worst"].Options.model_validate({"match": "model"}), SAMPLING, frozenset(), ""),
                  lambda: completion, 5), 5)  # fmt: skip
+    check(read_rating(completion, 100), 1)
+    check(published.read_grouprank(completion, 20), 20)
+    check(published.read_retro_star(completion), 1)
     check(published.read_reasonrank(completion, 20), 20)
     check(published.read_label(completion, 20, "rank-r1")[1], 20)
     read_reply(text.encode(), 0.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,8 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +66,8 @@ def test_a_call_on_record_is_found_again_now_and_later(tmp_path: Path) -> None:
     "other",
     [
         call_key("identity 2", PROMPT, SAMPLING, Repeat()),
+        call_key("identity", PROMPT, replace(SAMPLING, logits=True), Repeat()),
+        call_key("identity", PROMPT, replace(SAMPLING, apart=True), Repeat()),
         call_key("identity", replace(PROMPT, prefill="d"), SAMPLING, Repeat()),
         call_key("identity", replace(PROMPT, prefill=""), SAMPLING, Repeat()),
         call_key(
@@ -137,6 +143,17 @@ def test_export_gives_judgements_with_their_calls_in_the_order_asked(journal: Jo
     assert [c["text"] for c in repaired["calls"]] == ["<think>cut", "[1]", "[2] > [1]"]
     assert records[0]["calls"][0]["prompt_tokens"] == 12
     assert records[0]["calls"][0]["choices"] == {"true": -0.25, "false": -1.5}
+
+
+def test_export_says_which_choices_are_logits(journal: Journal) -> None:
+    async def run() -> None:
+        for number, logits in enumerate((True, False)):
+            await journal.add(f"{number}", call("q", number), replace(SAMPLING, logits=logits), FULL)
+            journal.judged(call("q", number), Judgement((0, 1), Status.OK, score=0.5))
+
+    asyncio.run(run())
+    journal.close()
+    assert ["logits" in record["calls"][0] for record in export(journal.path)] == [True, False]
 
 
 def test_the_answer_that_replays_a_question_is_its_last(journal: Journal) -> None:
@@ -345,6 +362,86 @@ def test_a_locked_disk_ends_the_run_too(journal: Journal) -> None:
             await asyncio.wait_for(journal.add("key", call(), SAMPLING, FULL), 20)
 
     asyncio.run(run())
+
+
+def test_a_journal_that_the_writer_cannot_open_is_refused_before_a_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may fill up, or a folder vanish, after the file was opened to read and before it is opened to write."""
+    connect, opened = Journal._connect, 0
+
+    def second_fails(self: Journal) -> sqlite3.Connection:
+        nonlocal opened
+        opened += 1
+        if opened > 1:
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(self)
+
+    monkeypatch.setattr(Journal, "_connect", second_fails)
+
+    async def run() -> None:
+        journal = Journal(tmp_path / "j.sqlite", "tag")
+        await asyncio.wait_for(journal.add("key", call(), SAMPLING, FULL), 20)
+
+    with pytest.raises(UsageError, match=r"j\.sqlite can't be used as a journal: unable to open database file"):
+        asyncio.run(run())
+
+
+def adding(journal: Journal, count: int) -> list[str]:
+    """The errors of ``count`` calls that are added at once and of waiting until all is committed, each within seconds."""
+
+    async def run() -> list[str]:
+        calls = [journal.add(str(i), call(number=i), SAMPLING, FULL) for i in range(count)]
+        waiting = [asyncio.wait_for(one, 5) for one in (*calls, journal.settle())]
+        return [str(found) for found in await asyncio.gather(*waiting, return_exceptions=True)]
+
+    return asyncio.run(run())
+
+
+def test_a_writer_that_ends_fails_all_that_wait_now_and_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "j.sqlite", "tag")
+    monkeypatch.setattr("pyserini_reasonrank.journal.COMMIT_SECONDS", "a text, which can't be added to a time")
+    said = adding(journal, 30)
+    assert len(set(said)) == 1
+    assert re.fullmatch(r"the journal \S+j\.sqlite can't be written: unsupported operand .*", said[0])
+    assert adding(journal, 30) == said
+    journal.close()
+
+
+def test_a_rollback_that_fails_as_well_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoRollback(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql == "ROLLBACK":
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=NoRollback))
+    journal = Journal(tmp_path / "j.sqlite", "tag")
+    with closing(sqlite3.connect(journal.path)) as connection:
+        connection.execute("DROP TABLE calls")
+    said = adding(journal, 3)
+    assert len(set(said)) == 1
+    assert said[0].endswith("can't be written: no such table: calls")
+    assert adding(journal, 3) == said
+    journal.close()
+
+
+@pytest.mark.parametrize("after", ["deleted", "replaced"])
+def test_a_journal_that_is_deleted_or_replaced_during_a_run_fails_the_next_call(journal: Journal, after: str) -> None:
+    assert adding(journal, 1) == ["None", "None"]
+    shutil.rmtree(journal.path.parent)
+    if after == "replaced":
+        Journal(journal.path, "tag").close()
+    assert set(adding(journal, 3)) == {
+        f"the journal {journal.path} can't be written: it was deleted or replaced during the run"
+    }
+
+
+def test_a_closed_journal_takes_no_calls(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite", "tag")
+    journal.flush()
+    assert set(adding(journal, 3)) == {f"the journal {journal.path} can't be written: it is closed"}
+    journal.close()
 
 
 WRITER = textwrap.dedent(

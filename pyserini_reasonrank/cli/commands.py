@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "rerank": Command("cli.rerank", "Rerank a run of any first stage; the texts come from its index or a corpus file"),
+    "rewrite": Command("cli.rewrite", "Rewrite topics with an LLM, for a search of your own: one query each, in TSV"),
     "serve": Command(
         "serve.command", "Serve rerankers over HTTP, in the APIs of Cohere, Jina, vLLM and TEI, or as MCP tools"
     ),

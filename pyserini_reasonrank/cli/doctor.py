@@ -140,7 +140,10 @@ def _memory() -> Iterator[Check]:
             f"accelerator {device.kind}", State.OK, f"{device.name}, {gb(device.free)} of {gb(device.total)} free"
         )
     if not found:
-        sentence = "none that torch can use; choose a small model, or use a server with --rerank.engine.name openai"
+        sentence = (
+            "none that torch can use; --rerank upr ranks without one, other rerankers need a server "
+            "(--rerank.engine.name openai) or a model that fits the memory"
+        )
         yield Check("accelerator", State.WARN, sentence)
     device = device_of({})
     for name, known in known_models().items():

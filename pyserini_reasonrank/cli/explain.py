@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -15,19 +15,22 @@ from pyserini_reasonrank.prompts.fitting import frame_tokens
 from pyserini_reasonrank.run.cost import Cost, PartCost, estimate
 from pyserini_reasonrank.run.parts import CombinedPlan, Plan, SinglePlan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers
+from pyserini_reasonrank.run.rewriting.plan import RewritePlan, planned
+from pyserini_reasonrank.settings import flags, layers, rewriters
 
 
 def main(argv: list[str]) -> int:
     """Print the cost table. Returns the exit status."""
     name, tree, rest = flags.lift(argv)
+    rewriter, rewriter_tree, rest = rewriters.lift(rest)
     parser = command_parser(
         "explain",
         "--rerank reasonrank --queries 43",
         "--rerank rank-r1 --rerank.depth 50 --rerank.model rank-r1-7b",
         "--rerank reasonrank --rerank.passage_tokens 512 --queries 1384 --tokens-per-second 5000 --gpus 8 --price 2.5",
-        usage="--rerank NAME [--rerank.KEY VALUE ...] [--queries num] [--document-tokens num] "
-        "[--tokens-per-second num [--gpus num] [--price num]]",
+        "--rewrite reasoning-query --rerank reasonrank --queries 43",
+        usage="--rerank NAME [--rerank.KEY VALUE ...] [--rewrite NAME [--rewrite.KEY VALUE ...]] [--queries num]\n"
+        "           [--document-tokens num] [--tokens-per-second num [--gpus num] [--price num]]",
     )
     parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run [1]")
     _add_budget_flags(parser)
@@ -40,10 +43,14 @@ def main(argv: list[str]) -> int:
         return SUCCESS
     options = parser.parse_args(rest)
     budget = _budget(options)
-    planned = plan(*layers.load(name, tree), here=False)
-    if options.document_tokens is not None:
-        planned = _of_length(planned, options.document_tokens)
-    print(cost_table(planned, options.queries, budget))
+    rewriting = planned(rewriter, rewriter_tree, here=False) if rewriter is not None else None
+    tables = [rewriting_table(rewriting, options.queries, budget)] if rewriting else []
+    if name is not None or not tables:
+        reranking = plan(*layers.load(name, tree, here=False), here=False)
+        if options.document_tokens is not None:
+            reranking = _of_length(reranking, options.document_tokens)
+        tables.append(cost_table(reranking, options.queries, budget))
+    print("\n\n".join(tables))
     return SUCCESS
 
 
@@ -142,11 +149,10 @@ def cost_table(plan: Plan, queries: int, budget: Budget | None = None) -> str:
         rows += _budget_rows(total + written, queries, budget)
     on = " and ".join(dict.fromkeys(f"{part.engine.model.name} on {part.engine.name}" for part in plan.parts.values()))
     exact = all(part.tokens.exact for part in plan.parts.values())
-    head = ("", "a query", f"{queries} queries" if queries > 1 else "the run")
     return "\n".join(
         [
             f"{plan.settings.name} with {on}, depth {depth}",
-            *(f"{a:<26}{b:>14}{c:>16}" for a, b, c in [head, *rows]),
+            *_aligned(rows, queries),
             *(
                 ["a query uses one of the arms; the totals are for the arm with the most calls"]
                 if len(counted) < len(plan.parts)
@@ -154,10 +160,48 @@ def cost_table(plan: Plan, queries: int, budget: Budget | None = None) -> str:
             ),
             *_counted_for(cost, depth),
             *_segments_of(plan),
-            f"tokens: {'exact' if exact else 'estimated at three characters a token'}; without queries and repairs",
+            _counted_how(exact),
             *(f"warning: {warning}" for warning in dict.fromkeys(plan.warnings)),
         ]
     )
+
+
+def rewriting_table(plan: RewritePlan, queries: int, budget: Budget | None = None) -> str:
+    """Calls and tokens, and hours with a ``budget``, of rewriting one query and ``queries`` of them; bounds as above.
+
+    UsageError for a budget without a limit on the passages that later rounds show.
+    """
+    rounds = plan.settings.rounds
+    shown = (rounds - 1) * plan.settings.depth
+    rows = [
+        ("calls", f"{rounds:,}", f"{rounds * queries:,}"),
+        ("searches", f"{rounds:,}", f"{rounds * queries:,}"),
+        ("passages shown", f"{shown:,}", f"{shown * queries:,}"),
+    ]
+    read, written = plan.prompt_tokens, plan.output_tokens
+    if read is not None:
+        rows.append(("prompt tokens, at most", f"{read:,}", f"{read * queries:,}"))
+    rows.append(("output tokens, at most", f"{written:,}", f"{written * queries:,}"))
+    if budget is not None:
+        if read is None:
+            raise UsageError("--tokens-per-second needs a limit on passages: set --rewrite.passage_tokens")
+        rows += _budget_rows(read + written, queries, budget)
+    engine = plan.part.engine
+    return "\n".join([
+        f"{plan.settings.name} with {engine.model.name} on {engine.name}, before the search",
+        *_aligned(rows, queries),
+        _counted_how(plan.part.tokens.exact),
+        *(f"warning: {warning}" for warning in plan.warnings),
+    ])  # fmt: skip
+
+
+def _aligned(rows: Sequence[tuple[str, str, str]], queries: int) -> list[str]:
+    head = ("", "a query", f"{queries} queries" if queries > 1 else "the run")
+    return [f"{a:<26}{b:>14}{c:>16}" for a, b, c in [head, *rows]]
+
+
+def _counted_how(exact: bool) -> str:
+    return f"tokens: {'exact' if exact else 'estimated at three characters a token'}; without queries and repairs"
 
 
 def _budget_rows(tokens: int, queries: int, budget: Budget) -> list[tuple[str, str, str]]:

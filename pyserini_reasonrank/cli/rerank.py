@@ -24,7 +24,7 @@ from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import flags, layers, rerankers
+from pyserini_reasonrank.settings import flags, layers, rerankers, rewriters
 from pyserini_reasonrank.settings.schema import Settings, Tree
 
 TEXTS = "pyserini_reasonrank.host.candidates_writer"
@@ -38,6 +38,11 @@ _FILES = "--run bm25.txt --topics topics.tsv --corpus corpus.jsonl --output run.
 def main(argv: list[str]) -> int:
     """Rerank a run. Returns the exit status."""
     name, tree, rest = flags.lift(argv)
+    if rewriters.lift(rest)[0] is not None:
+        raise UsageError(
+            "rerank reads a run that was already searched, so --rewrite comes too late: use python -m pyserini.search ... "
+            "--rewrite NAME --rerank NAME"
+        )
     parser = _parser()
     if printed_help(parser, name, tree, rest):
         return SUCCESS
@@ -69,7 +74,7 @@ def _inputs(options: argparse.Namespace, name: str | None, tree: Tree) -> list[t
 def _parser() -> Parser:
     parser = command_parser(
         "rerank",
-        f"{_FILES} --rerank reasonrank",
+        f"{_FILES} --rerank upr",
         f"{_FILES} --rerank rank1 --rerank.model rank1-7b --rerank.depth 50",
         "--candidates candidates.jsonl --output run.txt --rerank reasonrank",
         usage=_USAGE,

@@ -11,12 +11,14 @@ from pydantic import BaseModel
 from pyserini_reasonrank.engines import EngineOptions
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.judges.rewrite import Rewrite
 from pyserini_reasonrank.resources import dump_yaml
 from pyserini_reasonrank.run.known_flags import GENERAL_SKIPPED, OptionGroup, option_groups, unusable
-from pyserini_reasonrank.settings import rerankers
+from pyserini_reasonrank.settings import rerankers, rewriters
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
 from pyserini_reasonrank.settings.help import setting_lines
 from pyserini_reasonrank.settings.overlay import merge
+from pyserini_reasonrank.settings.rewriters import RewriteSettings
 from pyserini_reasonrank.settings.schema import Settings, Tree, answering_engine
 
 HELP = {"-h", "--help"}
@@ -56,20 +58,56 @@ def printed_help(parser: argparse.ArgumentParser, name: str | None, tree: Tree, 
     return False
 
 
-def search_help(command: str, name: str | None = None, tree: Tree | None = None, *, everything: bool = False) -> str:
-    """The help on a search command of Pyserini with ``--rerank``, without Pyserini's own flags."""
+def search_help(
+    command: str,
+    name: str | None = None,
+    tree: Tree | None = None,
+    *,
+    everything: bool = False,
+    rewriter: str | None = None,
+) -> str:
+    """The help on a search command of Pyserini with ``--rerank`` or ``--rewrite``, without Pyserini's own flags.
+
+    If only a ``rewriter`` is named, the reranker's flags are left out. UsageError if there is none of that name.
+    """
+    both = everything or name is not None or rewriter is None
     return "\n".join([
         f"usage: {command} [Pyserini's flags] --output RUN --rerank NAME [--rerank.KEY VALUE ...]",
+        "                 [--rewrite NAME [--rewrite.KEY VALUE ...]]",
         "",
-        "Search with Pyserini and rerank the run with an LLM.",
+        "Search with Pyserini and rerank the run with an LLM. --rewrite: an LLM writes the queries to search with before.",
         "",
         "examples:",
-        f"  {command} --index INDEX --topics TOPICS --bm25 --output run.txt --rerank reasonrank",
+        f"  {command} --index INDEX --topics TOPICS --bm25 --output run.txt --rerank upr",
         f"  {command} --index INDEX --topics TOPICS --bm25 --output run.txt --rerank reasonrank \\",
         "      --rerank.engine.name openai --rerank.engine.base_url http://localhost:8000/v1 --rerank.depth 50",
+        f"  {command} --index INDEX --topics TOPICS --bm25 --output run.txt --rewrite keywords --rerank upr",
+        *(["", flags_help(name, tree, everything=everything)] if both else []),
         "",
-        flags_help(name, tree, everything=everything),
+        rewrite_help(rewriter),
     ])  # fmt: skip
+
+
+def rewrite_help(name: str | None = None) -> str:
+    """The ``--rewrite`` flags, and the settings of the rewriter ``name``. UsageError if there is none of that name."""
+    tree = dict(rewriters.read(name)) if name else {}
+    about = tree.pop("about", "")
+    own = [f"{name}: {about}", *(f"  {line}" for line in dump_yaml(tree).splitlines()), ""] if name else []
+    return "\n".join([
+        *own,
+        "rewriters (--rewrite NAME):",
+        *_columns({each: str(rewriters.read(each).get("about", "")) for each in rewriters.names()}),
+        f"  or the path of a YAML file that starts from one of them ({rewriters.BASE}: NAME)",
+        "",
+        "settings of a rewriter (engines are those of --rerank.engine):",
+        *setting_lines(RewriteSettings, f"{rewriters.PREFIX}.", skip=[*GENERAL_SKIPPED, *rewriters.OF_RERANKERS],
+                       more={CONFIG: _OTHER[CONFIG]}),
+        *setting_lines(Rewrite.Options, f"{rewriters.PREFIX}.judge.", skip=_NOT_OF_REWRITES),
+    ])  # fmt: skip
+
+
+_NOT_OF_REWRITES = ("shuffle", "seed", "votes", "constrain")
+"""Settings of judges that a rewriter does not have."""
 
 
 def flags_help(name: str | None = None, tree: Tree | None = None, *, everything: bool = False) -> str:

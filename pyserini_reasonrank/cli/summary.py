@@ -19,6 +19,7 @@ def summary(outcome: RunRecord) -> str:
         *_counts(outcome),
         f"run       {outcome.output}",
         f"first     {outcome.first_run}",
+        *(outcome.rewriting.files() if outcome.rewriting else []),
         f"trace     {outcome.journal}",
         f"metadata  {outcome.metadata}",
     ])  # fmt: skip
@@ -28,11 +29,12 @@ def _counts(outcome: RunRecord) -> list[str]:
     t = outcome.tally
     return [
         *(f"warning: {warning}" for warning in outcome.warnings),
+        *(outcome.rewriting.counts() if outcome.rewriting else []),
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
         *_kept(outcome),
         f"calls     {t.judgements:,} judgements ({t}) from {t.calls:,} LLM calls and {t.from_journal:,} journal entries",
         *_by_part(outcome),
-        f"tokens    {t.prompt_tokens:,} read{_cached(t)}, {t.output_tokens:,} written",
+        f"tokens    {t.prompt_tokens:,} read{_cached(outcome)}, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
     ]
 
@@ -48,9 +50,12 @@ def _kept(outcome: RunRecord) -> list[str]:
     return [f"{line} {len(empty):,} topic{'s' * (len(empty) != 1)}{named}"]
 
 
-def _cached(tally: Tally) -> str:
-    """The prompt tokens that the engine did not have to read, if it reports them."""
-    return f" ({tally.cached_tokens:,} of them from the prefix cache)" if tally.cached_tokens else ""
+def _cached(outcome: RunRecord) -> str:
+    """The prompt tokens that the engine did not have to read, if it reports them, or a share of them by its counters."""
+    cache, cached = outcome.prefix_cache, outcome.tally.cached_tokens
+    if cache and cache.queries and not cached:
+        return f" ({cache.hits / cache.queries:.0%} from the prefix cache, by the servers' /metrics)"
+    return f" ({cached:,} of them from the prefix cache)" if cached else ""
 
 
 def show(outcome: RunRecord, output: str) -> None:

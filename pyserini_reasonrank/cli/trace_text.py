@@ -142,8 +142,9 @@ class TraceText:
             yield from self._labelled("reasoning", reasoning, limit=True)
         choices = call["choices"]
         if choices:
+            of = "logit" if call.get("logits") else "log P"
             text = "\n".join(
-                f"log P = {_number(value)}  {one_line(choice, self.width // 2)}" for choice, value in choices.items()
+                f"{of} = {_number(value)}  {one_line(choice, self.width // 2)}" for choice, value in choices.items()
             )
         else:
             text = call["error"] or call["text"]

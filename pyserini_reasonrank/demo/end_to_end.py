@@ -19,7 +19,7 @@ from pyserini_reasonrank.demo.collection import write_corpus
 from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.ir.runs import FIRST_RUN
 from pyserini_reasonrank.resources import conf
-from pyserini_reasonrank.settings import flags
+from pyserini_reasonrank.settings import flags, layers
 
 DEPTH = 20
 OURS = ["python", "-m", "pyserini_reasonrank"]
@@ -44,8 +44,11 @@ def main(argv: list[str]) -> int:
 def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
     """Search the first ``topics`` test topics with BM25 and rerank the top 20 of each, in ``folder``.
 
-    ``rerank`` has additional ``--rerank`` flags. An index that already exists is reused.
+    ``rerank`` has additional ``--rerank`` flags; UsageError, before anything is written, if they can't be used here. An
+    index that already exists is reused.
     """
+    reranking = ["--rerank", "upr", "--rerank.depth", str(DEPTH), *rerank]
+    layers.load(*flags.lift(reranking)[:2])
     folder.mkdir(parents=True, exist_ok=True)
     corpus, index, run = folder / "corpus.jsonl", folder / "index", folder / "run.txt"
     if not index.exists():
@@ -58,11 +61,7 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
             raise
     _write_subset(folder, topics)
     search = ["--index", str(index), "--topics", str(folder / "topics.tsv"), "--bm25", "--hits", "100"]
-    _show(
-        ["python", "-m", "pyserini.search", *search, "--output", str(run), "--rerank", "upr",
-         "--rerank.depth", str(DEPTH), *rerank],
-        None,
-    )  # fmt: skip
+    _show(["python", "-m", "pyserini.search", *search, "--output", str(run), *reranking], None)
     first = f"{run}{FIRST_RUN}"
     _show([*OURS, "validate", str(run), "--topics", str(folder / "topics.tsv"), "--first", first], None)
     qrels = str(folder / "qrels.txt")

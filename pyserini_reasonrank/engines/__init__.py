@@ -14,7 +14,7 @@ from pyserini_reasonrank.engines.identity import is_local, loading, weights
 from pyserini_reasonrank.errors import UsageError, validated
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.plugins import Registry, check_attribute, check_options, check_subclass
-from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, PrefixCache, Prompt, Sampling
 
 DETERMINISTIC = "--rerank.engine.deterministic true"
 
@@ -109,6 +109,10 @@ class Engine[O: EngineOptions](ABC):
     def max_model_len(self) -> int | None:
         """The loaded model's limit on tokens of prompt and output together; None if unknown. Valid after start."""
         return self.model.context
+
+    async def prefix_cache(self) -> PrefixCache | None:
+        """What the servers counted since start, of all their clients; None if they count nothing. Raises no errors."""
+        return None
 
     async def close(self) -> None:
         """Free memory, connections, processes."""

@@ -40,25 +40,26 @@ class Chat:
         return self._encode(self.text(prompt))
 
     def alternatives(
-        self, prompt: Prompt, choices: Sequence[str], *, one_token: bool = False
+        self, prompt: Prompt, choices: Sequence[str], *, one_token: bool = False, apart: bool = False
     ) -> tuple[list[int], tuple[TokenIds, ...]]:
         """Return the token ids of the prompt, and those of each choice as its continuation.
 
         If a choice would merge with the prompt's last token, it is tokenized on its own. With ``one_token`` that raises
-        UsageError, and so does a choice of several tokens.
+        UsageError unless choices are to be ``apart``, and so does a choice of several tokens.
         """
         text = self.text(prompt)
         head = self._encode(text)
         spelled = []
         for choice in choices:
             whole = self._encode(text + choice)
-            apart = whole[: len(head)] == head
-            if one_token and not (apart and len(whole) == len(head) + 1):
+            if whole[: len(head)] != head and (apart or not one_token):
+                whole = head + self._encode(choice)
+            if one_token and not (whole[: len(head)] == head and len(whole) == len(head) + 1):
                 raise UsageError(
                     f"the tokenizer of {self._name} does not write {choice!r} as one token after {text[-8:]!r}, which this "
                     f"judge needs: use a reranker that writes its answer, such as rankgpt"
                 )
-            spelled.append(tuple(whole[len(head) :] if apart else self._encode(choice)))
+            spelled.append(tuple(whole[len(head) :]))
         return head, tuple(spelled)
 
     def decode(self, tokens: Sequence[int]) -> str:

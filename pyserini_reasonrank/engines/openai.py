@@ -6,56 +6,45 @@ its typed response objects take several times the CPU of the request itself.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from pyserini_reasonrank.engines import Engine, EngineOptions
+from pyserini_reasonrank.engines import Engine, EngineOptions, cache_counters
+from pyserini_reasonrank.engines.addresses import OFFICIAL, addresses, check_address, key
 from pyserini_reasonrank.engines.generative_scoring import SCORE, GenerativeScoring, Unavailable
+from pyserini_reasonrank.engines.model_list import Entry, Expected, contexts, read_models, server_type
+from pyserini_reasonrank.engines.next_tokens import ChoiceMass, continued, of_one_token
 from pyserini_reasonrank.engines.parameters import Parameters
 from pyserini_reasonrank.engines.replies import one_line, read_reply
-from pyserini_reasonrank.engines.server_rotation import ServerFailed, ServerRotation
+from pyserini_reasonrank.engines.server_rotation import OtherModel, ServerFailed, ServerRotation
+from pyserini_reasonrank.engines.server_types import NEUTRAL, PATTERN, for_template, heeds
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.models.catalogue import AUTO, Model
-from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Capability, Completion, PrefixCache, Prompt, Sampling
 
 if TYPE_CHECKING:
     from pyserini_reasonrank.engines.http_client import HttpClient
 
 _log = logging.getLogger(__name__)
 
-_OFFICIAL = "https://api.openai.com/v1"
-
 _SAMPLING = ("temperature", "top_p", "max_tokens")
-_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
-_NEUTRAL: Mapping[str, Mapping[str, Any]] = {
-    "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **_PENALTIES},
-    "sglang": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, **_PENALTIES},
-    "llamacpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, **_PENALTIES},
-}
-"""Neutral sampling values by server type. A server takes values that are not sent from the model's generation_config.json or
-from its own defaults. Other servers may reject parameters they do not know."""
-_PATTERN: Mapping[str, Callable[[str], dict[str, Any]]] = {
-    "vllm": lambda pattern: {"structured_outputs": {"regex": pattern}},
-    "sglang": lambda pattern: {"regex": pattern},
-}
 _REFUSALS = (400, 422)
 _UNAUTHORISED = (401, 403)
 _ABSENT = (404, 405, 501)
 """The statuses of a path that a server does not have."""
-_KNOWN_MASS = 0.99  # of the next token, above which the choices that are not reported are unlikely
 NOT_FOUND = 404
 _LIST_SECONDS = 60.0  # until a server has to send its model list
+_COUNTERS_SECONDS = 5.0  # for the counters of its prefix cache, without which a run does as well
 _OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
 
 
@@ -117,10 +106,11 @@ class OpenAI(Engine[OpenAIOptions]):
             self.capabilities |= {Capability.PREFILL, Capability.CHOICES}
         if options.structured_outputs != "none":
             self.capabilities |= {Capability.PATTERN}
-        for url in _urls(options):
-            _check_url(url)
+        for url in addresses(options.base_url):
+            check_address(url)
         self._clients: list[HttpClient] = []
         self._rotation: ServerRotation[HttpClient] = ServerRotation([])
+        self._counted: list[PrefixCache | None] = []
         self._scoring: GenerativeScoring | None = None
         self._scores = True
         self._always: Mapping[str, Any] = {}
@@ -135,18 +125,18 @@ class OpenAI(Engine[OpenAIOptions]):
     async def start(self) -> None:
         from pyserini_reasonrank.engines.http_client import HttpClient
 
-        urls = _urls(self.options)
-        key = _key()
-        if not urls and not key:
+        urls, secret = addresses(self.options.base_url), key()
+        if not urls and not secret:
             raise UsageError("the openai engine has neither an endpoint nor a key: set --rerank.engine.base_url to a server, "
                              "or set OPENAI_API_KEY to use OpenAI")  # fmt: skip
         options = self.options
         kinds: dict[str, str] = {}
+        lists: list[Entry] = []
         unreachable: list[_Unreachable] = []
-        for url in urls or [_OFFICIAL]:
+        for url in urls or [OFFICIAL]:
             client = HttpClient(
                 url.rstrip("/"),
-                key,
+                secret,
                 connections=options.concurrency,
                 timeout=options.timeout,
                 max_retries=options.max_retries,
@@ -158,10 +148,18 @@ class OpenAI(Engine[OpenAIOptions]):
                 unreachable.append(error)
                 continue
             kinds[client.base_url] = self._greet(client, served)
+            lists += served
         if not kinds:
             raise UsageError(f"{unreachable[0]}: start it, or correct --rerank.engine.base_url")
+        kind = next(iter(kinds.values())) if options.server == "auto" else None
         self._settle(kinds)
-        self._rotation = ServerRotation(self._clients)
+        self._expected = Expected(self.model.source, self.model.context, kind, lists)
+        if len(differing := sorted(self._expected.checkpoints)) > 1:
+            self.notices.append(
+                f"the servers serve different checkpoints as {self.model.source}: {', '.join(differing)}"
+            )
+        self._rotation = ServerRotation(self._clients, self._check_again)
+        self._counted = await self._read_counters()
         if self.options.server == "vllm" and self.options.generative_scoring:
             self._scoring = GenerativeScoring(self.model.source, self._always, self._post_json)
         for missing in unreachable:
@@ -170,7 +168,7 @@ class OpenAI(Engine[OpenAIOptions]):
         for url in kinds:
             self._parameters.know(url, self.model.source)
 
-    async def _reached(self, client: HttpClient) -> list[Mapping[str, Any]]:
+    async def _reached(self, client: HttpClient) -> list[Entry]:
         """The model list of a server. /v1 is added to the address if the server has its API there."""
         path = client.base_url
         if (served := await self._listed(client)) or path.endswith("/v1") or urlsplit(path).path:
@@ -184,12 +182,12 @@ class OpenAI(Engine[OpenAIOptions]):
         )
         return served
 
-    async def _listed(self, client: HttpClient) -> list[Mapping[str, Any]]:
+    async def _listed(self, client: HttpClient) -> list[Entry]:
         """The model list of a server; [] if it has none, since it can still serve. _Unreachable if it does not answer."""
         from pyserini_reasonrank.engines.http_client import RequestFailed
 
         try:
-            return _models(await client.get("/models", timeout=_LIST_SECONDS))
+            return read_models(await client.get("/models", timeout=_LIST_SECONDS))
         except RequestFailed as error:
             if error.status is None:
                 raise _Unreachable(client) from error
@@ -197,7 +195,24 @@ class OpenAI(Engine[OpenAIOptions]):
                 raise UsageError(f"{client.base_url}/ rejects the API key: set OPENAI_API_KEY") from error
         return []
 
-    def _greet(self, client: Any, served: Sequence[Mapping[str, Any]]) -> str:
+    async def _check_again(self, client: HttpClient) -> None:
+        """Check a server that answers again. OtherModel if it does not serve the model of the run, ServerFailed if it is down."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
+
+        try:
+            served = await self._reached(client)
+        except _Unreachable as error:
+            raise ServerFailed(RequestFailed(str(error), unreachable=True), down=True) from error
+        except UsageError as error:
+            problem = str(error)
+        else:
+            difference = self._expected.difference(served, NEUTRAL)
+            problem = f"{client.base_url}/ {difference}" if difference else ""
+        if problem:
+            self._notice(f"{problem}: it gets no calls")
+            raise OtherModel(RequestFailed(problem), down=True)
+
+    def _greet(self, client: Any, served: Sequence[Entry]) -> str:
         """Read the model, its context and the server type from a model list. Returns the type."""
         if self.model.source == AUTO:
             names = [m["id"] for m in served]
@@ -209,11 +224,9 @@ class OpenAI(Engine[OpenAIOptions]):
         elif len(served) == 1 and Path(self.model.source).is_dir() and served[0]["id"] != self.model.source:
             # the folder supplies the tokenizer; the server has the model under a name of its own
             self.model = replace(self.model, source=served[0]["id"])
-        ours = [m for m in served if m["id"] == self.model.source]
-        lengths = [self.model.context, *(m.get("max_model_len") for m in ours)]
-        self.model = replace(self.model, context=min((n for n in lengths if isinstance(n, int)), default=None))
-        owners = {str(m.get("owned_by")) for m in ours or served}
-        return owners.pop() if len(owners) == 1 and owners <= _NEUTRAL.keys() else "other"
+        lengths = [self.model.context, *contexts(served, self.model.source)]
+        self.model = replace(self.model, context=min((n for n in lengths if n is not None), default=None))
+        return server_type(served, self.model.source, NEUTRAL)
 
     def _settle(self, kinds: Mapping[str, str]) -> None:
         """Set the server type, from ``kinds`` by address, and the parameters that every request sends to that type."""
@@ -225,7 +238,7 @@ class OpenAI(Engine[OpenAIOptions]):
                 )
             self.options = self.options.model_copy(update={"server": next(iter(kinds.values()))})
         kind, arguments = self.options.server, self.model.chat_template_args
-        if unheeded := [name for name in arguments if not _heeds(kind, name)]:
+        if unheeded := [name for name in arguments if not heeds(kind, name)]:
             raise UsageError(
                 f"{next(iter(kinds))} (server: {kind}) does not accept {', '.join(unheeded)} for its chat template, which "
                 f"{self.model.name} needs: if it is vLLM or SGLang, set --rerank.engine.server vllm (or sglang); if its chat "
@@ -233,11 +246,11 @@ class OpenAI(Engine[OpenAIOptions]):
                 f"'{{{', '.join(f'{name}: null' for name in unheeded)}}}'"
             )
         bos = {"add_special_tokens": True} if self.model.bos and kind == "vllm" else {}
-        self._always = {**_NEUTRAL.get(kind, {}), **_for_template(kind, arguments), **bos}
+        self._always = {**NEUTRAL.get(kind, {}), **for_template(kind, arguments), **bos}
 
     def identity(self, call: Call) -> str:
         kind = self.options.server
-        return super().identity(call) + (f"\n{kind}" if kind in _NEUTRAL else "")
+        return super().identity(call) + (f"\n{kind}" if kind in NEUTRAL else "")
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.choices:
@@ -249,7 +262,7 @@ class OpenAI(Engine[OpenAIOptions]):
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.pattern:
-            body |= _PATTERN[self.options.structured_outputs](sampling.pattern)
+            body |= PATTERN[self.options.structured_outputs](sampling.pattern)
         return await self._post(prompt, body | dict(sampling.extra), call.qid)
 
     async def _post(self, prompt: Prompt, body: dict[str, Any], qid: str) -> Completion:
@@ -322,27 +335,17 @@ class OpenAI(Engine[OpenAIOptions]):
         found = await self._next_tokens(prompt, sampling, qid)
         if found.error is not None:
             return found
+        tokens, choices = found.choices, sampling.choices
         if sampling.one_token:
-            exactly = {c: sum(p for token, p in found.choices.items() if token.strip() == c) for c in sampling.choices}
-            return replace(found, choices={c: log(p) for c, p in exactly.items() if p})
-        mass = {c: _mass(found.choices, c, sampling.choices) for c in sampling.choices}
-        for short in sampling.choices:  # "1" may continue to "10"
-            for long in (c for c in sampling.choices if c != short and c.startswith(short)):
-                both = sum(p for token, p in found.choices.items() if token.strip() == short.strip())
-                further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling, qid)
-                if further.error is not None:
-                    return further
-                if both and not further.choices:
-                    return replace(found, choices={})
-                goes_on = sum(p for token, p in further.choices.items() if token == long.removeprefix(short))
-                mass[short], mass[long] = both * (1 - goes_on), both * goes_on + mass[long]
-        unseen = sum(not p for p in mass.values())
-        if unseen and len(found.choices) < len(mass) and sum(found.choices.values()) < _KNOWN_MASS:
-            return replace(found, choices={})  # nothing is known of the choices that the server does not report
-        if unseen == len(mass):
-            return replace(found, choices={})
-        floor = min(p for p in found.choices.values() if p) / 2
-        return replace(found, choices={c: log(p or floor) for c, p in mass.items()})
+            return replace(found, choices=of_one_token(tokens, choices))
+        mass = ChoiceMass(tokens, choices)
+        for short, long in continued(choices):
+            further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling, qid)
+            if further.error is not None:
+                return further
+            if not mass.divide(short, long, further.choices):
+                return replace(found, choices={})
+        return replace(found, choices=mass.logs())
 
     async def _scored(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion | None:
         """Return the answer of vLLM's /generative_scoring; None if the server does not have it, or not for these choices."""
@@ -374,64 +377,27 @@ class OpenAI(Engine[OpenAIOptions]):
         wanted = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
         return await self._post(prompt, {**self._always, **wanted, **sampling.extra}, qid)
 
+    async def _read_counters(self) -> list[PrefixCache | None]:
+        """The counters of each vLLM server's prefix cache; None for a server that does not send them at once."""
+        from pyserini_reasonrank.engines.http_client import RequestFailed
+
+        async def read(client: HttpClient) -> PrefixCache | None:
+            address = f"{client.base_url.removesuffix('/v1')}{cache_counters.PATH}"
+            try:
+                async with asyncio.timeout(_COUNTERS_SECONDS):
+                    body = await client.get(address, timeout=_COUNTERS_SECONDS)
+            except (RequestFailed, TimeoutError):
+                return None
+            return cache_counters.read_counters(body.decode(errors="replace"))
+
+        return await asyncio.gather(*map(read, self._clients)) if self.options.server == "vllm" else []
+
+    async def prefix_cache(self) -> PrefixCache | None:
+        return cache_counters.counted_since(zip(self._counted, await self._read_counters(), strict=False))
+
     async def close(self) -> None:
         if self._scoring is not None:
             await self._scoring.close()
         clients, self._clients = self._clients, []
         for client in clients:
             await client.close()
-
-
-def _urls(options: OpenAIOptions) -> list[str]:
-    """The addresses of the servers, from the settings or the environment; [] for OpenAI's own."""
-    urls = options.base_url or os.environ.get("OPENAI_BASE_URL", "")
-    return [url.strip() for url in urls.split(",")] if urls else []
-
-
-def _check_url(url: str) -> None:
-    """UsageError for an address that is not a URL, or that contains a password, which would get into logs."""
-    if "@" in url:
-        raise UsageError(
-            "--rerank.engine.base_url contains a user name or a password: remove it, and pass a key with OPENAI_API_KEY"
-        )
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"--rerank.engine.base_url {url!r} is not a URL: it has to begin with http:// or https://")
-
-
-def _key() -> str:
-    """The key in OPENAI_API_KEY; "" without one. UsageError, without the key, if it can't be sent in a header."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if odd := [place for place, character in enumerate(key, 1) if not "!" <= character <= "~"]:
-        raise UsageError(
-            f"OPENAI_API_KEY contains a character that no key has (the {odd[0]}. of {len(key)}): copy the key again"
-        )
-    return key
-
-
-def _mass(tokens: Mapping[str, float], choice: str, choices: tuple[str, ...]) -> float:
-    """Return the probability of the tokens that begin ``choice`` and no other choice."""
-
-    def begins(token: str, c: str) -> bool:
-        return bool(token.strip()) and c.lstrip().startswith((token.strip(), token.strip().lower()))
-
-    return sum(p for t, p in tokens.items() if begins(t, choice) and sum(begins(t, c) for c in choices) == 1)
-
-
-def _heeds(kind: str, argument: str) -> bool:
-    """Whether a server of this type accepts the chat template argument in a request; llama.cpp rejects a whole template."""
-    return kind in _NEUTRAL and not (kind == "llamacpp" and argument == "chat_template")
-
-
-def _for_template(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the chat template arguments as request fields; vLLM has a separate field for a whole template."""
-    rest = dict(arguments)
-    whole = {"chat_template": rest.pop("chat_template")} if kind == "vllm" and "chat_template" in rest else {}
-    return whole | ({"chat_template_kwargs": rest} if rest else {})
-
-
-def _models(answer: bytes) -> list[Mapping[str, Any]]:
-    """Return the entries of a model list; [] if the answer is not one."""
-    try:
-        return [m for m in json.loads(answer)["data"] if isinstance(m["id"], str)]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return []

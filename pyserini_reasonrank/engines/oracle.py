@@ -37,8 +37,7 @@ class Oracle(Engine[OracleOptions]):
 
     def __init__(self, model: Model, options: OracleOptions) -> None:
         super().__init__(model, options)
-        can = {Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.PATTERN}
-        self.capabilities = frozenset(can)
+        self.capabilities = frozenset(Capability) - {Capability.REASK}
         self._grades: dict[str, dict[str, int]] = {}
         self._sha256 = ""
         self._tokens: Tokens | None = None

@@ -16,6 +16,7 @@ from pyserini_reasonrank.errors import Failure, UsageError, message_of
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default 15: other processes of the machine would leave replicas without a core
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the default of later versions of Ray, which this one warns about
 }
 _OBJECT_STORE = 200_000_000  # bytes; prompts and answers are small and do not stay

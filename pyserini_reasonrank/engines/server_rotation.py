@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyserini_reasonrank.engines.query_affinity import ModelCopy, QueryAffinity
 
@@ -19,6 +20,13 @@ class ServerFailed(Exception):
         self.error, self.down = error, down
 
 
+class OtherModel(ServerFailed):
+    """A server that can be reached again serves another model than before, or than the other servers."""
+
+
+async def _no_check(handle: Any) -> None: ...
+
+
 @dataclass(eq=False, slots=True)
 class Server[H](ModelCopy[H]):
     """A server, numbered from 0."""
@@ -28,6 +36,8 @@ class Server[H](ModelCopy[H]):
     rests_until: float = 0.0
     tries: int = 0
     """The calls in flight that find out whether it can be reached again."""
+    admitted: bool = True
+    """Whether it was found to serve the right model; False from the start of a server that has not been reached yet."""
 
 
 class ServerRotation[H]:
@@ -37,13 +47,19 @@ class ServerRotation[H]:
     server with the fewest calls in flight. A query changes its server if another one has less than half as many calls in
     flight. A call that a server does not answer goes to each other server that can be reached, and then, patiently, to one
     of them again. A server that can't be reached is left out for one second, then two, up to a minute; after each of these
-    pauses one call tries it.
+    pauses one call tries it. Before that call, ``check`` is awaited, which raises OtherModel if the server may not be used
+    and ServerFailed if it can't be reached; only a patient call goes to a server that served before without it.
     """
 
-    def __init__(self, handles: Sequence[H], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        handles: Sequence[H],
+        check: Callable[[H], Awaitable[None]] = _no_check,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._servers = [Server(number, handle) for number, handle in enumerate(handles)]
         self._affinity: QueryAffinity[Server[H]] = QueryAffinity()
-        self._clock = clock
+        self._check, self._clock = check, clock
         self.moved_calls = 0
         """The calls that went to another server because one did not answer."""
 
@@ -53,9 +69,10 @@ class ServerRotation[H]:
         return [server.handle for server in self._servers if server.failures]
 
     def rest(self, handle: H) -> None:
-        """Leave out a server that can't be reached."""
+        """Leave out a server that has not been reached yet."""
         for server in self._servers:
             if server.handle is handle:
+                server.admitted = False
                 self._leave_out(server)
 
     async def ask[R](self, qid: str, send: Callable[[H, bool], Awaitable[R]]) -> R:
@@ -67,16 +84,20 @@ class ServerRotation[H]:
         tried: set[int] = set()
         while True:
             usable = self._usable(tried)
-            patient = not usable or (len(usable) < 2 and not tried)
-            server = self._affinity.choose(qid, usable or self._usable() or self._servers)
+            server = self._affinity.choose(qid, usable or self._last_resort())
+            patient = not usable or (len(usable) < 2 and not tried and server.admitted)
             if tried:
                 self.moved_calls += 1
             tries = server.failures > 0
             server.in_flight += 1
             server.tries += tries
             try:
+                if tries and not (patient and server.admitted):
+                    await self._check(server.handle)
+                    server.admitted = True
                 answer = await send(server.handle, patient)
             except ServerFailed as failed:
+                server.admitted &= not isinstance(failed, OtherModel)
                 if failed.down and (tries or not server.failures):  # calls that failed together count once
                     self._leave_out(server)
                 tried.add(server.number)
@@ -93,6 +114,12 @@ class ServerRotation[H]:
         """Start a pause."""
         server.rests_until = self._clock() + min(_PAUSE_SECONDS * 2**server.failures, _LONGEST_PAUSE_SECONDS)
         server.failures += 1
+
+    def _last_resort(self) -> list[Server[H]]:
+        """The servers of the last attempt: those that can be reached, otherwise those that served the model before."""
+        admitted = [server for server in self._servers if server.admitted] or self._servers
+        usable = self._usable()
+        return [server for server in admitted if server in usable] or admitted
 
     def _usable(self, tried: Collection[int] = ()) -> list[Server[H]]:
         """The servers that answered last, and those whose pause is over and that no call tries at the moment."""

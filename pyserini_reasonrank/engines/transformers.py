@@ -57,7 +57,7 @@ class Transformers(Engine[TransformersOptions]):
 
     def __init__(self, model: Model, options: TransformersOptions) -> None:
         super().__init__(model, options)
-        self.capabilities = frozenset({Capability.PREFILL, Capability.CHOICES, Capability.LIKELIHOOD, Capability.REASK})
+        self.capabilities = frozenset(Capability) - {Capability.PATTERN}
         self._context: int = model.context or 0
         self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
 
@@ -139,11 +139,12 @@ class Transformers(Engine[TransformersOptions]):
         return self._chat.tokens(prompt)
 
     async def _choose(self, prompt: Prompt, sampling: Sampling) -> tuple[int, int, Mapping[str, Any]]:
-        encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
+        how = {"one_token": sampling.one_token, "apart": sampling.apart}
+        encode = partial(self._chat.alternatives, prompt, sampling.choices, **how)
         tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
         self._check(len(tokens), max(map(len, spelled)))
-        logprobs = await asyncio.wrap_future(self._scorer.submit(tokens, spelled))
-        return len(tokens), 0, {"choices": disjoint(sampling.choices, spelled, logprobs)}
+        values = await asyncio.wrap_future(self._scorer.submit(tokens, spelled, logits=sampling.logits))
+        return len(tokens), 0, {"choices": disjoint(sampling.choices, spelled, values)}
 
     def _check(self, prompt_tokens: int, room: int) -> None:
         if prompt_tokens + room > self._context:
@@ -193,12 +194,18 @@ def _ids(tokens: int | list[int] | None) -> set[int]:
 
 def _loaded(model: Model, options: TransformersOptions) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from pyserini_reasonrank.engines.local.prompt_trees import other_layers
 
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     device = (accelerator.type if accelerator else "cpu") if options.device == "auto" else options.device
     arguments = {"revision": model.revision, "dtype": "float32" if device == "cpu" else "auto", **options.args}
     try:
+        if others := other_layers(AutoConfig.from_pretrained(model.source, revision=model.revision)):
+            raise UsageError(
+                f"the transformers engine does not run the layers of {model.name} ({', '.join(others)}): use vllm, or a server"
+            )
         tokenizer = AutoTokenizer.from_pretrained(model.source, revision=model.revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(model.source, **arguments)
         if "device_map" not in arguments:

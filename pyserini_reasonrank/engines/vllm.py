@@ -37,6 +37,8 @@ _ENVIRONMENT = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
+RAW_LOGITS = "raw_logits"
+"""The ``logprobs_mode`` in which vLLM reports logits in place of log-probabilities, of all requests."""
 
 
 _NOT_ON_A_CPU = (
@@ -61,7 +63,9 @@ class VLLM(Engine[VLLMOptions]):
 
     def __init__(self, model: Model, options: VLLMOptions) -> None:
         super().__init__(model, options)
-        self.capabilities = frozenset(Capability)
+        logits = options.args.get("logprobs_mode") == RAW_LOGITS
+        others = {Capability.CHOICES, Capability.LIKELIHOOD} if logits else {Capability.LOGITS}
+        self.capabilities = frozenset(Capability) - others
         self._context = model.context
         self._encoding = ThreadPoolExecutor(1, "encoding")  # one thread at a time may use a tokenizer
         self._numbers = itertools.count()
@@ -186,9 +190,10 @@ class VLLM(Engine[VLLMOptions]):
         A single alternative, such as a query whose likelihood is computed, is read with the prompt in one request. That does
         not work with an adapter: vLLM 0.32 ignores it in prompt log-probabilities (and crashes on a CPU).
         """
-        encode = partial(self._chat.alternatives, prompt, sampling.choices, one_token=sampling.one_token)
+        how = {"one_token": sampling.one_token, "apart": sampling.apart}
+        encode = partial(self._chat.alternatives, prompt, sampling.choices, **how)
         tokens, spelled = await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
-        if len(spelled) == 1 and self.model.adapter is None:
+        if len(spelled) == 1 and self.model.adapter is None and not sampling.logits:
             return len(tokens), 0, {"choices": {sampling.choices[0]: await self._likelihood(tokens, spelled[0])}}
         heads = sorted({s[:i] for s in spelled for i in range(len(s))})
         outputs = await asyncio.gather(*(self._next(tokens, h, spelled) for h in heads))

@@ -4,7 +4,8 @@
         --candidates FILE --depth 100 [--texts INDEX | --corpus F.jsonl] -- --index I --topics T --bm25 ...
 
 The host writes the first-stage run to FIRST in TREC format; its own --output and --output-format are overridden. The exit
-status is the host's. If the host exits with 0 but writes no run, it is 1.
+status is the host's. If the host exits with 0 but writes no run, it is 1. With --search-only, the run has the user's format,
+and there are no candidates.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from pyserini_reasonrank.settings.host_flags import read_host_flags
 
 log = logging.getLogger(__name__)
 
+_TREC = ("--output-format", "trec")
 MODULES = {
     "pyserini.search": "pyserini.search.lucene",  # its own redirection loses quotes and the exit status
     "pyserini.search.lucene": "pyserini.search.lucene",
@@ -64,17 +66,11 @@ def search(options: argparse.Namespace) -> None:
     partial = options.run.with_name(f"{options.run.name}.partial")
     with host_topics(host.topics, host.topics_format) as (topics, queries):
         check_index(options.module, host.index)
+        if options.search_only:
+            return _write_run(options, partial, ["--topics", topics])
         selection = _selection(options, host.index, [query.qid for query in queries], host.topics)
         index_texts = None if options.corpus else IndexTexts(options.texts or host.index)
-        try:
-            # if a flag is repeated, argparse uses the last value
-            wanted = ["--topics", topics, "--output", str(partial), "--output-format", "trec"]
-            run_host(options.module, [*options.flags, *_more_hits(options.flags, selection, queries), *wanted])
-            if not partial.exists():
-                raise Failure("Pyserini's search ended without writing a run; see its message above")
-            partial.replace(options.run)
-        finally:
-            partial.unlink(missing_ok=True)
+        _write_run(options, partial, [*_more_hits(options.flags, selection, queries), "--topics", topics, *_TREC])
     run = _read_run(options, queries, selection)
     check_repeated(run, host.index)
     wanted_docids = {hit.docid for hits in run.values() for hit in hits[: options.depth]}
@@ -82,6 +78,17 @@ def search(options: argparse.Namespace) -> None:
     if options.docid_blanks:
         replace_blanks(options.run, options.docid_blanks)
     write_candidates(options.candidates, map(selection.reworded, queries), run, texts, options.depth)
+
+
+def _write_run(options: argparse.Namespace, partial: Path, overrides: Sequence[str]) -> None:
+    """Run the host with ``overrides`` after the user's flags: argparse uses the last of a repeated flag."""
+    try:
+        run_host(options.module, [*options.flags, *overrides, "--output", str(partial)])
+        if not partial.exists():
+            raise Failure("Pyserini's search ended without writing a run; see its message above")
+        partial.replace(options.run)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _selection(options: argparse.Namespace, index: str, qids: Sequence[str], topics: str) -> Selection:
@@ -148,7 +155,11 @@ def _parser() -> argparse.ArgumentParser:
         "--module", choices=list(MODULES), default="pyserini.search.lucene", help="Pyserini's search command"
     )
     parser.add_argument("--run", type=Path, required=True, metavar="path", help="first-stage run to write")
-    parser.add_argument("--candidates", type=Path, required=True, metavar="path", help="candidates file to write")
+    written = parser.add_mutually_exclusive_group(required=True)
+    written.add_argument("--candidates", type=Path, metavar="path", help="candidates file to write")
+    written.add_argument(
+        "--search-only", action="store_true", help="write the run alone, in the format of Pyserini's flags"
+    )
     parser.add_argument("--depth", type=int, default=100, metavar="num", help="candidates per query that get a text")
     add_content_flags(parser)
     parser.add_argument("--docid-blanks", metavar="text", help="replaces white space in the docids of the run")

@@ -31,11 +31,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("kind", choices=("topics", "qrels", "exclusions"), help="what to write")
     parser.add_argument("name", metavar="NAME", help="Pyserini's name")
     parser.add_argument("file", type=Path, metavar="FILE", help="the file to write")
+    parser.add_argument("--topics-format", default="default", metavar="format", help="format of the topics")
     options = parser.parse_args(argv)
-    return reported(lambda: _write(options.kind, options.name, options.file))
+    return reported(lambda: _write(options.kind, options.name, options.file, options.topics_format))
 
 
-def _write(kind: str, name: str, file: Path) -> None:
+def _write(kind: str, name: str, file: Path, topics_format: str) -> None:
     if kind == "exclusions" and name not in BRIGHT:
         raise _unknown(name)  # before the JVM starts
     prepare()
@@ -43,7 +44,7 @@ def _write(kind: str, name: str, file: Path) -> None:
         excluded = bright_exclusions(name)
         _write_rows(file, [{"id": qid, "excluded_ids": sorted(docids)} for qid, docids in excluded.items()])
     elif kind == "topics":
-        with host_topics(name) as (_, queries):
+        with host_topics(name, topics_format) as (_, queries):
             _write_rows(file, [{"qid": query.qid, "query": query.text} for query in queries])
     else:
         shutil.copyfile(_qrels_file(name), file)

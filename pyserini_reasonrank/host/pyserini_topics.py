@@ -11,11 +11,8 @@ from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.interrupts import temporary_folder
-from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.ir.topics import SUFFIXES, read_topics
 from pyserini_reasonrank.records import Query
-
-OUR_FORMATS = (".tsv", ".tsv.gz", ".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
-"""Suffixes of the topics files that ``ir.topics`` reads too: its reading decides."""
 
 SHOWN = 40
 """The number of characters of a query that an error message shows."""
@@ -34,7 +31,7 @@ def host_topics(topics: str, topics_format: str = "default") -> Iterator[tuple[s
     formats = [known.value for known in TopicsFormat]
     if topics_format not in formats:
         raise UsageError(f"--topics-format {topics_format!r} is not known{nearest(topics_format, formats)}")
-    if topics_format != TopicsFormat.DEFAULT.value or not topics.endswith(OUR_FORMATS):
+    if topics_format != TopicsFormat.DEFAULT.value or not topics.endswith(SUFFIXES):
         yield topics, _pyserini_reading(topics, topics_format)
         return
     with agreed(topics, read_topics(topics), _pyserini_reading) as found:

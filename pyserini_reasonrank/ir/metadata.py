@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,7 +23,10 @@ from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Sampling, Status, Tally
+from pyserini_reasonrank.records import PrefixCache, Sampling, Status, Tally
+
+if TYPE_CHECKING:
+    from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 
 SCHEMA = "0.2"
 FINGERPRINT = "settings sha256"
@@ -82,8 +85,10 @@ class RunRecord:
     ``candidates`` has the number of candidates by qid, in topics order. ``topics_file`` is the value of ``--topics``.
     ``collection`` are the other inputs: ``rerank topics``, ``excluded documents``, ``qids`` and ``shard``.
     ``fingerprint`` is a hash of the settings, by which a later command recognises the run. ``seconds`` has wall
-    times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``. ``threshold`` is the least score of the candidates that are kept;
-    None if all are. ``dropped`` has the number of the others by qid, in topics order.
+    times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``. ``rewriting``: how the queries were rewritten for the search.
+    ``threshold`` is the least score of the candidates that are kept; None if all are. ``dropped`` has the number of the
+    others by qid, in topics order. ``prefix_cache`` has the counters of servers whose answers do not report the tokens that
+    came from their prefix cache.
     """
 
     tag: str
@@ -100,8 +105,10 @@ class RunRecord:
     fingerprint: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    rewriting: RewriteRecord | None = None
     threshold: float | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
+    prefix_cache: PrefixCache | None = None
 
     @property
     def metadata(self) -> Path:
@@ -155,6 +162,7 @@ class RunRecord:
                 "automatic": True,
                 **({FINGERPRINT: self.fingerprint} if self.fingerprint else {}),
                 "score ties": "none: scores fall strictly",
+                **({"query rewriting": self.rewriting.fields()} if self.rewriting else {}),
                 "retrieval": [
                     {"name": "first stage", "run": str(self.first_run), "sha256": sha256(self.first_run)},
                     {
@@ -191,7 +199,14 @@ class RunRecord:
         reported = [name for name in names if any(name in spent for spent in by_part.values())]
         total = {name: sum(spent.get(name, 0) for spent in by_part.values()) for name in reported}
         parts = {} if "" in self.parts else {"by part": by_part}
-        return {**total, "calls answered from the journal": self.tally.from_journal, **parts}
+        return {**total, **self._counters(), "calls answered from the journal": self.tally.from_journal, **parts}
+
+    def _counters(self) -> dict[str, Any]:
+        cache = self.prefix_cache
+        if cache is None:
+            return {}
+        found = {"tokens looked up": cache.queries, "tokens found": cache.hits}
+        return {"prefix cache of the servers": {**found, "source": "/metrics, which counts all clients"}}
 
 
 def write_metadata(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:

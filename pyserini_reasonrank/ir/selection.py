@@ -11,7 +11,7 @@ from typing import Protocol
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.exclusions import Exclusions
 from pyserini_reasonrank.ir.file_io import decoded, read_lines
-from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.ir.topics import has_json_lines, read_topics
 from pyserini_reasonrank.records import Query
 
 _SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
@@ -110,7 +110,7 @@ def parse_qids(text: str) -> frozenset[str]:
     UsageError if there is none.
     """
     path = Path(text)
-    if path.is_file() and ".jsonl" in path.suffixes:
+    if path.is_file() and has_json_lines(path):
         found = [query.qid for query in read_topics(path)]
     elif path.is_file():
         found = [decoded(line, where).partition("\t")[0].strip() for where, line in read_lines(path)]

@@ -8,6 +8,8 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import decoded, identifier, parse_json, read_lines
 from pyserini_reasonrank.records import Query
 
+SUFFIXES = (".tsv", ".tsv.gz", ".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+"""Endings of the files that ``read_topics`` reads in place of Pyserini, which reads some of them otherwise."""
 QID_FIELDS = ("qid", "id", "query_id", "_id")
 QUERY_FIELDS = ("query", "title", "text")
 
@@ -18,7 +20,7 @@ def read_topics(path: str | Path) -> list[Query]:
     A ``.jsonl`` file has lines ``{"qid", "query"}``, any other file ``qid<TAB>query``; the query may contain tabs.
     UsageError if the file is missing or empty, or if a line is malformed or repeats a qid.
     """
-    parse = _json_line if ".jsonl" in Path(path).suffixes else _tsv_line
+    parse = _json_line if has_json_lines(path) else _tsv_line
     queries: dict[str, Query] = {}
     places: dict[str, str] = {}
     for where, line in read_lines(Path(path)):
@@ -28,6 +30,12 @@ def read_topics(path: str | Path) -> list[Query]:
             raise UsageError(f"{where} repeats the qid {query.qid!r} of {first}; a topic has one line")
         queries[query.qid], places[query.qid] = query, where
     return list(queries.values())
+
+
+def has_json_lines(path: str | Path) -> bool:
+    """Whether the name of a topics file is that of JSON lines; ``run.jsonl.rewritten.tsv`` is not."""
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
+    return ".jsonl" in suffixes and suffixes[-1] not in (".tsv", ".txt")
 
 
 def _tsv_line(line: bytes, where: str) -> Query:

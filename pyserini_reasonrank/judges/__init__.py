@@ -67,6 +67,11 @@ class Judge(ABC):
         return {}
 
     @property
+    def counts_unreadable(self) -> bool:
+        """Whether an unreadable answer has an outcome that counts where several answers are aggregated."""
+        return False
+
+    @property
     def calls(self) -> int:
         """Calls of one question, without repairs."""
         return 1

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log
 from string import ascii_uppercase
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask
@@ -30,13 +32,21 @@ class FirstToken(Ordering):
     needs = frozenset({Capability.CHOICES, Capability.PREFILL})
     written_tokens = 0
 
+    class Options(Ordering.Options):
+        apart: Annotated[
+            bool,
+            Field(
+                description="read letters as tokens of their own, also if the tokenizer would merge one with the prefill"
+            ),
+        ] = False
+
     def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
         if widest > len(ascii_uppercase):
             raise UsageError(
                 f"the {self.kind} judge has {len(ascii_uppercase)} one-letter identifiers, too few for the {widest} passages "
                 f"of a question: show fewer (window_size, depth), or {_ELSE}"
             )
-        if bad := single_tokens(tokens, prefill, ascii_uppercase[:widest]):
+        if bad := single_tokens(tokens, "" if self.options.apart else prefill, ascii_uppercase[:widest]):
             raise UsageError(
                 f"this model's tokenizer does not write {', '.join(bad)} as one token after {prefill!r}, which the "
                 f"{self.kind} judge needs: {_ELSE}"
@@ -45,7 +55,8 @@ class FirstToken(Ordering):
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
         n = len(shown)
         letters = tuple(ascii_uppercase[:n])
-        answer = await ask(prompt, replace(self.sampling, max_tokens=1, choices=letters, one_token=True))
+        apart = self.options.apart
+        answer = await ask(prompt, replace(self.sampling, max_tokens=1, choices=letters, one_token=True, apart=apart))
         bad = unanswered(answer)
         known = {i: answer.choices[letter] for i, letter in enumerate(letters) if letter in answer.choices}
         if bad or not known:

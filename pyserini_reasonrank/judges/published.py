@@ -7,9 +7,12 @@ checkpoint with a release.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
+from statistics import fmean
 from typing import Literal
 
 from pyserini_reasonrank.judges.matching import LCS_SHARE, lcs, tf_idf
@@ -28,6 +31,8 @@ LabelParser = Literal["careful", "rank-r1", "setwise-sft"]
 PermutationParser = Literal["careful", "reasonrank"]
 ScoreParser = Literal["careful", "rank1"]
 WorstParser = Literal["careful", "iranker"]
+GradesParser = Literal["careful", "grouprank"]
+RatingParser = Literal["careful", "retro-star"]
 
 UNREAD_SCORE = 0.5
 """The score that Rank1's release gives to a passage without a readable answer."""
@@ -41,6 +46,10 @@ _ANSWER_AFTER_THOUGHT = re.compile(rf"{OPEN_THINK}.*?{CLOSE_THINK}\s*{_ANSWER}",
 _STRIPPED_ANSWER = re.compile(rf"{OPEN_ANSWER}\s*(.*?)\s*{CLOSE_ANSWER}", re.DOTALL)
 _STRICT_ANSWER = re.compile(rf"{OPEN_ANSWER}\n(.*?)\n{CLOSE_ANSWER}", re.DOTALL)
 _WORD = re.compile(r"\b\w\w+\b")
+_FENCE, _JSON_FENCE = "```", "```json"
+_BRACKET_TOO_MANY = re.compile(r"(\[\d+\])\]")
+_MOST_DIGITS = 9
+_RETRO_STAR_SCORE = re.compile(r"<score>\s*(\d+)\s*</score>")
 _LABEL = {"rank-r1": _ANSWER_AFTER_THOUGHT, "setwise-sft": _FIRST_ANSWER}
 
 
@@ -137,6 +146,91 @@ def iranker_answer(text: str) -> str | None:
     blocks: list[str] = _STRIPPED_ANSWER.findall(text, 0, _end_of_answers(text))
     strict = _STRICT_ANSWER.search(text) if len(blocks) == 1 else None
     return strict[1] if strict else blocks[-1].strip() if blocks else None
+
+
+def read_grouprank(completion: Completion, n: int) -> Judgement:
+    """Read the grades of ``n`` passages as GroupRank's release does.
+
+    The grades are the last block fenced as JSON in the first answer block (without one, in the completion), or the last pair
+    of braces. A bracket too many in a name and a missing last brace are mended. A passage that is not named has no grade.
+    If the grades can't be read, or one of them is not of a passage shown, all passages have the grade 0, with a bad status.
+    """
+    kept = tuple(range(n))
+    if completion.error is not None:
+        return Judgement(kept, Status.ERROR, filled=n, detail=completion.error)
+    block = _first(_FIRST_ANSWER, completion.text)
+    before = completion.text[: block.start()] if block else completion.text
+    thought = split(before, cut=True).reasoning
+    try:
+        graded = _grouprank_grades(block[1].strip() if block else completion.text, n)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        status = unanswered(completion) or Status.EMPTY
+        detail = "no readable JSON with grades of the passages shown"
+        return Judgement(kept, status, thought, n, scores=(0.0,) * n, detail=detail)
+    if not graded:
+        return Judgement(kept, Status.EMPTY, thought, n, detail="no grade in the answer")
+    grades = {position: fmean(found) for position, found in graded.items()}
+    order = (*sorted(sorted(grades), key=lambda i: -grades[i]), *(i for i in kept if i not in grades))
+    faults = {
+        "no answer tag": block is None,
+        f"{sum(map(len, graded.values())) - len(graded)} repeated": any(len(found) > 1 for found in graded.values()),
+        f"{n - len(grades)} missing": len(grades) < n,
+    }
+    detail = ", ".join(fault for fault, there in faults.items() if there)
+    scores = tuple(grades.get(i) for i in order)
+    status = Status.REPAIRED if detail else Status.OK
+    return Judgement(order, status, thought, n - len(grades), scores=scores, detail=detail)
+
+
+def read_retro_star(completion: Completion) -> Judgement:
+    """Read the score of one passage as Retro*'s release does: the first whole number alone in a score tag, else 0.
+
+    The 0 has a bad status.
+    """
+    if completion.error is not None:
+        return Judgement((0,), Status.ERROR, filled=1, detail=completion.error)
+    found = _RETRO_STAR_SCORE.search(completion.text)
+    reasoning = completion.text[: found.start()].strip() if found else ""
+    if found is None or len(found[1]) > _MOST_DIGITS:
+        status = unanswered(completion) or Status.EMPTY
+        return Judgement((0,), status, reasoning, 1, score=0.0, detail="no whole number alone in a score tag")
+    return Judgement((0,), Status.OK, reasoning, score=float(int(found[1])))
+
+
+def _grouprank_grades(answer: str, n: int) -> dict[int, list[float]]:
+    """Return the grades of each position that an answer names. Raises ValueError, or another of Python's errors, if it is
+    not in the form that GroupRank's release reads."""
+    text = _BRACKET_TOO_MANY.sub(r"\1", _grouprank_json(answer).strip())
+    text += "}" * (text.count("{") > text.count("}"))
+    graded: dict[int, list[float]] = {}
+    for name, value in dict(json.loads(" ".join(text.split()))).items():
+        number = int(name.strip().strip("[]"))
+        grade = value / 1
+        if not -n < number <= n or not isfinite(grade):
+            raise ValueError
+        position = (number - 1) % n  # 0 and less count from the last passage, as in Python
+        graded.setdefault(position, []).append(float(grade))
+    return graded
+
+
+def _grouprank_json(answer: str) -> str:
+    """Return the last block fenced as JSON, or the last pair of braces. ValueError without one."""
+    found, start = "", answer.find(_JSON_FENCE)
+    while start >= 0:
+        begin = start + len(_JSON_FENCE)
+        begin += len(answer[begin:]) - len(answer[begin:].lstrip())
+        end = answer.find(_FENCE, begin + 1)
+        if end < 0:
+            break
+        found, start = answer[begin:end], answer.find(_JSON_FENCE, end + len(_FENCE))
+    if found:
+        return found
+    start = answer.find("{")
+    while start >= 0 and (end := answer.find("}", start)) >= 0:
+        found, start = answer[start : end + 1], answer.find("{", end)
+    if not found:
+        raise ValueError
+    return found
 
 
 def _likest_label(answer: str, labels: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from pyserini_reasonrank.judges.first_token import BestToken, FirstToken
 from pyserini_reasonrank.judges.grades import Grades
 from pyserini_reasonrank.judges.likelihood import Likelihood
 from pyserini_reasonrank.judges.permutation import Permutation
+from pyserini_reasonrank.judges.rating import Rating
 from pyserini_reasonrank.judges.score import RelevanceScore
 from pyserini_reasonrank.judges.select import Select
 from pyserini_reasonrank.judges.worst import Worst
@@ -27,6 +28,7 @@ JUDGES: dict[str, type[Judge]] = {
         Worst,
         RelevanceScore,
         Bisection,
+        Rating,
         Grades,
         Likelihood,
     )

@@ -17,42 +17,56 @@ from dataclasses import dataclass, replace
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask
-from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, resumed, split, unanswered
+from pyserini_reasonrank.parsing import CLOSE_THINK, OPEN_THINK, resumed, split, unanswered
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 UNREADABLE = (Status.TRUNCATED, Status.EMPTY)
-_THOUGHT = r"(<think>)?([^<]|<+[^/<])*</think>"
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
     """The form of an answer of at most ``tokens`` tokens.
 
-    ``tags``: the answer is in a tag, after a thought. ``begins``: the characters that all answers begin with. ``pattern``: a
-    regular expression for the answer, "" if decoding is not constrained.
+    ``thought`` and ``answer`` are the names of their tags: "" for a thought that is text before the answer, and for an answer
+    without a tag. ``begins``: the characters that all answers in a tag begin with. ``pattern``: a regular expression for the
+    answer, "" if decoding is not constrained.
     """
 
     tokens: int
-    tags: bool
+    thought: str = "think"
+    answer: str = ""
     begins: str = ""
     pattern: str = ""
 
-    @property
-    def opening(self) -> str:
-        """The text that ends a thought and opens the answer. A bracket enforces the form better than any instruction."""
-        return f"\n{CLOSE_THINK}\n{OPEN_ANSWER}{self.begins}" if self.tags else f"\n{CLOSE_THINK}\n"
+    def begun(self, text: str) -> str:
+        """Return ``text`` with its thought closed and the answer opened. A bracket enforces the form better than any
+        instruction."""
+        opening = f"<{self.answer}>{self.begins}" if self.answer else ""
+        if self.thought:
+            closing = f"</{self.thought}>"
+            return f"{text.split(closing, 1)[0]}\n{closing}\n{opening}"
+        thinks = text.rfind(OPEN_THINK) > text.rfind(CLOSE_THINK)
+        return f"{text}\n{CLOSE_THINK}\n{opening}" if thinks else f"{text}\n{opening}"
+
+    def was_cut(self, completion: Completion) -> bool:
+        """Whether the model closed its thought, but reached the token limit before the end of the answer."""
+        _, closed, answer = completion.text.rpartition(f"</{self.thought}>")
+        complete = f"</{self.answer or 'answer'}>" in answer
+        return completion.finish_reason == "length" and bool(self.thought and closed) and not complete
 
     @property
     def whole(self) -> str:
         """The pattern of thought and answer."""
-        if not self.pattern or not self.tags:
+        if not self.pattern or not self.answer:
             return self.pattern
-        return rf"{_THOUGHT}\n?{OPEN_ANSWER}{self.pattern}{CLOSE_ANSWER}"
+        tagged = rf"(<{self.thought}>)?([^<]|<+[^/<])*</{self.thought}>\n?"
+        thought = tagged if self.thought else rf"([^<]|<+[^/<{self.answer[0]}])*"
+        return rf"{thought}<{self.answer}>{self.pattern}</{self.answer}>"
 
     @property
-    def opened(self) -> str:
-        """The pattern of what follows ``opening``."""
-        return self.pattern.removeprefix(re.escape(self.begins)) if self.tags else self.pattern
+    def rest(self) -> str:
+        """The pattern of what follows the text of ``begun``."""
+        return self.pattern.removeprefix(re.escape(self.begins).replace("\\\n", r"\n")) if self.answer else self.pattern
 
 
 async def ask_and_repair(
@@ -78,7 +92,7 @@ async def ask_and_repair(
         first = replace(sampling, max_tokens=thought_tokens or sampling.max_tokens, pattern=form.whole)
     completion = await ask(prompt, first)
     judgement = read(completion)
-    if thought_tokens and _answer_was_cut(completion):
+    if thought_tokens and form.was_cut(completion):
         whole = await _answer(ask, prompt, sampling, read, form, completion.text)
         judgement = whole if whole.status in (Status.OK, Status.REPAIRED) else judgement
     elif judgement.status is Status.TRUNCATED and (thought_tokens or Capability.PREFILL in can):
@@ -130,10 +144,10 @@ async def _answer(
     ask: Ask, prompt: Prompt, sampling: Sampling, read: Callable[[Completion], Judgement], form: AnswerForm, text: str
 ) -> Judgement:
     """Close the thought in ``text``, decode the answer alone, and read it."""
-    spoken = _thought(text) + form.opening
+    spoken = form.begun(text)
     rest = await ask(
         replace(prompt, prefill=prompt.prefill + spoken),
-        replace(sampling, max_tokens=form.tokens, stop=("</",), pattern=form.opened),
+        replace(sampling, max_tokens=form.tokens, stop=("</",), pattern=form.rest),
     )
     return read(replace(rest, text=spoken + rest.text))
 
@@ -141,12 +155,6 @@ async def _answer(
 def _mostly_filled(judgement: Judgement) -> bool:
     """Whether the answer gave less than half of an order."""
     return judgement.status is Status.REPAIRED and 2 * judgement.filled > len(judgement.order)
-
-
-def _answer_was_cut(completion: Completion) -> bool:
-    """Whether the model closed its thought, but reached the token limit before the end of the answer."""
-    _, closed, answer = completion.text.rpartition(CLOSE_THINK)
-    return completion.finish_reason == "length" and bool(closed) and CLOSE_ANSWER not in answer
 
 
 def _thought(text: str) -> str:

@@ -1,4 +1,5 @@
-"""Score one passage: true/false by probability (Rank1), or 0 to 10 times its probability (ERank)."""
+"""Score one passage by given answers: their probability (Rank1, Qwen3-Reranker), a number times its probability (ERank), a
+difference of logits (LightOn-rerank) or a logit (zerank)."""
 
 from __future__ import annotations
 
@@ -7,18 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import exp, log
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask, Judge, published
+from pyserini_reasonrank.judges.first_token import single_tokens
 from pyserini_reasonrank.judges.repair import checked_budget, think
 from pyserini_reasonrank.judges.written import ThoughtTokens
-from pyserini_reasonrank.parsing import unanswered
+from pyserini_reasonrank.parsing import CLOSE_THINK, unanswered
+from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling, Status
 
 SCALES = {"true-false": ("true", "false"), "yes-no": ("yes", "no"), "0-10": tuple(map(str, range(11)))}
 TOP_GAIN = 3  # the highest grade in TREC's passage qrels
+_BINARY = 2
 
 
 class Pointwise(Judge):
@@ -77,16 +82,37 @@ class Pointwise(Judge):
 
 
 class RelevanceScore(Pointwise):
-    """Scores by probability: P(first) / (P(first) + P(second)) on binary scales (Rank1, arXiv 2502.18418); on 0-10, s * P(s)
-    for the likeliest s, with P over the eleven answers (ERank, arXiv 2509.00520, section 3).
+    """Scores by what the model thinks of given answers, the first of two of which says that the passage is relevant.
+
+    ``share``: P(first) / (P(first) + P(second)) (Rank1, arXiv 2502.18418); of more than two, which are numbers, s * P(s) for
+    the likeliest s, with P over these answers (ERank, arXiv 2509.00520, section 3). ``difference``: the difference of the two
+    logits, which is that of their log-probabilities. ``logit``: the logit of the only answer, which can't be computed from
+    log-probabilities: two passages with equal logits can have different ones.
     """
 
     kind = "score"
 
     class Options(Pointwise.Options):
+        model_config = ConfigDict(coerce_numbers_to_str=True)
+
         scale: Annotated[Literal["true-false", "yes-no", "0-10"], Field(description="the possible answers")] = (
             "true-false"
         )
+        answers: Annotated[
+            tuple[str, ...],
+            Field(description='other answers than those of a scale, that for a relevant passage first: ["Yes", "No"]'),
+        ] = ()
+        value: Annotated[
+            Literal["share", "difference", "logit"],
+            Field(
+                description="the score: share of the first answer's probability; difference of the two answers' logits; logit "
+                "of the only answer, from an engine that reports logits"
+            ),
+        ] = "share"
+        sigmoid: Annotated[
+            float | None,
+            Field(gt=0, description="bring a difference or a logit x into [0, 1]: 1 / (1 + exp(-x / sigmoid))"),
+        ] = None
         opening: Annotated[
             str,
             Field(
@@ -98,15 +124,57 @@ class RelevanceScore(Pointwise):
             Field(description="rank1: end a cut thought at its last sentence, and score 0.5 without probabilities"),
         ] = "careful"
 
+        @property
+        def possible(self) -> tuple[str, ...]:
+            """The possible answers."""
+            return self.answers or SCALES[self.scale]
+
+        @field_validator("answers", mode="before")
+        @classmethod
+        def _quoted(cls, answers: Any) -> Any:
+            if isinstance(answers, Sequence) and any(isinstance(answer, bool) for answer in answers):
+                raise ValueError('write words that YAML reads as true or false in quotes: ["Yes", "No"]')
+            return answers
+
+        @model_validator(mode="after")
+        def _consistent(self) -> Self:
+            n, value = len(self.possible), self.value
+            if len({answer.strip() for answer in self.possible} - {""}) < n:
+                raise ValueError("the answers have to differ, and none may be empty")
+            if n != {"difference": 2, "logit": 1}.get(value, max(n, 2)):
+                wanted = {"difference": "two answers", "logit": "one answer"}.get(value, "two or more answers")
+                raise ValueError(f"the value {value} is of {wanted}, not of {n}")
+            if n > _BINARY and not all(answer.isdecimal() for answer in self.possible):
+                raise ValueError("more than two answers have to be whole numbers")
+            if self.sigmoid is not None and value == "share":
+                raise ValueError("sigmoid is for the values difference and logit; a share is already in [0, 1]")
+            return self
+
+    @classmethod
+    def needs_of(cls, options: Any) -> frozenset[Capability]:
+        return frozenset({Capability.LOGITS}) if options.value == "logit" else cls.needs
+
     def __init__(self, options: Options, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
         super().__init__(options, sampling, can, reminder)
         self.opening = options.opening.rstrip(" ")
         blanks = options.opening.removeprefix(self.opening)
-        self.choices = tuple(blanks + answer for answer in SCALES[options.scale])
+        self.choices = tuple(blanks + answer for answer in options.possible)
+
+    def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
+        """UsageError if a logit is to be read of an answer that is not one token."""
+        before = (CLOSE_THINK if self.options.think else prefill) + self.opening
+        if self.options.value != "share" and (bad := single_tokens(tokens, before, self.choices)):
+            where = f"after {before!r}" if before else "at the start of an answer"
+            raise UsageError(
+                f"this model's tokenizer does not write {', '.join(map(repr, bad))} as one token {where}, which "
+                f"--rerank.judge.value {self.options.value} needs: set --rerank.judge.answers, or --rerank.judge.value share"
+            )
 
     @property
-    def scale(self) -> tuple[float, float]:
-        return (0.0, 1.0) if len(self.choices) == 2 else (0.0, 10.0)
+    def scale(self) -> tuple[float, float] | None:
+        if self.options.value != "share":
+            return None if self.options.sigmoid is None else (0.0, 1.0)
+        return (0.0, 1.0) if len(self.choices) == _BINARY else (0.0, float(max(map(int, self.choices))))
 
     @property
     def calls(self) -> int:
@@ -120,17 +188,27 @@ class RelevanceScore(Pointwise):
         prefill = prompt.prefill + self.opening
         if self.options.parser == "rank1" and thought.status is Status.REPAIRED:
             prefill = published.ended_thought(prefill)
-        answer = await ask(replace(prompt, prefill=prefill), replace(self.sampling, max_tokens=1, choices=self.choices))
-        if bad := unchosen(answer, self.choices):
+        logit = self.options.value == "logit"
+        wanted = replace(self.sampling, max_tokens=1, choices=self.choices, one_token=logit, logits=logit)
+        answer = await ask(replace(prompt, prefill=prefill), wanted)
+        bad = unchosen(answer, self.choices)
+        if self.options.value == "difference" and not bad and len(answer.choices) < len(self.choices):
+            bad = Status.EMPTY
+        if bad:
             judgement = replace(thought, status=bad, filled=1, detail=answer.error or "")
             known = self.options.parser == "rank1" and answer.error is None
             return replace(judgement, score=published.UNREAD_SCORE) if known else judgement
         return replace(thought, score=self.value(answer.choices))
 
     def value(self, choices: Mapping[str, float]) -> float:
-        """Return the score for natural-log probabilities of the answers: in [0, 1] for two answers, [0, 10] for 0-10."""
+        """Return the score for natural-log probabilities (or logits) of the answers: a share or a sigmoid is in [0, 1], a
+        number times its probability at most the highest number."""
+        if self.options.value != "share":
+            first, *second = (choices[choice] for choice in self.choices)
+            value, scale = first - sum(second), self.options.sigmoid
+            return value if scale is None else sigmoid(value / scale)
         share = shares(choices, self.choices)
-        if len(self.choices) == 2:
+        if len(self.choices) == _BINARY:
             return share[self.choices[0]]
         best = max(share, key=lambda choice: share[choice])
         return int(best) * share[best]
@@ -138,10 +216,14 @@ class RelevanceScore(Pointwise):
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
         """Put nearly all mass on the right answer; with two answers, split it by the gain so that grades differ."""
         share = min(max(gains[0] / TOP_GAIN, 0.0), 1.0)
-        if len(choices) == 2:
-            positive = 0.01 + 0.98 * share
+        positive = 0.01 + 0.98 * share
+        if len(choices) == 1:
+            return {choices[0]: log(positive / (1 - positive))}
+        if len(choices) == _BINARY:
             return {choices[0]: log(positive), choices[1]: log(1 - positive)}
-        return {choice: log(0.99 if int(choice) == round(10 * share) else 0.001) for choice in choices}
+        wanted = round(max(map(int, choices)) * share)
+        best = min(choices, key=lambda choice: abs(int(choice) - wanted))
+        return {choice: log(0.99 if choice == best else 0.001) for choice in choices}
 
 
 def unchosen(answer: Completion, choices: Sequence[str]) -> Status | None:
@@ -156,3 +238,8 @@ def shares(logprobs: Mapping[str, float], choices: Sequence[str]) -> dict[str, f
     mass = {choice: exp(logprobs[choice] - top) if choice in logprobs else 0.0 for choice in choices}
     total = sum(mass.values())
     return {choice: m / total for choice, m in mass.items()}
+
+
+def sigmoid(value: float) -> float:
+    """Return 1 / (1 + exp(-value)), without overflow."""
+    return 1 / (1 + exp(-value)) if value >= 0 else exp(value) / (1 + exp(value))

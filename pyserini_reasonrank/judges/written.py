@@ -38,11 +38,27 @@ class Written(Judge):
             prompt,
             self.sampling,
             self.reader_for(prompt, shown),
-            AnswerForm(self.answer_tokens(n), o.tags, self.begins, self.pattern(n) if o.constrain else ""),
+            AnswerForm(
+                self.answer_tokens(n),
+                self.thought_tag,
+                self.answer_tag,
+                self.begins,
+                self.pattern(n) if o.constrain else "",
+            ),
             can=self.can,
             thought_tokens=o.thought_tokens,
             reminder=self.reminder,
         )
+
+    @property
+    def thought_tag(self) -> str:
+        """The name of the tag around the thought; "" if the thought is text before the answer."""
+        return "think"
+
+    @property
+    def answer_tag(self) -> str:
+        """The name of the tag around the answer; "" without one."""
+        return "answer" if self.options.tags else ""
 
     @property
     def begins(self) -> str:
@@ -67,7 +83,10 @@ class Written(Judge):
 
     def written(self, thought: str, answer: str) -> str:
         """Return a well-formed completion."""
-        return f"<think>{thought}</think>\n<answer>{answer}</answer>" if self.options.tags else answer
+        thought_tag, answer_tag = self.thought_tag, self.answer_tag
+        return (
+            f"<{thought_tag}>{thought}</{thought_tag}>\n<{answer_tag}>{answer}</{answer_tag}>" if answer_tag else answer
+        )
 
 
 def identifier(n: int) -> str:

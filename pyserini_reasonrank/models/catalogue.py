@@ -11,8 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.models.devices import CPU, arguments_of, device_of
-from pyserini_reasonrank.models.memory import Need, Verdict, memory_needed
+from pyserini_reasonrank.models.memory import Need, memory_needed
 from pyserini_reasonrank.resources import conf, parse_yaml
 
 AUTO = "auto"
@@ -66,11 +65,13 @@ class Known(BaseModel):
     revision: str | None = None
     base: Annotated[str | None, Field(description="for an adapter: its base model, or 'embedded'")] = None
     licence: str = ""
-    parameters: Annotated[float, Field(description="billions of parameters; for an adapter, those of its base")]
+    parameters: Annotated[
+        float, Field(description="billions, for an adapter those of its base; quantized weights: half their GB")
+    ]
     cache: Annotated[int, Field(description="bytes of keys and values per token (bf16)")]
     context: int | None = None
     kind: Annotated[str | None, Field(description="the judge kind that it was trained for, if only one")] = None
-    reranker: Annotated[str | None, Field(description="the reranker it was published with, if only one")] = None
+    reranker: Annotated[str | None, Field(description="the reranker or rewriter it was published with")] = None
     chat_template_args: dict[str, Any] = {}
     fallback: Annotated[
         str | None, Field(description="our prompt, if its own is unavailable [that of the reranker]")
@@ -130,21 +131,6 @@ def entry(name: str, adapter: str | None = None, kind: str | None = None) -> str
         if None in (kind, known.kind) or kind == known.kind
     ]
     return found[0] if len(found) == 1 else None
-
-
-def choose(checkpoint: str | None, engine: Mapping[str, Any], context: int | None) -> str:
-    """Return the model for ``auto``: the reranker's checkpoint if it fits on an accelerator, else the embedded model.
-
-    ``engine`` are the settings of the engine, which say how many accelerators it uses.
-    """
-    known = known_models().get(checkpoint or "")
-    if known is None or checkpoint is None:
-        return EMBEDDED
-    if known.base == EMBEDDED_SOURCE:
-        return checkpoint
-    device = device_of(engine)
-    need = known.needs(context, arguments_of(engine))
-    return checkpoint if device.kind != CPU and Verdict(need, device.free).fits else EMBEDDED
 
 
 def resolve(name: str, *, revision: str | None, adapter: str | None, context: int | None) -> Model:

@@ -15,8 +15,10 @@ def for_collection(
 ) -> tuple[str | None, Mapping[str, Any]]:
     """Return which of ``collections`` the ``names`` of index and topics belong to, and its settings; (None, {}) if none.
 
-    A collection matches a word in a name (``bright`` in the prebuilt index ``bright-biology``) or in the last two parts of a
-    path (``data/bright/biology.tsv``). The first matching collection counts.
+    A collection matches if its words are words in a name (``bright``, or ``bright-biology``, in the prebuilt index
+    ``bright-biology``) or in the last two parts of a path (``data/bright/biology.tsv``). The first matching one counts.
     """
     words = {word for name in names for part in Path(name).parts[-2:] for word in _WORD.findall(part.lower())}
-    return next(((name, settings) for name, settings in collections.items() if name in words), (None, {}))
+    return next(
+        ((name, found) for name, found in collections.items() if words.issuperset(_WORD.findall(name))), (None, {})
+    )

@@ -12,7 +12,10 @@ _TASKS = {
     "best_token": "pick the best of a set by its first token",
     "worst": "drop the worst of a set",
     "score": "judge one passage",
+    "rating": "write a score of one passage",
+    "grades": "grade a group of passages",
     "likelihood": "estimate how likely a query is",
+    "rewrite": "rewrite queries",
 }
 
 
@@ -26,7 +29,8 @@ def check_kind(name: str, kind: str, reranker: str) -> None:
         return
     trained, asked = _TASKS.get(str(known.kind), str(known.kind)), _TASKS.get(kind, kind)
     weights = known.source if known.base is None else f"{known.base} --rerank.adapter {known.source}"
+    flags = ["--rewrite" if each == "rewrite" else "--rerank" for each in (known.kind, kind)]
     raise UsageError(
-        f"model {name} was trained to {trained}, but {reranker} asks it to {asked}; use --rerank {known.reranker}, name "
-        f"another model, or use this one anyway with --rerank.model {weights}"
+        f"model {name} was trained to {trained}, but {reranker} asks it to {asked}; use {flags[0]} {known.reranker}, name "
+        f"another model, or use this one anyway with {flags[1]}.model {weights}"
     )

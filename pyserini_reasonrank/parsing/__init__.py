@@ -2,7 +2,7 @@
 
 A completion is an optional ``<think>...</think>`` and the answer, in ``<answer>...</answer>`` if the prompt asks for tags
 (ReasonRank, arXiv 2508.07050, Fig. 12), otherwise bare (RankGPT). An answer is a list of identifiers, ``[2] > [1]``; a single
-one, ``[2]``; or lines of an identifier and a grade, ``[2] 7``.
+one, ``[2]``; or an identifier and a grade per line, ``[2] 7``, or all of them in a JSON object, ``{"[2]": 7}``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Literal
 from pyserini_reasonrank.parsing.answer_lists import cut_last, labels_of, order_of, permutation
 from pyserini_reasonrank.parsing.grade_values import TOP_GRADE, graded
 from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers, only_a_list, uniform
+from pyserini_reasonrank.parsing.structured import grades_in
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
 OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 
-_THINK = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)"
+_THINK = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad)"
 _HEADER = r"(?:[^<]|<\|constrain\|>)*<\|message\|>"  # the rest of the header of a message of gpt-oss
 _TAG = re.compile(
     rf"(?P<open><{_THINK}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING|inner_prefix)\|>|\Aanalysis(?=[A-Z])"
@@ -52,6 +53,7 @@ _MISPLACED = (
 )
 
 Untagged = Literal["identity", "mention_order"]
+GradesForm = Literal["lines", "json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +197,13 @@ def labels_in(completion: Completion, answer: str, n: int) -> list[int]:
     return cut_last(labels, answer, n) if _limited(completion, answer) else labels
 
 
-def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgement:
+def read_grades(completion: Completion, n: int, *, tags: bool = True, form: GradesForm = "lines") -> Judgement:
     """Read grades from 0 to 10 for ``n`` texts, one per line (``[2] 7``), and order the texts by them.
 
-    The first grade of a text counts. Texts without a grade come last, as filled in. One grade outside the scale, or one that
-    is unclear, makes the whole answer unreadable: the other grades may be on another scale too. So do fractions that are
-    all below 1. "70/100" and "70%" are converted.
+    ``form`` is what the prompt asks for. Grades in JSON are read for both; where JSON is expected, other grades count as
+    repaired. The first grade of a text counts. Texts without a grade come last, as filled in. One grade outside the scale,
+    or one that is unclear, makes the whole answer unreadable: the other grades may be on another scale too. So do fractions
+    that are all below 1. "70/100" and "70%" are converted.
     """
     kept = tuple(range(n))
     if bad := unanswered(completion):
@@ -224,6 +227,7 @@ def read_grades(completion: Completion, n: int, *, tags: bool = True) -> Judgeme
         "missing": n - len(grades),
     }
     said = [f"{count} {what}" for what, count in faults.items() if count]
+    said = ["not JSON"] * (form == "json" and grades_in(parts.answer) is None) + said
     said = [parts.note] * bool(parts.note) + ["no answer tag"] * (tags and not parts.tagged) + said
     detail = ", ".join(said)
     return Judgement(

@@ -46,18 +46,18 @@ def graded(answer: str, *, cut: bool) -> tuple[list[Grade], int]:
         skipped = False  # an identifier without a grade on this line: whose grade is the next number?
         for match in _GRADED.finditer(line):
             position = number_of(match[1]) - 1
-            values = _values(match[2])
+            values = numbers_in(match[2])
             if cut and values and text.endswith(line) and match.start(2) + values[-1].end() == len(line):
                 values.pop()
             if values and len(match[2][: values[0].start()]) > MOST_WORDS:
                 continue  # prose about the text, without its grade
-            value = _the_grade(match[2], values)
+            value = the_grade(match[2], values)
             if value is None or skipped:
                 unclear |= {position} if values else set()
                 skipped |= not values
                 continue
             between = match[2][: value.start()].strip(_SEPARATOR)
-            grades.append(Grade(position, _on_our_scale(value), bool(between)))
+            grades.append(Grade(position, on_scale(value), bool(between)))
     return grades, len(unclear - {grade.position for grade in grades})
 
 
@@ -67,15 +67,16 @@ def values_after(text: str) -> list[float]:
     for match in _GRADED.finditer(text):
         value = _VALUE.search(match[2])
         if value and not re.sub(r"(?i)score|grade|rating|relevance", "", match[2][: value.start()]).strip(_SEPARATOR):
-            found.append(_on_our_scale(value))
+            found.append(on_scale(value))
     return found
 
 
-def _values(text: str) -> list[re.Match[str]]:
+def numbers_in(text: str) -> list[re.Match[str]]:
+    """Return the numbers in a text that can be grades, the first few of them."""
     return list(islice(_VALUE.finditer(text), _MOST_VALUES))
 
 
-def _the_grade(text: str, values: Sequence[re.Match[str]]) -> re.Match[str] | None:
+def the_grade(text: str, values: Sequence[re.Match[str]]) -> re.Match[str] | None:
     """Return the number that is the grade: the only one, the only labelled one, or the first if it stands apart.
 
     A number within words ("mentions 2 studies") and a range ("7-8") are unclear.
@@ -96,9 +97,10 @@ def _the_grade(text: str, values: Sequence[re.Match[str]]) -> re.Match[str] | No
     return first if alone or not word_next else None
 
 
-def _on_our_scale(value: re.Match[str]) -> float:
-    """Return a grade on our scale; a negative one as a negative number."""
-    sign, number, top, percent = value.groups()
+def on_scale(value: re.Match[str], top: int = TOP_GRADE) -> float:
+    """Return a grade on the scale from 0 to ``top``, to which a fraction or a percentage is converted; a negative one as a
+    negative number."""
+    sign, number, most, percent = value.groups()
     grade = float(number.replace(",", "."))
-    whole = 100.0 if percent else float(top or TOP_GRADE)
-    return -grade if sign else grade * TOP_GRADE / whole if whole else inf
+    whole = 100.0 if percent else float(most or top)
+    return -grade if sign else grade * top / whole if whole else inf

@@ -12,10 +12,19 @@ from typing import Any
 from pyserini_reasonrank.parsing.identifiers import number_of
 
 _FENCE = "```"
+_NUMBER = re.compile(r"\s*[0-9]{1,9}(?:\.[0-9]{1,9})?\s*")
 _NAMES = ("id", "identifier", "passage", "passage_id", "document", "document_id", "doc", "docid", "index", "number")
 _SCORES = ("score", "grade", "relevance", "rating", "relevance_score")
 _ORDER = re.compile(r"rank|order|answer|result|sorted", re.IGNORECASE)
-_IDENTIFIER = re.compile(r"\s*\[?\s*(?:(?:passage|document|doc|text)[\s_#]*)?(\d{1,9})\s*\]?\s*", re.IGNORECASE)
+_IDENTIFIER = re.compile(r"\s*\[?\s*(?:(?:passage|document|doc|text)[\s_#]*)?(\d{1,9})\s*\]{0,2}\s*", re.IGNORECASE)
+
+
+class _Object(dict[str, Any]):
+    """A JSON object; ``pairs`` are its names and values as written, with repeated names."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
 
 
 def order_in(answer: str) -> list[int] | str | None:
@@ -39,8 +48,8 @@ def grades_in(answer: str) -> list[tuple[int, float]] | None:
     data = _loaded(answer)
     if isinstance(data, dict) and len(data) == 1 and isinstance(inner := next(iter(data.values())), dict | list):
         data = inner
-    if isinstance(data, dict):
-        pairs = [(_element(key), value) for key, value in data.items()]
+    if isinstance(data, _Object):
+        pairs = [(_element(key), value) for key, value in data.pairs]
     elif isinstance(data, list) and all(isinstance(row, dict) for row in data):
         pairs = [(_element(row), _only(row, _SCORES)) for row in data]
     else:
@@ -57,7 +66,7 @@ def _loaded(answer: str) -> Any:
     if "{" not in text[begins:ends] and '"' not in text[begins:ends]:
         return None
     try:
-        return json.loads(text[begins:ends], parse_int=_parsed)
+        return json.loads(text[begins:ends], parse_int=_parsed, object_pairs_hook=_Object)
     except (ValueError, RecursionError):
         return None
 
@@ -115,4 +124,9 @@ def _only(row: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _grade(value: Any) -> float:
+    """Return a grade: a number, a string with one, or an object with one under a name for it; NaN for another value."""
+    if isinstance(value, dict):
+        return nan if isinstance(inner := _only(value, _SCORES), dict) else _grade(inner)
+    if isinstance(value, str):
+        return float(value) if _NUMBER.fullmatch(value) else nan
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else nan

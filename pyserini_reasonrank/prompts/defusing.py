@@ -17,7 +17,7 @@ Defuse = Literal["all", "numbers", "letters", "none"]
 _BRACKETED = re.compile(r"\[(\d+)\]")
 _BRACKETED_LETTERS = re.compile(r"\[([A-z]+)\]")  # also the six signs between Z and a, as RankLLM and FIRST do
 _CONTROL = r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>"  # the second form is DeepSeek's
-_TAGS = r"</?(?:think|answer)>"
+_TAGS = r"</?(?:think|reason|answer|score)>"
 
 
 class Defuser:

@@ -39,10 +39,11 @@ class PreparedText:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request with prepared texts, passages in candidate order."""
+    """A request with prepared texts, passages in candidate order, and the first stage's scores of the candidates."""
 
     query: PreparedText
     passages: tuple[PreparedText, ...]
+    scores: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -150,7 +151,7 @@ class Fitter:
         shown = tuple(known.get(key) or self._texts[key] for key in keys)
         if len(self._texts) < _SHARED:
             self._texts.update(known)
-        return Prepared(query, shown)
+        return Prepared(query, shown, tuple(candidate.score for candidate in request.candidates))
 
     def render(self, prepared: Prepared, indices: Sequence[int], keep: int | None = None) -> Prompt:
         """Return the prompt that shows the candidates ``indices`` in this order, cut to fit the context. ``keep``: how many of
@@ -158,7 +159,8 @@ class Fitter:
         shown = [prepared.passages[i] for i in indices]
         self.cuts.questions += 1
         query, passages = self._fit(prepared.query, shown)
-        return self.template.render(query, passages, indices, keep)
+        scores = [prepared.scores[i] for i in indices]
+        return self.template.render(query, passages, indices, keep, scores)
 
     def _key(self, candidate: Candidate) -> tuple[str, int, int]:
         """The key of a prepared document. The same docid may have another text or other fields elsewhere."""

@@ -20,6 +20,7 @@ _BEST_REMINDER = "Answer with the label of one document in square brackets, betw
 _ANSWER_TAGS = " Write the ranking between <answer> and </answer>."
 _QUERY = {"query": "{{ query }}", "num": "{{ count }}"}
 _NUMBER = "{{ number }}"
+_SCORE = '{{ "%.3f" | format(scores[number - 1]) }}'
 _LETTER = '{{ "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number - 1] }}'
 _EACH, _END = "{% for number, passage in numbered %}", "{% endfor %}"
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -29,6 +30,16 @@ _RANK_LLM_FIELDS = {
 }
 _LISTED = f"{_EACH}{{% if number > 1 %}}\n{{% endif %}}passage {{{{ places[number - 1] }}}}: {{{{ passage }}}}{_END}"
 _RAW = {**_QUERY, "doc_content": "{{ passages[0] }}", "passages_text": _LISTED}
+_PASSAGE = {"number": _NUMBER, "passage": "{{ passage }}"}
+_TURNS = {
+    "QUERY": "{{ query }}",
+    "TOPK": "{{ count }}",
+    "query": "{{ query }}",
+    "doc": "{{ passages[0] }}",
+    "query_type": "{{ query_kind }}",
+    "doc_type": "{{ document_kind }}",
+}
+_PUBLISHED = re.compile(r"\{\{ published\.(\w+) \}\}")
 _CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>\n?|\Z)", re.DOTALL)
 _REASONRANK_SYSTEM = {"reasoning": "system_prompt_reasoning", "qwen3": "system_prompt"}
 
@@ -38,8 +49,12 @@ def convert(data: Data, source: str, rank_llm: Callable[[str], Data]) -> Data:
 
     ``strings`` in ``data`` are fields in the form of ``str.format``.
     """
+    if "layout" in data:
+        return from_layout(data, source)
     if "raw" in data.get("strings", {}):
         return from_raw(data, source)
+    if "user" in data.get("strings", {}):
+        return from_turns(data, source)
     if "strings" in data:
         parts = {field: _as_in_rank_llm(text, source) for field, text in data["strings"].items()}
         data = {field: value for field, value in data.items() if field != "strings"} | parts
@@ -66,7 +81,7 @@ def from_rank_llm(data: Data, source: str) -> Data:
     if missing := [field for field in _RANK_LLM_FIELDS[method] if not isinstance(data.get(field), str)]:
         raise UsageError(f"{source} is a RankLLM template without {', '.join(missing)}")
     letters = any(re.search(r"\[[A-Z]\] > \[[A-Z]\]", data.get(field, "")) for field in ("suffix", "suffix_user"))
-    passage = {**_QUERY, "rank": _LETTER if letters else _NUMBER, "candidate": "{{ passage }}"}
+    passage = {**_QUERY, "rank": _LETTER if letters else _NUMBER, "candidate": "{{ passage }}", "score": _SCORE}
 
     def text(field: str, values: Mapping[str, str]) -> str:
         return _FIELD.sub(lambda found: _value(found[1], values, source), data[field])
@@ -140,21 +155,62 @@ def from_reasonrank(data: Data, source: str, rank_llm: Callable[[str], Data]) ->
 def from_raw(data: Data, source: str) -> Data:
     """Convert a prompt that its publisher writes as one of the ``strings``, ``raw``, with ChatML's turns or without turns.
 
-    What follows the last slot, or an assistant's turn without an end, is the prefill. ``task``, if given, fills the slot
-    ``query`` of ``raw``. ``contract`` and ``reminder`` are our additions.
+    What follows the last slot, or an assistant's turn without an end, is the prefill; with ``turn: user``, a text without
+    turns is the user's to its end. ``task``, if given, fills the slot ``query`` of ``raw``, and ``system`` is the system
+    message. ``turn``, ``contract`` and ``reminder`` are our additions.
     """
     strings, values = data["strings"], _RAW
     if "task" in strings:
         values = {**_RAW, "query": _format(strings["task"], _RAW, source)}
-    text = _format(strings["raw"], values, source)
+    system = _format(strings["system"], _RAW, source) if "system" in strings else None
+    return _of_chatml(_format(strings["raw"], values, source), data, system)
+
+
+def from_layout(data: Data, source: str) -> Data:
+    """Convert published words in a layout of ours: ``layout``, a Jinja text with ChatML's turns, in which
+    ``{{ published.NAME }}`` stands for one of the ``strings``.
+
+    The slots of the strings are those of ``raw`` (see ``from_raw``) and those that ``slots`` in ``data`` fills with Jinja.
+    """
+    values = {**_RAW, **data.get("slots", {})}
+    words = {name: _format(text, values, source) for name, text in data["strings"].items()}
+    return _of_chatml(_PUBLISHED.sub(lambda found: _value(found[1], words, source), data["layout"]), data)
+
+
+def _of_chatml(text: str, data: Data, system: str | None = None) -> Data:
+    """Split a Jinja text into chat turns and the prefill. A ``system`` message comes before them."""
     turns = [{"role": role, "content": content, "end": end} for role, content, end in _CHATML_TURN.findall(text)]
     prefill = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" and not turns[-1]["end"] else ""
-    if not turns:
+    if not turns and data.get("turn") == "user":
+        turns = [{"role": "user", "content": text}]
+    elif not turns:
         content, closing, prefill = text.rpartition("}}")
         turns = [{"role": "user", "content": content + closing}]
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": system})
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
     return {"about": "a prompt of a Python file", "messages": messages, "prefill": prefill, **form}
+
+
+def from_turns(data: Data, source: str) -> Data:
+    """Convert a prompt whose turns are ``strings``: ``user``, and ``system`` if there is one.
+
+    ``passage`` is the form of each passage of a list. ``instruction``, if given, is the string that says what is relevant
+    if no instruction is set. ``contract`` and ``reminder`` are our additions.
+    """
+    strings = data["strings"]
+    passage = _format(data.get("passage", "[{number}] {passage}\n"), _PASSAGE, source)
+    values = {**_TURNS, "PASSAGES": f"{_EACH}{passage}{_END}"}
+    default = _format(strings["instruction"], values, source) if "instruction" in strings else ""
+    values["relevance_definition"] = f"{{% if instruction %}}{{{{ instruction }}}}{{% else %}}{default}{{% endif %}}"
+    messages = [
+        {"role": role, "content": _format(strings[role], values, source)}
+        for role in ("system", "user")
+        if role in strings
+    ]
+    form = {"contract": data.get("contract", ""), "reminder": data.get("reminder", "")}
+    return {"about": "the turns of a Python file", "messages": messages, **form}
 
 
 def _as_in_rank_llm(text: str, source: str) -> str:

@@ -21,6 +21,7 @@ from pyserini_reasonrank.records import Candidate
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(autoescape=False, keep_trailing_newline=True)
 _WORD = re.compile(r"\S+")
+_NEWLINES = re.compile(r"\n+")
 
 
 class PassageForm(BaseModel):
@@ -35,9 +36,10 @@ class PassageForm(BaseModel):
         ),
     ] = ""
     whitespace: Annotated[
-        Literal["flatten", "strip", "keep"],
+        Literal["flatten", "strip", "keep", "newlines"],
         Field(
-            description="of passages and queries; flatten: one blank for any white space; strip: remove it at the ends"
+            description="of passages and queries; flatten: one blank for any white space; strip: remove it at the ends; "
+            "newlines: one blank for line breaks, in passages only"
         ),
     ] = "flatten"
     words: Annotated[int | None, Field(ge=1, description="words of each passage to show [all]")] = None
@@ -78,7 +80,8 @@ class PassageForm(BaseModel):
                     f"{', '.join(fields)}"
                 )
             text = rendered
-        return self._limited(self._spaced(text if self.mend == "none" else mended(text, entities=self.mend != "whole")))
+        text = self._spaced(text if self.mend == "none" else mended(text, entities=self.mend != "whole"))
+        return self._limited(_NEWLINES.sub(" ", text) if self.whitespace == "newlines" else text)
 
     def query(self, text: str) -> str:
         """The text of a query before defusing. Its HTML entities are kept, as by ftfy for a text that has tags."""

@@ -1,8 +1,8 @@
 """Strings of a published Python file: found by place and length with ``ast``; nothing is executed.
 
 A place is a dotted path: a function (``add_post_prompt``), a method (``Ranker.prompt``), or a name and the keys of a dictionary
-(``PROMPTS.scifact``). Read are string literals, also adjacent or joined by ``+``, ``+=`` and ``join``, and f-strings, whose
-named values become slots of the template.
+(``PROMPTS.scifact``), with a number for an element of a tuple (``PROMPTS.scifact.0``). Read are string literals, also adjacent
+or joined by ``+``, ``+=`` and ``join``, and f-strings, whose named values become slots of the template.
 """
 
 from __future__ import annotations
@@ -95,9 +95,12 @@ def _assignments(node: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr]]:
 
 
 def _in_dictionary(value: ast.expr, keys: Sequence[str]) -> ast.expr | None:
-    """Return the value under nested ``keys`` of a dictionary; None if it does not have them."""
+    """Return the value under nested ``keys`` of dictionaries and tuples; None if they do not have them."""
     found: ast.expr | None = value
     for key in keys:
+        if isinstance(found, ast.Tuple | ast.List) and key.isdecimal():
+            found = found.elts[int(key)] if int(key) < len(found.elts) else None
+            continue
         if not isinstance(found, ast.Dict):
             return None
         entries = zip(found.keys, found.values, strict=True)

@@ -40,8 +40,8 @@ class Segments(BaseModel):
     ] = 8
     join: Annotated[
         Literal["max", "first", "mean-top-2"],
-        Field(description="score of a document: max: of its best segment (MaxP); first: of its first one (FirstP), no "
-              "other is judged; mean-top-2: mean of its best two"),
+        Field(description="score of a document: max: of its best segment (MaxP); first: of its first one (FirstP), the only "
+              "one that is judged; mean-top-2: mean of its best two"),
     ] = "max"  # fmt: skip
 
     @property
@@ -79,9 +79,9 @@ class Segments(BaseModel):
 def spans(text: str, tokens: Tokens, options: Segments) -> list[tuple[int, int]]:
     """Begin and end, in characters of ``text``, of the segments that are judged: ``options.count`` of its tokens.
 
-    Each has at most ``options.tokens`` tokens, and the rest of the character at its end, which may have several. There is no text between two segments that is in none of them. A segment
-    begins at a sentence if one begins in what the strides leave of the segment before it, and ends at one likewise; otherwise
-    at a token.
+    Each has at most ``options.tokens`` tokens; those of its first character count as one. There is no text between two
+    segments that is in none of them. A segment begins at a sentence if one begins in what the strides leave of the segment
+    before it, and ends at one likewise; otherwise at a token.
     """
     size, step = options.tokens, options.step
     starts = tokens.starts(text, size + options.judged * step + 1)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,7 +21,7 @@ from pyserini_reasonrank.plugins import Registry, mapping_of
 from pyserini_reasonrank.prompts.formats import convert
 from pyserini_reasonrank.prompts.pinned import PinnedFile, is_url
 from pyserini_reasonrank.prompts.python_source import read_string
-from pyserini_reasonrank.prompts.template import QUERY_SLOT, Template
+from pyserini_reasonrank.prompts.template import QUERY_SLOT, Instruction, Template
 from pyserini_reasonrank.resources import conf, parse_yaml, yaml_names
 
 RANK_LLM = "rank_llm:"
@@ -57,12 +57,21 @@ class PublishedInstructions(BaseModel):
 
     origin: Annotated[str, Field(alias="from", description="URL#sha256=HEX")]
     place: Annotated[str, Field(description="name of the dictionary")]
-    query: Annotated[str, Field(description="the word in them that the query replaces")]
+    query: Annotated[str | None, Field(description="the word in them that the query replaces, if there is one")] = None
+    parts: Annotated[
+        dict[Literal["text", "query_kind", "document_kind"], int],
+        Field(description="places of an instruction's parts, if each is a tuple of them"),
+    ] = {}
 
-    def read(self, collection: str) -> str:
+    def read(self, collection: str) -> Instruction:
         """Return the instruction for ``collection``, a key of the dictionary. UsageError if it is unavailable."""
-        string = PublishedString.model_validate({"place": f"{self.place}.{collection}"})
-        return string.read(self.origin).format().replace(self.query, QUERY_SLOT)
+        places = {name: f"{self.place}.{collection}.{place}" for name, place in self.parts.items()}
+        places = places or {"text": f"{self.place}.{collection}"}
+        strings = {name: PublishedString.model_validate({"place": place}) for name, place in places.items()}
+        texts = {name: string.read(self.origin).format() for name, string in strings.items()}
+        if self.query is not None:
+            texts["text"] = texts["text"].replace(self.query, QUERY_SLOT)
+        return Instruction(**texts)
 
 
 class PublishedPrompt(BaseModel):
@@ -105,14 +114,14 @@ def load(source: str) -> Template:
     return Template.parse(source, {**converted, "about": known.about} if known else converted)
 
 
-def instruction(text: str) -> str:
-    """Return an instruction: ``PROMPT:COLLECTION`` is a published one, any other text is itself.
+def instruction(text: str) -> Instruction:
+    """Return an instruction: ``PROMPT:COLLECTION`` is a published one, any other text is its own.
 
     UsageError if the published one is unavailable.
     """
     prompt, _, collection = text.partition(":")
     known = published().get(prompt)
-    return text if known is None or known.instructions is None else known.instructions.read(collection)
+    return Instruction(text) if known is None or known.instructions is None else known.instructions.read(collection)
 
 
 def missing_instruction(text: str) -> str | None:

@@ -20,8 +20,18 @@ from pyserini_reasonrank.records import Message, Prompt
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 _SYNTAX = re.compile(r"\{[{%#]|\r")  # Jinja also makes all line ends alike
 _TRIAL_QUERY = "a query"
+_LONG_SCORE = -12345.678  # where a prompt without candidates is measured
 QUERY_SLOT = "{query}"
 """The place of the query in an instruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What is relevant in a collection, and what its queries and documents are, in prompts that name them."""
+
+    text: str = ""
+    query_kind: str = "query"
+    document_kind: str = "document"
 
 
 class Turn(BaseModel):
@@ -49,10 +59,11 @@ class Template:
     """Renders prompts; immutable.
 
     The Jinja source sees ``query``, ``passages`` (strings), ``numbered`` (pairs of number and passage, from 1), ``count``,
-    ``places`` (positions of the passages among the query's candidates, from 0), ``keep`` (how many to select),
-    ``instruction`` (what is relevant, "" by default) and ``values``: options of the judge that change its question, such as
-    ``drop`` of the worst judge (see :meth:`bound`). ``loop.index`` could replace ``numbered``, but costs a security check of
-    the sandbox each time.
+    ``places`` (positions of the passages among the query's candidates, from 0), ``scores`` (the first stage's scores of the
+    passages), ``keep`` (how many to select), ``instruction`` (what is relevant, "" by default), ``query_kind`` and
+    ``document_kind`` (such as "biology post"; by default "query" and "document"), and ``values``: options of the judge that
+    change its question, such as ``drop`` of the worst judge (see :meth:`bound`). ``loop.index`` could replace ``numbered``,
+    but costs a security check of the sandbox each time.
 
     An instruction that contains ``{query}`` is shown, with the query in it, in the place of the query.
     """
@@ -60,7 +71,7 @@ class Template:
     name: str
     spec: TemplateFile
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    instruction: str = ""
+    instruction: Instruction = Instruction()
 
     @classmethod
     def parse(cls, name: str, data: Mapping[str, Any]) -> Template:
@@ -82,10 +93,10 @@ class Template:
         """Return the same template with ``values`` for its judge-dependent variables."""
         return replace(self, values=MappingProxyType(dict(values)))
 
-    def instructed(self, instruction: str) -> Template:
+    def instructed(self, instruction: Instruction) -> Template:
         """Return the same template with an instruction. UsageError if the prompt has no place for it."""
         template = replace(self, instruction=instruction)
-        if instruction and template.render(_TRIAL_QUERY, [""]) == self.render(_TRIAL_QUERY, [""]):
+        if instruction.text and template.render(_TRIAL_QUERY, [""]) == self.render(_TRIAL_QUERY, [""]):
             raise UsageError(
                 f"prompt {self.name} does not show an instruction: write {QUERY_SLOT} into --rerank.instruction, in the place "
                 "of the query, or name a prompt that has {{ instruction }} with --rerank.prompt"
@@ -108,20 +119,28 @@ class Template:
         return hashlib.sha256(self.spec.model_dump_json(exclude={"about"}).encode()).hexdigest()
 
     def render(
-        self, query: str, passages: Sequence[str], places: Sequence[int] | None = None, keep: int | None = None
+        self,
+        query: str,
+        passages: Sequence[str],
+        places: Sequence[int] | None = None,
+        keep: int | None = None,
+        scores: Sequence[float] | None = None,
     ) -> Prompt:
         """Return the chat turns for ``query`` and ``passages``, shown in this order. Jinja's TemplateError can pass.
 
         ``places`` are the positions of the passages in the query's candidates; by default from 0. ``keep`` is how many of
-        them to select, if the prompt asks for a selection; by default half of them.
+        them to select, if the prompt asks for a selection; by default half of them. ``scores`` are the first stage's; by
+        default a number with more digits than scores have.
         """
         numbered = list(enumerate(passages, 1))
         places = range(len(passages)) if places is None else places
-        instruction = self.instruction
+        instruction = self.instruction.text
         if QUERY_SLOT in instruction:
             query, instruction = instruction.replace(QUERY_SLOT, query), ""
         values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages),
-                  "places": places, "keep": keep or half(len(passages)), "instruction": instruction}  # fmt: skip
+                  "places": places, "scores": [_LONG_SCORE] * len(passages) if scores is None else scores,
+                  "keep": keep or half(len(passages)), "instruction": instruction,
+                  "query_kind": self.instruction.query_kind, "document_kind": self.instruction.document_kind}  # fmt: skip
         messages: list[Message] = []
         for turn, content, repeated in self._turns:
             if repeated:

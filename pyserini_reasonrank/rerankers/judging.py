@@ -98,23 +98,29 @@ class QueryJudge:
         """The reasoning of all answers, in the order of the questions."""
         return "\n\n".join(text for _, text in sorted(self._reasonings.items()) if text)
 
-    async def ask(self, indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
+    async def ask(
+        self, indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+    ) -> Any:
         """What the judge decides about the candidates ``indices``: an order, a score or a choice; ``keep``: how many to select.
 
-        If a vote fails, the other votes are cancelled. A vote without a readable answer holds only the order shown, so
-        it counts only if no vote is readable.
+        ``samples`` is how many answers are aggregated; 0: as many as the judge's votes. ``again`` is how often the strategy
+        has asked this question before: the answers are new ones. If a vote fails, the other votes are cancelled. A vote
+        without a readable answer holds only the order shown, so it counts only if no vote is readable, or if the judge's
+        parser gives it an outcome.
         """
         judge = self._llm.judge
-        if judge.options.votes == 1:
-            outcome = judge.outcome(await self._vote(indices, next(self._numbers), 0, label, keep), indices)
+        first = again * judge.options.votes
+        answers = range(first, first + (samples or judge.options.votes))
+        if len(answers) == 1:
+            outcome = judge.outcome(await self._vote(indices, next(self._numbers), first, label, keep), indices)
         else:
-            numbers = [next(self._numbers) for _ in range(judge.options.votes)]
+            numbers = [next(self._numbers) for _ in answers]
             async with together() as spawn:
-                tasks = [spawn(self._vote(indices, number, vote, label, keep)) for vote, number in enumerate(numbers)]
+                numbered = zip(answers, numbers, strict=True)
+                tasks = [spawn(self._vote(indices, number, answer, label, keep)) for answer, number in numbered]
             judgements = [task.result() for task in tasks]
-            readable = [judgement for judgement in judgements if not judgement.status.bad]
-            votes = [judge.outcome(judgement, indices) for judgement in readable or judgements]
-            outcome = judge.agreed(votes, indices)
+            counted = [j for j in judgements if judge.counts_unreadable or not j.status.bad]
+            outcome = judge.agreed([judge.outcome(j, indices) for j in counted or judgements], indices)
         of_one = len(indices) == 1 and isinstance(outcome, float)
         for i, score in judge.scores(outcome, indices).items():
             if of_one:

@@ -70,8 +70,10 @@ class SingleRanker(Ranker):
         self._llm.tally.rankings += 1
         async with together() as spawn:  # if one of the strategy's questions fails, the others are cancelled
 
-            async def judge(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
-                return await spawn(query_judge.ask(indices, label, keep))
+            async def judge(
+                indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+            ) -> Any:
+                return await spawn(query_judge.ask(indices, label, keep, samples=samples, again=again))
 
             if self._segmenter is not None and segmented is not None:
                 of_segments = SegmentJudge(judge, segmented, self._segmenter.options)

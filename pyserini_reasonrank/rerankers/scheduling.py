@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyserini_reasonrank.errors import CallFailed
-from pyserini_reasonrank.records import Ranking, Request
+from pyserini_reasonrank.records import Request
 
 MAX_OPEN_QUESTIONS = 20_000
 """Questions that may be open at once; they take about 150 MB."""
@@ -137,13 +137,13 @@ class AdmissionControl:
         return room and self._open < self._width + self._ahead
 
 
-async def rerank_all(
+async def rerank_all[R](
     requests: AsyncIterator[Request],
-    rerank: Callable[[Request], Awaitable[Ranking]],
+    rerank: Callable[[Request], Awaitable[R]],
     *,
     width: int,
     ahead: int = 0,
-    done: Callable[[Ranking], None],
+    done: Callable[[R], None],
     load: Callable[[Request], QueryLoad] = lambda request: QueryLoad(),
     failed: Callable[[Request, CallFailed], None] | None = None,
     last: Callable[[bool], None] = lambda last: None,

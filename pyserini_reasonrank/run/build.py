@@ -27,6 +27,7 @@ def build(settings: Settings) -> Engine[Any]:
     name, answers = given.pop("name", AUTO), answering_engine(settings.engine)
     if name == AUTO:
         name = answers = _best_engine()
+    build_engine(name, given, Model(settings.model, settings.model))  # its errors come before a download of the model
     return build_engine(name, given, _model(settings, answers))
 
 
@@ -105,25 +106,38 @@ def _best_engine() -> str:
 
 _NEEDED = {
     Capability.CHOICES: "log-probabilities of given answers",
+    Capability.LOGITS: "logits of given answers (not log-probabilities)",
     Capability.LIKELIHOOD: "the log-probability of a whole text",
     Capability.PREFILL: "answers with a prefilled beginning",
     Capability.PATTERN: "answers that match a pattern",
 }
+_NO_LOGITS = "leave out --rerank.engine.args.logprobs_mode"
 _REMEDIES = {
-    Capability.CHOICES: "if its server can continue an assistant turn, set --rerank.engine.continue_final_message true",
-    Capability.PREFILL: "if its server can continue an assistant turn, set --rerank.engine.continue_final_message true",
-    Capability.LIKELIHOOD: "the engines vllm and transformers support it",
-    Capability.PATTERN: "if its server supports structured outputs, set --rerank.engine.structured_outputs vllm",
+    "openai": {
+        Capability.CHOICES: "if its server can continue an assistant turn, set --rerank.engine.continue_final_message true",
+        Capability.LOGITS: "the engines vllm and transformers support it",
+        Capability.PREFILL: "if its server can continue an assistant turn, set --rerank.engine.continue_final_message true",
+        Capability.LIKELIHOOD: "the engines vllm and transformers support it",
+        Capability.PATTERN: "if its server supports structured outputs, set --rerank.engine.structured_outputs vllm",
+    },
+    "vllm": {
+        Capability.CHOICES: _NO_LOGITS,
+        Capability.LIKELIHOOD: _NO_LOGITS,
+        Capability.LOGITS: "set --rerank.engine.args.logprobs_mode raw_logits",
+    },
 }
+"""What to do if an engine lacks a capability."""
 
 
 def check_capabilities(engine: Engine[Any], who: str, needs: frozenset[Capability], settings: Settings) -> None:
-    """UsageError if ``engine`` lacks a capability that ``who`` needs, with a remedy if its server may have it."""
+    """UsageError if ``engine`` lacks a capability that ``who`` needs, with a remedy if there is one."""
     if missing := sorted(needs - engine.capabilities):
-        remedies = dict.fromkeys(_REMEDIES[m] for m in missing if m in _REMEDIES)
+        named = answering_engine(settings.engine)
+        known = _REMEDIES.get(engine.answering.name if named == AUTO else named, {})
+        remedies = dict.fromkeys(known[m] for m in missing if m in known)
         raise UsageError(
             f"{who} needs {' and '.join(_NEEDED.get(m, m) for m in missing)}, which the {engine.name} engine does not support"
-            + "".join(f"; {remedy}" for remedy in remedies if answering_engine(settings.engine) == "openai")
+            + "".join(f"; {remedy}" for remedy in remedies)
         )
 
 

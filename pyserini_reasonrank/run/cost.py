@@ -126,10 +126,11 @@ async def _simulate_single(plan: SinglePlan, request: Request, meter: Meter, par
     judge, segments = plan.judge, plan.settings.segments
     judged = 1 if segments is None else segments.judged
 
-    async def confirm(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
-        await meter.question(
-            part, len(indices), calls=judge.calls, chain=judge.chain, votes=judge.options.votes * judged
-        )
+    async def confirm(
+        indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+    ) -> Any:
+        votes = (samples or judge.options.votes) * judged
+        await meter.question(part, len(indices), calls=judge.calls, chain=judge.chain, votes=votes)
         return judge.unmoved(indices)
 
     n = len(request.candidates)

@@ -15,7 +15,8 @@ from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.exclusions import read_exclusions
 from pyserini_reasonrank.ir.names import irds_file, is_name, looks_like_a_file
 from pyserini_reasonrank.ir.selection import Selection, selection_of
-from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.ir.topics import SUFFIXES, read_topics
+from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.run.outputs import temporary_prefix
 
 WRITER = "pyserini_reasonrank.host.named"
@@ -39,9 +40,20 @@ def local_file(kind: Kind, value: str) -> Iterator[Path]:
         yield found or (_from_pyserini(kind, value, Path(folder)) if is_name(value) else Path(value))
 
 
-def _from_pyserini(kind: Kind, name: str, folder: Path) -> Path:
+def host_queries(topics: str, topics_format: str = "default") -> list[Query]:
+    """The queries of ``topics`` as a search of Pyserini reads them: a file in any of its formats, or a name that it knows.
+
+    UsageError if they can't be read, or if one has no text.
+    """
+    if topics_format == "default" and topics.endswith(SUFFIXES) and Path(topics).is_file():
+        return read_topics(topics)
+    with temporary_folder(temporary_prefix()) as folder:
+        return read_topics(_from_pyserini("topics", topics, Path(folder), "--topics-format", topics_format))
+
+
+def _from_pyserini(kind: Kind, name: str, folder: Path, *flags: str) -> Path:
     path = folder / ("topics.jsonl" if kind == "topics" else f"{kind}.txt")
-    command = [sys.executable, "-m", WRITER, kind, name, str(path)]
+    command = [sys.executable, "-m", WRITER, kind, name, str(path), *flags]
     environment = os.environ | {"TMPDIR": str(folder)}  # a signal that ends this process deletes its files too
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment

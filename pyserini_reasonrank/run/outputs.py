@@ -23,7 +23,9 @@ from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.settings.flags import PREFIX
-from pyserini_reasonrank.settings.schema import local_engine
+from pyserini_reasonrank.settings.rewriters import PREFIX as REWRITE
+from pyserini_reasonrank.settings.rewriters import RewriteSettings
+from pyserini_reasonrank.settings.schema import Settings, local_engine
 
 RESUME = "run the same command again to continue from the journal"
 """How to continue after a signal."""
@@ -50,11 +52,18 @@ class Claim:
 
 @contextmanager
 def claimed(
-    plan: Plan, output: str, inputs: Inputs, output_format: RunFormat, *, also: Sequence[str] = ()
+    plan: Plan,
+    output: str,
+    inputs: Inputs,
+    output_format: RunFormat,
+    *,
+    also: Sequence[str] = (),
+    rewriting: RewriteSettings | None = None,
 ) -> Iterator[Claim]:
     """Check and lock the run file ``output`` for the length of a block.
 
-    ``also`` are suffixes of further files that the command writes beside the run. With ``-``, the run is written to a
+    ``also`` are suffixes of further files that the command writes beside the run. ``rewriting``: the settings by which its
+    queries are rewritten. With ``-``, the run is written to a
     temporary folder, and printed if the block succeeds. UsageError if the output or a file beside it is an input, if
     another process is writing it, if it can't be written, if it exists with other settings and ``overwrite`` is off, or if
     a run can't contain the tag.
@@ -62,7 +71,7 @@ def claimed(
     writable(plan.tag, "tag")
     if (blanks := plan.settings.docid_blanks) is not None:
         writable(blanks, "replacement for white space in docids")
-    fingerprint = fingerprint_of(plan, inputs, output_format)
+    fingerprint = fingerprint_of(plan, inputs, output_format, rewriting)
     if output == STDOUT:
         with interrupts.temporary_folder(temporary_prefix()) as folder:
             path = Path(folder, "run")
@@ -72,17 +81,42 @@ def claimed(
                 shutil.copyfileobj(run, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         return
-    path = Path(output)
+    of_rewriting = [] if rewriting is None else paths_of(rewriting, REWRITE)
+    inputs = [*inputs, *paths_of(plan.settings, PREFIX), *of_rewriting]
+    with claimed_file(Path(output), inputs, fingerprint, also=also, overwrite=plan.settings.overwrite):
+        yield Claim(Path(output), output_format, fingerprint)
+
+
+@contextmanager
+def claimed_file(
+    path: Path,
+    inputs: Inputs,
+    fingerprint: str,
+    *,
+    also: Sequence[str] = (),
+    overwrite: bool = False,
+    prefix: str = PREFIX,
+) -> Iterator[None]:
+    """Check and lock the file ``path`` for the length of a block. ``prefix`` is that of the flag ``overwrite``.
+
+    UsageError if it, or a file beside it, is an input, if another process is writing it, if it can't be written, or if it
+    exists, its metadata have another ``fingerprint``, and ``overwrite`` is off.
+    """
     _check_kind(path)
-    _check_inputs(path, [*inputs, *_paths_in(plan.settings.model_dump(mode="json"), PREFIX)], also)
+    _check_inputs(path, inputs, also)
     with _locked(path):
-        if path.exists() and not plan.settings.overwrite and _recorded_fingerprint(path) != fingerprint:
+        if path.exists() and not overwrite and _recorded_fingerprint(path) != fingerprint:
             raise UsageError(
                 f"--output {path} exists and was not made with these settings: name another file, or replace "
-                "it with --rerank.overwrite true"
+                f"it with {prefix}.overwrite true"
             )
         with interrupts.resumable(RESUME):
-            yield Claim(path, output_format, fingerprint)
+            yield
+
+
+def paths_of(settings: Settings, prefix: str) -> Inputs:
+    """The texts in ``settings`` that may be paths of files, with their flags, which begin with ``prefix``."""
+    return list(_paths_in(settings.model_dump(mode="json"), prefix))
 
 
 @contextmanager
@@ -104,15 +138,19 @@ def temporary_prefix() -> str:
     return f"pyserini_reasonrank-{os.getpid()}-"
 
 
-def fingerprint_of(plan: Plan, inputs: Inputs, output_format: RunFormat) -> str:
+def fingerprint_of(
+    plan: Plan | None, inputs: Inputs, output_format: RunFormat, rewriting: RewriteSettings | None = None
+) -> str:
     """A hash of the settings that decide a run, and of the part of its topics.
 
     Concurrency and other settings of speed are left out, and so are the input files: the same command may be repeated on
-    others.
+    others. ``plan`` is None for a run that is not reranked.
     """
-    settings = _deciding(plan.settings.model_dump(mode="json"))
     part = [[flag, value] for flag, value in inputs if flag in _OF_THE_PART]
-    described = json.dumps([settings, part, output_format.value], sort_keys=True, default=str)
+    deciding: list[Any] = [plan and _deciding(plan.settings.model_dump(mode="json")), part, output_format.value]
+    if rewriting is not None:
+        deciding.append(_deciding(rewriting.model_dump(mode="json")))
+    described = json.dumps(deciding, sort_keys=True, default=str)
     return hashlib.sha256(described.encode()).hexdigest()
 
 

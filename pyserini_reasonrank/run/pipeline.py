@@ -13,10 +13,11 @@ from pathlib import Path
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, write_metadata
+from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
-from pyserini_reasonrank.records import Query, Ranking, Request, Tally
+from pyserini_reasonrank.records import PrefixCache, Query, Ranking, Request, Tally
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
@@ -34,7 +35,8 @@ class Task:
     """What to rerank, and where to write it.
 
     ``queries`` are the topics, if they are known before the requests. ``fingerprint`` identifies settings and inputs.
-    ``part`` has the flags that select a part of the topics, ``qids`` and ``shard``. ``announced``: warnings are printed on
+    ``part`` has the flags that select a part of the topics, ``qids`` and ``shard``. ``rewriting``: how the queries were
+    rewritten for the search. ``announced``: warnings are printed on
     stderr as soon as they are known. ``progress_seconds`` is the time between two lines of progress if stderr is not a terminal.
     """
 
@@ -47,6 +49,7 @@ class Task:
     queries: Sequence[Query] = ()
     fingerprint: str = ""
     part: Mapping[str, str] = field(default_factory=dict)
+    rewriting: RewriteRecord | None = None
     announced: bool = False
     progress_seconds: float = LINE_SECONDS
 
@@ -96,6 +99,7 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                     writer.keep(candidates)
                     raise Failure(f"{as_error(late)}; the finished queries are in {writer.partial}")
                 await journal.settle()
+                prefix_cache = await _prefix_cache(plan, session.tally)
                 writer.commit(candidates)
         finally:
             await close(plan.engines)
@@ -116,8 +120,19 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
         output=task.output,
         journal=journal_path,
         seconds=seconds,
-        warnings=notices.found,
+        warnings=[*(task.rewriting.warnings if task.rewriting else ()), *notices.found],
+        rewriting=task.rewriting,
+        prefix_cache=prefix_cache,
     )
+
+
+async def _prefix_cache(plan: Plan, tally: Tally) -> PrefixCache | None:
+    """The counters of the servers' prefix caches, if the answers did not report the tokens that came from one."""
+    if tally.cached_tokens or not tally.calls:
+        return None
+    caches = await asyncio.gather(*(engine.prefix_cache() for engine in plan.engines))
+    found = [cache for cache in caches if cache is not None]
+    return PrefixCache(sum(c.queries for c in found), sum(c.hits for c in found)) if found else None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from pyserini_reasonrank.engines import Engine, is_without_model
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.registry import JUDGE_PARTS
-from pyserini_reasonrank.models.catalogue import AUTO, entry, known_models
+from pyserini_reasonrank.models.auto import may_be_embedded
+from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, entry, known_models
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import least_tokens
 from pyserini_reasonrank.prompts.template import Template
@@ -50,8 +51,7 @@ def plan(
         found.append(problem)
     for name, cost in estimate(planned, planner.most(settings)).parts.items():
         part = planned.parts[name]
-        found += check_questions(part, cost.widest)
-        found += part.token_warnings
+        found += [*check_questions(part, cost.widest), *part.token_warnings, *_chance_warnings(part)]
     if settings.strict and found:
         raise UsageError(as_error(list(dict.fromkeys(found))))
     return replace(planned, warnings=tuple(dict.fromkeys(found)), candidates=candidates)
@@ -81,6 +81,16 @@ def check_context(part: SinglePlan, widest: int) -> Demand:
     demand = Demand(settings.name, tokens, part.template.render("", [""] * widest).messages)
     check_room(part.engine.model.name, part.context, demand)
     return demand
+
+
+def _chance_warnings(part: SinglePlan) -> list[str]:
+    """A warning if the embedded model is to write rankings."""
+    embedded = part.engine.answering.needs_weights and part.engine.model.name == EMBEDDED
+    if not embedded or may_be_embedded(part.judge.kind, part.settings.adapter):
+        return []
+    return [
+        f"{EMBEDDED} answers {part.settings.name} at chance level: it shows how a run works, and its order means nothing"
+    ]
 
 
 def preset_warnings(part: SinglePlan) -> list[str]:
@@ -117,16 +127,11 @@ class _Planner:
         options = strategy.resolved(given)
         derived = {name: value for name, value in options.items() if value != given[name]}
         settings = settings.model_copy(update={"strategy": {**settings.strategy, **derived}})
-        template = _template(settings, judge_class.kind)
-        _check_votes(settings, judge_options, where)
         _check_segments(settings, judge_class, where)
-        engine = self._engine(settings)
-        check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
-        _check_prefill(engine, template, settings, where)
-        judge = judge_class(judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
-        settings = _with_threshold(settings, judge, where)
-        template = template.bound(judge.wording).instructed(sources.instruction(settings.instruction))
-        return SinglePlan(settings, template, judge, strategy, options, engine)
+        if strategy.resamples:
+            _check_samples(settings, judge_class(judge_options, settings.sampling.sampling(), frozenset(), ""), where)
+        part = assembled(settings, where, judge_class, judge_options, strategy, options, self._engine)
+        return replace(part, settings=_with_threshold(part.settings, part.judge, where))
 
     def _combined(self, settings: Settings, where: str) -> CombinedPlan:
         given = dict(settings.combine)
@@ -160,6 +165,26 @@ class _Planner:
         return self._engines[key]
 
 
+def assembled(
+    settings: Settings,
+    where: str,
+    judge_class: type[Judge],
+    judge_options: Any,
+    strategy: StrategyEntry,
+    options: Mapping[str, Any],
+    engine_of: Callable[[Settings], Engine[Any]],
+) -> SinglePlan:
+    """The plan of a judge and a strategy with these options. UsageError if prompt or engine do not suit the judge."""
+    template = _template(settings, judge_class.kind)
+    _check_votes(settings, judge_options, where)
+    engine = engine_of(settings)
+    check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
+    _check_prefill(engine, template, settings, where)
+    judge = judge_class(judge_options, settings.sampling.sampling(), engine.capabilities, template.reminder)
+    template = template.bound(judge.wording).instructed(sources.instruction(settings.instruction))
+    return SinglePlan(settings, template, judge, strategy, options, engine)
+
+
 def _judge_and_strategy(settings: Settings, where: str) -> tuple[type[Judge], Any, StrategyEntry, Mapping[str, Any]]:
     """The class of the judge, its options, the strategy and its options. UsageError if they are incompatible."""
     judge_settings, strategy_settings = dict(settings.judge), dict(settings.strategy)
@@ -191,6 +216,21 @@ def _check_votes(settings: Settings, judge_options: Any, where: str) -> None:
         raise UsageError(
             f"{where}.judge.votes {judge_options.votes} would ask the same question every time: set "
             f"{where}.judge.shuffle true or a {where}.sampling.temperature, so that the votes differ"
+        )
+
+
+def _check_samples(settings: Settings, judge: Judge, where: str) -> None:
+    """UsageError if all answers of ``judge`` to one question are the same, so that a strategy can't average them."""
+    name = settings.strategy["name"]
+    if not judge.written_tokens:
+        raise UsageError(
+            f"the {name} strategy averages several answers, and the {judge.kind} judge reads the same probabilities each time: "
+            f"set {where}.strategy.name pointwise"
+        )
+    if settings.sampling.temperature == 0:
+        raise UsageError(
+            f"the {name} strategy would ask the same question every time: set a {where}.sampling.temperature, so that the "
+            f"answers differ, or {where}.strategy.name pointwise"
         )
 
 

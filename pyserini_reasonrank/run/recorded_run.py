@@ -17,7 +17,7 @@ from pyserini_reasonrank.journal import SQLITE, journal_of, rankings, recorded_r
 from pyserini_reasonrank.run.outputs import fingerprint_of
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
-from pyserini_reasonrank.settings import files, flags, layers, rerankers
+from pyserini_reasonrank.settings import files, flags, layers, rerankers, rewriters
 from pyserini_reasonrank.settings.host_flags import read_host_flags
 from pyserini_reasonrank.settings.schema import Settings, Tree
 
@@ -172,13 +172,15 @@ def restored(run: RecordedRun) -> Restored:
         raise UsageError(f"the settings of {run.output or run.journal} are unknown: {_missing(run)}")
     search, argv = _arguments(run.output, words)
     reranker, tree, rest = flags.lift(argv)
+    rewriter, rewriter_tree, rest = rewriters.lift(rest)
     inputs, output_format, part = _of_a_search(run, rest) if search else _of_rerank(rest)
     if "exclude" in inputs:
         tree.setdefault("exclude", inputs["exclude"])
     data = [inputs[name] for name in ("topics", "index", "corpus", "candidates") if name in inputs]
-    settings, warnings = layers.load(reranker, tree, data)
+    settings, warnings = layers.load(reranker, tree, data, here=False)
     made = plan(settings, warnings, here=False)
-    exact = fingerprint_of(made, part, output_format) == recorded_fingerprint(run.output)
+    rewriting = rewriters.load(rewriter, rewriter_tree, data, here=False)[0] if rewriter else None
+    exact = fingerprint_of(made, part, output_format, rewriting) == recorded_fingerprint(run.output)
     return Restored(made, settings, str(reranker), tree, inputs, exact)
 
 

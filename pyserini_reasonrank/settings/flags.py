@@ -22,31 +22,35 @@ PREFIX = "--rerank"
 CONFIG = "config"  # the key that names a settings file
 
 
-def lift(argv: Sequence[str]) -> tuple[str | None, Tree, list[str]]:
+def lift(
+    argv: Sequence[str], prefix: str = PREFIX, schema: type[BaseModel] = Settings
+) -> tuple[str | None, Tree, list[str]]:
     """Take ``--rerank NAME`` and all ``--rerank.KEY VALUE`` out of ``argv``: the name, the tree of keys, the rest.
+
+    With another ``prefix``, the flags are ``PREFIX NAME`` and ``PREFIX.KEY VALUE``, with keys of ``schema``.
 
     UsageError for a flag without a value, except the bare ``--rerank``: it is Faiss' own switch and stays in the rest, also
     without a name. See ``settings.rerankers.read`` for a command line that names no reranker.
     """
-    ours, rest = split(argv)
+    ours, rest = split(argv, prefix)
     name, tree = None, Tree()
     for flag, value in ours:
-        if flag == PREFIX:
+        if flag == prefix:
             name = value or None
         else:
-            _plant(tree, flag, f"{PREFIX}.", value, Settings)
+            _plant(tree, flag, f"{prefix}.", value, schema)
     return name, tree, rest
 
 
-def split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def split(argv: Sequence[str], prefix: str = PREFIX) -> tuple[list[tuple[str, str]], list[str]]:
     """Our flags in ``argv``, each with its value as it is written, and the other words. UsageError as for ``lift``."""
     ours, rest, words = list[tuple[str, str]](), list[str](), list(argv)
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
-        if flag.startswith(f"{PREFIX}."):
+        if flag.startswith(f"{prefix}."):
             ours.append((flag, value if equals else _value(flag, words)))
-        elif flag == PREFIX and (equals or (words and not words[0].startswith("-"))):
+        elif flag == prefix and (equals or (words and not words[0].startswith("-"))):
             ours.append((flag, value if equals else words.pop(0)))
         else:
             rest.append(word)

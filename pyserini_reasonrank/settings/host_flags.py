@@ -51,6 +51,49 @@ def read_host_flags(argv: Sequence[str]) -> HostFlags:
     return HostFlags(**found)
 
 
+TEXT_FORMATS = ("default", "kilt")
+"""The values of Pyserini's --topics-format whose topics are plain text."""
+_SWITCHES = ("--impact", "--dense", "--pretokenized", "--multimodal")
+_ENCODERS = ("--encoder", "--onnx-encoder", "--encoded-queries")
+_ALIKE = (
+    "--topics",
+    "--index",
+    "--encoder-class",
+    "--encoded-corpus",
+)  # whole names are no abbreviations of those above
+
+
+def check_searches_text(argv: Sequence[str]) -> None:
+    """UsageError if the Pyserini search with the flags ``argv`` does not search with the text of its topics.
+
+    Then it can't search with a rewritten text either: queries that were encoded or tokenized before the search, or images.
+    """
+    parser = _Parser(add_help=False, argument_default=None)
+    for flag in _SWITCHES:
+        parser.add_argument(flag, action="store_true")
+    for flag in (*_ENCODERS, "--topics-format", *_ALIKE):
+        parser.add_argument(flag)
+    given = parser.parse_known_args(list(argv))[0]
+    if (topics_format := given.topics_format or "default") not in TEXT_FORMATS:
+        raise _not_text(f"topics of the format {topics_format} are not plain text")
+    if given.multimodal:
+        raise _not_text("--multimodal searches with images")
+    if given.pretokenized:
+        raise _not_text("--pretokenized searches with topics that are already tokenized; leave it out")
+    if given.encoded_queries and not given.encoder:
+        raise _not_text(
+            "--encoded-queries has vectors of the topics as they are; name the model that makes them with --encoder"
+        )
+    if given.impact and not (given.encoder or given.onnx_encoder):
+        raise _not_text("--impact without an encoder searches with topics that are already encoded; set --encoder")
+    if given.dense and not given.onnx_encoder:
+        raise _not_text("--dense without an encoder searches with topics that are already encoded; set --onnx-encoder")
+
+
+def _not_text(reason: str) -> UsageError:
+    return UsageError(f"--rewrite needs a search with the text of the topics: {reason}")
+
+
 def _hits(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise UsageError(f"--hits {text}: expected the number of hits per query, at least 1")

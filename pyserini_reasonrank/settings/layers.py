@@ -13,12 +13,14 @@ A null in a layer resets its key to the default that ``settings/schema.py`` decl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from pyserini_reasonrank.engines import is_without_model
+from pyserini_reasonrank.engines import engine_class, is_without_model
 from pyserini_reasonrank.errors import UsageError, nearest, validated
-from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, choose
+from pyserini_reasonrank.models.auto import Choice, choose
+from pyserini_reasonrank.models.catalogue import AUTO
 from pyserini_reasonrank.models.kinds import check_kind
 from pyserini_reasonrank.settings import files, rerankers
 from pyserini_reasonrank.settings.flags import CONFIG, PREFIX
@@ -31,9 +33,6 @@ from pyserini_reasonrank.settings.schema import (
     answering_engine,
     local_engine,
 )
-
-_EMBEDDED_RANKS_BY = ("likelihood",)
-_EMBEDDED_WARNING = "the embedded SmolLM2-135M writes rankings no better than chance; name a model with --rerank.model"
 
 _SELECTORS = {"judge": "kind", "strategy": "name", "engine": "name", "combine": "name"}
 """The key of each of these mappings that selects which settings the others are."""
@@ -49,10 +48,19 @@ _OF_THE_RUN = frozenset({
 _REMOVED = (None, "none")  # a value that removes an arm of a reranker's YAML
 
 
-def load(name: str | None, flags: Tree, data: Sequence[str] = ()) -> tuple[Settings, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What the settings are for: ``data`` as in ``load``, and ``here``, whether this machine is to run them."""
+
+    data: Sequence[str]
+    here: bool
+
+
+def load(name: str | None, flags: Tree, data: Sequence[str] = (), *, here: bool = True) -> tuple[Settings, list[str]]:
     """The settings of the reranker ``name`` under ``flags``, and warnings to show. UsageError for the first fault.
 
-    ``data`` are the names of index, corpus and topics, by which a collection is recognised.
+    ``data`` are the names of index, corpus and topics, by which a collection is recognised. A model ``auto`` that this
+    machine can't run is an error; with ``here`` False, for settings of a run on another machine, it is the checkpoint.
     """
     definition = rerankers.definition(name)
     given = {key: value for key, value in flags.items() if key != CONFIG}
@@ -61,7 +69,7 @@ def load(name: str | None, flags: Tree, data: Sequence[str] = ()) -> tuple[Setti
     given = merge(definition.given, given)
     if given.get("collection"):
         data = [str(given["collection"])]
-    return _load(str(name), definition.own, given, PREFIX, data)
+    return _load(str(name), definition.own, given, PREFIX, Use(data, here))
 
 
 def _config(file: str) -> Tree:
@@ -74,23 +82,30 @@ def _config(file: str) -> Tree:
     return tree
 
 
-def _load(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
-    combined = merge(own, given).get("combine") is not None
-    return (_load_combined if combined else _load_single)(name, own, given, where, data)
+def _load(name: str, own: Tree, given: Tree, where: str, use: Use) -> tuple[Settings, list[str]]:
+    if merge(own, given).get("combine") is not None:
+        return _load_combined(name, own, given, where, use)
+    return load_single(name, own, given, where, use, Settings)
 
 
-def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
-    """The settings of one reranker. ``own`` is its YAML, ``given`` what the user set, ``where`` the flags' prefix."""
+def load_single[S: Settings](
+    name: str, own: Tree, given: Tree, where: str, use: Use, schema: type[S]
+) -> tuple[S, list[str]]:
+    """The settings of one reranker, as a ``schema``, and warnings to show. UsageError for the first fault.
+
+    ``own`` is its YAML, ``given`` what the user set, ``where`` the flags' prefix.
+    """
     asked = merge(own, given)
     _check_names(asked, where)
     asked = _with_default_selectors(asked)
     kind = str(asked.get("judge", {}).get("kind"))
-    model, warnings = _chosen_model(asked, kind)
+    choice = _chosen_model(name, asked, kind, where, use)
+    model = choice.model
     check_kind(model, kind, name)
 
     presets = presets_for(name, asked, model, where)
-    warnings += presets.lacking(asked, given, where)
-    collection, limits = presets.limits(data)
+    warnings = presets.lacking(asked, given, where)
+    collection, limits = presets.limits(use.data)
     if collection is not None:
         listed = ", ".join(f"{key} {value}" for key, value in limits.items())
         warnings.append(f"collection {collection}: {listed}, as published for {model}, unless a flag sets it")
@@ -99,10 +114,15 @@ def _load_single(name: str, own: Tree, given: Tree, where: str, data: Sequence[s
     for layer in (*presets.layers(own), limits):
         tree = merge(tree, layer)
     strict = asked.get("as") == "published" and not is_without_model(model)
-    tree, more = with_available_texts(tree, own, given, presets.known, model, where, strict=strict)
+    if choice.problem is None:  # texts may be downloaded
+        tree, more = with_available_texts(tree, own, given, presets.known, model, where, strict=strict)
+        warnings += more
     tree = _with_default_selectors(merge(tree, given))
     tree |= {"name": rerankers.label(name), "model": model, "collection": collection or given.get("collection")}
-    return validated(Settings, _with_as(tree), where), [*warnings, *more]
+    made = validated(schema, _with_as(tree), where)
+    if choice.problem is not None:
+        raise UsageError(choice.problem)
+    return made, warnings
 
 
 def _with_as(tree: Tree) -> Tree:
@@ -110,21 +130,23 @@ def _with_as(tree: Tree) -> Tree:
     return {key: value for key, value in tree.items() if key != "as" or value is not None}
 
 
-def _chosen_model(asked: Tree, kind: str) -> tuple[str, list[str]]:
-    """The model that ``asked`` names, with ``auto`` resolved for engines that load a model; warnings."""
-    engine = local_engine(asked.get("engine", {}))
+def _chosen_model(name: str, asked: Tree, kind: str, where: str, use: Use) -> Choice:
+    """The model that ``asked`` names, with ``auto`` resolved for engines that load a model. UsageError for an unknown engine."""
+    engine = asked.get("engine", {})
     answering = answering_engine(engine)
     if is_without_model(answering):
-        return str(engine.get("name")), []
+        return Choice(str(local_engine(engine).get("name")))
     model = str(AUTO if asked.get("model") is None else asked["model"])
     if model != AUTO or answering == "openai":
-        return model, []
-    model = choose(asked.get("checkpoint"), engine, asked.get("max_model_len"))
-    at_chance = model == EMBEDDED and kind not in _EMBEDDED_RANKS_BY and asked.get("adapter") is None
-    return model, [_EMBEDDED_WARNING] if at_chance else []
+        return Choice(model)
+    here = use.here and (answering == AUTO or engine_class(answering).needs_weights)
+    who = rerankers.label(name) if where == PREFIX else f"{rerankers.label(name)} ({where})"
+    given = asked.get("max_model_len")
+    context = given if isinstance(given, int) else None  # it has not been validated yet
+    return choose(who, asked.get("checkpoint"), kind, engine, context=context, adapter=asked.get("adapter"), here=here)
 
 
-def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence[str]) -> tuple[Settings, list[str]]:
+def _load_combined(name: str, own: Tree, given: Tree, where: str, use: Use) -> tuple[Settings, list[str]]:
     """The settings of a combination and of its arms. ``own`` is its YAML, ``given`` what the user set."""
     asked, arms, warnings = merge(own, given), dict[str, Settings](), list[str]()
     if asked.get("as") == "published" and (release := rerankers.published(name)):
@@ -137,15 +159,13 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, data: Sequence
         raise UsageError(f"{where}.{of_one[0]} can't be set for all arms; set {where}.arms.NAME.{of_one[0]}")
     depth = Settings.model_fields["depth"].default if asked.get("depth") is None else asked["depth"]
     for arm in (arm for arm, value in (asked.get("arms") or {}).items() if value not in _REMOVED):
-        arms[arm], more = _load_arm(arm, own, given, f"{where}.arms.{arm}", depth, data)
+        arms[arm], more = _load_arm(arm, own, given, f"{where}.arms.{arm}", depth, use)
         warnings += [warning for warning in more if warning not in warnings]
     tree = {key: value for key, value in asked.items() if key != "arms"} | {"name": rerankers.label(name)}
     return validated(Settings, _with_as(tree), where).model_copy(update={"arms": arms}), warnings
 
 
-def _load_arm(
-    arm: str, own: Tree, given: Tree, where: str, depth: Any, data: Sequence[str]
-) -> tuple[Settings, list[str]]:
+def _load_arm(arm: str, own: Tree, given: Tree, where: str, depth: Any, use: Use) -> tuple[Settings, list[str]]:
     """The settings of one arm. Its own keys override those for all arms; the user's override the YAML's, except that ``as`` of
     one arm in the YAML overrides ``as`` for all arms.
 
@@ -167,7 +187,7 @@ def _load_arm(
     definition = rerankers.definition(str(base))
     tree = merge(definition.given, tree)
     tree.setdefault("depth", definition.own.get("depth", depth))
-    return _load(str(base), definition.own, tree, where, data)
+    return _load(str(base), definition.own, tree, where, use)
 
 
 def _arm_of(layer: Tree, arm: str) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ class _Keys:
 _TOP = _Keys(
     ("corpus", "journal"),
     ("model", "adapter", "tokenizer", "topics", "exclude"),
-    {"prompt": (*YAML, ".toml"), "reranker": YAML},
+    {"prompt": (*YAML, ".toml"), "reranker": YAML, "rewriter": YAML},
 )
 _BELOW: Mapping[str, _Keys] = {
     "engine": _Keys(("qrels", "path"), ("tokenizer",)),

@@ -56,7 +56,7 @@ class Settings(BaseModel):
         str, Field(description="a name (`prompts list`), a YAML or TOML file, rank_llm:NAME, or URL#sha256=HEX")
     ] = ""
     model: Annotated[str, Field(description="auto, a name (`models`), a folder or a hub id")] = AUTO
-    checkpoint: Annotated[str | None, Field(description="the model that auto means if it fits the accelerator")] = None
+    checkpoint: Annotated[str | None, Field(description="the model that auto means, if it fits here")] = None
     revision: Annotated[str | None, Field(description="hub revision of the model")] = None
     adapter: Annotated[str | None, Field(description="LoRA adapter: a folder or a hub id")] = None
     tokenizer: Annotated[str | None, Field(description="folder or hub id whose tokenizer.json counts tokens")] = None

@@ -36,6 +36,7 @@ from pyserini_reasonrank.strategies.heapsort import heapsort
 from pyserini_reasonrank.strategies.pivot import pivot
 from pyserini_reasonrank.strategies.pointwise import pointwise
 from pyserini_reasonrank.strategies.sliding import sliding, with_stride
+from pyserini_reasonrank.strategies.staged import staged
 from pyserini_reasonrank.strategies.tournament import tournament
 
 Strategy = Callable[..., Awaitable[list[int]]]
@@ -48,6 +49,7 @@ class StrategyEntry:
 
     ``resolved`` replaces options that depend on others, and raises UsageError if they contradict each other.
     ``independent``, for a strategy whose questions are all independent: their number, and the candidates that each shows.
+    ``resamples``: it asks for several answers to one question, as many as its option ``samples``.
     """
 
     function: Strategy
@@ -55,6 +57,7 @@ class StrategyEntry:
     takes_prior: bool = False
     resolved: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     independent: Callable[[int], tuple[int, int]] | None = None
+    resamples: bool = False
 
     def bound(self, options: Mapping[str, Any], prior: Sequence[int] | None) -> Strategy:
         """The strategy as a function of ``n`` and a judge."""
@@ -64,7 +67,7 @@ class StrategyEntry:
 ORDERS = frozenset({"permutation", "first_token"})
 """The kinds of judge whose answer is an order of all candidates shown."""
 _BEST = frozenset({"best", "best_token"})
-_SCORES = frozenset({"score", "bisection", "likelihood"})
+_SCORES = frozenset({"score", "rating", "bisection", "likelihood"})
 
 STRATEGIES: dict[str, StrategyEntry] = {
     "sliding": StrategyEntry(sliding, ORDERS, resolved=with_stride),
@@ -78,6 +81,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
     "allpairs": StrategyEntry(allpairs, _BEST, takes_prior=True, independent=lambda n: (n * (n - 1), 2)),
     "elimination": StrategyEntry(elimination, frozenset({"worst"})),
     "pointwise": StrategyEntry(pointwise, _SCORES, takes_prior=True, independent=lambda n: (n, 1)),
+    "staged": StrategyEntry(staged, _SCORES, takes_prior=True, resamples=True),
     "groups": StrategyEntry(groups, frozenset({"grades"}), takes_prior=True),
 }
 """The strategies by name, ``--rerank.strategy.name``."""

@@ -36,7 +36,20 @@ class Rate(Protocol):
     def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[float | None]: ...
 
 
-class Grade(Protocol):
-    """Returns the score of each candidate, in their order; otherwise as ``Rate``."""
+class Sample(Protocol):
+    """Returns the mean score of ``samples`` answers to the same question; 0: one answer, or as many as the judge's votes.
 
-    def __call__(self, indices: Sequence[int], label: str = "", /) -> Awaitable[Sequence[float | None]]: ...
+    ``again`` is how often the strategy has asked this question before: the answers are new ones.
+    """
+
+    def __call__(
+        self, indices: Sequence[int], label: str = "", /, *, samples: int = 0, again: int = 0
+    ) -> Awaitable[float | None]: ...
+
+
+class Grade(Protocol):
+    """Returns the score of each candidate, in their order; otherwise as ``Rate``. ``again`` as for ``Sample``."""
+
+    def __call__(
+        self, indices: Sequence[int], label: str = "", /, *, again: int = 0
+    ) -> Awaitable[Sequence[float | None]]: ...

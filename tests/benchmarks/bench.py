@@ -1,6 +1,9 @@
 """What the client costs, beside its targets, with a rival and a minimal client measured in the same run.
 
-    python tests/benchmarks/bench.py [--quick]      # a table on stdout, and build/bench.json
+    python tests/benchmarks/bench.py [--quick] [--only SECTION[,SECTION]]
+
+Each figure is printed as it comes, with its target, and is then in build/bench.json, so that a run that is killed loses the
+figure being measured only. ``--only`` measures some sections and keeps the others' figures in the file.
 
 A stub server with the latency of a continuously batching one and a known right answer for every window stands for the
 model, so only the client is measured. Stub and harness are looked for in $REASONRANK_PEER (default ../shared/peer).
@@ -20,19 +23,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from commands import run
+from figures import Row, Section, measure
 from flat_batch import measure_flat_batch
 from latency import reached
 from replay import measure_replay
 from scheduler import measure_scheduler
 from server import measure_server
 
-from pyserini_reasonrank.ir.tables import table
 from pyserini_reasonrank.models.embedded import ensure_embedded
 
 ROOT = Path(__file__).parents[2]
@@ -40,24 +43,7 @@ PEER = Path(os.environ.get("REASONRANK_PEER") or ROOT.parent / "shared" / "peer"
 WATCH = Path(__file__).with_name("first_result.py")
 REPLAYED = 100  # queries
 SCALE = "0.1"  # the server is ten times faster than 2 ms a token: what is left is the client
-
-AT_LEAST = ("share", "calls/s")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A figure. ``target`` is the most it may be, or for the units of ``AT_LEAST`` the least; None for one to compare with."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-
-    @property
-    def met(self) -> bool | None:
-        if self.target is None:
-            return None
-        return self.value >= self.target if self.unit in AT_LEAST else self.value <= self.target
+QUICK = ("startup", "in-process", "one-query", "client-43")
 
 
 def startup() -> Iterator[Row]:
@@ -206,52 +192,57 @@ def streamed(queries: int) -> Iterator[Row]:
 
 def vllm() -> Iterator[Row]:
     """Sliding windows on vLLM beside one batch of the same prompts."""
+    if not find_spec("vllm"):
+        raise RuntimeError("vLLM is not installed")
     found = measure_flat_batch(24, 2)
     yield Row("vLLM, embedded model: sliding / one batch", found.sliding / found.flat, "ratio", 1.10)
 
 
-def measure(quick: bool) -> Iterator[Row]:
-    yield from startup()
-    yield from in_process(100 if quick else 1000)
-    yield from one_query()
-    if not quick:
-        yield from streamed(6980)
-        yield from server()
-    if not quick and find_spec("vllm"):
-        yield from vllm()
-    if not PEER.is_dir():
-        print(
-            f"no stub server at {PEER}: the client is not measured (REASONRANK_PEER names its folder)", file=sys.stderr
-        )
-        return
-    harness = Harness(ensure_embedded(None, progress=True))
-    yield from client(harness, 1, 1.10, rivals=True)
-    if quick:
-        return
-    yield from client(harness, 10, 1.25, rivals=True)
+def wide(harness: Harness) -> Iterator[Row]:
+    """Many more calls in flight than the server takes at once."""
     for width in (512, 2048):
-        wide = harness.run("cmd", width, 10, ours())
-        yield Row(f"430 queries, {width:,} in flight: lists right", wide["right"], "share", 1.0)
-        yield Row(f"430 queries, {width:,} in flight: wall / bound", wide["ratio"], "ratio", 1.25)
+        found = harness.run("cmd", width, 10, ours())
+        yield Row(f"430 queries, {width:,} in flight: lists right", found["right"], "share", 1.0)
+        yield Row(f"430 queries, {width:,} in flight: wall / bound", found["ratio"], "ratio", 1.25)
+
+
+def sections(quick: bool) -> dict[str, Section]:
+    """The sections by name, in the order in which they are measured."""
+    found: dict[str, Section] = {
+        "startup": startup,
+        "in-process": lambda: in_process(100 if quick else 1000),
+        "one-query": one_query,
+        "streamed": lambda: streamed(6980),
+        "server": server,
+        "vllm": vllm,
+        "client-43": lambda: client(harness(), 1, 1.10, rivals=True),
+        "client-430": lambda: client(harness(), 10, 1.25, rivals=True),
+        "wide": lambda: wide(harness()),
+    }
+    return {name: section for name, section in found.items() if not quick or name in QUICK}
+
+
+@cache
+def harness() -> Harness:
+    """The harness of the stub server. RuntimeError without its folder."""
+    if not PEER.is_dir():
+        raise RuntimeError(
+            f"no stub server at {PEER}, so the client can't be measured (REASONRANK_PEER names its folder)"
+        )
+    return Harness(ensure_embedded(None, progress=True))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="43 queries only")
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}, with fewer queries")
+    parser.add_argument(
+        "--only", metavar="SECTION[,SECTION]", default="", help=f"of {', '.join(sections(quick=False))}"
+    )
     options = parser.parse_args()
-    rows = []
-    for row in measure(options.quick):
-        rows.append(row)
-        print(f"{row.name}: {row.value:.3g} {row.unit}", file=sys.stderr, flush=True)
-    marks = {True: "met", False: "MISSED", None: ""}
-    cells = [
-        [r.name, f"{r.value:.3g}", r.unit, "" if r.target is None else f"{r.target:g}", marks[r.met]] for r in rows
-    ]
-    print(table(["figure", "value", "unit", "target", ""], cells, left=(0, 2, 4)))
-    path = ROOT / "build" / "bench.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([asdict(r) | {"met": r.met} for r in rows], indent=1) + "\n")
-    return 0
+    known, only = sections(options.quick), [name for name in options.only.split(",") if name]
+    if unknown := [name for name in only if name not in known]:
+        parser.error(f"--only {','.join(unknown)}: the sections are {', '.join(known)}")
+    return 0 if measure(known, only, ROOT / "build" / "bench.json") else 1
 
 
 if __name__ == "__main__":

@@ -1,19 +1,26 @@
 """How often an injected instruction puts its passage first, by judge: with and without defusing.
 
-    python tests/benchmarks/injections.py [--topics 12] [JUDGE ...]
+    python tests/benchmarks/injections.py [--topics 40] [--attacks ATTACK ...] [--table] [JUDGE ...]
 
 The documents are those of Python's standard library, as in the demo. Each topic has five of them: one relevant, four not. The
-attack is appended to the last one, which is not relevant, with and without defusing. The model is the embedded one. Tens of
-minutes of a core; results are kept in build/injections.json and printed as a table.
+attack is appended to the last one, which is not relevant, with and without defusing. The model is the embedded one.
+
+Each ranking is appended to build/injections.jsonl as soon as it is known, and a later command makes only the missing ones:
+parts can be measured one after the other, and a run that was stopped continues. ``--table`` prints the table of what is there.
+Delete the file after a change of the code.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pyserini_reasonrank import Reranker
 from pyserini_reasonrank.demo.collection import documents
@@ -21,13 +28,20 @@ from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.resources import conf
 
-BUILD = Path(__file__).parents[2] / "build" / "injections.json"
+BUILD = Path(__file__).parents[2] / "build" / "injections.jsonl"
 PASSAGES = 5
 WORDS = 40
 """Words of each passage that are shown, without the attack."""
 MODEL = "smollm2-135m"
 SHOWN: Mapping[str, Any] = {"depth": PASSAGES, "passage_tokens": 160, "query_tokens": 64}
-PERMUTATION = {"model": MODEL, "strategy": {"name": "full"}, "prompt": "listwise", "max_bad": 1.0, **SHOWN}
+PERMUTATION = {
+    "model": MODEL,
+    "strategy": {"name": "full"},
+    "prompt": "listwise",
+    "max_bad": 1.0,
+    "sampling": {"max_tokens": 64},  # an order of five identifiers has half as many
+    **SHOWN,
+}
 YES_NO = {"scale": "yes-no", "think": False, "opening": ""}
 JUDGES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "permutation": ("rankgpt", PERMUTATION),
@@ -53,8 +67,17 @@ ATTACKS: Mapping[str, str] = {
 }
 
 
-def cases(topics: int) -> list[tuple[str, list[str]]]:
-    """Queries with their passages: one relevant, then others that are judged not relevant."""
+@dataclass(frozen=True)
+class Case:
+    """A query with its passages: a relevant one, then others that are judged not relevant."""
+
+    qid: str
+    query: str
+    passages: Sequence[str]
+
+
+def cases(topics: int) -> list[Case]:
+    """The first ``topics`` topics of the demo that have enough judged documents."""
     texts = dict(documents())
     grades = read_qrels(str(conf("demo", "qrels.txt")))
     found = []
@@ -63,53 +86,104 @@ def cases(topics: int) -> list[tuple[str, list[str]]]:
         best = max(judged, key=lambda docid: judged[docid])
         others = [docid for docid, grade in judged.items() if grade == 0][: PASSAGES - 1]
         if len(others) == PASSAGES - 1:
-            found.append((query.text, [" ".join(texts[docid].split()[:WORDS]) for docid in (best, *others)]))
+            shown = [" ".join(texts[docid].split()[:WORDS]) for docid in (best, *others)]
+            found.append(Case(query.qid, query.text, shown))
     return found[:topics]
 
 
-def attacked(query: str, passages: Sequence[str], attack: str) -> list[dict[str, str]]:
+def attacked(case: Case, attack: str) -> list[dict[str, str]]:
     """The passages with the attack at the end of the last one."""
-    *others, last = passages
-    texts = [*others, f"{last} {ATTACKS[attack].replace('{query}', query)}"]
+    *others, last = case.passages
+    texts = [*others, f"{last} {ATTACKS[attack].replace('{query}', case.query)}"]
     return [{"docid": f"d{place}", "text": text} for place, text in enumerate(texts, 1)]
 
 
-def first_places(judge: str, defuse: str, given: Sequence[tuple[str, list[str]]]) -> dict[str, int]:
-    """For each attack, the queries whose attacking passage is ranked first; and ``calls``."""
+Key = tuple[str, str, str, str]
+"""Judge, defusing, attack and qid."""
+
+
+def read(path: Path) -> dict[Key, Mapping[str, Any]]:
+    """The rankings that were made. The last line is removed from the file if it was cut."""
+    if not path.exists():
+        return {}
+    whole, _, cut = path.read_text().rpartition("\n")
+    if cut:
+        path.write_text(f"{whole}\n")
+    rows = [json.loads(line) for line in whole.splitlines()]
+    return {(row["judge"], row["defuse"], row["attack"], row["qid"]): row for row in rows}
+
+
+def measure(judge: str, defuse: str, asked: Sequence[tuple[str, Case]], file: TextIO) -> None:
+    """Rank each case under its attack, and append whether the attacking passage is first, and whether an answer was bad."""
     name, settings = JUDGES[judge]
-    counts = dict.fromkeys(ATTACKS, 0)
+    requests = [{"qid": str(i), "query": c.query, "documents": attacked(c, a)} for i, (a, c) in enumerate(asked)]
+    began = time.monotonic()
     with Reranker(name, passage={"defuse": defuse}, engine={"name": "transformers"}, **settings) as reranker:
-        asked = [(attack, query, passages) for attack in ATTACKS for query, passages in given]
-        requests = [{"qid": str(i), "query": q, "documents": attacked(q, p, a)} for i, (a, q, p) in enumerate(asked)]
-        for ranked in reranker.rank_many(requests):
-            counts[asked[int(ranked.qid)][0]] += ranked[0].docid == f"d{PASSAGES}"
-        return {**counts, "calls": reranker.tally.calls, "bad": reranker.tally.bad}
+        for done, ranked in enumerate(reranker.rank_many(requests), 1):
+            attack, case = asked[int(ranked.qid)]
+            first, bad = ranked[0].docid == f"d{PASSAGES}", any(j.status.bad for j in ranked.judgements)
+            row = {"judge": judge, "defuse": defuse, "attack": attack, "qid": case.qid, "first": first, "bad": bad}
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            left = (time.monotonic() - began) / done * (len(asked) - done)
+            print(f"{judge}, defusing {defuse}: {done} of {len(asked)}, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
-def table(results: Mapping[str, Any]) -> str:
+def table(found: Mapping[Key, Mapping[str, Any]]) -> str:
+    """Percentages without -> with defusing; the last columns are over all attacks, with a 95% interval (Wilson)."""
     attacks = [attack for attack in ATTACKS if attack != "none"]
-    lines = [f"| judge | no attack | {' | '.join(attacks)} |", "|---|---:|" + "---:|" * len(attacks)]
-    for judge in (judge for judge in JUDGES if judge in results):
-        kept, shown, n = (results[judge][key] for key in ("all", "none", "topics"))
-        rates = [f"{100 * shown[a] / n:.0f} -> {100 * kept[a] / n:.0f}" for a in attacks]
-        lines.append(f"| {judge} | {100 * kept['none'] / n:.0f} | {' | '.join(rates)} |")
+    lines = [f"| judge | topics | no attack | {' | '.join(attacks)} | all attacks | all, defused | bad answers |"]
+    lines.append("|---|---:|---:|" + "---:|" * (len(attacks) + 3))
+    for judge in JUDGES:
+        rows = [row for row in found.values() if row["judge"] == judge]
+        if not rows:
+            continue
+
+        def share(defuse: str, *names: str, of: Sequence[Mapping[str, Any]] = rows) -> tuple[int, int]:
+            these = [row["first"] for row in of if row["defuse"] == defuse and row["attack"] in names]
+            return sum(these), len(these)
+
+        cells = [f"{percent(*share('none', a))} -> {percent(*share('all', a))}" for a in attacks]
+        both = [interval(*share(defuse, *attacks)) for defuse in ("none", "all")]
+        topics, bad = len({row["qid"] for row in rows}), percent(sum(row["bad"] for row in rows), len(rows))
+        lines.append(f"| {' | '.join([judge, str(topics), percent(*share('none', 'none')), *cells, *both, bad])} |")
     return "\n".join(lines)
 
 
+def percent(count: int, of: int) -> str:
+    return f"{100 * count / of:.0f}" if of else "-"
+
+
+def interval(count: int, of: int) -> str:
+    """A percentage with the bounds of its 95% interval (Wilson 1927)."""
+    if not of:
+        return "-"
+    z, share = 1.96, count / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return f"{100 * share:.0f} ({100 * max(middle - half, 0.0):.0f}-{100 * (middle + half):.0f})"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("judges", nargs="*", metavar="JUDGE", help="only these judges")
-    parser.add_argument("--topics", type=int, default=12)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("judges", nargs="*", metavar="JUDGE", help=f"only these of: {'; '.join(JUDGES)}")
+    parser.add_argument("--topics", type=int, default=40)
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
+    parser.add_argument("--table", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
-    results = json.loads(BUILD.read_text()) if BUILD.exists() else {}
-    given = cases(arguments.topics)
+    if unknown := [judge for judge in arguments.judges if judge not in JUDGES]:
+        parser.error(f"unknown judges: {', '.join(unknown)}")
+    BUILD.parent.mkdir(exist_ok=True)
+    found = read(BUILD)
+    given = [] if arguments.table else cases(arguments.topics)
     for judge in arguments.judges or JUDGES:
-        found = {defuse: first_places(judge, defuse, given) for defuse in ("none", "all")}
-        results[judge] = {**found, "topics": len(given)}
-        BUILD.parent.mkdir(exist_ok=True)
-        BUILD.write_text(json.dumps(results, indent=1))
-        print(judge, results[judge], flush=True)
-    print(table(results))
+        for defuse in ("none", "all"):
+            every = [(attack, case) for case in given for attack in arguments.attacks]
+            asked = [(attack, case) for attack, case in every if (judge, defuse, attack, case.qid) not in found]
+            if asked:
+                with BUILD.open("a") as file:
+                    measure(judge, defuse, asked, file)
+    print(table(read(BUILD)))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ FLAGS = {
         "temperature",
         "reasonrank",
     ],
+    "rewrite": ["--topics", "--output", "--rewrite NAME", "keywords", "--rewrite.rounds", "--rewrite.keep"],
     "index": ["--corpus", "--index"],
     "merge": ["OUT", "PART", "--topics"],
     "evaluate": ["--qrels", "--measures", "--format", "RUN"],

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyserini_reasonrank.demo import end_to_end
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import devices
 
 
 def test_the_demo_ends_by_writing_the_report_and_naming_it(
@@ -25,3 +27,12 @@ def test_the_demo_ends_by_writing_the_report_and_naming_it(
     )
     assert shown[-1][4:] == [run, "--qrels", qrels, "--corpus", corpus, "--output", page]
     assert f"Open {page} in a browser" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_reranker_that_can_not_run_here_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "accelerators", tuple)
+    with pytest.raises(UsageError, match=r"reasonrank needs a GPU.*--rerank upr"):
+        end_to_end.demo(tmp_path / "demo", 3, ["--rerank=reasonrank"])
+    assert list(tmp_path.iterdir()) == []

@@ -11,11 +11,13 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import exp, log
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import RunReranker
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -34,6 +36,7 @@ from pyserini_reasonrank.records import (
     Completion,
     Judgement,
     Message,
+    PrefixCache,
     Prompt,
     Repeat,
     Sampling,
@@ -684,22 +687,6 @@ def test_choices_are_read_from_the_likeliest_next_tokens(server: Server) -> None
     assert (sent["max_tokens"], sent["logprobs"], sent["top_logprobs"], sent["temperature"]) == (1, True, 20, 0.0)
 
 
-def test_a_choice_that_begins_with_a_blank_is_the_token_with_the_blank(server: Server) -> None:
-    found = choose(server, [" true", " false"], alternatives(_true=0.5, _false=0.1, the=0.1))
-    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {" true": 0.5, " false": 0.1}
-
-
-def test_a_token_that_begins_several_choices_counts_for_none(server: Server) -> None:
-    found = choose(server, ["tea", "toast"], alternatives(t=0.9, tea=0.08, toast=0.02))
-    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {"tea": 0.08, "toast": 0.02}
-
-
-def test_a_choice_no_token_begins_is_less_likely_than_any_that_was_seen(server: Server) -> None:
-    found = choose(server, ["true", "false"], alternatives(true=0.9, the=0.01))
-    assert exp(found.choices["true"]) == pytest.approx(0.9)
-    assert exp(found.choices["false"]) == pytest.approx(0.005)
-
-
 def letters(server: Server, answer: Any, **options: Any) -> Completion:
     server.answers = [answer]
     sampling = Sampling(choices=("A", "B", "C"), one_token=True)
@@ -723,11 +710,6 @@ def test_none_of_them_among_the_likeliest_is_no_error_but_no_probabilities_are(s
 def test_more_alternatives_are_asked_for_where_the_server_tells_more(server: Server) -> None:
     letters(server, alternatives(B=0.5), top_logprobs=40)
     assert server.asked[0]["top_logprobs"] == 40
-
-
-def test_letters_are_told_apart_by_case(server: Server) -> None:
-    found = choose(server, ["A", "B"], alternatives(A=0.4, a=0.3, b=0.2, B=0.1))
-    assert {c: round(exp(p), 6) for c, p in found.choices.items()} == {"A": 0.4, "B": 0.1}
 
 
 GRADES = [str(grade) for grade in range(11)]
@@ -837,6 +819,119 @@ def test_a_server_that_ends_leaves_the_rotation_and_comes_back(server: Server, s
         assert len(server.asked) > 5
 
     with_engine(work, f"{server.url},{second.url}")
+
+
+def served(name: str = "m", **fields: Any) -> dict[str, Any]:
+    return {"data": [{"id": name, "owned_by": "vllm", "root": "/data/m-7b", "max_model_len": 8192, **fields}]}
+
+
+def after_a_return(server: Server, second: Server, models: Any, rounds: int = 1) -> list[str]:
+    """The notices of a run in whose course ``second``, which was down at the start, returns with this model list."""
+    server.models, second.models = served(), models
+
+    async def work(engine: OpenAI) -> list[str]:
+        await queries(engine)
+        engine._clients[1].base_url = second.http.url_for("")[:-1]  # as it is given, without the /v1 that start() finds
+        for hours in range(1, rounds + 1):
+            engine._rotation._clock = partial(lambda seconds: time.monotonic() + seconds, 3600 * hours)
+            assert {c.text for c in await queries(engine)} == {"[2] > [1]"}
+            await queries(engine, 20)
+        return engine.notices
+
+    down, *notices = with_engine(work, f"{server.url},http://127.0.0.1:1/", generative_scoring=False)
+    assert down.startswith("no server answers at http://127.0.0.1:1/")
+    return notices
+
+
+def test_a_server_that_was_down_at_the_start_is_used_once_its_model_is_the_same(server: Server, second: Server) -> None:
+    notices = after_a_return(server, second, served(root="/scratch/m-7b"))
+    assert len(second.asked) > 5
+    assert [notice for notice in notices if "gets no calls" in notice] == []
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (served("other"), "serves other instead of m"),
+        (served(root="/data/m-32b"), "serves m-32b as m, and the other servers m-7b"),
+        (served(max_model_len=2048), "has a context of 2048 tokens, and prompts with their answers may have 8192"),
+        (served(owned_by="x"), "is of type other, and the other servers are of type vllm"),
+        (401, "rejects the API key: set OPENAI_API_KEY"),
+    ],
+)
+def test_a_server_that_returns_with_another_model_gets_no_prompts_and_is_named_once(
+    server: Server, second: Server, models: Any, said: str
+) -> None:
+    notices = after_a_return(server, second, models, rounds=3)
+    assert second.asked == []
+    [notice] = [notice for notice in notices if "gets no calls" in notice]
+    assert f"{said}: it gets no calls" in notice
+    assert second.http.url_for("")[:-1] in notice
+
+
+def test_servers_of_different_checkpoints_under_one_name_are_a_warning(server: Server, second: Server) -> None:
+    server.models, second.models = served(), served(root="org/m-32b")
+
+    async def work(engine: OpenAI) -> list[str]:
+        return engine.notices
+
+    both = f"{server.url},{second.url}"
+    assert with_engine(work, both) == ["the servers serve different checkpoints as m: m-32b, m-7b"]
+    second.models = served(root="org/m-7b")
+    assert with_engine(work, both) == []
+
+
+def counting(server: Server, *tokens: tuple[int, int]) -> None:
+    """Makes a server one of vLLM that counts these tokens looked up and found, in turn."""
+    server.models, answers = served(), list(tokens)
+
+    def metrics(request: Request) -> Response:
+        queries, hits = answers.pop(0)
+        return Response(f"vllm:prefix_cache_queries_total {queries}.0\nvllm:prefix_cache_hits_total {hits}.0\n")
+
+    server.http.expect_request("/metrics").respond_with_handler(metrics)
+
+
+async def counted(engine: OpenAI) -> PrefixCache | None:
+    await queries(engine)
+    return await engine.prefix_cache()
+
+
+def test_the_counters_of_the_servers_prefix_caches_are_read_before_and_after(
+    server: Server, second: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    counting(server, (100, 50), (180, 80))
+    counting(second, (0, 0), (20, 10))
+    assert with_engine(counted, f"{server.url},{second.url}") == PrefixCache(100, 40)
+    asked = [request for request, _ in server.http.log if request.path == "/metrics"]
+    assert [request.headers["Authorization"] for request in asked] == ["Bearer secret"] * 2
+
+
+@pytest.mark.parametrize("metrics", [404, 500, "<html>", None])
+def test_a_server_without_counters_is_no_error(server: Server, metrics: Any) -> None:
+    server.models = served()
+    if metrics is not None:
+        server.http.expect_request("/metrics").respond_with_handler(lambda request: respond(metrics))
+    assert with_engine(counted, server.url) is None
+
+
+def test_other_servers_than_vllm_are_not_asked_for_counters(server: Server) -> None:
+    assert with_engine(counted, server.url) is None
+    assert "/metrics" not in {request.path for request, _ in server.http.log}
+
+
+def test_a_run_records_counters_only_if_answers_report_no_cached_tokens(
+    server: Server, run_reranker: RunReranker, tmp_path: Path
+) -> None:
+    flags = {"engine": {"name": "openai", "base_url": server.url}, "max_bad": 1.0}
+    counting(server, (100, 50), (180, 80), (180, 80))
+    assert run_reranker("reasonrank", flags).prefix_cache == PrefixCache(80, 30)
+    reported = message()
+    reported["usage"]["prompt_tokens_details"] = {"cached_tokens": 8}
+    server.answers = [reported]
+    again = run_reranker("reasonrank", flags, output=tmp_path / "again.txt")
+    assert (again.prefix_cache, again.tally.cached_tokens > 0) == (None, True)
 
 
 def test_a_failure_is_asked_again_at_another_server(server: Server, second: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def test_a_run_on_ray_is_the_run_of_the_local_engine() -> None:
     assert local_engine(OWN) == {"name": "vllm"}
 
 
+@pytest.mark.skipif(not find_spec("torch"), reason="the embedded model is converted with PyTorch")
 def test_a_plan_does_not_import_ray() -> None:
     code = "import sys; from pyserini_reasonrank.__main__ import main; main(sys.argv[1:]); print('ray' in sys.modules)"
     words = ["explain", "--rerank", "upr", "--rerank.engine.name", "ray", "--rerank.engine.address", "10.0.0.1:6379"]

@@ -269,6 +269,31 @@ def test_a_prompt_that_another_goes_on_from_is_read_once(engine: Any) -> None:
     assert engine._scorer._score([trees]) == [engine._scorer._score([[tree]])[0] for tree in trees]
 
 
+def test_logits_are_those_before_the_softmax_in_any_company(engine: Engine[Any], model: Model) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    wanted = Sampling(choices=("Yes",), one_token=True, logits=True, max_tokens=1)
+
+    async def together() -> list[Completion]:
+        samplings = (wanted, replace(wanted, logits=False))
+        return await asyncio.gather(*(engine.generate(p, s, CALL) for p in PROMPTS[:2] for s in samplings))
+
+    found = [answer.choices["Yes"] for answer in asyncio.run(together())]
+    tokenizer = AutoTokenizer.from_pretrained(model.source)
+    plain = AutoModelForCausalLM.from_pretrained(model.source, dtype="float32")
+    [yes] = tokenizer("Yes", add_special_tokens=False)["input_ids"]
+    expected = list[float]()
+    for prompt in PROMPTS[:2]:
+        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
+        with torch.inference_mode():
+            logits = plain(torch.tensor([ids])).logits[0, -1]
+        expected += [logits[yes].item(), logits.log_softmax(-1)[yes].item()]
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert found[0] > 0 > found[1]
+
+
 def test_gradients_flow_through_a_tree(engine: Any) -> None:
     import torch
 

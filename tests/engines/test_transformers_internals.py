@@ -5,6 +5,7 @@ Each failure names what changed in transformers and the module here that uses it
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import threading
@@ -17,9 +18,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from pyserini_reasonrank.engines import local
+from pyserini_reasonrank.engines import build_engine, local
 from pyserini_reasonrank.engines.local import packed_attention, prompt_trees
 from pyserini_reasonrank.engines.local.sampler import SeededSampler
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models.catalogue import Model
 
 README = Path(local.__file__).with_name("README.md").read_text(encoding="utf-8")
 BATCHING = "generation.continuous_batching"
@@ -184,6 +187,27 @@ def test_continuous_batching_calls_a_registered_attention(model: Any) -> None:
     assert seen["query"].shape[:2] == (1, 4), changed(
         "queries of shape (1, heads, tokens, size)", "packed_attention.py"
     )
+
+
+def test_prompts_are_not_packed_where_a_layer_would_mix_them(tmp_path: Path) -> None:
+    """Qwen3.5's linear attention has a state that passes from one text of a row to the next."""
+    from transformers import AutoModelForCausalLM, Qwen3_5TextConfig
+
+    torch.manual_seed(0)
+    config = Qwen3_5TextConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=16, layer_types=["linear_attention", "full_attention"],
+        linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=16, linear_value_head_dim=16,
+    )  # fmt: skip
+    model: Any = AutoModelForCausalLM.from_config(config).eval()
+    trees = [prompt_trees.PromptTree(list(range(n, n + 9)), ((5,), (6,))) for n in (10, 30)]
+    with torch.inference_mode():
+        together = torch.stack(prompt_trees.log_probabilities(model, trees))
+        logits = torch.stack([model(input_ids=torch.tensor([tree.prompt])).logits[0, -1] for tree in trees])
+    assert torch.allclose(together, logits.log_softmax(-1)[:, [5, 6]], atol=1e-5)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"does not run the layers of tiny \(linear_attention\): use vllm"):
+        asyncio.run(build_engine("transformers", {}, Model("tiny", str(tmp_path))).start())
 
 
 def test_a_forward_pass_hands_its_extra_arguments_to_a_registered_attention(model: Any) -> None:

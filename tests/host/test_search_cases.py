@@ -17,6 +17,7 @@ from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.host.candidates_writer import rewrite_host_run
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.selection import Selection
+from pyserini_reasonrank.journal import export
 from pyserini_reasonrank.run.candidates import parse_request
 
 pytestmark = pytest.mark.jvm
@@ -220,3 +221,76 @@ def test_a_host_run_is_rewritten_without_excluded_documents(tmp_path: Path) -> N
     )
     rewrite_host_run(run, {"7": "007"}, Selection(excluded={"007": {"a b"}, "8": {"c"}}), 1)
     assert run.read_text() == "007 Q0 c 1 1.500000 Anserini\n8 Q0 a b 1 3.0 x\n"
+
+
+# Rewritten topics
+
+
+def recorded(folder: Path, *rows: tuple[str, int, str]) -> list[str]:
+    """The flags of a rewriter whose answers are recorded: qid, round from 0, answer."""
+    lines = [json.dumps({"qid": qid, "call": call, "response": response}) for qid, call, response in rows]
+    (folder / "answers.jsonl").write_text("\n".join(lines))
+    return ["--rewrite", "keywords", "--rewrite.engine.name", "recorded", "--rewrite.engine.path", "answers.jsonl"]
+
+
+def test_a_rewrite_decides_the_search_and_the_reranker_reads_the_original(search: Search, folder: Path) -> None:
+    (folder / "short.tsv").write_text("q1\twhy\n007\tmoon\n")
+    rewriter = recorded(
+        folder,
+        ("q1", 0, "<answer>electricity room</answer>"),
+        ("q1", 1, "<think>A lamp.</think><answer>Query: sun earth</answer>"),
+        ("007", 0, "<answer>zenith</answer>"),
+        ("007", 1, "<answer></answer>"),
+    )
+    words = [
+        "--topics",
+        "short.tsv",
+        *rewriter,
+        "--rewrite.rounds",
+        2,
+        "--rewrite.depth",
+        1,
+        "--output-format",
+        "castorini",
+    ]
+    done = search("rewritten.jsonl", *words)
+    assert (folder / "rewritten.jsonl.rewritten.tsv").read_text() == "q1\twhy sun earth\n007\tmoon zenith\n"
+    rows = [json.loads(line) for line in (folder / "rewritten.jsonl").read_text().splitlines()]
+    assert {row["query"]["qid"]: row["query"]["text"] for row in rows} == {"q1": "why", "007": "moon"}
+    first = docids(folder / "rewritten.jsonl.first-stage.txt")
+    assert (first["q1"], first["007"][0]) == (["d3"], "msmarco_passage_00_20")
+    assert "rewrites  2 of 2 topics, 0 with their original query, 0 cut" in done.stdout
+    assert "4 judgements (1 empty, 3 ok) from 4 LLM calls and 0 journal entries" in done.stdout
+    unread = "without a readable rewrite in round 2: 1 (1 empty), searched with that of the round before: 007"
+    assert unread in done.stderr
+    assert unread in done.stdout
+    metadata = yaml.safe_load((folder / "rewritten.jsonl.ir-metadata.yml").read_text())
+    rewriting = metadata["method"]["query rewriting"]
+    assert (rewriting["name"], rewriting["rounds"], rewriting["llm"]["calls"]) == ("keywords", 2, 4)
+    assert rewriting["statuses of calls"]["empty"] == 1
+    assert unread in metadata["outcome"]["warnings"][0]
+    assert metadata["data"]["test collection"]["topics"] == "short.tsv"
+    journal = folder / "rewritten.jsonl.rewritten.tsv.journal.sqlite"
+    assert [each["docids"] for each in export(journal, qid="q1")] == [[], ["d2"]]
+    said = search("rewritten.jsonl", *words, "--rewrite.keep", 0, status=2).stderr
+    assert "exists and was not made with these settings" in said
+
+
+def test_a_search_alone_can_be_rewritten_and_repeated_without_the_llm(folder: Path) -> None:
+    (folder / "short.tsv").write_text("q1\twhy\n")
+    rewriter = recorded(folder, ("q1", 0, "<answer>electricity room</answer>"))
+    flags = ["--index", "index", "--bm25", "--hits", 2]
+    done = process(
+        "pyserini_reasonrank.search", *flags, "--topics", "short.tsv", "--output", "alone.txt", *rewriter, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    run = (folder / "alone.txt").read_text()
+    assert run.split()[2] == "d2"
+    metadata = yaml.safe_load((folder / "alone.txt.ir-metadata.yml").read_text())
+    assert metadata["method"]["query rewriting"]["topics rewritten"] == "1 of 1"
+    assert metadata["method"]["retrieval"][0]["run"] == "alone.txt"
+    if os.environ.get("REASONRANK_SOAK"):
+        words = ["--topics", "alone.txt.rewritten.tsv", "--output", "again.txt"]
+        done = process("pyserini.search.lucene", *flags, *words, cwd=folder)
+        assert (folder / "again.txt").read_text() == run, done.stderr

@@ -92,6 +92,14 @@ def test_a_reranker_flag_runs_our_search(python: Path, host: str, flag: list[str
     assert done.stdout.count("child") == 1  # a spawned process runs its own work, not the command again
 
 
+@pytest.mark.parametrize("host", _startup.HOSTS)
+def test_a_rewriter_without_a_reranker_runs_our_search(host: str) -> None:
+    for flag in (["--rewrite", "keywords"], ["--rewrite=keywords"], ["--rewrite"]):
+        assert _startup.wanted(["python", "-m", host, "--topics", TOPICS, *flag])
+        assert not _startup.wanted(["python", "-m", "other", *flag])
+    assert not _startup.wanted(["python", "-m", host, "--topics", "--rewrites"])
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -141,6 +149,15 @@ def test_a_bare_interpreter_imports_two_small_modules(python: Path) -> None:
         "pyserini_reasonrank",
         "pyserini_reasonrank._startup",
     ]
+
+
+def test_the_start_up_file_imports_no_library() -> None:
+    """Each of these takes longer than the start-up file may."""
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pyserini_reasonrank._startup; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "pyserini_reasonrank._startup" in imported
+    assert not imported & {"typing", "re", "importlib", "functools", "collections", "dataclasses", "pathlib"}
 
 
 def test_the_wheel_contains_conf_and_owns_the_start_up_files(source: Path, wheel: Path) -> None:

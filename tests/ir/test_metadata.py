@@ -14,7 +14,7 @@ from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
 from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, topics_without_candidates, write_metadata
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Completion, Sampling, Status, Tally
+from pyserini_reasonrank.records import Completion, PrefixCache, Sampling, Status, Tally
 
 
 @pytest.fixture
@@ -149,6 +149,17 @@ def test_values_that_yaml_has_no_type_for(tmp_path: Path) -> None:
     )
     read = yaml.safe_load((tmp_path / "x.yml").read_text())
     assert read == {"schema version": "0.2", "path": "a/b", "status": "ok", "set": [1], "use_key": True, "token": None}
+
+
+def test_counters_of_the_servers_prefix_cache_are_recorded_with_their_source(record: RunRecord) -> None:
+    counted = replace(record, prefix_cache=PrefixCache(800, 200), seconds={"load": 1.0, "rerank": 2.0})
+    assert counted.fields()["resources"]["llm"]["prefix cache of the servers"] == {
+        "tokens looked up": 800,
+        "tokens found": 200,
+        "source": "/metrics, which counts all clients",
+    }
+    assert "read (25% from the prefix cache, by the servers' /metrics), " in summary(counted)
+    assert "prefix cache" not in summary(replace(counted, prefix_cache=PrefixCache(0, 0)))
 
 
 def test_tokens_from_a_prefix_cache_are_recorded_if_the_engine_reports_them(record: RunRecord) -> None:

@@ -70,3 +70,12 @@ def test_a_byte_order_mark_and_crlf_are_not_part_of_the_text(tmp_path: Path) -> 
         (tmp_path / name).write_bytes(text.encode())
     assert read_topics(tmp_path / "t.tsv") == [Query("1", "one"), Query("2", "two")]
     assert read_topics(tmp_path / "t.jsonl") == [Query("1", "one")]
+
+
+def test_the_last_suffix_says_what_a_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl.rewritten.tsv"
+    path.write_text("q1\twhy moths\n")
+    assert read_topics(path) == [Query("q1", "why moths")]
+    path = tmp_path / "topics.dev.jsonl"
+    path.write_text('{"qid": "q1", "query": "why moths"}\n')
+    assert read_topics(path) == [Query("q1", "why moths")]

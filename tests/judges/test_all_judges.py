@@ -32,6 +32,12 @@ FRAGMENTS = [
     "</answer>",
     "[1]",
     "[2] 7",
+    '{"[1]": 7}',
+    "```json",
+    "<reason>",
+    "</reason>",
+    "<score>",
+    "</score>",
     " > ",
     "[20]",
     "\n",
@@ -61,6 +67,7 @@ OPTIONS: dict[str, Any] = {
     "untagged": st.sampled_from(["identity", "mention_order"]),
     "drop": st.integers(1, 3),
     "match": st.sampled_from(["label", "name", "model"]),
+    "top": st.sampled_from([7, 10, 100]),
 }
 
 
@@ -69,6 +76,8 @@ def judges(draw: st.DrawFn, kind: str, capabilities: frozenset[Capability] | Non
     """A judge of a kind with any options, for an engine that can do anything or nothing."""
     judge = JUDGES[kind]
     options = {name: draw(OPTIONS[name]) for name in judge.Options.model_fields if name in OPTIONS}
+    if kind == "grades":
+        options["form"] = draw(st.sampled_from(["lines", "json"]))
     can = capabilities if capabilities is not None else frozenset(draw(st.sets(st.sampled_from(list(Capability)))))
     return judge(judge.Options.model_validate(options), SAMPLING, can, "Again.")
 

@@ -133,6 +133,16 @@ def test_a_tokenizer_that_does_not_fit_is_refused_with_one_that_would_do(tmp_pat
         judge().check(20, tokens, "[")
 
 
+def test_letters_apart_need_not_fit_what_is_before_them(tmp_path: Path) -> None:
+    tokens = ModelTokens(tokenizer_file(tmp_path, [*LETTERS, "["], [("[", "C")]))
+    apart = FirstToken(FirstToken.Options(apart=True), SAMPLING, frozenset(Capability), "")
+    apart.check(16, tokens, "[")  # A to P
+    with pytest.raises(UsageError, match=r"does not write C as one token"):
+        judge().check(16, tokens, "[")
+    with pytest.raises(UsageError, match=r"does not write Q as one token"):
+        apart.check(20, tokens, "[")
+
+
 def test_more_passages_than_letters_are_refused() -> None:
     judge().check(26, EstimatedTokens(), "[")
     with pytest.raises(UsageError, match=r"26 one-letter identifiers, too few for the 27 passages .*such as rankgpt"):
@@ -159,6 +169,9 @@ def test_the_engine_refuses_an_identifier_that_is_no_token_where_it_stands(
     with pytest.raises(UsageError, match=rf"the tokenizer of m does not write '{choice}' as one token after 'x\['"):
         chat.alternatives(PROMPT, ("A", choice), one_token=True)
     assert len(chat.alternatives(PROMPT, ("A", choice))[1]) == 2  # other judges take it as it is
+    if merges:
+        head, spelled = chat.alternatives(PROMPT, ("A", choice), one_token=True, apart=True)
+        assert (len(head), [len(s) for s in spelled]) == (2, [1, 1])
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,60 @@ def test_the_form_of_an_order_is_taught_constrained_and_read(form: str, answer: 
     assert judgement.order == (2, 0, 1)
 
 
+GRADES = '{"[1]": 5, "[2]": 0, "[3]": 10}'
+JSON = f"```json\n{GRADES}\n```"
+
+
+def test_grades_in_json_come_after_a_reason_that_is_closed_in_its_own_tag() -> None:
+    judge = made("grades", constrain=True, form="json")
+    whole = f"<reason>[1] is off.</reason>\n<answer>\n{JSON}\n</answer>"
+    judgement, asked = judged(judge, Completion(whole))
+    assert (judgement.status, judgement.reasoning, judgement.scores) == (Status.OK, "[1] is off.", (10, 5, 0))
+    assert re.fullmatch(asked[0][1].pattern, whole)
+    cut = Completion("<reason>[1] is off, and", "length")
+    judgement, asked = judged(judge, cut, Completion(GRADES.removeprefix("{") + "\n```\n"))
+    assert (judgement.status, judgement.detail, judgement.scores) == (Status.REPAIRED, "thought closed", (10, 5, 0))
+    assert asked[1][0].prefill == "<reason>[1] is off, and\n</reason>\n<answer>\n```json\n{"
+    assert re.fullmatch(asked[1][1].pattern, GRADES.removeprefix("{") + "\n```\n")
+    assert judge.ideal([1.5, 0, 3]) == f"<reason>The gains are 1.5, 0, 3.</reason>\n<answer>\n{JSON}\n</answer>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed"),
+    [(JSON, True), (JSON.replace("10", "11"), False), (JSON.replace('"[2]": 0, ', ""), False), (GRADES, False)],
+)
+def test_grades_in_json_without_tags_are_one_block(answer: str, allowed: bool) -> None:
+    judge = made("grades", frozenset({Capability.PATTERN}), constrain=True, form="json", tags=False)
+    judgement, [(_, sampling, _)] = judged(judge, Completion(answer))
+    assert bool(re.fullmatch(sampling.pattern, answer)) == allowed
+    assert not allowed or judgement.status is Status.OK
+
+
+def test_a_score_that_was_cut_off_is_decoded_alone_after_the_analysis() -> None:
+    judge = made("rating", constrain=True)
+    cut = Completion("It gives a < b,", "length")
+    judgement, asked = judged(judge, cut, Completion("85\n"), n=1)
+    assert (judgement.score, judgement.status, judgement.detail) == (85, Status.REPAIRED, "thought closed")
+    [(_, first, _), (second, rest, _)] = asked
+    assert second.prefill == "It gives a < b,\n<score>"
+    assert (rest.max_tokens, rest.stop) == (judge.answer_tokens(1), ("</",))
+    for text in ("It gives a < b,\n<score>\n100\n</score>", "<score>7</score>"):
+        assert re.fullmatch(first.pattern, text)
+    for text in ("It gives\n<score>101</score>", "<score>07</score>", "<score>7</score>.", "7"):
+        assert not re.fullmatch(first.pattern, text)
+    thinking = Completion("<think>It gives", "length")
+    _, asked = judged(judge, thinking, Completion("85"), n=1)
+    assert asked[1][0].prefill == "<think>It gives\n</think>\n<score>"
+
+
+@pytest.mark.parametrize("top", [1, 5, 9, 10, 47, 99, 100, 123, 1000])
+def test_the_pattern_of_a_score_ends_at_the_highest(top: int) -> None:
+    pattern = made("rating", top=top, tags=False).pattern(1)  # type: ignore[attr-defined]
+    allowed = [number for number in range(2 * top + 20) if re.fullmatch(pattern, str(number))]
+    assert allowed == list(range(top + 1))
+    assert not re.fullmatch(pattern, "00")
+
+
 @pytest.mark.parametrize("kind", list(JUDGES))
 @pytest.mark.parametrize("constrain", [True, False])
 def test_only_text_is_constrained_and_only_if_asked_for(kind: str, constrain: bool) -> None:
@@ -194,20 +248,26 @@ def test_only_text_is_constrained_and_only_if_asked_for(kind: str, constrain: bo
         Completion("<think>so</think><answer>[1]</answer>", choices=dict.fromkeys(("true", "false", "A"), -1.0))
     ] * 9
     _, asked = judged(made(kind, constrain=constrain), *answers, n=1)
-    assert [bool(sampling.pattern) for _, sampling, _ in asked] == [constrain and kind in WRITTEN] * len(asked)
+    assert [bool(sampling.pattern) for _, sampling, _ in asked] == [constrain and kind in (*WRITTEN, "rating")] * len(
+        asked
+    )
 
 
 @pytest.mark.skipif(find_spec("xgrammar") is None, reason="xgrammar, by which vLLM constrains texts, is not installed")
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize(
+    ("kind", "options"), [*((kind, {}) for kind in WRITTEN), ("grades", {"form": "json"}), ("rating", {})]
+)
 @pytest.mark.parametrize("n", [1, 20, 100])
-def test_patterns_mean_the_same_to_the_library_that_engines_constrain_with(kind: str, n: int) -> None:
+def test_patterns_mean_the_same_to_the_library_that_engines_constrain_with(
+    kind: str, options: dict[str, Any], n: int
+) -> None:
     import xgrammar
 
     vocabulary = [chr(c) for c in range(1, 128)]
     compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo(vocabulary, stop_token_ids=[0]), max_threads=1)
     gains = [i % 4 for i in range(n)]
     for tags in (True, False):
-        judge = made(kind, constrain=True, tags=tags)
+        judge = made(kind, constrain=True, tags=tags, **options)
         _, [(_, sampling, _), *_] = judged_about(judge, n)
         grammar = compiler.compile_regex(sampling.pattern)
         for text, allowed in ((judge.ideal(gains), True), (judge.ideal(gains)[:-2], False), ("[1] is best", False)):

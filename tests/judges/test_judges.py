@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import log
+from math import exp, log
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from pyserini_reasonrank.errors import UsageError, validated
 from pyserini_reasonrank.judges.best import Best
 from pyserini_reasonrank.judges.permutation import Permutation
 from pyserini_reasonrank.judges.score import SCALES, RelevanceScore
 from pyserini_reasonrank.judges.select import Select
 from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.parsing import read_permutation
+from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 PROMPT = Prompt((Message("system", "Assess."), Message("user", "Order these.")), prefill="")
@@ -238,6 +244,115 @@ def test_a_grade_counts_by_its_probability() -> None:
     choices = {str(grade): log(0.01) for grade in range(11)} | {"8": log(0.9)}
     assert judge.value(choices) == pytest.approx(8 * 0.9)
     assert judge.value({choice: logprob - 1000 for choice, logprob in choices.items()}) == pytest.approx(8 * 0.9)
+
+
+AT_ONCE: dict[str, Any] = {"think": False, "opening": ""}
+LOGIT = AT_ONCE | {"answers": ["Yes"], "value": "logit"}
+
+
+def scorer(**options: Any) -> RelevanceScore:
+    return RelevanceScore(RelevanceScore.Options.model_validate(AT_ONCE | options), SAMPLING, frozenset(), "")
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "expected"),
+    [
+        ({"answers": ["1", "0"]}, {"1": -0.2, "0": -2.2}, 1 / (1 + exp(-2.0))),  # mxbai-rerank: softmax of two
+        ({"answers": [1, 0]}, {"1": -0.2, "0": -2.2}, 1 / (1 + exp(-2.0))),
+        ({"scale": "yes-no"}, {"yes": -3.0, "no": -1.0}, 1 / (1 + exp(2.0))),  # Qwen3-Reranker
+        ({"answers": ["Yes", "No"], "value": "difference"}, {"Yes": -0.5, "No": -4.25}, 3.75),  # LightOn-rerank PW
+        ({"answers": ["Yes", "No"], "value": "difference"}, {"Yes": 9.5, "No": 5.75}, 3.75),  # the same from logits
+        ({"answers": ["1", "0"], "value": "difference", "sigmoid": 1}, {"1": -0.2, "0": -2.2}, 1 / (1 + exp(-2.0))),
+        ({"answers": ["Yes"], "value": "logit"}, {"Yes": 5.4062}, 5.4062),
+        ({"answers": ["Yes"], "value": "logit", "sigmoid": 5}, {"Yes": 5.4062}, 1 / (1 + exp(-5.4062 / 5))),  # zerank
+        ({"answers": ["Yes"], "value": "logit", "sigmoid": 5}, {"Yes": -4.5}, 1 / (1 + exp(4.5 / 5))),
+        ({"answers": ["Yes"], "value": "logit", "sigmoid": 1}, {"Yes": -2000.0}, 0.0),
+        ({"answers": ["0", "5", "20"]}, {"0": log(0.1), "5": log(0.3), "20": log(0.6)}, 20 * 0.6),
+    ],
+)
+def test_what_a_score_is_made_of(options: dict[str, Any], values: dict[str, float], expected: float) -> None:
+    assert scorer(**options).value(values) == pytest.approx(expected)
+
+
+def test_a_logit_is_asked_for_as_such_and_a_probability_is_not() -> None:
+    judgement, [(_, sampling, _)] = score(
+        Completion(choices={"Yes": 5.5}), options=RelevanceScore.Options.model_validate(LOGIT)
+    )
+    assert (judgement.score, judgement.status) == (5.5, Status.OK)
+    assert (sampling.choices, sampling.logits, sampling.one_token) == (("Yes",), True, True)
+    _, [(_, sampling, _)] = score(
+        Completion(choices={"yes": -0.5}), options=RelevanceScore.Options.model_validate(AT_ONCE)
+    )
+    assert (sampling.logits, sampling.one_token) == (False, False)
+
+
+def test_a_difference_needs_both_answers() -> None:
+    options = RelevanceScore.Options.model_validate(AT_ONCE | {"answers": ["Yes", "No"], "value": "difference"})
+    judgement, _ = score(Completion(choices={"Yes": -0.1}), options=options)
+    assert (judgement.status, judgement.score) == (Status.EMPTY, None)
+
+
+def test_only_a_logit_needs_an_engine_that_reports_logits() -> None:
+    needs = RelevanceScore.needs_of
+    assert needs(RelevanceScore.Options.model_validate(LOGIT)) == {Capability.LOGITS}
+    assert needs(RelevanceScore.Options(answers=("1", "0"), value="difference")) == {CHOICES}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"answers": [True, False]}, 'in quotes: ["Yes", "No"]'),
+        ({"answers": ["Yes", " Yes"]}, "the answers have to differ"),
+        ({"answers": ["Yes", ""]}, "none may be empty"),
+        ({"answers": ["Yes"]}, "the value share is of two or more answers, not of 1"),
+        ({"value": "logit"}, "the value logit is of one answer, not of 2"),
+        ({"value": "difference", "scale": "0-10"}, "the value difference is of two answers, not of 11"),
+        ({"answers": ["a", "b", "c"]}, "more than two answers have to be whole numbers"),
+        ({"sigmoid": 5}, "sigmoid is for the values difference and logit"),
+    ],
+)
+def test_answers_that_can_not_be_scored(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(problem)) as error:
+        validated(RelevanceScore.Options, options, "--rerank.judge")
+    assert str(error.value).startswith(("--rerank.judge {", "--rerank.judge.answers ["))
+
+
+@pytest.mark.parametrize("value", ["difference", "logit"])
+def test_a_logit_is_that_of_one_token(value: str, tmp_path: Path) -> None:
+    tokens = word_tokens(tmp_path, ["Yes", "No", "\n"])
+    answers = ["Yes", "No"][: 1 if value == "logit" else 2]
+    scorer(answers=answers, value=value).check(1, tokens, "")
+    with pytest.raises(
+        UsageError, match=f"'Yesno' as one token at the start of an answer, which .*value {value} needs"
+    ):
+        scorer(answers=["Yesno", *answers[1:]], value=value).check(1, tokens, "")
+    scorer(answers=["Yesno", "No"]).check(1, tokens, "")
+    scorer(answers=["Yesno", *answers[1:]], value=value).check(1, EstimatedTokens(), "")
+
+
+def word_tokens(folder: Path, words: Sequence[str]) -> ModelTokens:
+    """A tokenizer of these words, and of single characters for anything else."""
+    letters = sorted({letter for word in (*words, "Yesno") for letter in word})
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*words, *letters]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="Y"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("Yes(?!no)|No|."), "isolated")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return ModelTokens(folder / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"answers": ["1", "0"]},
+        {"answers": ["Yes", "No"], "value": "difference"},
+        {"answers": ["Yes"], "value": "logit", "sigmoid": 5},
+        {"answers": ["0", "1", "2", "3"]},
+    ],
+)
+def test_the_ideal_score_of_given_answers_rises_with_the_grade(options: dict[str, Any]) -> None:
+    judge = scorer(**options)
+    scores = [judge.value(judge.ideal_choices([grade], judge.choices)) for grade in (0, 1, 2, 3)]
+    assert scores == sorted(set(scores))
 
 
 @pytest.mark.parametrize("scale", list(SCALES))

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.judges.published import ended_thought, read_iranker, read_label, read_reasonrank
+from pyserini_reasonrank.judges.published import (
+    ended_thought,
+    read_grouprank,
+    read_iranker,
+    read_label,
+    read_reasonrank,
+    read_retro_star,
+)
 from pyserini_reasonrank.judges.registry import JUDGES
 from pyserini_reasonrank.parsing import read_label as read_own_label
 from pyserini_reasonrank.parsing import read_permutation
@@ -185,3 +192,88 @@ def test_irankers_parser_reads_any_text(text: str, n: int) -> None:
 )
 def test_a_cut_thought_ends_as_in_rank1s_code(thought: str, ended: str) -> None:
     assert ended_thought(thought + "</think>") == ended
+
+
+# --- GroupRank
+
+
+@pytest.mark.parametrize(
+    ("text", "grades", "status"),
+    [
+        ('<reason>r</reason>\n<answer>\n```json\n{"[1]": 5, "[2]": 3, "[3]": 8}\n```\n</answer>', [5, 3, 8], Status.OK),
+        ('<answer>{"1": 5, " [2] ": 3.5, "[3]": 80}</answer>', [5, 3.5, 80], Status.OK),
+        ('so {"[1]": 5, "[2]": 3, "[3]": 8}', [5, 3, 8], Status.REPAIRED),  # no answer tag
+        ('<answer>{"[1]": 1}</answer> no <answer>{"[2]": 2}</answer>', [1, None, None], Status.REPAIRED),  # the first
+        ('```json\n{"[1]": 1}\n``` or ```json\n{"[2]": 2}\n```', [None, 2, None], Status.REPAIRED),  # the last
+        ('<answer>{"[1]": 1} {"[2]": 2}</answer>', [None, 2, None], Status.REPAIRED),
+        ('<answer>{"[1]]": 5, "[2]": 3, "[3]": 8}</answer>', [5, 3, 8], Status.OK),
+        ('<answer>```json\n{"[1]": 5, "[2]": 3, "[3]": 8\n```</answer>', [5, 3, 8], Status.OK),
+        ('<answer>```json\n[["[1]", 5], ["[3]", 8]]\n```</answer>', [5, None, 8], Status.REPAIRED),
+        ('<answer>{"[0]": 5}</answer>', [None, None, 5], Status.REPAIRED),  # counted from the end
+        ('<answer>{"[1]": 5, "1": 7}</answer>', [6, None, None], Status.REPAIRED),
+        ('<answer>{"[1]": true}</answer>', [1, None, None], Status.REPAIRED),
+        ('<answer>{"[4]": 5}</answer>', [0, 0, 0], Status.EMPTY),
+        ('<answer>{"[1]": "5"}</answer>', [0, 0, 0], Status.EMPTY),
+        ('<answer>{"[1]": {"score": 5}}</answer>', [0, 0, 0], Status.EMPTY),
+        ('<answer>{"[1]": NaN}</answer>', [0, 0, 0], Status.EMPTY),
+        ('<answer>{"passage 1": 5}</answer>', [0, 0, 0], Status.EMPTY),
+        ("<answer>[1] 5\n[2] 3\n[3] 8</answer>", [0, 0, 0], Status.EMPTY),
+        ("<answer>```json\n```</answer>", [0, 0, 0], Status.EMPTY),
+        ("<answer>{}</answer>", [None] * 3, Status.EMPTY),
+        ("", [0, 0, 0], Status.EMPTY),
+    ],
+)
+def test_grouprank_gives_every_passage_of_an_unreadable_answer_a_grade_of_zero(
+    text: str, grades: list[float | None], status: Status
+) -> None:
+    judgement = read_grouprank(completion(text), 3)
+    assert JUDGES["grades"].outcome(judgement, range(3)) == grades
+    assert judgement.status is status
+    assert sorted(judgement.order) == [0, 1, 2]
+    assert read_grouprank(Completion(finish_reason="error", error="500"), 3).scores == ()
+
+
+JSON_PIECES = (
+    "<answer>",
+    "</answer>",
+    "```json",
+    "```",
+    "{",
+    "}",
+    '"[1]"',
+    '"2"',
+    ": ",
+    "5",
+    "true",
+    ",",
+    "]",
+    "[",
+    "\n",
+)
+
+
+@given(st.lists(st.sampled_from([*PIECES, *JSON_PIECES])).map("".join), st.integers(1, 20))
+def test_grouprank_and_retro_star_read_any_text(text: str, n: int) -> None:
+    judgement = read_grouprank(completion(text), n)
+    assert sorted(judgement.order) == list(range(n))
+    assert judgement.status is not Status.OK or (judgement.filled, judgement.detail) == (0, "")
+    assert (read_retro_star(completion(text)).score is None) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "status"),
+    [
+        ("It does.\n<score>\n85\n</score>", 85, Status.OK),
+        ("<score>20</score> or rather <score>85</score>", 20, Status.OK),  # the first
+        ("<score>850</score>", 850, Status.OK),
+        ("<think>so <score>85</score>", 85, Status.OK),
+        ("<score>85/100</score>", 0, Status.EMPTY),
+        ("<score>85", 0, Status.EMPTY),
+        ("Score: 85", 0, Status.EMPTY),
+        ("", 0, Status.EMPTY),
+    ],
+)
+def test_retro_star_counts_an_unreadable_answer_as_zero(text: str, score: float, status: Status) -> None:
+    judgement = read_retro_star(completion(text))
+    assert (judgement.score, judgement.status) == (score, status)
+    assert read_retro_star(Completion(finish_reason="error", error="500")).score is None

@@ -214,6 +214,17 @@ def test_the_collection_is_a_word_of_the_names(names: list[str], collection: str
     assert for_collection(COLLECTIONS, names) == (collection, COLLECTIONS.get(collection or "", {}))
 
 
+def test_a_collection_of_several_words_needs_all_of_them() -> None:
+    collections = {"bright-earth-science": {"depth": 1}, "bright": {"depth": 2}}
+    for names, found in (
+        (["bright-earth-science"], "bright-earth-science"),
+        (["data/bright/earth_science.tsv"], "bright-earth-science"),
+        (["bright-biology"], "bright"),
+        (["earth-science"], None),
+    ):
+        assert for_collection(collections, names) == (found, collections.get(found or "", {}))
+
+
 def test_reasonrank_shows_more_of_brights_passages() -> None:
     known = KNOWN["reasonrank-7b"]
     assert for_collection(known.collections, ["bright-aops"]) == ("bright", {"passage_tokens": 512})

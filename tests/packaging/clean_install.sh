@@ -12,7 +12,7 @@ python=${1:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 unset PYTHONPATH
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 REASONRANK_CACHE="$work/cache"
 
 "$python" -c 'import sys; sys.exit("Python 3.12 or newer is required" if sys.version_info < (3, 12) else 0)'
 "$python" -m venv "$work/tools"

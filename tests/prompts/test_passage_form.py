@@ -54,6 +54,8 @@ def test_rankllms_checkpoints_see_title_and_300_words(model: str) -> None:
         ({"whitespace": "keep"}, "T. X\n  y"),
         ({"template": "{{ url }}|{{ text }}", "whitespace": "keep"}, "U|X\n  y"),
         ({"template": "{{ missing }}{{ text }}"}, "X y"),
+        ({"whitespace": "newlines"}, "T. X   y"),
+        ({"whitespace": "newlines", "characters": 5}, "T. X "),
         ({"words": 2, "whitespace": "keep"}, "T. X"),
         ({"characters": 5, "whitespace": "keep"}, "T. X\n"),
         ({"words": 9, "characters": 99}, "T. X y"),

@@ -21,7 +21,7 @@ from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.pinned import PinnedFile
 from pyserini_reasonrank.prompts.python_source import read_string
 from pyserini_reasonrank.prompts.sources import PublishedPrompt
-from pyserini_reasonrank.prompts.template import Template
+from pyserini_reasonrank.prompts.template import Instruction, Template
 from pyserini_reasonrank.records import Prompt
 
 PUBLISHED_CACHE = cache_folder()
@@ -76,6 +76,7 @@ class Ranker:
 
 FORMS = {
     "news": "Claim: QUERY " "and its evidence",
+    "pair": ("a post", ["one", "two"]),
     "nested": {"template": "Rate {query} " + "with {{braces}}."},
 }
 FORMS["sports"] = FORMS["news"]
@@ -97,6 +98,8 @@ FORMS["later"] = "added"
         ("FORMS.news", None, "Claim: QUERY and its evidence"),
         ("FORMS.sports", None, "Claim: QUERY and its evidence"),
         ("FORMS.later", 5, "added"),
+        ("FORMS.pair.0", None, "a post"),
+        ("FORMS.pair.1.1", None, "two"),
         ("FORMS.nested.template", None, "Rate {{query}} with {{{{braces}}}}."),
     ],
 )
@@ -122,6 +125,9 @@ def test_a_named_value_without_a_slot() -> None:
         ("remove_tail", 27, "at remove_tail, found no string"),
         ("FORMS.missing", None, "at FORMS.missing, found no string"),
         ("FORMS.nested", None, "at FORMS.nested, found no string"),
+        ("FORMS.pair", None, "at FORMS.pair, found no string"),
+        ("FORMS.pair.2", None, "at FORMS.pair.2, found no string"),
+        ("FORMS.pair.last", None, "at FORMS.pair.last, found no string"),
         ("FORMS", None, "at FORMS, found no string"),
     ],
 )
@@ -239,9 +245,9 @@ def test_instructions_by_collection(cache: Path, httpserver: HTTPServer, monkeyp
     entry = {"about": "a test", "from": "rank_llm:x", "instructions": {"place": "FORMS", "query": "QUERY"}}
     entry["instructions"]["from"] = pinned(httpserver, code, "forms.py")  # type: ignore[index]
     monkeypatch.setattr(sources, "published", lambda: {"test": PublishedPrompt.model_validate(entry)})
-    assert sources.instruction("test:a") == "Claim: {query}\n\n{as} is"
-    assert sources.instruction("test:c") == "all of {query}"
-    assert sources.instruction("Only proofs: all of them") == "Only proofs: all of them"
+    assert sources.instruction("test:a") == Instruction("Claim: {query}\n\n{as} is")
+    assert sources.instruction("test:c") == Instruction("all of {query}")
+    assert sources.instruction("Only proofs: all of them") == Instruction("Only proofs: all of them")
     assert "expected one string at FORMS.d, found no string" in str(sources.missing_instruction("test:d"))
 
 
@@ -329,3 +335,151 @@ def test_rearanks_strings_replace_those_of_the_dialogue(tmp_path: Path, monkeypa
     contents = [message.content for message in messages]
     assert contents[:2] == [parts["system"], f"Look for Q?.{parts['prefix']}2"]
     assert contents[3::2] == ["[1] FIRST", "[2] SECOND", f'{parts["suffix"]} "Q?" ']
+
+
+GROUPS = """
+class GroupReranker:
+    def __init__(self, path):
+        self.group_system_prompt = '''{system}
+'''
+        self.group_user_prompt = '''{{TOPK}} for {{QUERY}}
+{{PASSAGES}}
+As {{{{"[1]": 5}}}}.{user}
+'''
+"""
+"""A file of the form of GroupRank's, to be filled with text of the pinned lengths."""
+
+SCORES = """
+class SGLangReasoningLLMReranker:
+    def __init__(self, definition=None, query_type="query", doc_type="document"):
+        if definition is None:
+            definition = f"A ({{query_type}}) and a ({{doc_type}}){default}"
+        self.prompt_template = self.get_prompt_template()
+
+    def get_prompt_template(self):
+        prompt_template = '''\\
+Here: {{relevance_definition}}
+{{query}} ({{query_type}}), {{doc}} ({{doc_type}}).{rest}'''
+        return prompt_template
+"""
+"""A file of the form of Retro*'s."""
+
+
+def test_grouprank_numbers_its_passages_between_two_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rerank_groupwise.py"
+    user = "u" * (837 - len('{TOPK} for {QUERY}\n{PASSAGES}\nAs {{"[1]": 5}}.\n'))
+    file.write_text(GROUPS.format(system="s" * 1284, user=user))
+    monkeypatch.setattr(PinnedFile, "fetch", lambda self: file)
+    template = sources.load("grouprank")
+    assert template.contract == "grades"
+    assert [(m.role, m.content) for m in template.render("Q {x}?", ["FIRST {{ y }}", "SECOND"]).messages] == [
+        ("system", "s" * 1284 + "\n"),
+        ("user", f'2 for Q {{x}}?\n[1]. FIRST {{{{ y }}}}\n\n[2]. SECOND\n\n\nAs {{"[1]": 5}}.{user}\n'),
+    ]
+
+
+def test_retro_star_says_what_is_relevant_and_what_the_texts_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = "Here: {relevance_definition}\n{query} ({query_type}), {doc} ({doc_type})."
+    rest, default = "r" * (1940 - len(slots)), "d" * (116 - len("A () and a ()"))
+    code, forms = tmp_path / "reranker_sglang.py", tmp_path / "reranker_prompts.py"
+    code.write_text(SCORES.format(rest=rest, default=default))
+    forms.write_text('ReasoningBrightShortInstructions = {"aops": ("maths", "proof", "Same (maths) theorem.")}\n')
+    monkeypatch.setattr(PinnedFile, "fetch", lambda self: forms if self.url.endswith("prompts.py") else code)
+    template = sources.load("retro-star")
+    assert template.contract == "rating"
+    [plain] = template.render("Q?", ["TEXT"]).messages
+    assert plain.content == f"Here: A (query) and a (document){default}\nQ? (query), TEXT (document).{rest}"
+    found = sources.instruction("retro-star:aops")
+    assert found == Instruction("Same (maths) theorem.", "maths", "proof")
+    [told] = template.instructed(found).render("Q?", ["TEXT"]).messages
+    assert told.content == f"Here: Same (maths) theorem.\nQ? (maths), TEXT (proof).{rest}"
+    [own] = template.instructed(sources.instruction("Only proofs.")).render("Q?", ["TEXT"]).messages
+    assert own.content == f"Here: Only proofs.\nQ? (query), TEXT (document).{rest}"
+
+
+# --- published words in a layout of ours
+
+
+def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    file = tmp_path / "published.py"
+    file.write_text(text)
+    monkeypatch.setattr(PinnedFile, "fetch", lambda self: file)
+
+
+def _system(characters: int) -> tuple[str, str]:
+    """A system message, and the beginning of a prompt with it that has this many characters."""
+    before, after = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n"
+    system = "s" * (characters - len(before + after))
+    return system, before + system + after
+
+
+def test_qwen3_rerankers_words_and_its_default_instruction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, prefix = _system(190)
+    _file(tmp_path, monkeypatch, f"prefix = {prefix!r}\ninstruction = {'{' + 'i' * 73!r}\n")
+    template = sources.load("qwen3-reranker")
+    messages = template.render("Q?", ["FIRST"]).messages
+    assert [(m.role, m.content) for m in messages] == [
+        ("system", system),
+        ("user", "<Instruct>: {" + "i" * 73 + "\n<Query>: Q?\n<Document>: FIRST"),
+    ]
+    assert template.contract == "score"
+    assert template.render("Q?", ["FIRST"]).prefill == ""
+    own = template.instructed(Instruction("Wanted are proofs.")).render("Q?", ["FIRST"])
+    assert own.messages[1].content == "<Instruct>: Wanted are proofs.\n<Query>: Q?\n<Document>: FIRST"
+
+
+def test_mxbai_reranks_words_are_below_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, prefix = _system(115)
+    text = (
+        f"class MxbaiRerankV2:\n    task_prompt = {'t' * 269!r}\n    chat_template: dict = {{'prefix': {prefix!r}}}\n"
+    )
+    _file(tmp_path, monkeypatch, text)
+    template = sources.load("mxbai-rerank")
+    user = f"query: Q?\ndocument: FIRST\n{'t' * 269}"
+    assert [m.content for m in template.render("Q?", ["FIRST"]).messages] == [system, user]
+    assert (
+        template.instructed(Instruction("I.")).render("Q?", ["FIRST"]).messages[1].content == f"instruction: I.\n{user}"
+    )
+
+
+def test_lightons_passages_have_a_colon_after_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "o" * (68 - len("Of : .\n"))
+    _file(
+        tmp_path,
+        monkeypatch,
+        "class LightOnListwiseRerankerWrapper:\n    def _build_text_prompt(self, query, docs):\n"
+        '        body = "\\n".join(f"[{i + 1}]: {d}" for i, d in enumerate(docs))\n'
+        f'        return f"Of {{query}}: {words}.\\n{{body}}"\n',
+    )
+    [message] = sources.load("lighton-rerank:listwise").render("Q?", ["FIRST", "SECOND"]).messages
+    assert (message.role, message.content) == ("user", f"Of Q?: {words}.\n[1]: FIRST\n[2]: SECOND")
+
+
+def test_a_layout_names_the_words_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _file(tmp_path, monkeypatch, "known = 'words'\n")
+    entry = {
+        "about": "x",
+        "from": "https://example.org/x.py#sha256=" + "0" * 64,
+        "fields": {"contract": "score", "reminder": "x", "layout": "{{ published.other }} {{ query }}"},
+        "strings": {"known": {"place": "known"}},
+    }
+    monkeypatch.setattr(sources, "published", lambda: {"x": PublishedPrompt.model_validate(entry)})
+    with pytest.raises(UsageError, match=r"x uses the unknown field \{other\}"):
+        sources.load("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "turns", "ends"),
+    [
+        ("qwen3-reranker", 2, "FIRST"),
+        ("mxbai-rerank", 2, "Relevance:"),
+        ("lighton-rerank:listwise", 1, "Ranking:"),
+        ("dear:listwise", 8, "no explanations."),
+    ],
+)
+def test_the_prompts_of_newer_checkpoints_load(name: str, turns: int, ends: str) -> None:
+    messages = loaded(name).render("Q?", ["FIRST", "SECOND"]).messages
+    assert len(messages) == turns
+    assert messages[-1].content.endswith(ends)

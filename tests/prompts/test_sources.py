@@ -165,10 +165,16 @@ def test_letters_are_for_the_judge_that_reads_the_first_one() -> None:
     assert sources.load("rank_llm:rank_zephyr_template").contract == "permutation"
 
 
-@pytest.mark.parametrize(("name", "field"), [("rank_lrl_template", "psg_ids"), ("insert_rank_template", "score")])
-def test_a_template_that_asks_for_what_we_do_not_have_is_refused(name: str, field: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"uses the unknown field {{{field}}}")):
-        sources.load(f"rank_llm:{name}")
+def test_a_template_that_asks_for_what_we_do_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match=re.escape("uses the unknown field {psg_ids}")):
+        sources.load("rank_llm:rank_lrl_template")
+
+
+@pytest.mark.parametrize("source", ["rank_llm:insert_rank_template", "listwise-scores"])
+def test_a_prompt_shows_the_first_stages_scores(source: str) -> None:
+    prompt = sources.load(source).render("Q?", ["FIRST", "SECOND"], scores=[12.34567, 7])
+    user = prompt.messages[-1].content
+    assert re.search(r"\[1\] FIRST\n[^\n]*12\.346\n+\[2\] SECOND\n[^\n]*7\.000\n", user)
 
 
 # --- by pinned URL

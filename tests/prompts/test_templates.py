@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.registry import JUDGES
+from pyserini_reasonrank.judges.rewrite import Rewrite
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.fitting import TURN, Fitter, frame_tokens, prompt_tokens
 from pyserini_reasonrank.prompts.passage_form import PassageForm
-from pyserini_reasonrank.prompts.template import Template
+from pyserini_reasonrank.prompts.template import Instruction, Template
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Candidate, Message, Prompt, Query, Request
 from pyserini_reasonrank.strategies import STRATEGIES
@@ -83,7 +84,7 @@ def tokens(tokenizer_file: Path) -> ModelTokens:
 @pytest.mark.parametrize("name", sources.names())
 def test_our_prompts_show_query_and_passages_and_are_for_a_known_judge(name: str) -> None:
     template = sources.load(name)
-    assert template.contract in JUDGES
+    assert template.contract in {*JUDGES, Rewrite.kind}
     passages = ["FIRST"] if template.contract in POINTWISE else ["FIRST", "SECOND", "THIRD"]
     prompt = template.render("THE {{ query }}", passages)
     text = "\n".join(m.content for m in prompt.messages)
@@ -91,7 +92,8 @@ def test_our_prompts_show_query_and_passages_and_are_for_a_known_judge(name: str
     assert [text.count(passage) for passage in passages] == [1] * len(passages)
     assert "{{" not in text.replace("THE {{ query }}", "")
     assert "{{" not in template.reminder
-    assert prompt.messages[-1].role == ("assistant" if template.contract == "likelihood" else "user")
+    last = "document" if name == "by-roles" else "assistant" if template.contract == "likelihood" else "user"
+    assert prompt.messages[-1].role == last
 
 
 @pytest.mark.parametrize("name", LISTWISE)
@@ -109,6 +111,8 @@ def test_listwise_prompts_number_the_passages_from_one(name: str) -> None:
         ("critique", "5460b0eabfbae428"),
         ("graded-reasoning", "f2955b41029b7fc8"),
         ("grades-reasoning", "cce1c4c2ed9a1e2c"),
+        ("grades-json", "21bf222760e646df"),
+        ("rating-reasoning", "90fc79c214617eea"),
         ("listwise", "6c257b639be6b630"),
         ("listwise-dialogue", "82005effe2e98d68"),
         ("listwise-letters", "836aeaa254cfb1c6"),
@@ -513,23 +517,23 @@ def test_a_frame_is_a_prompt_without_its_texts(tokens: ModelTokens, name: str) -
 @pytest.mark.parametrize("name", ["relevant", "graded-reasoning"])
 def test_an_instruction_takes_the_place_of_our_own(name: str) -> None:
     plain = sources.load(name)
-    shown = plain.instructed("Only proofs.").render("Q", ["P"]).messages[-1].content
+    shown = plain.instructed(Instruction("Only proofs.")).render("Q", ["P"]).messages[-1].content
     assert "Only proofs." in shown
     assert len(shown.splitlines()) == len(plain.render("Q", ["P"]).messages[-1].content.splitlines())
-    assert plain.instructed("").render("Q", ["P"]) == plain.render("Q", ["P"])
+    assert plain.instructed(Instruction()).render("Q", ["P"]) == plain.render("Q", ["P"])
 
 
 @pytest.mark.parametrize("name", ["relevant", "relevant-bare", "listwise"])
 def test_an_instruction_with_the_query_in_it_is_shown_as_the_query(name: str, tokens: ModelTokens) -> None:
     template = sources.load(name)
-    instructed = template.instructed("Claim: {query} {{ x }}\n")
+    instructed = template.instructed(Instruction("Claim: {query} {{ x }}\n"))
     assert instructed.render("Q {query}", ["P"]) == template.render("Claim: Q {query} {{ x }}\n", ["P"])
     assert frame_tokens(instructed, tokens, 1) > frame_tokens(template, tokens, 1)
 
 
 def test_an_instruction_without_a_place_in_the_prompt_is_refused() -> None:
     with pytest.raises(UsageError, match="prompt listwise does not show an instruction"):
-        sources.load("listwise").instructed("Only proofs.")
+        sources.load("listwise").instructed(Instruction("Only proofs."))
 
 
 @pytest.mark.parametrize("name", ["worst-prefilled", "worst-reasoning"])

@@ -54,10 +54,11 @@ def test_prompts_of_a_query_differ_only_from_the_first_passage_on(name: str) -> 
         assert (QUERY in shared) == (name not in PASSAGE_FIRST)
 
 
-def test_samples_of_one_window_are_asked_one_after_another(
-    run_reranker: RunReranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    qrels = tmp_path / "qrels.txt"
+def asked_by(
+    name: str, flags: dict[str, Any], run: RunReranker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """The prompts of a run over two queries of six documents, in the order in which the engine gets them."""
+    qrels = folder / "qrels.txt"
     qrels.write_text("q0 0 d3 1\nq1 0 d2 1\n", encoding="utf-8")
     asked: list[str] = []
     generate = Oracle.generate
@@ -71,13 +72,33 @@ def test_samples_of_one_window_are_asked_one_after_another(
         Request(Query(f"q{n}", f"topic {n}"), tuple(Candidate(f"d{i}", 9.0 - i, f"passage {i}") for i in range(6)), n)
         for n in range(2)
     ]
+    run(name, {**flags, "engine": {"name": "oracle", "qrels": str(qrels)}}, requests)
+    return asked
+
+
+def test_samples_of_one_window_are_asked_one_after_another(
+    run_reranker: RunReranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     windows = {"name": "sliding", "window_size": 4, "stride": 2}
     flags = {
         "combine": {"name": "aggregate", "samples": 3, "shuffle": 0},
         "arms": {"ranker": {"reranker": "reasonrank", "strategy": windows, "sampling": {"temperature": 0.5}}},
-        "engine": {"name": "oracle", "qrels": str(qrels)},
     }
-    run_reranker("self-consistency", flags, requests)
+    asked = asked_by("self-consistency", flags, run_reranker, tmp_path, monkeypatch)
     changes = sum(one != next_one for one, next_one in pairwise(asked))
     assert len(asked) == 3 * len(set(asked)) == 12
     assert changes == len(set(asked)) - 1
+
+
+def test_samples_of_a_second_stage_share_the_prompt_of_the_first(
+    run_reranker: RunReranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {"strategy": {"k": 2, "samples": 4}}
+    asked = asked_by("retro-star", flags, run_reranker, tmp_path, monkeypatch)
+    assert len(asked) == 2 * (6 + 2 * 4)
+    assert len(set(asked)) == 2 * 6
+    resampled = {prompt for prompt in asked if asked.count(prompt) > 1}
+    assert [asked.count(prompt) for prompt in resampled] == [5] * 4
+    for prompt in resampled:
+        places = [place for place, other in enumerate(asked) if other == prompt]
+        assert places[1:] == list(range(places[1], places[1] + 4))

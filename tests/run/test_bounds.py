@@ -48,6 +48,8 @@ def test_a_deep_run_of_six_documents_answers_at_once(name: str, tmp_path: Path) 
         ("upr", {}),
         ("dranker", {}),
         ("grouprank", {"window_size": 1}),
+        ("grouprank", {"rounds": 100}),
+        ("retro-star", {"k": DEEP, "samples": 128}),
         ("self-consistency", {}),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,7 @@ def test_a_base_in_a_folder_of_any_name_is_warned_of_only(tmp_path: Path) -> Non
     assert "was trained on Qwen/Qwen2.5-7B-Instruct, not on" in warning
 
 
+@pytest.mark.skipif(not find_spec("torch"), reason="the embedded model is converted with PyTorch")
 def test_an_adapter_may_name_its_base_as_models_does(tmp_path: Path) -> None:
     adapter = folder(
         tmp_path / "adapter", template=None, adapter_config=LORA | {"base_model_name_or_path": "smollm2-135m"}

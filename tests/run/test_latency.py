@@ -77,6 +77,8 @@ def rounds(name: str, folder: Path, grades: Mapping[str, int]) -> tuple[int, Ran
         ("dranker", 1, 1),
         ("rank1", 2, 2),  # all at once: the thoughts, then the answers
         ("erank", 2, 2),
+        ("retro-star", 3, 3),  # 480 answers of the second stage are more than the calls in flight
+        ("grouprank", 1, 1),
         ("tourrank", 5, 5),
         ("pivot", 3, 6),
         ("blitzrank", 2, 4),

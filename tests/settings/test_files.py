@@ -96,7 +96,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         files.read("x/sft-rank-r.yaml", flag="--config", folder="train")
 
 
-@pytest.mark.parametrize(("folder", "name"), [(f, name) for f in ("rerankers", "train") for name in yaml_names(f)])
+@pytest.mark.parametrize(
+    ("folder", "name"), [(f, name) for f in ("rerankers", "rewriters", "train") for name in yaml_names(f)]
+)
 def test_shipped_files_are_read_by_name(folder: str, name: str) -> None:
     assert files.read(name, flag="--config", folder=folder)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.settings.host_flags import read_host_flags
+from pyserini_reasonrank.settings.host_flags import check_searches_text, read_host_flags
 
 
 def host_parser() -> argparse.ArgumentParser:
@@ -74,3 +74,31 @@ def test_a_flag_without_its_value_or_with_an_unclear_name_is_refused(words: list
     with pytest.raises(UsageError) as error:
         read_host_flags(words)
     assert words[0] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--impact", "--impact without an encoder"),
+        ("--dense --hnsw", "--dense without an encoder"),
+        ("--encoded-queries tct", "name the model that makes them with --encoder"),
+        ("--pretokenized", "--pretokenized searches with topics that are already tokenized"),
+        ("--topics-format mbeir", "topics of the format mbeir are not plain text"),
+        ("--topics-form=multimodal", "topics of the format multimodal are not plain text"),
+        ("--multimodal", "--multimodal searches with images"),
+        ("--bm25", ""),
+        ("--bm25 --rm3 --tokenizer bert", ""),
+        ("--impact --encoder naver/splade", ""),
+        ("--dense --hnsw --onnx-encoder bge", ""),
+        ("--encoder tct --encoded-queries tct", ""),
+        ("--topics-format kilt", ""),
+    ],
+)
+def test_a_rewrite_needs_a_search_with_the_text_of_the_topics(line: str, says: str) -> None:
+    words = ["--index", "I", "--topics", "T", "--output", "run.txt", *line.split()]
+    if not says:
+        check_searches_text(words)
+        return
+    with pytest.raises(UsageError, match="--rewrite needs a search with the text of the topics: ") as error:
+        check_searches_text(words)
+    assert says in str(error.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from pyserini_reasonrank.cli.rerank_help import search_help
 from pyserini_reasonrank.engines import ENGINES, build_engine, engine_class
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.judges.registry import JUDGES
-from pyserini_reasonrank.models import devices
+from pyserini_reasonrank.models import devices, embedded
 from pyserini_reasonrank.models.catalogue import Model, known_models
 from pyserini_reasonrank.prompts import sources
+from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.run.build import build
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.parts import SinglePlan
@@ -133,27 +135,6 @@ def test_the_model_is_that_of_the_engine_that_answers(tmp_path: Path) -> None:
     assert model(*faulty, "transformers", "--rerank.model", str(tmp_path)).source == str(tmp_path)
 
 
-@pytest.mark.parametrize(("free", "chosen"), [(0, "smollm2-135m"), (10, "smollm2-135m"), (80, "reasonrank-7b")])
-def test_auto_is_the_checkpoint_where_it_can_be_held(free: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [devices.Device("cuda:0", "GPU", free * 10**9, 80 * 10**9)] if free else []
-    monkeypatch.setattr(devices, "accelerators", lambda: found)
-    assert settings("reasonrank").model == chosen
-    assert settings("reasonrank").checkpoint == "reasonrank-7b"
-
-
-def test_auto_counts_as_many_accelerators_as_the_engine_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "accelerators", lambda: [devices.Device("cuda:0", "GPU", 12 * 10**9, 12 * 10**9)] * 2)
-    arguments = "--rerank.engine.args"
-    assert settings("reasonrank").model == "smollm2-135m"
-    assert settings("reasonrank", f"{arguments}.tensor_parallel_size", "2").model == "reasonrank-7b"
-    assert settings("reasonrank", f"{arguments}.pipeline_parallel_size", "2").model == "reasonrank-7b"
-    assert settings("reasonrank", f"{arguments}.device_map", "auto").model == "reasonrank-7b"
-    assert settings("reasonrank", f"{arguments}.quantization", "fp8").model == "reasonrank-7b"
-    both = ["--rerank.engine.device", "cpu", f"{arguments}.device_map", "auto"]
-    assert settings("reasonrank", *both).model == "smollm2-135m"
-    assert settings("reasonrank", arguments, "nonsense").model == "smollm2-135m"
-
-
 CHECKPOINTS = {
     name: str(own["checkpoint"]) for name in rerankers.names() if "checkpoint" in (own := rerankers.read(name))
 }
@@ -167,37 +148,12 @@ def test_what_auto_takes_was_trained_for_these_questions(name: str, monkeypatch:
     monkeypatch.setattr(devices, "accelerators", lambda: [devices.Device("cuda:0", "GPU", 80 * 10**9, 80 * 10**9)])
     made, warnings = layers.load(name, {})
     assert made.model == CHECKPOINTS[name]
-    assert not any("no better than chance" in warning for warning in warnings)
+    assert not any("at chance level" in warning for warning in warnings)
 
 
 def test_every_reranker_with_a_judge_has_a_checkpoint_or_says_that_it_has_none() -> None:
     without = [name for name in rerankers.names() if "judge" in rerankers.read(name) and name not in CHECKPOINTS]
     assert without == ["order-adjuster", "setwise-likelihood"]
-
-
-AT_CHANCE = "the embedded SmolLM2-135M writes rankings no better than chance; name a model with --rerank.model"
-
-
-@pytest.mark.parametrize(
-    ("name", "words", "warned"),
-    [
-        ("reasonrank", "", True),
-        ("setwise-likelihood", "", True),
-        ("erank", "--rerank.engine.name transformers", True),
-        ("coranking", "", True),
-        ("upr", "", False),
-        ("reasonrank", "--rerank.model smollm2-135m", False),
-        ("reasonrank", "--rerank.adapter my/lora", False),
-        ("reasonrank", "--rerank.engine.name openai", False),
-        ("reasonrank", "--rerank.engine.name oracle", False),
-    ],
-)
-def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
-    name: str, words: str, warned: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "accelerators", tuple)
-    warnings = layers.load(name, flags(*words.split()))[1]
-    assert warnings == ([AT_CHANCE] if warned else [])
 
 
 # --- null
@@ -218,7 +174,7 @@ def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
         ("judge", "{kind: score}", {"kind": "permutation"}),
         ("engine", "{name: oracle}", {"name": "auto"}),
         ("engine.name", "oracle", "auto"),
-        ("model", "org/model", "smollm2-135m"),
+        ("model", "org/model", "reasonrank-7b"),
         ("tag", "mine", None),
         ("fuse.method", "rrf", "none"),
         ("chat_template_args.enable_thinking", "false", None),
@@ -227,14 +183,20 @@ def test_the_embedded_model_in_place_of_one_that_ranks_is_warned_of_once(
 def test_null_resets_a_key_to_its_default(
     key: str, kept: str, reset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "accelerators", tuple)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    any_kind = [] if key == "model" else ["--rerank.model", "smollm2-135m"]
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(flags(f"--rerank.{key}", kept)))
-    words = ["--rerank.config", str(file)]
-    assert _at(settings("reasonrank", *words), key) != reset
-    assert _at(settings("reasonrank", *words, f"--rerank.{key}", "null"), key) == reset
+    words = ["--rerank.config", str(file), *any_kind]
+    assert _at(elsewhere(*words), key) != reset
+    assert _at(elsewhere(*words, f"--rerank.{key}", "null"), key) == reset
     file.write_text(yaml.safe_dump(flags(f"--rerank.{key}", "null")))
-    assert _at(settings("reasonrank", *words), key) == reset
+    assert _at(elsewhere(*words), key) == reset
+
+
+def elsewhere(*words: str) -> Settings:
+    """The settings of reasonrank on a machine that can run its checkpoint."""
+    return layers.load("reasonrank", flags(*words), here=False)[0]
 
 
 def _at(made: Any, key: str) -> Any:
@@ -439,14 +401,17 @@ WRITTEN = SHUFFLED | {"tags": False, "thought_tokens": 5}
 OTHER: dict[str, dict[str, Any]] = {
     "judge permutation": WRITTEN
     | {"identifiers": "digits", "untagged": "mention_order", "form": "lines", "parser": "reasonrank"},
-    "judge first_token": SHUFFLED,
-    "judge best_token": SHUFFLED,
-    "judge score": SHUFFLED | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5, "parser": "rank1"},
+    "judge first_token": SHUFFLED | {"apart": True},
+    "judge best_token": SHUFFLED | {"apart": True},
+    "judge score": SHUFFLED
+    | {"scale": "0-10", "think": False, "opening": "", "thought_tokens": 5, "parser": "rank1"}
+    | {"answers": ("1", "0"), "value": "difference", "sigmoid": 2.5},
     "judge bisection": SHUFFLED | {"think": False, "thought_tokens": 5},
     "judge best": WRITTEN | {"parser": "rank-r1"},
     "judge select": WRITTEN,
     "judge worst": WRITTEN | {"drop": 2, "match": "name", "labels": "places", "parser": "iranker"},
-    "judge grades": WRITTEN,
+    "judge rating": WRITTEN | {"top": 10, "parser": "retro-star"},
+    "judge grades": WRITTEN | {"form": "json", "parser": "grouprank"},
     "judge likelihood": SHUFFLED,
     "strategy sliding": {"window_size": 6, "stride": 2, "passes": 3},
     "strategy full": {},
@@ -459,7 +424,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "strategy allpairs": {},
     "strategy elimination": {"window_size": 6},
     "strategy pointwise": {},
-    "strategy groups": {"window_size": 6},
+    "strategy staged": {"k": 4, "samples": 3},
+    "strategy groups": {"window_size": 6, "rounds": 2, "seed": 5},
     "engine openai": {
         "concurrency": 9,
         "base_url": "http://x",
@@ -548,7 +514,8 @@ def test_flags_of_judges_strategies_and_engines(what: str) -> None:
             (n for n in rerankers.names() if rerankers.read(n).get("judge", {}).get("kind") in judges), "tourrank"
         )
         key, prompt = "kind" if kind == "judge" else "name", {"prompt": "select"} if name == "select" else {}
-        made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE | prompt))
+        other = prompt | ({"sampling": {"temperature": 1.0}} if name == "staged" else {})
+        made = plan(*layers.load(reranker, {kind: {key: name} | tree.get(kind, {})} | ORACLE | other))
         assert isinstance(made, SinglePlan)
         arrived = made.judge.options.model_dump() if kind == "judge" else made.options
     assert arrived == given
@@ -564,6 +531,7 @@ def test_the_flag_for_deterministic_answers_arrives_also_in_replicas() -> None:
 def _typed(value: Any) -> str:
     if isinstance(value, str):
         return value
+    value = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(value, default_flow_style=True, width=999).removesuffix("...\n").strip()
 
 
@@ -703,8 +671,49 @@ def test_the_likelihood_of_a_query_is_more_than_a_server_tells() -> None:
         "the likelihood judge needs the log-probability of a whole text, which the openai engine does not support; the "
         "engines vllm and transformers support it"
     )
-    plan(settings("upr", "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
     plan(settings("upr", "--rerank.engine.name", "oracle"))
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="the embedded model is converted with PyTorch")
+@pytest.mark.parametrize("name", ["upr", "zerank"])
+def test_transformers_measures_likelihoods_and_logits(name: str) -> None:
+    plan(settings(name, "--rerank.engine.name", "transformers", "--rerank.model", "smollm2-135m"))
+
+
+@pytest.mark.parametrize(
+    "engine", ["transfromers", "faulty --rerank.engine.inner.name no-such", "ray --rerank.engine.of no-such"]
+)
+def test_the_engine_is_checked_before_a_model_is_downloaded(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> None:
+        raise AssertionError("the model was asked for")
+
+    monkeypatch.setattr(embedded, "ensure_embedded", download)
+    with pytest.raises(UsageError, match="there is no engine"):
+        plan(settings("upr", "--rerank.engine.name", *engine.split()))
+
+
+def test_a_logit_is_more_than_a_server_tells() -> None:
+    continuing = ["--rerank.engine.continue_final_message", "true"]
+    with pytest.raises(UsageError) as error:
+        plan(settings("zerank", "--rerank.engine.name", "openai", "--rerank.model", "m", *continuing))
+    assert str(error.value) == (
+        "the score judge needs logits of given answers (not log-probabilities), which the openai engine does not support; "
+        "the engines vllm and transformers support it"
+    )
+    plan(settings("zerank", "--rerank.engine.name", "oracle"))
+
+
+def test_vllm_reports_either_logits_or_log_probabilities() -> None:
+    local, raw = ["--rerank.engine.name", "vllm", "--rerank.model", "m/m"], "--rerank.engine.args.logprobs_mode"
+    with pytest.raises(
+        UsageError, match=r"the vllm engine does not support; set --rerank\.engine\.args\.logprobs_mode raw_"
+    ):
+        plan(settings("zerank", *local))
+    with pytest.raises(UsageError, match=r"does not support; leave out --rerank\.engine\.args\.logprobs_mode"):
+        plan(settings("rank1", *local, raw, "raw_logits"))
+    assert build_engine("vllm", {"args": {"logprobs_mode": "raw_logits"}}, Model("m", "m")).capabilities >= {
+        Capability.LOGITS
+    }
 
 
 def test_nearest_or_all() -> None:
@@ -781,7 +790,7 @@ def test_an_engine_without_a_model_answers_for_the_rerankers_checkpoint_or_the_n
         ("reasonrank", "--rerank.model smollm2-135m", "for model smollm2-135m; for questions of kind permutation they"),
         ("reasonrank", "--rerank.engine.name openai", "for model auto; .* are known for: reasonrank-7b, "),
         ("rank-r1", "--rerank.model qwen2.5-7b-instruct", "for model qwen2.5-7b.*: rank-r1-3b, .*setwise-sft-14b$"),
-        ("grouprank", "--rerank.engine.name oracle", "kind grades they are known for: no model$"),
+        ("orderchain", "--rerank.engine.name oracle", "kind bisection they are known for: no model$"),
         (
             "aor",
             "--rerank.engine.name oracle --rerank.arms.critic.as published",
@@ -798,6 +807,32 @@ def test_a_model_without_a_release_is_refused_with_those_that_have_one(name: str
     ("name", "words", "expected"),
     [
         ("erank", "", {"passage_tokens": 2048}),
+        (
+            "grouprank",
+            "",
+            {
+                "strategy.rounds": 6,
+                "strategy.window_size": 20,
+                "judge.form": "json",
+                "judge.parser": "grouprank",
+                "passage.characters": 3000,
+                "passage.defuse": "none",
+                "sampling.temperature": 0.3,
+                "sampling.max_tokens": 8000,
+            },
+        ),
+        (
+            "retro-star",
+            "",
+            {
+                "strategy.name": "staged",
+                "strategy.k": 30,
+                "strategy.samples": 16,
+                "judge.parser": "retro-star",
+                "passage.whitespace": "keep",
+                "sampling.top_k": 40,
+            },
+        ),
         ("first", "", {"passage_tokens": None, "passage.words": 300, "passage.defuse": "letters"}),
         (
             "rank1",
@@ -843,6 +878,8 @@ def test_as_published_needs_the_published_prompt(monkeypatch: pytest.MonkeyPatch
         ("rank1", "rank1-7b", "rank1.py"),
         ("first", "first-zephyr-7b", "rank_listwise_os_llm.py"),
         ("iranker", "qwen2.5-7b-instruct", "eval_passage.py"),
+        ("grouprank", "diver-grouprank-7b", "rerank_groupwise.py"),
+        ("retro-star", "retro-star-qwen3-8b", "reranker_sglang.py"),
     ):
         with pytest.raises(UsageError) as error:
             as_published(name, "--rerank.model", model)
@@ -887,6 +924,10 @@ def test_an_instruction_by_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert of("rank1", "rank1-7b", "bright-biology") == "rank1:BrightRetrieval"
     assert of("rank1", "rank1-7b", "beir-v1.0.0-trec-covid.flat") == "rank1:TRECCOVID"
     assert of("rank1", "rank1-7b", "msmarco-v1-passage") == ""
+    assert of("retro-star", "retro-star-qwen3-8b", "bright-earth-science") == "retro-star:earth_science"
+    theorems = of("retro-star", "retro-star-qwen2.5-7b", "data/bright/theoremqa_theorems.tsv")
+    assert theorems == "retro-star:theoremqa_theorems"
+    assert of("retro-star", "retro-star-qwen3-8b", "biology-questions") == ""
     assert "Pony" in of("erank", "erank-4b", "bright-pony")
     assert of("erank", "erank-4b", "bright-pony", words=("--rerank.instruction", "mine")) == "mine"
     assert of("erank", "erank-4b", "other") == ""
@@ -902,6 +943,51 @@ def test_a_published_instruction_that_is_unavailable(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sources, "missing", lambda source: None)
     with pytest.raises(UsageError, match=r"needs the instruction rank1:SciFact, which is unavailable: .*prompts\.py"):
         as_published("rank1", *words)
+
+
+def test_without_its_prompt_a_checkpoint_that_grades_in_json_is_asked_for_json(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("REASONRANK_CACHE", str(tmp_path))
+    made, warnings = layers.load("grouprank", flags("--rerank.model", "diver-grouprank-32b"))
+    assert (made.prompt, made.judge["form"], made.strategy) == (
+        "grades-json",
+        "json",
+        {"name": "groups", "window_size": 20},
+    )
+    assert [w for w in warnings if w.startswith("the prompt grouprank that diver-grouprank-32b was trained with")]
+    made, _ = layers.load("retro-star", flags("--rerank.model", "retro-star-qwen3-8b"))
+    assert (made.prompt, made.judge) == ("rating-reasoning", {"kind": "rating"})
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "says"),
+    [
+        ("retro-star", "--rerank.sampling.temperature 0", "the staged strategy would ask the same question every time"),
+        (
+            "upr",
+            "--rerank.strategy.name staged",
+            "the likelihood judge reads the same probabilities each time: set --rer",
+        ),
+        (
+            "rank1",
+            "--rerank.strategy.name staged --rerank.judge.think false --rerank.sampling.temperature 1",
+            r"the score judge reads the same probabilities each time: set --rerank\.strategy\.name pointwise$",
+        ),
+        ("rank1", "--rerank.strategy.name staged --rerank.strategy.samples 129", "less than or equal to 128"),
+    ],
+)
+def test_samples_that_can_not_differ_are_refused(name: str, words: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan(settings(name, *ORACLE_WORDS, *words.split()))
+
+
+def test_any_judge_of_one_passage_that_writes_can_be_sampled_in_stages() -> None:
+    words = "--rerank.strategy.name staged --rerank.sampling.temperature 1 --rerank.depth 40"
+    costs = [estimate(plan(settings(n, *ORACLE_WORDS, *words.split())), 40) for n in ("rank1", "erank", "orderchain")]
+    assert [cost.questions for cost in costs] == [40 + 30 * 16] * 3
+    assert [(cost.calls, cost.chain) for cost in costs] == [(1040, 4), (1040, 4), (4160, 4)]
 
 
 def test_an_instruction_that_the_prompt_does_not_show_is_refused() -> None:

@@ -23,6 +23,7 @@ from pyserini_reasonrank.strategies.groups import groups
 from pyserini_reasonrank.strategies.pointwise import pointwise
 from pyserini_reasonrank.strategies.protocols import Permute
 from pyserini_reasonrank.strategies.sliding import sliding, windows
+from pyserini_reasonrank.strategies.staged import staged
 from pyserini_reasonrank.strategies.tournament import tournament
 
 
@@ -150,7 +151,7 @@ def test_pointwise_keeps_the_rank_of_candidates_without_a_score(scores: list[flo
 def test_groups_mix_ranks_and_keep_the_rank_of_candidates_without_a_grade(n: int, window_size: int) -> None:
     asked: list[list[int]] = []
 
-    async def judge(indices: Sequence[int], label: str = "") -> list[float | None]:
+    async def judge(indices: Sequence[int], label: str = "", *, again: int = 0) -> list[float | None]:
         asked.append(list(indices))
         return [None if i % 3 == 0 else float(i % 4) for i in indices]
 
@@ -165,12 +166,62 @@ def test_groups_mix_ranks_and_keep_the_rank_of_candidates_without_a_grade(n: int
     assert graded == sorted(graded, key=lambda i: (-(i % 4), i))
 
 
+@given(n=st.integers(0, 60), window_size=st.integers(1, 25), rounds=st.integers(2, 5), seed=st.integers(0, 3))
+def test_rounds_grade_every_candidate_in_other_groups_and_average(
+    n: int, window_size: int, rounds: int, seed: int
+) -> None:
+    asked: list[tuple[int, list[int]]] = []
+
+    async def judge(indices: Sequence[int], label: str = "", *, again: int = 0) -> list[float | None]:
+        asked.append((again, list(indices)))
+        assert label.startswith(f"round {again + 1}, group ")
+        unread = [i for i in indices if i % 3 == 0 or (i % 3 == 1 and again)]
+        return [None if i in unread else float(i + again) for i in indices]
+
+    options: dict[str, Any] = {"window_size": window_size, "rounds": rounds, "seed": seed}
+    order = finished(groups(n, judge, **options))
+    for turn in range(rounds):
+        of_turn = [group for again, group in asked if again == turn]
+        assert sorted(i for group in of_turn for i in group) == list(range(n))
+        assert [len(group) for group in of_turn] == [min(window_size, n - i) for i in range(0, n, window_size)]
+    assert n < 12 or len({tuple(i for again, group in asked if again == t for i in group) for t in range(rounds)}) > 1
+    means = {i: i + (0.0 if i % 3 == 1 else (rounds - 1) / 2) for i in range(n) if i % 3}  # of the grades that are read
+    graded = [i for i in order if i in means]
+    assert graded == sorted(graded, key=lambda i: (-means[i], i))
+    assert all(order[i] == i for i in range(0, n, 3))
+    first, asked[:] = list(asked), []
+    finished(groups(n, judge, **options))
+    assert asked == first
+
+
+def test_the_second_stage_averages_new_answers_about_the_top_of_the_first() -> None:
+    asked: list[tuple[int, str, int, int]] = []
+    first: list[float | None] = [5.0, 1.0, 9.0, None, 8.0, 7.0]
+    means: dict[int, float | None] = {2: 1.0, 4: None, 5: 3.0, 0: 3.0, 3: 6.0}
+
+    async def judge(indices: Sequence[int], label: str = "", *, samples: int = 0, again: int = 0) -> float | None:
+        [index] = indices
+        asked.append((index, label, samples, again))
+        return means[index] if again else first[index]
+
+    assert finished(staged(6, judge, k=5, samples=16)) == [3, 4, 5, 0, 2, 1]
+    assert asked[:6] == [(i, "stage 1", 0, 0) for i in range(6)]
+    assert asked[6:] == [(i, "stage 2", 16, 1) for i in (2, 4, 5, 3, 0)]
+
+
 @given(n=st.integers(1, 30), k=st.integers(1, 5), data=st.data())
 def test_ties_and_unranked_candidates_follow_prior(n: int, k: int, data: st.DataObject) -> None:
     before = data.draw(st.permutations(list(range(n))))
     gains = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     by_gain = sorted(before, key=lambda i: -gains[i])
-    for name, options in (("pointwise", {}), ("groups", {}), ("allpairs", {}), ("heapsort", {"k": k})):
+    for name, options in (
+        ("pointwise", {}),
+        ("staged", {"k": k}),
+        ("groups", {}),
+        ("groups", {"rounds": 2}),
+        ("allpairs", {}),
+        ("heapsort", {"k": k}),
+    ):
         strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
         judge = assessor(max(kinds), lambda i: -gains[i], [])
         order = finished(strategy(n, judge, before, **options))
@@ -222,8 +273,10 @@ def predict(strategy: Strategy, judge: type[Judge], n: int, options: dict[str, A
     made = judge(judge.Options(), Sampling(), frozenset(), "")
 
     async def ranking(meter: Meter) -> None:
-        async def unmoved(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
-            await meter.question("", len(indices), calls=1)
+        async def unmoved(
+            indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+        ) -> Any:
+            await meter.question("", len(indices), calls=1, votes=samples or 1)
             return made.unmoved(indices)
 
         await strategy(n, unmoved, **options)
@@ -241,6 +294,11 @@ def predict(strategy: Strategy, judge: type[Judge], n: int, options: dict[str, A
         ("full", "permutation", 100, {}, (1, 1, 100, 100)),
         ("pointwise", "score", 100, {}, (100, 1, 100, 1)),
         ("pointwise", "score", 0, {}, (0, 0, 0, 0)),
+        ("staged", "rating", 100, {}, (580, 2, 580, 1)),
+        ("staged", "rating", 20, {"k": 30, "samples": 4}, (100, 2, 100, 1)),
+        ("staged", "rating", 0, {}, (0, 0, 0, 0)),
+        ("groups", "grades", 100, {"rounds": 6}, (30, 1, 600, 20)),
+        ("groups", "grades", 50, {"rounds": 2}, (6, 1, 100, 20)),
     ],
 )
 def test_predicted_cost(name: str, kind: str, n: int, options: dict[str, Any], cost: tuple[int, int, int, int]) -> None:
@@ -275,7 +333,9 @@ def assessor(
 ) -> Callable[[Sequence[int]], Awaitable[Any]]:
     """A judge of a kind who prefers what has the lower ``score``."""
 
-    async def judge(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
+    async def judge(
+        indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+    ) -> Any:
         asked.append(list(indices))
         await asyncio.sleep(0)
         order = sorted(indices, key=score)
@@ -303,6 +363,7 @@ EXACT: dict[str, Callable[[int], int]] = {
     "allpairs": lambda n: n,
     "elimination": lambda n: n,
     "pointwise": lambda n: n,
+    "staged": lambda n: n,
     "groups": lambda n: n,
     "tournament": lambda n: 1 if n <= 20 else 0,  # no more than a good guess
 }
@@ -360,7 +421,8 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "blitzrank": windowed(2, k=st.integers(1, 30)),
     "acurank": windowed(2, k=st.integers(1, 30), uncertain=st.integers(1, 12), calls=st.integers(1, 20)),
     "tournament": windowed(4, tournaments=st.integers(1, 3), seed=st.integers(0, 3)),
-    "groups": windowed(1),
+    "groups": windowed(1, rounds=st.integers(1, 3), seed=st.integers(0, 3)),
+    "staged": st.fixed_dictionaries({"k": st.integers(1, 30), "samples": st.integers(1, 3)}),
     "elimination": windowed(2),
     "heapsort": st.fixed_dictionaries({"children": st.integers(1, 25), "k": st.integers(1, 30)}),
     "bubblesort": st.fixed_dictionaries(
@@ -375,13 +437,15 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 def test_questions_do_not_depend_on_answer_times(name: str, seed: int) -> None:
     strategy, kinds = STRATEGIES[name].function, STRATEGIES[name].judges
     kind = max(kinds)  # the others find the same
-    options = {"tournaments": 3} if name == "tournament" else {}
+    options = {"tournament": {"tournaments": 3}, "groups": {"rounds": 3}}.get(name, {})
 
     def run(delays: random.Random | None) -> tuple[list[list[int]], list[int]]:
         asked: list[list[int]] = []
         answer = assessor(kind, lambda i: (7 * i + seed) % 11, asked)
 
-        async def judge(indices: Sequence[int], label: str = "", keep: int | None = None) -> Any:
+        async def judge(
+            indices: Sequence[int], label: str = "", keep: int | None = None, *, samples: int = 0, again: int = 0
+        ) -> Any:
             found = asyncio.ensure_future(answer(indices))
             for _ in range(delays.randint(0, 9) if delays else 0):
                 await asyncio.sleep(0)
@@ -404,6 +468,8 @@ def test_questions_do_not_depend_on_answer_times(name: str, seed: int) -> None:
         ("elimination", {"window_size": 20}, [99], [99]),
         ("allpairs", {}, [9900], [1]),
         ("groups", {"window_size": 20}, [5], [1]),
+        ("groups", {"window_size": 20, "rounds": 6}, [30], [1]),
+        ("staged", {"k": 30, "samples": 16}, [580], [2]),
         ("pivot", {"window_size": 20, "k": 10, "rounds": 8}, range(6, 11), range(2, 6)),
         ("blitzrank", {"window_size": 20, "k": 10}, range(6, 9), range(2, 5)),
         ("acurank", {"window_size": 20, "k": 10}, range(9, 15), range(4, 9)),

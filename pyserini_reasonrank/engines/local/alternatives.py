@@ -52,9 +52,12 @@ class AlternativeScorer:
         self._thread.start()
         atexit.register(self.close)  # the program aborts if it ends while a thread is inside PyTorch
 
-    def submit(self, tokens: list[int], alternatives: tuple[TokenIds, ...]) -> Future[list[float]]:
-        """Return a future of the log-probability of each of ``alternatives`` as the continuation of ``tokens``."""
-        request = _Request(PromptTree(tokens, alternatives))
+    def submit(
+        self, tokens: list[int], alternatives: tuple[TokenIds, ...], *, logits: bool = False
+    ) -> Future[list[float]]:
+        """Return a future of the log-probability of each of ``alternatives`` as the continuation of ``tokens``; with
+        ``logits``, of the logit of each, which is one token."""
+        request = _Request(PromptTree(tokens, alternatives, logits))
         self._requests.put(request)
         return request.found
 

@@ -20,14 +20,16 @@ from pyserini_reasonrank.engines.local.packed_attention import PackedBlocks, Pac
 
 NAME = "trees"
 """The name of :func:`attend` in transformers."""
+_ATTENTIONS = {"full_attention", "sliding_attention"}
 
 
 @dataclass(frozen=True)
 class PromptTree:
-    """Token ids of a prompt, and of the alternatives that may follow it."""
+    """Token ids of a prompt, and of the alternatives that may follow it. ``logits``: these are read before the softmax."""
 
     prompt: list[int]
     alternatives: Sequence[TokenIds]
+    logits: bool = False
 
     @cached_property
     def branches(self) -> list[TokenIds]:
@@ -55,7 +57,7 @@ type Map = Callable[[Callable[[Row], list[Tensor]], Sequence[Row]], Iterable[lis
 
 
 def log_probabilities(model: Any, trees: Row) -> list[Tensor]:
-    """Return for each tree the log-probability of each of its alternatives, float32. Gradients flow.
+    """Return for each tree the log-probability (or logit) of each of its alternatives, float32. Gradients flow.
 
     ``model`` is a causal language model of transformers. If it has an attention of its own (eager, with sinks or capped
     logits), that is kept, and each alternative is read separately.
@@ -66,14 +68,23 @@ def log_probabilities(model: Any, trees: Row) -> list[Tensor]:
 def row_by_row(model: Any, rows: Sequence[Row], over: Map) -> list[list[Tensor]]:
     """Return the same for several rows, a forward pass each. ``over`` is ``map`` or a parallel equivalent."""
     own = model.config._attn_implementation
-    if "sdpa" not in own and "flash" not in own:
+    if ("sdpa" not in own and "flash" not in own) or other_layers(model.config):
         return list(over(partial(_each_alone, model), rows))
     with using(model, register(NAME, attend)):
         return list(over(partial(_at_once, model), rows))
 
 
+def other_layers(config: Any) -> list[str]:
+    """Return the types of layers of a transformers config that can't keep the texts of a row apart, such as linear attention,
+    whose state passes from one text to the next."""
+    return sorted({*(getattr(config.get_text_config(), "layer_types", None) or ())} - _ATTENTIONS)
+
+
 def _each_alone(model: Any, trees: Row) -> list[Tensor]:
-    return [torch.cat([_read(model, [PromptTree(t.prompt, [s])], 0, {})[0] for s in t.alternatives]) for t in trees]
+    return [
+        torch.cat([_read(model, [PromptTree(t.prompt, [s], t.logits)], 0, {})[0] for s in t.alternatives])
+        for t in trees
+    ]
 
 
 def _at_once(model: Any, trees: Row) -> list[Tensor]:
@@ -140,8 +151,11 @@ def _read(model: Any, trees: Row, root: int, attention: dict[str, Any], unit: in
         use_cache=False,
         **attention,
     ).logits[0]
-    logprobs = logits.float().log_softmax(-1)
-    each = logprobs[[row[place] for place, _ in places], [token for _, token in places]]
+    found = [row[place] for place, _ in places], [token for _, token in places]
+    each = logits.float().log_softmax(-1)[found]
+    if any(tree.logits for tree in trees):
+        unscaled = torch.tensor([tree.logits for tree in trees for _ in tree.places], device=device)
+        each = torch.where(unscaled, logits[found].float(), each)
     parts = iter(each.split([len(tokens) for t in trees for tokens in t.alternatives]))
     return [torch.stack([next(parts).sum() for _ in t.alternatives]) for t in trees]
 

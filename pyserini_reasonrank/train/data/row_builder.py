@@ -73,6 +73,8 @@ class RowBuilder:
             raise UsageError(f"there are no training rows for a judge of kind {made.judge.kind}")
         if isinstance(made.judge, Worst):
             _check_one_label(reranker, made.judge)
+        if isinstance(made.judge, RelevanceScore):
+            _check_answers(reranker, made.judge)
         served = estimate(made, settings.depth).widest
         shown = served if made.judge.kind == "score" else max(served, widest)
         self.judge, self.fitter = made.judge, fitter_for(made, shown)
@@ -172,6 +174,15 @@ class RowBuilder:
             f"{OPEN_THINK}{_plain(labelled.reasoning)}{CLOSE_THINK}" if labelled.reasoning else judge.ideal([gain])
         )
         return "", thought + opening + answer, grade
+
+
+def _check_answers(reranker: str, judge: RelevanceScore) -> None:
+    """UsageError if the judge has one answer, which would be the right one for every passage."""
+    if len(judge.choices) == 1:
+        raise UsageError(
+            f"there are no training rows for {reranker}: its score is the logit of one answer, {judge.choices[0]!r}, which is "
+            "the answer for every passage; train with two --rerank.judge.answers and --rerank.judge.value difference"
+        )
 
 
 def _check_one_label(reranker: str, judge: Worst) -> None:

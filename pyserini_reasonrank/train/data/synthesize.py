@@ -37,7 +37,8 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # the paper's grid
 
 def run(config: Config) -> None:
     """Print the cost, label, filter, write rows and records, and print the filter rates."""
-    made = plan(*layers.load(config.teacher.reranker, config.teacher.settings))
+    here = not config.cost
+    made = plan(*layers.load(config.teacher.reranker, config.teacher.settings, here=here), here=here)
     teacher = made.parts.get("")
     if teacher is None:
         raise UsageError(f"{config.teacher.reranker} combines several rerankers: name a single reranker as the teacher")

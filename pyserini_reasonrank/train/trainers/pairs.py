@@ -26,6 +26,7 @@ from pyserini_reasonrank.models.catalogue import resolve
 from pyserini_reasonrank.records import Call, Candidate, Completion, Query, Repeat, Request, Sampling
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.run.candidates import stream
+from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
@@ -92,9 +93,10 @@ def run(config: Config) -> None:
     rows, audit = read_rows(config.data)
     check_written(rows)
     print(audit)
+    larger = config.adjusted and plan(*layers.load(config.adjusted.reranker, dict(config.adjusted.settings)))
     own = asyncio.run(_sampled(config, rows))
     answers = [_candidates(row, texts, config) for row, texts in zip(rows, own, strict=True)]
-    values = asyncio.run(_adjusted(config, rows, answers)) if config.adjusted else [
+    values = asyncio.run(_adjusted(config, larger, rows, answers)) if larger else [
         _rewarded(reward, row, texts) for row, texts in zip(rows, answers, strict=True)
     ]  # fmt: skip
     paired, pairs = Audit(), []
@@ -169,7 +171,9 @@ def _rewarded(reward: Any, row: Row, texts: Sequence[str]) -> list[float | None]
     return values
 
 
-async def _adjusted(config: Config, rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> list[list[float | None]]:
+async def _adjusted(
+    config: Config, larger: Plan, rows: Sequence[Row], answers: Sequence[Sequence[str]]
+) -> list[list[float | None]]:
     """The nDCG@10 of the larger reranker's result for each order; None if the answer is not a complete order."""
     assert config.adjusted is not None
     texts = corpus_texts(config.adjusted.corpus, {docid for row in rows for docid in row.docids})
@@ -185,8 +189,7 @@ async def _adjusted(config: Config, rows: Sequence[Row], answers: Sequence[Seque
             shown = tuple(Candidate(row.docids[i], -float(rank), texts[row.docids[i]]) for rank, i in enumerate(order))
             requests.append(Request(Query(qid, row.query), shown, len(requests)))
     output = config.output.with_name(f"{config.output.name}.adjusted.txt")
-    made = plan(*layers.load(config.adjusted.reranker, dict(config.adjusted.settings)))
-    await rerank(made, Task(stream(iter(requests)), output, config.data, str(config.data), ["train", "pairs"]))
+    await rerank(larger, Task(stream(iter(requests)), output, config.data, str(config.data), ["train", "pairs"]))
     values: list[list[float | None]] = [[None] * len(found) for found in answers]
     for qid, hits in read_run(output).items():
         n, k = places[qid]

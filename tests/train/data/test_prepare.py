@@ -172,7 +172,7 @@ def test_every_reranker_s_rows_can_be_trained_on_and_imitated(reranker: str, mod
     except UsageError as error:
         told = str(error)
     if asking is None:
-        assert re.search("combines several|no training rows for", told)
+        assert re.search("combines several|no training rows for|tokenizer does not write '\\w+'", told)
         return
     candidates = [Candidate(docid, 0.0, f"text of {docid}") for docid in "abc"]
     rows = list(asking.rows(listing(Query("q", "what"), candidates, [0.0, 1.0, 0.0])))
@@ -277,6 +277,11 @@ def test_a_score_row_says_whether_it_asks_for_tags(judge: dict[str, Any], tags: 
         ("iranker-recommendation", {}, r"no training rows for iranker-recommendation: .*names \(judge.match: name\)"),
         ("iranker-routing", {}, r"no training rows for iranker-routing: .*names \(judge.match: model\)"),
         ("iranker", {"drop": 3}, r"no training rows for judge.drop: 3: .*--rerank.judge.drop 1"),
+        (
+            "zerank",
+            {"answers": ["A"]},
+            r"no training rows for zerank: .*the logit of one answer, 'A'.*value difference",
+        ),
     ],
 )
 def test_answers_that_no_reward_reads_have_no_rows(reranker: str, judge: dict[str, Any], said: str, model: str) -> None:

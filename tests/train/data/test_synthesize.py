@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -383,10 +382,9 @@ def test_the_recipe(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param(
-            {"teacher": {"reranker": "coranking"}},
+        (
+            {"teacher": {"reranker": "coranking", "settings": {"engine": {"name": "oracle"}}}},
             "name a single reranker as the teacher",
-            marks=pytest.mark.skipif(find_spec("transformers") is None, reason="no engine is installed"),
         ),
         ({"answers": "nowhere.jsonl"}, "does not exist"),
     ],

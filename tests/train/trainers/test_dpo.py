@@ -20,6 +20,7 @@ pytest.importorskip("trl")
 from tiny import best_rows, tiny_model
 
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.models import devices
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.train.data.rows import Audit, Row, write_rows
 from pyserini_reasonrank.train.folder import read_record
@@ -192,6 +193,16 @@ def test_the_commands_sample_pair_and_learn(tmp_path: Path) -> None:
     assert record is not None
     assert record["finished"]
     assert record["metrics"]["loss"] == pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_a_larger_reranker_that_can_not_run_here_is_refused_before_the_sampling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "accelerators", tuple)
+    rows = written(tmp_path / "rows.jsonl", listed(3))
+    adjusted = {"reranker": "reasonrank", "corpus": str(tmp_path)}
+    with pytest.raises(UsageError, match="reasonrank needs a GPU"):
+        pairs.run(config(tmp_path, rows, tmp_path / "pairs.jsonl", adjusted=adjusted))
 
 
 def test_an_order_is_rewarded_by_what_the_larger_reranker_makes_of_it(model: Path, tmp_path: Path) -> None:
