@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         return SUCCESS
     for name, threshold in (("all", low), ("default", (low + high) / 2), ("best", best)):
         print(_line(name, kept_at(threshold, scores, qrels, options.relevant)))
-    print(f"use      --rerank.keep relevant --rerank.threshold {best:.17g}")
+    print(f"use      --rerank.keep relevant --rerank.threshold {best!r}")
     return SUCCESS
 
 

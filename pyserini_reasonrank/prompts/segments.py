@@ -79,9 +79,9 @@ class Segments(BaseModel):
 def spans(text: str, tokens: Tokens, options: Segments) -> list[tuple[int, int]]:
     """Begin and end, in characters of ``text``, of the segments that are judged: ``options.count`` of its tokens.
 
-    Each has at most ``options.tokens`` tokens; those of its first character count as one. There is no text between two segments that is in none of them. A segment
-    begins at a sentence if one begins in what the strides leave of the segment before it, and ends at one likewise; otherwise
-    at a token.
+    Each has at most ``options.tokens`` tokens; those of its first character count as one. There is no text between two
+    segments that is in none of them. A segment begins at a sentence if one begins in what the strides leave of the segment
+    before it, and ends at one likewise; otherwise at a token.
     """
     size, step = options.tokens, options.step
     starts = tokens.starts(text, size + options.judged * step + 1)
