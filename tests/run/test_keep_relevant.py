@@ -75,6 +75,11 @@ def relevant(collection: Collection, qid: str, least: int = 2) -> set[str]:
         ("erank", (), 2),
         ("orderchain", (), 2),
         ("grouprank", (), 2),
+        ("qwen3-reranker", (), 2),
+        ("mxbai-rerank", (), 2),
+        ("zerank", (), 2),
+        ("retro-star", (), 2),
+        ("retro-star", ("--rerank.segments.tokens", "8", "--rerank.segments.stride", "3"), 2),
         ("grouprank", ("--rerank.threshold", "9.5"), 3),
     ],
 )
