@@ -46,7 +46,9 @@ def main(argv: list[str]) -> int:
         local_file("topics", options.topics) as topics,
         claimed_file(output, inputs, fingerprint, overwrite=plan.settings.overwrite, prefix=rewriters.PREFIX),
     ):
-        record = asyncio.run(rewrite(plan, RewriteTask(read_topics(topics), output, announced=True)))
+        record = asyncio.run(
+            rewrite(plan, RewriteTask(read_topics(topics), output, announced=True, fingerprint=fingerprint))
+        )
         command = ["python", "-m", "pyserini_reasonrank", "rewrite", *argv]
         write_metadata(sidecar(output), metadata_of(record, command, options.topics, fingerprint))
     lines = [f"warning: {warning}" for warning in record.warnings]

@@ -13,7 +13,7 @@ from pyserini_reasonrank.ir.rewrite_record import RewriteRecord, metadata_of
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.run.named_inputs import host_queries
-from pyserini_reasonrank.run.outputs import STDOUT, claimed_file, fingerprint_of, paths_of
+from pyserini_reasonrank.run.outputs import STDOUT, claimed_file, committing, fingerprint_of, paths_of
 from pyserini_reasonrank.run.rewriting.pipeline import RewriteTask, rewrite
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, planned
 from pyserini_reasonrank.run.rewriting.searching import REWRITTEN, HostSearch
@@ -71,7 +71,7 @@ def search_rewritten(
     inputs += paths_of(plan.settings, rewriters.PREFIX)
     overwrite, also = plan.settings.overwrite, [REWRITTEN]
     with claimed_file(run, inputs, fingerprint, also=also, overwrite=overwrite, prefix=rewriters.PREFIX):
-        record = asyncio.run(_search(plan, found, argv, host, run))
+        record = asyncio.run(_search(plan, found, argv, host, run, fingerprint))
         write_metadata(sidecar(run), metadata_of(record, command, str(found.topics), fingerprint, run))
     lines = [f"warning: {warning}" for warning in record.warnings]
     lines += [*record.counts(), f"run       {run}", *record.files(), f"metadata  {sidecar(run)}"]
@@ -79,10 +79,13 @@ def search_rewritten(
     return SUCCESS
 
 
-async def _search(plan: RewritePlan, found: HostFlags, argv: Sequence[str], host: str, run: Path) -> RewriteRecord:
+async def _search(
+    plan: RewritePlan, found: HostFlags, argv: Sequence[str], host: str, run: Path, fingerprint: str
+) -> RewriteRecord:
     topics = Path(f"{run}{REWRITTEN}")
     texts = texts_flags(plan.settings.corpus, None)
     record, _ = await rewritten_topics(plan, found, argv, host, texts, topics)
+    committing(run, fingerprint)
     await HostSearch(host, argv, plan.settings.depth).write(topics, run)
     return record
 

@@ -100,18 +100,26 @@ def claimed_file(
     """Check and lock the file ``path`` for the length of a block. ``prefix`` is that of the flag ``overwrite``.
 
     UsageError if it, or a file beside it, is an input, if another process is writing it, if it can't be written, or if it
-    exists, its metadata have another ``fingerprint``, and ``overwrite`` is off.
+    exists, ``overwrite`` is off, and neither its metadata have this ``fingerprint`` nor did a command with it end between
+    the file and its metadata (see ``committing``).
     """
     _check_kind(path)
     _check_inputs(path, inputs, also)
-    with _locked(path):
-        if path.exists() and not overwrite and _recorded_fingerprint(path) != fingerprint:
+    with _locked(path) as without_metadata:
+        known = path.exists() and fingerprint in (without_metadata, _recorded_fingerprint(path))
+        if path.exists() and not overwrite and not known:
             raise UsageError(
                 f"--output {path} exists and was not made with these settings: name another file, or replace "
                 f"it with {prefix}.overwrite true"
             )
         with interrupts.resumable(RESUME):
             yield
+
+
+def committing(path: Path, fingerprint: str) -> None:
+    """Note in the lock of the claimed file ``path`` that it gets its final name now and its metadata after that."""
+    if (lock := _lock_of(path)).exists():
+        lock.write_text(fingerprint, encoding="ascii")
 
 
 def paths_of(settings: Settings, prefix: str) -> Inputs:
@@ -209,10 +217,23 @@ def _paths_in(settings: Any, flag: str) -> Iterator[tuple[str, str]]:
         yield flag, settings
 
 
+def _lock_of(output: Path) -> Path:
+    return Path(f"{output}.lock")
+
+
 @contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Hold ``OUTPUT.lock``, and remove it at the end. UsageError if another process holds it."""
-    path = Path(f"{output}.lock")
+def _locked(output: Path) -> Iterator[str]:
+    """Hold ``OUTPUT.lock``, and remove it at the end, unless it has the fingerprint of a file without metadata.
+
+    Yields the fingerprint that an earlier command left in it, or "". UsageError if another process holds it.
+    """
+    path = _lock_of(output)
+    left = _noted(path)  # before the lock is taken: older versions of filelock empty its file
+
+    def remove() -> None:
+        if _noted(path) in ("", _recorded_fingerprint(output)) or not output.exists():
+            path.unlink(missing_ok=True)
+
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=0)
@@ -224,11 +245,19 @@ def _locked(output: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"--output {output} can't be written: {path}: {error.strerror}") from None
     try:
-        with interrupts.cleaning(lambda: path.unlink(missing_ok=True)):
-            yield
+        with interrupts.cleaning(remove):
+            yield left
     finally:
-        path.unlink(missing_ok=True)  # before the release, so that the next process makes a file of its own
+        remove()  # before the release, so that the next process makes a file of its own
         lock.release()
+
+
+def _noted(lock: Path) -> str:
+    """The fingerprint in a lock; "" without one."""
+    try:
+        return lock.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _recorded_fingerprint(output: Path) -> str | None:

@@ -19,6 +19,7 @@ from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
 from pyserini_reasonrank.records import PrefixCache, Query, Ranking, Request, Tally
 from pyserini_reasonrank.run.notices import Notices, as_error
+from pyserini_reasonrank.run.outputs import committing
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
 from pyserini_reasonrank.run.session import Session, close
@@ -100,6 +101,7 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                     raise Failure(f"{as_error(late)}; the finished queries are in {writer.partial}")
                 await journal.settle()
                 prefix_cache = await _prefix_cache(plan, session.tally)
+                committing(task.output, task.fingerprint)
                 writer.commit(candidates)
         finally:
             await close(plan.engines)

@@ -9,7 +9,10 @@ from conftest import Collection
 from filelock import FileLock
 
 from pyserini_reasonrank.__main__ import main
+from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.ir.metadata import sidecar
 from pyserini_reasonrank.ir.validate import validate
+from pyserini_reasonrank.run import pipeline
 
 
 def rerank(collection: Collection, output: object, *more: str) -> int:
@@ -47,6 +50,28 @@ def test_a_run_that_another_process_writes_is_refused(
     assert "another process is writing" in capsys.readouterr().err
     assert rerank(collection, tmp_path / "run.txt") == 0
     assert not (tmp_path / "run.txt.lock").exists()
+
+
+def test_a_command_that_ends_between_the_run_and_its_metadata_can_be_repeated(
+    collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, lock = tmp_path / "run.txt", tmp_path / "run.txt.lock"
+
+    def full(*_: object) -> None:
+        raise Failure("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_metadata", full)
+        assert rerank(collection, output) == 1
+    before = output.read_bytes()
+    assert lock.exists()
+    assert rerank(collection, output, "--rerank.depth", "5") == 2
+    assert "was not made with these settings" in capsys.readouterr().err
+    assert lock.exists()
+    assert rerank(collection, output) == 0
+    assert output.read_bytes() == before
+    assert sidecar(output).exists()
+    assert not lock.exists()
 
 
 def test_an_existing_run_of_other_settings_is_kept(

@@ -17,6 +17,7 @@ from pyserini_reasonrank.records import Candidate, Judgement, Query, Ranked, Ran
 from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, rerank_all
 from pyserini_reasonrank.run.candidates import stream
 from pyserini_reasonrank.run.notices import Notices, as_error
+from pyserini_reasonrank.run.outputs import committing
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
 from pyserini_reasonrank.run.rewriting.asking import Rewriter
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, of_rewrites, speaking_of_rewrites
@@ -37,7 +38,8 @@ class RewriteTask:
     """The queries to rewrite, and the topics file to write.
 
     ``search`` finds the passages that later rounds show. ``announced``: warnings are printed on stderr as soon as they are
-    known. ``progress_seconds`` is the time between two lines of progress if stderr is not a terminal.
+    known. ``progress_seconds`` is the time between two lines of progress if stderr is not a terminal. ``fingerprint``
+    identifies the settings, if the topics file is the output that the command has claimed.
     """
 
     queries: Sequence[Query]
@@ -45,6 +47,7 @@ class RewriteTask:
     search: Search | None = None
     announced: bool = False
     progress_seconds: float = LINE_SECONDS
+    fingerprint: str = ""
 
 
 @dataclass(slots=True)
@@ -98,6 +101,8 @@ async def rewrite(plan: RewritePlan, task: RewriteTask) -> RewriteRecord:
                     await journal.settle()
         finally:
             await close([engine])
+    if task.fingerprint:
+        committing(task.output, task.fingerprint)
     write_topics(task.output, texts.queries(task.queries))
     return RewriteRecord(
         rewriter=settings.name,
