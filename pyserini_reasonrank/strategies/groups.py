@@ -24,7 +24,7 @@ async def groups(
         int,
         Field(
             ge=1,
-            le=100,
+            le=32,
             description="times each candidate is graded, in groups shuffled for each round; its grades are averaged",
         ),
     ] = 1,

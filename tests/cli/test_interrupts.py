@@ -107,7 +107,8 @@ def ended_at_once(process: subprocess.Popen[str], number: signal.Signals, folder
     assert (process.returncode, printed) == (status, "")
     assert said == f"error: {word}{remedy}\n"
     assert list((folder / "temporary").iterdir()) == []
-    assert not list(folder.glob("*.lock"))
+    finished = (folder / "run.txt").exists()  # without its metadata: the lock says whose it is
+    assert bool(list(folder.glob("*.lock"))) == finished
     assert not list(folder.glob("*.tmp"))
 
 
@@ -194,6 +195,8 @@ def test_while_an_output_is_written(
     until((tmp_path / "writing").exists)
     ended_at_once(process, number, tmp_path, RESUME)
     assert (tmp_path / "run.txt").exists() == (written != "run.txt")
+    assert begin([sys.executable, "-m", "pyserini_reasonrank", *line], tmp_path).wait(60) == 0
+    assert not list(tmp_path.glob("*.lock"))
 
 
 @pytest.mark.parametrize("number", SIGNALS)

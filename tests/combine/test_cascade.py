@@ -346,7 +346,7 @@ def test_the_prediction_holds_for_any_number_of_candidates(
 
 
 def arms(*words: str) -> dict[str, Settings]:
-    return dict(layers.load("coranking", lift(words)[1])[0].arms)
+    return dict(layers.load("coranking", lift(words)[1], here=False)[0].arms)
 
 
 def test_flags_of_all_arms_and_of_one() -> None:

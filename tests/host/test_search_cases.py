@@ -272,7 +272,7 @@ def test_a_rewrite_decides_the_search_and_the_reranker_reads_the_original(search
     assert metadata["data"]["test collection"]["topics"] == "short.tsv"
     journal = folder / "rewritten.jsonl.rewritten.tsv.journal.sqlite"
     assert [each["docids"] for each in export(journal, qid="q1")] == [[], ["d2"]]
-    said = search("rewritten.jsonl", *words, "--rewrite.keep", 0, status=2).stderr
+    said = search("rewritten.jsonl", *words, "--rewrite.originals", 0, status=2).stderr
     assert "exists and was not made with these settings" in said
 
 

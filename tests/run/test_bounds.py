@@ -48,7 +48,7 @@ def test_a_deep_run_of_six_documents_answers_at_once(name: str, tmp_path: Path) 
         ("upr", {}),
         ("dranker", {}),
         ("grouprank", {"window_size": 1}),
-        ("grouprank", {"rounds": 100}),
+        ("grouprank", {"rounds": 32}),
         ("retro-star", {"k": DEEP, "samples": 128}),
         ("self-consistency", {}),
     ],
