@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -172,6 +173,15 @@ LONG = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Other tests have left millions of objects, which take seconds to search for cycles."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collections")
 @pytest.mark.parametrize("how", ["repeated", *more("after a letter", "in an answer", "in a list")])
 @pytest.mark.parametrize("piece", LONG)
 def test_a_long_answer_takes_little_time(piece: str, how: str) -> None:

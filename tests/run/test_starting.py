@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import more
 from tiny import WORDS, tiny_model
 
 from pyserini_reasonrank.__main__ import main
@@ -97,7 +96,8 @@ def test_the_first_missing_call_loads_the_model_once(model: Path, tmp_path: Path
     assert calls(tmp_path) == before
 
 
-@pytest.mark.parametrize("change", ["weights", *more("settings", "query")])
+@pytest.mark.soak_only
+@pytest.mark.parametrize("change", ["weights", "settings", "query"])
 def test_other_questions_load_the_model(change: str, model: Path, tmp_path: Path, loads: list[str]) -> None:
     assert main(line(model, tmp_path)) == 0
     if change == "weights":

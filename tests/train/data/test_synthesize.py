@@ -431,7 +431,7 @@ def test_a_good_teacher_on_cacm(data: Path, tmp_path: Path, capsys: pytest.Captu
     assert all(OPEN_ANSWER in row.demonstration for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 @pytest.mark.model
 def test_the_embedded_model_is_a_bad_teacher(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It runs to the end, its answers are filtered, and the rates are told."""
