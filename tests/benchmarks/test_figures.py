@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import main, sections
 from conftest import ROOT
 from figures import Row, measure
+
+pytest.importorskip("psutil", reason="the benchmarks need psutil")
+from bench import main, sections  # noqa: E402
 
 
 def fast() -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,11 @@ def test_the_arm_that_needs_it_is_named() -> None:
         ("--rerank.max_model_len long", "--rerank.max_model_len 'long'"),
         ("--rerank.max_model_len -5", "--rerank.max_model_len -5"),
         ("--rerank.engine.name opanai", "there is no engine 'opanai'; did you mean 'openai'?"),
-        ("--rerank.model reasonrank7b", "there is no model 'reasonrank7b'"),
+        pytest.param(
+            "--rerank.model reasonrank7b",
+            "there is no model 'reasonrank7b'",
+            marks=pytest.mark.skipif(not find_spec("torch"), reason="needs an engine to plan for"),
+        ),
         ("--rerank.config none.yaml", "--rerank.config none.yaml does not exist"),
     ],
 )
@@ -202,6 +207,7 @@ def test_a_teacher_that_can_not_answer(tmp_path: Path) -> None:
     assert str(error.value) == REFUSAL
 
 
+@pytest.mark.skipif(not find_spec("torch"), reason="needs an engine to plan for")
 def test_explain_works_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--rerank", "reasonrank"]) == 0
     printed = capsys.readouterr().out
