@@ -15,7 +15,7 @@ from conftest import ROOT
 from figures import Row, measure
 
 pytest.importorskip("psutil", reason="the benchmarks need psutil")
-from bench import main, sections  # noqa: E402
+from bench import main, sections
 
 
 def fast() -> Iterator[Row]:
