@@ -63,10 +63,9 @@ def claimed(
     """Check and lock the run file ``output`` for the length of a block.
 
     ``also`` are suffixes of further files that the command writes beside the run. ``rewriting``: the settings by which its
-    queries are rewritten. With ``-``, the run is written to a
-    temporary folder, and printed if the block succeeds. UsageError if the output or a file beside it is an input, if
-    another process is writing it, if it can't be written, if it exists with other settings and ``overwrite`` is off, or if
-    a run can't contain the tag.
+    queries are rewritten. With ``-``, the run is written to a temporary folder, and printed if the block succeeds.
+    UsageError if the output or a file beside it is an input, if another process is writing it, if it can't be written, if
+    it exists with other settings and ``overwrite`` is off, or if a run can't contain the tag.
     """
     writable(plan.tag, "tag")
     if (blanks := plan.settings.docid_blanks) is not None:

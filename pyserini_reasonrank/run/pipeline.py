@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,7 +111,7 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
         command=task.command,
         reranker=plan.settings.name,
         settings=plan.settings.model_dump(include=_OF_THE_WHOLE, by_alias=True),
-        parts={name: _part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
+        parts={name: part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
         topics_file=task.topics,
         collection=_collection(plan, task),
         fingerprint=task.fingerprint,
@@ -263,7 +263,8 @@ _RECORDED = {
 }  # fmt: skip
 
 
-def _part_record(part: SinglePlan, tally: Tally) -> PartRecord:
+def part_record(part: SinglePlan, tally: Tally, recorded: Collection[str] = _RECORDED) -> PartRecord:
+    """The record of one part of a run; ``recorded`` are the names of its settings to keep."""
     settings = part.settings
     engine = {"name": part.engine.name, **part.engine.options.model_dump()}
     return PartRecord(
@@ -271,6 +272,6 @@ def _part_record(part: SinglePlan, tally: Tally) -> PartRecord:
         prompt=part.template.name,
         prompt_sha256=part.template.sha256,
         sampling=settings.sampling.sampling(),
-        settings=settings.model_dump(include=_RECORDED, by_alias=True) | {"engine": engine},
+        settings=settings.model_dump(include=set(recorded), by_alias=True) | {"engine": engine},
         tally=tally,
     )

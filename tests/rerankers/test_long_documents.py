@@ -35,7 +35,7 @@ SEGMENTS = {"tokens": 60, "stride": 30, "most": 20}
 
 
 class Finder(Engine[EngineOptions]):
-    """Says that a text is relevant by the words that it has, and fails or orders where it is told to."""
+    """Judges a text relevant if it has certain words; fails for texts with given words, and can write an order."""
 
     name = "finder"
 

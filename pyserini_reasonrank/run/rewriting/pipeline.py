@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
-from pyserini_reasonrank.ir.metadata import PartRecord
 from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
 from pyserini_reasonrank.records import Candidate, Judgement, Query, Ranked, Ranking, Request
@@ -18,6 +17,7 @@ from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, rerank_all
 from pyserini_reasonrank.run.candidates import stream
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.outputs import committing
+from pyserini_reasonrank.run.pipeline import part_record
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
 from pyserini_reasonrank.run.rewriting.asking import Rewriter
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, of_rewrites, speaking_of_rewrites
@@ -106,7 +106,7 @@ async def rewrite(plan: RewritePlan, task: RewriteTask) -> RewriteRecord:
     write_topics(task.output, texts.queries(task.queries))
     return RewriteRecord(
         rewriter=settings.name,
-        part=_part_record(plan, rewriter),
+        part=part_record(plan.part, rewriter.tally, _RECORDED),
         settings=settings.model_dump(include={"rounds", "originals", "depth", "most_terms"}),
         topics=len(task.queries),
         kept=[query.qid for query in task.queries if query.qid not in texts.rewritten],
@@ -223,16 +223,3 @@ _RECORDED = {
     "on_error",
     "max_bad",
 }
-
-
-def _part_record(plan: RewritePlan, rewriter: Rewriter) -> PartRecord:
-    part, settings = plan.part, plan.settings
-    engine = {"name": part.engine.name, **part.engine.options.model_dump()}
-    return PartRecord(
-        model=part.engine.model,
-        prompt=part.template.name,
-        prompt_sha256=part.template.sha256,
-        sampling=settings.sampling.sampling(),
-        settings=settings.model_dump(include=_RECORDED) | {"engine": engine},
-        tally=rewriter.tally,
-    )
