@@ -3,9 +3,7 @@
 In Python: ``Reranker("reasonrank").rank(query, documents)``.
 """
 
-from __future__ import annotations
-
-TYPE_CHECKING = False  # every Python of the environment imports this file: typing would take milliseconds
+TYPE_CHECKING = False  # every Python of the environment imports this file: typing would take a millisecond or more
 if TYPE_CHECKING:
     from typing import Any
 
@@ -27,7 +25,7 @@ _LAZY = {
 __all__ = ["Failure", "RankedDocument", "RankedDocuments", "Reranker", "UsageError", "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     from importlib import import_module
 
     if name not in _LAZY:

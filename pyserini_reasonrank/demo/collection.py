@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +23,8 @@ RENAMED = MappingProxyType({"posixpath": "os.path"})
 IMPLEMENTATION = frozenset({"genericpath", "nt", "posix"})
 """Private modules whose names do not begin with an underscore."""
 
+STANDARD_OUTPUT = "-"
+
 _Key = tuple[str, str]  # (defining module, name in it)
 
 
@@ -31,10 +35,10 @@ def write_corpus(path: str | os.PathLike[str]) -> int:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"id": docid, "contents": text}, ensure_ascii=False) for docid, text in documents()]
+    lines = _lines()
     with atomic(target) as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
-    return len(lines)
+        file.write(lines)
+    return lines.count(b"\n")
 
 
 def documents() -> list[tuple[str, str]]:
@@ -44,6 +48,17 @@ def documents() -> list[tuple[str, str]]:
     that of its base, ``bytes`` and ``bytearray``) one is kept: builtins first, then the name with the fewest dots, then
     the shortest, then the first in the alphabet.
     """
+    records = map(json.loads, _lines().splitlines())
+    return [(record["id"], record["contents"]) for record in records]
+
+
+def _lines() -> bytes:
+    """The corpus, read by an interpreter of its own: in this one, libraries may have replaced builtins (Ray: print)."""
+    command = [sys.executable, "-m", "pyserini_reasonrank.demo.collection", STANDARD_OUTPUT]
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+
+
+def _documents() -> list[tuple[str, str]]:
     entries = sorted(_Library(read_modules()).entries(), key=lambda pair: _precedence(pair[0]))
     chosen: dict[str, str] = {}
     docstrings: set[str] = set()
@@ -136,9 +151,14 @@ def _public(name: str) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pyserini_reasonrank.demo.collection", description=__doc__)
-    parser.add_argument("output", metavar="OUT.jsonl", type=Path, help="the corpus file to write")
+    parser.add_argument("output", metavar="OUT.jsonl", help="the corpus file to write; - for standard output")
     output = parser.parse_args().output
-    print(f"{write_corpus(output)} documents written to {output}")
+    if output == STANDARD_OUTPUT:
+        records = ({"id": docid, "contents": text} for docid, text in _documents())
+        lines = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+        sys.stdout.buffer.write(lines.encode())
+    else:
+        print(f"{write_corpus(output)} documents written to {output}")
 
 
 if __name__ == "__main__":

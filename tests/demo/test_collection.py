@@ -7,8 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
-import warnings
 from collections import defaultdict
 from importlib.resources import files
 from pathlib import Path
@@ -64,14 +62,30 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(corpus: Pa
     assert [path.name for path in again.parent.iterdir()] == ["again.jsonl"]
 
 
-@pytest.mark.slow
-def test_writing_is_silent_and_starts_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = threading.enumerate()
-    with warnings.catch_warnings(action="error"):
-        write_corpus(tmp_path / "corpus.jsonl")
-    assert threading.enumerate() == before
+@pytest.mark.process
+def test_what_a_library_replaced_in_this_process_changes_nothing(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.print", lambda *words: None)
+    monkeypatch.setattr("math.isqrt", None)
+    write_corpus(tmp_path / "corpus.jsonl")
+    assert (tmp_path / "corpus.jsonl").read_bytes() == corpus.read_bytes()
+
+
+_READ_HERE = """
+import sys, threading
+from pyserini_reasonrank.demo.stdlib import read_modules
+assert len(list(read_modules())) > 400
+assert threading.active_count() == 1
+assert not {"antigravity", "this", "tkinter", "turtle", "idlelib"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.process
+def test_reading_is_silent_and_starts_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", _READ_HERE], check=True)
+    write_corpus(tmp_path / "corpus.jsonl")
     assert capfd.readouterr() == ("", "")
-    assert not {"antigravity", "this", "tkinter", "turtle", "idlelib"} & sys.modules.keys()
 
 
 def test_there_are_several_thousand_documents_on_one_line_each(contents: dict[str, str]) -> None:
