@@ -373,7 +373,7 @@ def test_requests_are_taken_only_as_others_end(collection: Collection) -> None:
     with Reranker("reasonrank", engine=slow) as reranker:
         results = reranker.rank_many(requests())
         first = next(results)
-        assert taken <= 8
+        assert taken <= slow.calls + 6  # however late this thread comes
         assert len(first) == 2
         assert len(list(results)) == 39
 

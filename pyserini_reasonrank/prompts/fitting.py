@@ -6,7 +6,7 @@ query last. Cuts are counted. A prompt is fitted by arithmetic on token counts i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pyserini_reasonrank.errors import UsageError
@@ -39,11 +39,15 @@ class PreparedText:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request with prepared texts, passages in candidate order, and the first stage's scores of the candidates."""
+    """A request's prepared query, the passages that are prepared, by candidate, and the first stage's scores of all candidates."""
 
     query: PreparedText
-    passages: tuple[PreparedText, ...]
+    passages: dict[int, PreparedText]
     scores: tuple[float, ...]
+
+    def has(self, places: Iterable[int]) -> bool:
+        """Whether the passages of the candidates ``places`` are prepared."""
+        return all(place in self.passages for place in places)
 
 
 @dataclass(slots=True)
@@ -105,7 +109,7 @@ def least_tokens(
 
 
 class Fitter:
-    """Prepares each request once (expensive: in a worker thread) and renders windows of it (cheap)."""
+    """Prepares each text once (expensive: in a worker thread) and renders windows of a request (cheap)."""
 
     def __init__(
         self,
@@ -142,16 +146,32 @@ class Fitter:
             )
 
     def prepare(self, request: Request) -> Prepared:
-        """Bring every text of a request into its form, defuse it and cut it. A document of several queries is prepared once."""
+        """The request with all texts prepared."""
+        prepared = self.begin(request)
+        self.complete(prepared, request, range(len(request.candidates)))
+        return prepared
+
+    def begin(self, request: Request) -> Prepared:
+        """The request with its query in its form, defused and cut, without passages."""
         [query] = self._cut([self.form.query(request.query.text)], self.query_tokens)
-        keys = [self._key(c) for c in request.candidates]
-        new = {key: c for key, c in zip(keys, request.candidates, strict=True) if key not in self._texts}
+        return Prepared(query, {}, tuple(candidate.score for candidate in request.candidates))
+
+    def complete(self, prepared: Prepared, request: Request, places: Iterable[int]) -> None:
+        """Bring the passages of the candidates ``places`` into their form, defuse and cut them.
+
+        What is prepared already stays as it is. A document of several queries is prepared once.
+        """
+        keys = {i: self._key(request.candidates[i]) for i in places if i not in prepared.passages}
+        new = {key: request.candidates[i] for i, key in keys.items() if key not in self._texts}
         passages = [self.form.passage(candidate) for candidate in new.values()]
         known = dict(zip(new, self._cut(passages, self.passage_tokens), strict=True))
-        shown = tuple(known.get(key) or self._texts[key] for key in keys)
+        prepared.passages.update({i: known.get(key) or self._texts[key] for i, key in keys.items()})
         if len(self._texts) < _SHARED:
             self._texts.update(known)
-        return Prepared(query, shown, tuple(candidate.score for candidate in request.candidates))
+
+    def knows(self, request: Request, places: Iterable[int]) -> bool:
+        """Whether an earlier query had the documents of all candidates ``places``."""
+        return all(self._key(request.candidates[i]) in self._texts for i in places)
 
     def render(self, prepared: Prepared, indices: Sequence[int], keep: int | None = None) -> Prompt:
         """Return the prompt that shows the candidates ``indices`` in this order, cut to fit the context. ``keep``: how many of

@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from statistics import fmean
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from pyserini_reasonrank.errors import CallFailed
 from pyserini_reasonrank.judges import Judge
-from pyserini_reasonrank.prompts.fitting import Fitter, Prepared
+from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Repeat, Request, Sampling, Status, Tally
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
+from pyserini_reasonrank.rerankers.preparation import Preparation
 from pyserini_reasonrank.rerankers.scheduling import together
 
 
@@ -33,12 +35,21 @@ class LLMJudge:
     tally: Tally
     on_error: Literal["fail", "keep"] = "fail"
     on_judgement: Callable[[], None] = lambda: None
+    _preparations: WeakValueDictionary[int, Preparation] = field(default_factory=WeakValueDictionary, init=False)
 
-    async def judgement(self, request: Request, prepared: Prepared, shown: Sequence[int], call: Call) -> Judgement:
+    def preparation(self, request: Request) -> Preparation:
+        """The preparation of ``request``, which several rankings of it share."""
+        found = self._preparations.get(id(request))
+        if found is None:
+            found = self._preparations[id(request)] = Preparation(self.fitter, request)
+        return found
+
+    async def judgement(self, preparation: Preparation, shown: Sequence[int], call: Call) -> Judgement:
         """Show the candidates ``shown``, in this order, and read the answer. ``call`` describes the first LLM call.
 
         The prompt is written only once the endpoint has a free slot, since prompts are long. CallFailed as above.
         """
+        request, prepared = preparation.request, await preparation.showing(shown)
         async with self.endpoint.question_slot(request.number, call.number):
             texts = [prepared.passages[i].text for i in shown]
             prompt = self.fitter.render(prepared, shown, call.keep)
@@ -77,10 +88,8 @@ class QueryJudge:
     collects the scores of candidates that were judged alone, by position; ``statuses`` counts the judgements.
     """
 
-    def __init__(
-        self, llm: LLMJudge, request: Request, prepared: Prepared, part: str = "", samples: tuple[int, ...] = ()
-    ) -> None:
-        self._llm, self._request, self._prepared = llm, request, prepared
+    def __init__(self, llm: LLMJudge, request: Request, part: str = "", samples: tuple[int, ...] = ()) -> None:
+        self._llm, self._request, self._preparation = llm, request, llm.preparation(request)
         self._part, self._samples = part, samples
         self._numbers = count()
         self.scores: dict[int, float] = {}
@@ -138,7 +147,7 @@ class QueryJudge:
         repeat = Repeat(self._samples, vote)
         ideal, qid = judge.ideal_for(shown, keep), self._request.query.qid
         call = Call(qid, number, docids, ideal, judge.ideal_choices, repeat, self._part, label, keep)
-        judgement = await self._llm.judgement(self._request, self._prepared, shown, call)
+        judgement = await self._llm.judgement(self._preparation, shown, call)
         self.statuses[judgement.status] += 1
         self._reasonings[number] = judgement.reasoning
         if not judge.options.shuffle and not judgement.status.bad:

@@ -65,7 +65,7 @@ class SingleRanker(Ranker):
         prior: Sequence[int] | None = None,
     ) -> Ranked:
         segmented = None if self._segmenter is None else await asyncio.to_thread(self._segmenter.split, request)
-        query_judge = await self._bind(request if segmented is None else segmented.request, part, samples)
+        query_judge = QueryJudge(self._llm, request if segmented is None else segmented.request, part, samples)
         of_segments: SegmentJudge | None = None
         self._llm.tally.rankings += 1
         async with together() as spawn:  # if one of the strategy's questions fails, the others are cancelled
@@ -91,10 +91,6 @@ class SingleRanker(Ranker):
         )
 
     async def grade(self, request: Request, *, part: str = "") -> list[float | None]:
-        query_judge = await self._bind(request, part, ())
+        query_judge = QueryJudge(self._llm, request, part)
         grades: list[float | None] = await query_judge.ask(range(len(request.candidates)))
         return grades
-
-    async def _bind(self, request: Request, part: str, samples: tuple[int, ...]) -> QueryJudge:
-        prepared = await asyncio.to_thread(self._llm.fitter.prepare, request)
-        return QueryJudge(self._llm, request, prepared, part, samples)

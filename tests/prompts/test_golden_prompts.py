@@ -106,7 +106,7 @@ def fitter(case: dict[str, Any], model: str, tokens: ModelTokens, template: Temp
 
 def lines(fit: Fitter, case: dict[str, Any], label: str = "[{}] ") -> tuple[str, list[str]]:
     prepared = fit.prepare(request_of(case))
-    return prepared.query.text, [label.format(i) + p.text for i, p in enumerate(prepared.passages, 1)]
+    return prepared.query.text, [label.format(i) + p.text for i, p in enumerate(prepared.passages.values(), 1)]
 
 
 def user_message(fit: Fitter, case: dict[str, Any]) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -73,7 +72,6 @@ class Rewriter:
 
         CallFailed if the call fails and ``on_error`` is not "keep".
         """
-        prepared = await asyncio.to_thread(self._fitter.prepare, request)
         docids = tuple(candidate.docid for candidate in request.candidates)
         query = request.query
 
@@ -81,7 +79,7 @@ class Rewriter:
             return self.plan.judge.unchanged(query.text)
 
         call = Call(query.qid, number, docids, unchanged, _no_choices, label=f"round {number + 1}")
-        return await self._llm.judgement(request, prepared, range(len(docids)), call)
+        return await self._llm.judgement(self._llm.preparation(request), range(len(docids)), call)
 
 
 def _no_choices(gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:

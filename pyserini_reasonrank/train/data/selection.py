@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from itertools import batched
 
@@ -110,8 +109,7 @@ class Selector:
 
     async def select(self, request: Request) -> list[int] | None:
         """The indices of the selected candidates; None if an answer can't be read."""
-        prepared = await asyncio.to_thread(self._fitter.prepare, request)
-        judge = QueryJudge(self._llm, request, prepared, self.purpose)
+        judge = QueryJudge(self._llm, request, self.purpose)
         selected: list[int] = []
         for window in batched(range(len(request.candidates)), self.window):
             found: list[int] | None = await judge.ask(window)
