@@ -58,7 +58,7 @@ def fit(
     if stop.stopped:
         raise Failure(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}: "
                       f"run the same command to continue")  # fmt: skip
-    trainer.save_model(str(folder.path))
+    save(trainer, str(folder.path))
     if not trainer.is_world_process_zero():
         return
     log = trainer.state.log_history
@@ -77,6 +77,16 @@ def fit(
     print(
         f"{folder.step}: {trainer.state.global_step} steps; model in {folder.path}, curves in {folder.path / 'training.html'}"
     )
+
+
+def save(trainer: Any, folder: str) -> None:
+    """Save the trained model in ``folder``; every process has to call this.
+
+    With FSDP's sharded checkpoints, transformers' ``save_model`` writes nothing.
+    """
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model(folder)
 
 
 def check_precision(trainer: Any) -> None:
