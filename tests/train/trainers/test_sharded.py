@@ -1,0 +1,142 @@
+"""The shipped settings of accelerate start trainings: two steps on two processes (gloo), with FSDP2 and with DeepSpeed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from safetensors.torch import load_file
+from test_parallel import interrupt, logged
+from tiny import best_rows, tiny_model
+
+from pyserini_reasonrank.train import command
+from pyserini_reasonrank.train.data.rows import write_rows
+
+ARGS = {
+    "learning_rate": 3e-3,
+    "max_steps": 2,
+    "per_device_train_batch_size": 8,
+    "save_steps": 1,
+    "bf16": False,
+    "gradient_checkpointing": False,
+}
+SHARDED = {"use_cpu": False, "ddp_backend": "gloo"}
+GRPO = {"num_generations": 4, "max_completion_length": 6, "beta": 0.01}
+REWARDS = [{"path": "test_two_steps.length"}]
+FSDP2 = [str(ROOT / "tests" / "train" / "trainers" / "gloo_as_gpus.py")]
+DEEPSPEED = ["-m", "pyserini_reasonrank"]
+
+needs_deepspeed = pytest.mark.skipif(
+    not find_spec("deepspeed"), reason="DeepSpeed is not installed; it compiles a part for CPUs, which takes minutes"
+)
+
+
+def settings(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
+    """Settings of a training of a tiny Qwen3 in ``folder``; model and rows are made once."""
+    model, data = folder / "tiny", folder / "rows.jsonl"
+    if not model.is_dir():
+        torch.set_num_threads(1)
+        tiny_model(model, kind="qwen3")
+        write_rows(data, best_rows(16))
+    return {"model": str(model), "data": [str(data)], "output": str(folder / name), **changes}
+
+
+def launch(file: str, program: Sequence[str], step: str, given: dict[str, Any]) -> str:
+    """Run the step on two processes with conf/train/accelerate/FILE.yaml. What it printed."""
+    path = Path(given["output"]).with_suffix(".yaml")
+    path.write_text(json.dumps(given), encoding="utf-8")
+    config = ROOT / "conf" / "train" / "accelerate" / f"{file}.yaml"
+    words = [
+        "--config_file",
+        str(config),
+        "--num_processes",
+        "2",
+        "--mixed_precision",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
+    there = [str(ROOT / "tests"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_TORCH_DEVICE": "cpu",
+        "DS_ACCELERATOR": "cpu",
+        "PYTHONPATH": os.pathsep.join(filter(None, there)),
+    }
+    command_line = [sys.executable, "-m", "accelerate.commands.launch", *words, *program, "train", step]
+    done = subprocess.run(
+        [*command_line, "--config", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_fsdp2_learns_as_one_process_and_saves_the_whole_model(tmp_path: Path) -> None:
+    one = settings(tmp_path, "one", args=ARGS | {"per_device_train_batch_size": 16})
+    path = tmp_path / "one.yaml"
+    path.write_text(json.dumps(one), encoding="utf-8")
+    assert command.main(["sft", "--config", str(path)]) == 0
+    two = settings(tmp_path, "two", args=ARGS | SHARDED)
+    launch("fsdp2", FSDP2, "sft", two)
+    output = tmp_path / "two"
+    assert (output / "checkpoint-1" / "pytorch_model_fsdp_0").is_dir()  # sharded
+    assert logged(output, "loss") == pytest.approx(logged(tmp_path / "one", "loss"), abs=1e-4)
+    alone, saved = (load_file(folder / "model.safetensors") for folder in (tmp_path / "one", output))
+    assert alone.keys() == saved.keys()
+    assert all(torch.allclose(alone[name], saved[name], atol=1e-3) for name in alone)
+    assert json.loads((output / "config.json").read_text())["architectures"] == ["Qwen3ForCausalLM"]
+
+
+@pytest.mark.soak_only
+def test_fsdp2_continues_from_a_sharded_checkpoint(tmp_path: Path) -> None:
+    given = settings(tmp_path, "two", args=ARGS | SHARDED)
+    launch("fsdp2", FSDP2, "sft", given)
+    before = logged(tmp_path / "two", "loss")
+    interrupt(tmp_path / "two", after=1)
+    launch("fsdp2", FSDP2, "sft", given)
+    assert logged(tmp_path / "two", "loss") == pytest.approx(before, abs=1e-5)
+
+
+@pytest.mark.soak_only
+def test_fsdp2_saves_an_adapter(tmp_path: Path) -> None:
+    launch("fsdp2", FSDP2, "sft", settings(tmp_path, "run", args=ARGS | SHARDED, lora={"r": 4, "alpha": 8}))
+    assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.soak_only
+def test_grpo_starts_with_fsdp2(tmp_path: Path) -> None:
+    launch("fsdp2", FSDP2, "grpo", settings(tmp_path, "run", args=ARGS | SHARDED | GRPO, rewards=REWARDS))
+    check_two_updates(tmp_path / "run")
+
+
+@needs_deepspeed
+@pytest.mark.parametrize("step", ["sft", "grpo"])
+@pytest.mark.parametrize("file", ["zero2", "zero3"])
+def test_deepspeed_starts(file: str, step: str, tmp_path: Path) -> None:
+    changes = {"args": ARGS | SHARDED | GRPO, "rewards": REWARDS} if step == "grpo" else {"args": ARGS | SHARDED}
+    launch(file, DEEPSPEED, step, settings(tmp_path, "run", **changes))
+    check_two_updates(tmp_path / "run")
+
+
+def check_two_updates(output: Path) -> None:
+    assert len(logged(output, "loss")) == 2
+    assert max(logged(output, "grad_norm")) > 0
+    assert (output / "model.safetensors").is_file()
