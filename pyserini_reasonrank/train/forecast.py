@@ -149,7 +149,17 @@ def forecast(config: Config, step: str, settings: TrainerSettings, processes: in
     tokens = steps * per_step * (prompt + answer)
     seconds = _seconds(step, settings, billions, tokens, GPUS[config.gpu][0] * processes)
     return Forecast(
-        step, rows, rows > 0 and known is None, prompt, answer, measured, steps, per_step, memory, seconds / 3600, warnings
+        step,
+        rows,
+        rows > 0 and known is None,
+        prompt,
+        answer,
+        measured,
+        steps,
+        per_step,
+        memory,
+        seconds / 3600,
+        warnings,
     )
 
 

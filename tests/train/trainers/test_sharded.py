@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,11 +54,14 @@ def settings(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
     return {"model": str(model), "data": [str(data)], "output": str(folder / name), **changes}
 
 
-def launch(file: str, program: Sequence[str], step: str, given: dict[str, Any]) -> str:
-    """Run the step on two processes with conf/train/accelerate/FILE.yaml. What it printed."""
+def launch(file: str, program: Sequence[str], step: str, given: dict[str, Any], *, machines: int = 1) -> None:
+    """Run the step on two processes with conf/train/accelerate/FILE.yaml, started by one command or by one each."""
     path = Path(given["output"]).with_suffix(".yaml")
     path.write_text(json.dumps(given), encoding="utf-8")
     config = ROOT / "conf" / "train" / "accelerate" / f"{file}.yaml"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     words = [
         "--config_file",
         str(config),
@@ -66,27 +70,22 @@ def launch(file: str, program: Sequence[str], step: str, given: dict[str, Any]) 
         "--mixed_precision",
         "no",
         "--main_process_port",
-        "0",
+        port,
     ]
     there = [str(ROOT / "tests"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_TORCH_DEVICE": "cpu",
-        "DS_ACCELERATOR": "cpu",
-        "PYTHONPATH": os.pathsep.join(filter(None, there)),
-    }
-    command_line = [sys.executable, "-m", "accelerate.commands.launch", *words, *program, "train", step]
-    done = subprocess.run(
-        [*command_line, "--config", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    own = {"OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
+    environment = {**os.environ, **own, "PYTHONPATH": os.pathsep.join(filter(None, there))}
+    started = []
+    for rank in range(machines):
+        place = ["--main_process_ip", "127.0.0.1", "--machine_rank", str(rank)] if machines > 1 else []
+        line = [sys.executable, "-m", "accelerate.commands.launch", *words, *place, *program, "train", step]
+        log = path.with_suffix(f".{rank}.log").open("w+", encoding="utf-8")
+        started.append((subprocess.Popen([*line, "--config", str(path)], stdout=log, stderr=log, env=environment), log))
+    for process, log in started:
+        with log:
+            status = process.wait(timeout=600)
+            log.seek(0)
+            assert status == 0, log.read()
 
 
 def test_fsdp2_learns_as_one_process_and_saves_the_whole_model(tmp_path: Path) -> None:
@@ -133,6 +132,14 @@ def test_grpo_starts_with_fsdp2(tmp_path: Path) -> None:
 def test_deepspeed_starts(file: str, step: str, tmp_path: Path) -> None:
     changes = {"args": ARGS | SHARDED | GRPO, "rewards": REWARDS} if step == "grpo" else {"args": ARGS | SHARDED}
     launch(file, DEEPSPEED, step, settings(tmp_path, "run", **changes))
+    check_two_updates(tmp_path / "run")
+
+
+@needs_deepspeed
+def test_two_machines_train_together(tmp_path: Path) -> None:
+    """The command of both machines, here on one."""
+    given = settings(tmp_path, "run", args=ARGS | SHARDED)
+    launch("two-nodes-zero3", DEEPSPEED, "sft", given, machines=2)
     check_two_updates(tmp_path / "run")
 
 
