@@ -32,7 +32,7 @@ from pyserini_reasonrank.train.folder import read_record
 from pyserini_reasonrank.train.settings import PolicySettings, Prilora
 from pyserini_reasonrank.train.trainers import examples, sft
 from pyserini_reasonrank.train.trainers.examples import prompt_of
-from pyserini_reasonrank.train.trainers.fit import check_precision, check_sharding
+from pyserini_reasonrank.train.trainers.fit import check_precision, check_sharding, save
 from pyserini_reasonrank.train.trainers.policy import load
 
 ARGS = {"learning_rate": 3e-3, "per_device_train_batch_size": 16, "lr_scheduler_type": "constant", "save_steps": 1000}
@@ -214,6 +214,16 @@ def test_what_needs_whole_weights_is_not_partitioned(
     )
     with pytest.raises(UsageError, match=refused) if refused else nullcontext():
         check_sharding(trainer, sft.Config.model_validate(given))
+
+
+def test_fsdp_saves_the_whole_model_at_the_end() -> None:
+    """transformers' save_model writes nothing while FSDP's state dicts are sharded."""
+    done: list[str] = []
+    plugin = SimpleNamespace(set_state_dict_type=done.append)
+    accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+    save(SimpleNamespace(is_fsdp_enabled=True, accelerator=accelerator, save_model=done.append), "out")
+    save(SimpleNamespace(is_fsdp_enabled=False, save_model=done.append), "other")
+    assert done == ["FULL_STATE_DICT", "out", "other"]
 
 
 def test_an_adapter_on_weights_in_16_bits_is_trained_in_32(model: Path, data: Path, tmp_path: Path) -> None:
