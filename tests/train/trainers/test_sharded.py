@@ -88,18 +88,24 @@ def launch(file: str, program: Sequence[str], step: str, given: dict[str, Any], 
             assert status == 0, log.read()
 
 
+def one_process(folder: Path) -> Path:
+    """The folder of the same ``sft`` by this process, with twice the batch."""
+    given = settings(folder, "one", args=ARGS | {"per_device_train_batch_size": 16})
+    path = folder / "one.yaml"
+    path.write_text(json.dumps(given), encoding="utf-8")
+    assert command.main(["sft", "--config", str(path)]) == 0
+    return folder / "one"
+
+
 @pytest.mark.soak_only
 def test_fsdp2_learns_as_one_process_and_saves_the_whole_model(tmp_path: Path) -> None:
-    one = settings(tmp_path, "one", args=ARGS | {"per_device_train_batch_size": 16})
-    path = tmp_path / "one.yaml"
-    path.write_text(json.dumps(one), encoding="utf-8")
-    assert command.main(["sft", "--config", str(path)]) == 0
+    one = one_process(tmp_path)
     two = settings(tmp_path, "two", args=ARGS | SHARDED)
     launch("fsdp2", FSDP2, "sft", two)
     output = tmp_path / "two"
     assert (output / "checkpoint-1" / "pytorch_model_fsdp_0").is_dir()  # sharded
-    assert logged(output, "loss") == pytest.approx(logged(tmp_path / "one", "loss"), abs=1e-4)
-    alone, saved = (load_file(folder / "model.safetensors") for folder in (tmp_path / "one", output))
+    assert logged(output, "loss") == pytest.approx(logged(one, "loss"), abs=1e-4)
+    alone, saved = (load_file(folder / "model.safetensors") for folder in (one, output))
     tied = saved.pop("lm_head.weight")
     assert torch.equal(tied, saved["model.embed_tokens.weight"])
     assert alone.keys() == saved.keys()
@@ -138,6 +144,9 @@ def test_deepspeed_starts(file: str, step: str, tmp_path: Path) -> None:
     changes = {"args": ARGS | SHARDED | GRPO, "rewards": REWARDS} if step == "grpo" else {"args": ARGS | SHARDED}
     launch(file, DEEPSPEED, step, settings(tmp_path, "run", **changes))
     check_two_updates(tmp_path / "run")
+    if step == "sft":
+        expected = logged(one_process(tmp_path), "loss")
+        assert logged(tmp_path / "run", "loss") == pytest.approx(expected, abs=1e-3)
 
 
 @needs_deepspeed
@@ -147,6 +156,8 @@ def test_two_machines_train_together(tmp_path: Path) -> None:
     given = settings(tmp_path, "run", args=ARGS | SHARDED)
     launch("two-nodes-zero3", DEEPSPEED, "sft", given, machines=2)
     check_two_updates(tmp_path / "run")
+    expected = logged(one_process(tmp_path), "loss")
+    assert logged(tmp_path / "run", "loss") == pytest.approx(expected, abs=1e-3)
 
 
 def check_two_updates(output: Path) -> None:
