@@ -25,7 +25,7 @@ from tiny import best_rows, tiny_model
 from pyserini_reasonrank.train import command
 from pyserini_reasonrank.train.data.rows import write_rows
 
-ARGS = {
+ARGS: dict[str, Any] = {
     "learning_rate": 3e-3,
     "max_steps": 2,
     "per_device_train_batch_size": 8,
@@ -33,8 +33,8 @@ ARGS = {
     "bf16": False,
     "gradient_checkpointing": False,
 }
-SHARDED = {"use_cpu": False, "ddp_backend": "gloo"}
-GRPO = {"num_generations": 4, "max_completion_length": 6, "beta": 0.01}
+SHARDED: dict[str, Any] = {"use_cpu": False, "ddp_backend": "gloo"}
+GRPO: dict[str, Any] = {"num_generations": 4, "max_completion_length": 6, "beta": 0.01}
 REWARDS = [{"path": "test_two_steps.length"}]
 FSDP2 = [str(ROOT / "tests" / "train" / "trainers" / "gloo_as_gpus.py")]
 DEEPSPEED = ["-m", "pyserini_reasonrank"]
