@@ -68,6 +68,7 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "engines/test_ray.py": ("slow",),
     "train/trainers/test_real_policy.py": ("slow", "model"),
     "train/trainers/test_parallel.py": ("slow",),
+    "train/trainers/test_sharded.py": ("slow",),
     "train/trainers/test_two_steps.py": ("slow",),
     "train/router/test_encoder.py": ("slow",),
     "train/trainers/test_dpo.py": ("slow",),

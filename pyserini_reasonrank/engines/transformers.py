@@ -18,7 +18,7 @@ from pydantic import Field
 from pyserini_reasonrank.engines import DETERMINISTIC, Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat, disjoint
 from pyserini_reasonrank.engines.local.library_setup import before_torch, without_sklearn
-from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.errors import UsageError, message_of, nearest
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.describe import ModelConfig
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
@@ -112,9 +112,7 @@ class Transformers(Engine[TransformersOptions]):
         try:
             read, written, found = await answer
         except RuntimeError as error:
-            return Completion(
-                finish_reason="error", seconds=time.monotonic() - began, error=" ".join(str(error).split())[:300]
-            )
+            return Completion(finish_reason="error", seconds=time.monotonic() - began, error=message_of(error))
         return Completion(**found, prompt_tokens=read, output_tokens=written, seconds=time.monotonic() - began)
 
     async def _write(self, prompt: Prompt, sampling: Sampling, call: Call) -> tuple[int, int, Mapping[str, Any]]:
@@ -219,8 +217,7 @@ def _loaded(model: Model, options: TransformersOptions) -> tuple[Any, Any]:
             f"{model.name} does not fit into the memory of {device}: use a smaller model or dtype"
         ) from error
     except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise UsageError(f"{model.name} can't be loaded with transformers: {line}") from error
+        raise UsageError(f"{model.name} can't be loaded with transformers: {message_of(error)}") from error
     return loaded.eval(), tokenizer
 
 

@@ -49,7 +49,10 @@ class Config(BaseModel):
     ] = None
     zero: Annotated[
         Literal[0, 2, 3] | None,
-        Field(description="ZeRO stage of DeepSpeed; default: 0 for an adapter whose base fits half a GPU, else 3"),
+        Field(
+            description="ZeRO stage of DeepSpeed; default: 0 for an adapter whose base fits half a GPU, 2 for what does "
+            "not work with 3 (rank_loss, prilora), else 3"
+        ),
     ] = None
     rows: Annotated[
         int | None,
@@ -62,7 +65,10 @@ class Config(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A prediction. Tokens are of one row; ``memory`` is in gigabytes per GPU. ``assumed``: the number of rows is unknown."""
+    """A prediction. Tokens are of one row; ``memory`` is in gigabytes per GPU.
+
+    ``rows`` is an assumption if ``assumed``, and 0 if it is unknown and not needed, as the settings give the steps.
+    """
 
     step: str
     rows: int
@@ -127,12 +133,11 @@ def forecast(config: Config, step: str, settings: TrainerSettings, processes: in
     if not measured:
         prompt, answer = _limits(step, settings)
     known = config.rows or count or (settings.published.rows if settings.published else None)
-    rows = known or ASSUMED
     steps = args.get("max_steps") if args.get("max_steps", -1) > 0 else None
+    rows = known or (ASSUMED if steps is None else 0)
     if steps is None:
         steps = math.ceil(rows * group * args.get("num_train_epochs", 3) / per_step)
-    fits = settings.lora is not None and 2 * billions <= GPUS[config.gpu][1] / 2
-    zero = config.zero if config.zero is not None else (0 if fits else 3)
+    zero = config.zero if config.zero is not None else _stage(settings, billions, GPUS[config.gpu][1])
     memory = _memory(step, settings, billions, batch * (prompt + answer), batch * answer, processes, zero)
     warnings = []
     if args.get("use_vllm") and args.get("vllm_mode", "colocate") == "colocate":
@@ -144,8 +149,26 @@ def forecast(config: Config, step: str, settings: TrainerSettings, processes: in
     tokens = steps * per_step * (prompt + answer)
     seconds = _seconds(step, settings, billions, tokens, GPUS[config.gpu][0] * processes)
     return Forecast(
-        step, rows, known is None, prompt, answer, measured, steps, per_step, memory, seconds / 3600, warnings
+        step,
+        rows,
+        rows > 0 and known is None,
+        prompt,
+        answer,
+        measured,
+        steps,
+        per_step,
+        memory,
+        seconds / 3600,
+        warnings,
     )
+
+
+def _stage(settings: TrainerSettings, billions: float, room: float) -> Literal[0, 2, 3]:
+    """The ZeRO stage that a training is planned with; ``room`` is the memory of a GPU in gigabytes."""
+    if settings.lora is not None and 2 * billions <= room / 2:
+        return 0
+    whole = getattr(settings, "rank_loss", None) or (settings.lora and settings.lora.prilora)
+    return 2 if whole else 3
 
 
 def size_of(model: str) -> float:
@@ -176,13 +199,16 @@ def _lines(found: Forecast, config: Config, processes: int) -> list[str]:
     known = "as written" if found.measured else "at most"
     hours = f"{found.hours:,.1f}" if found.hours >= 0.05 else "less than 0.1"
     unit = "answers" if found.step == "grpo" else "rows"
-    rows = f"{found.rows:,}" + (
-        ", an assumption, as their number is not published: set --rows" if found.assumed else ""
-    )
+    rows = f"{found.rows:,}" if found.rows else "unknown; args.max_steps gives the steps"
+    if found.assumed:
+        rows += ", an assumption, as their number is not published: set --rows"
+    tokens = f"{found.prompt_tokens:,.0f} prompt, {found.answer_tokens:,.0f} answer"
+    if not found.measured and not found.answer_tokens:
+        tokens = f"{found.prompt_tokens:,.0f} prompt and answer"
     return [
         f"step: {found.step}",
         f"rows: {rows}",
-        f"tokens of a row: {found.prompt_tokens:,.0f} prompt, {found.answer_tokens:,.0f} answer ({known})",
+        f"tokens of a row: {tokens} ({known})",
         f"steps: {found.steps:,} of {found.per_step:,} {unit}",
         f"memory: {total:.0f} of {room:.0f} GB per GPU ({parts}){'' if total <= room else ': more than there is'}",
         f"hours: {hours} on {processes} x {config.gpu}" + ("" if found.measured else ", at most"),
@@ -213,14 +239,19 @@ def _limits(step: str, settings: TrainerSettings) -> tuple[float, float]:
 def _memory(
     step: str, settings: TrainerSettings, billions: float, tokens: float, answers: float, processes: int, zero: int
 ) -> dict[str, float]:
-    """Gigabytes per GPU of weights, of gradients and optimiser, of the reference, and of the activations of one pass."""
+    """Gigabytes per GPU of weights, of gradients and optimiser, of the reference, and of the activations of one pass.
+
+    ``tokens`` are those of one pass; a pass of ``dpo`` has two answers to each prompt.
+    """
+    if step == "dpo":
+        tokens, answers = 2 * tokens, 2 * answers
     width = 2 if settings.model_args.get("dtype") == "bfloat16" and settings.lora else 4
     trained = billions * (ADAPTER if settings.lora else 1.0)
     reference = step == "dpo" or (step == "grpo" and settings.args.get("beta", 0.0) > 0)
     weights, state = width * billions, 12 * trained
     kept = 4 * billions if reference and not settings.lora else 0.0
     layers, hidden = _SHAPES[min(_SHAPES, key=lambda known: abs(known - billions))]
-    stored = layers if settings.args.get("gradient_checkpointing") else 16 * layers
+    stored = layers if _checkpoints(settings) else 16 * layers
     activations = 2 * tokens * hidden * stored / 1e9
     logits = 6 * (tokens if step == "sft" else answers or tokens) * VOCABULARY / 1e9
     shared = processes if zero == 3 else 1
@@ -232,11 +263,16 @@ def _memory(
     }
 
 
+def _checkpoints(settings: TrainerSettings) -> bool:
+    """Whether activations are computed again instead of kept; the default on a GPU."""
+    return bool(settings.args.get("gradient_checkpointing", True))
+
+
 def _seconds(step: str, settings: TrainerSettings, billions: float, tokens: float, teraflops: float) -> float:
     """Seconds of training and, for ``grpo``, of sampling, on GPUs with ``teraflops`` together."""
     forward = 2 * billions * 1e9 * tokens
     passes = 2.0 if settings.lora else 3.0  # an adapter needs no gradients of the weights
-    if settings.args.get("gradient_checkpointing"):
+    if _checkpoints(settings):
         passes += 1.0
     if step == "dpo":
         forward, passes = 2 * forward, passes + 1.0  # two answers, and the reference

@@ -88,7 +88,11 @@ def _distillation(config: Config, settings: Mapping[str, Any]) -> list[str]:
 
     own = validated(Distillation, {"data": _PLACEHOLDER, "output": _PLACEHOLDER, **settings}, "distil")
     blocks = sum(source.blocks for source in own.sources.values())
-    args = {"per_device_train_batch_size": own.batch * own.passages, "num_train_epochs": 1}
+    args = {
+        "per_device_train_batch_size": own.batch * own.passages,
+        "num_train_epochs": 1,
+        "gradient_checkpointing": False,
+    }
     lora = {"r": own.rank, "alpha": own.alpha, "first_layer": own.first_layer}
     like = {
         "model": own.model,

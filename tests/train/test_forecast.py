@@ -35,6 +35,34 @@ def test_every_recipe_has_a_plan_and_names_its_publication(name: str, capsys: py
     assert re.match(r"arXiv \d{4}\.\d{5}|no paper", found["published run"])
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_recipe_fits_its_gpus(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan(capsys, "--config", name, "--gpu", "A100-80GB")
+    assert re.match(r"\d+ of 80 GB per GPU \(.*\)$", found["memory"])
+    assert int(found["memory"].split()[0]) <= 80
+
+
+def test_what_zero_3_does_not_run_is_planned_with_zero_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """FIRST's loss needs whole weights: 4 bytes of 7.6 billion on each GPU, gradients and optimiser over eight."""
+    found = plan(capsys, "--config", "sft-first")
+    assert "(weights 30, gradients and optimiser 11," in found["memory"]
+    assert "weights 4," in plan(capsys, "--config", "sft-first", "--rank_loss", "null")["memory"]
+
+
+def test_activations_are_kept_only_without_checkpointing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The trainers compute them again by default. A pair has two answers."""
+
+    def activations(*words: str) -> int:
+        found = re.search(r"activations (\d+)", plan(capsys, *words)["memory"])
+        assert found is not None
+        return int(found[1])
+
+    words = ("--model", "x-3B", "--args.per_device_train_batch_size", "1", "--max_length", "8192")
+    kept = activations(*words, "--args.gradient_checkpointing", "false")
+    assert (activations(*words), kept) == (9, 27)
+    assert activations(*words, "--args.beta", "0.1") == 17
+
+
 OTHERS = [name for name in yaml_names("train") if name not in PRESETS]
 
 
@@ -73,13 +101,14 @@ def test_rows_of_unknown_number_are_an_assumption(capsys: pytest.CaptureFixture[
     found = plan(capsys, "--config", "grpo-rank-r1-32b")
     assert found["rows"].startswith("10,000, an assumption")
     assert plan(capsys, "--config", "grpo-rank-r1")["rows"] == "72,000"
+    assert plan(capsys, "--config", "student")["rows"] == "unknown; args.max_steps gives the steps"
 
 
 def test_the_plan_of_reasonranks_two_stages(capsys: pytest.CaptureFixture[str]) -> None:
     """6,796 rows at 64 are the 106 to 107 steps an epoch that the published run had; its 200 steps are 400 updates."""
     sft = plan(capsys, "--config", "sft-reasonrank-7b", "--gpu", "A800-80GB")
     assert (sft["rows"], sft["steps"]) == ("6,796", "531 of 64 rows")
-    assert (sft["tokens of a row"], sft["differences from it"]) == ("23,552 prompt, 0 answer (at most)", "none known")
+    assert (sft["tokens of a row"], sft["differences from it"]) == ("23,552 prompt and answer (at most)", "none known")
     rl = plan(capsys, "--config", "grpo-reasonrank-7b", "--gpu", "A800-80GB")
     assert rl["steps"] == "400 of 64 answers"
     assert rl["tokens of a row"] == "20,480 prompt, 3,072 answer (at most)"
@@ -149,5 +178,5 @@ def test_plans_that_can_t_be_made(words: list[str], said: str) -> None:
 
 def test_the_page_lists_every_recipe() -> None:
     text = (ROOT / "docs" / "usage-train.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in PRESETS)
+    assert all(f"`{name}`" in text for name in yaml_names("train"))
     assert "H200" in GPUS

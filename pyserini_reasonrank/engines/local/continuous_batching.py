@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
-from pyserini_reasonrank.errors import Failure
+from pyserini_reasonrank.errors import Failure, message_of
 from pyserini_reasonrank.models.describe import ModelConfig
 
 _CPU = {"page_size": 32, "max_batch_tokens": 512, "max_requests_per_batch": 64}
@@ -151,10 +151,8 @@ class Decoder:
         self._pending.pop(output.request_id, None)
 
     def _death(self, reason: str) -> Failure:
-        error = self._manager.background_thread_status.fatal_error or reason
-        return Failure(
-            f"the model died ({' '.join(str(error).split())[:300]}): run the same command again to continue from here"
-        )
+        error = self._manager.background_thread_status.fatal_error or RuntimeError(reason)
+        return Failure(f"the model died ({message_of(error)}): run the same command again to continue from here")
 
 
 def _cpu_settings(model: Any) -> dict[str, Any]:

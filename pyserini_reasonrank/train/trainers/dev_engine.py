@@ -12,6 +12,7 @@ from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat, disjoint
 from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
 from pyserini_reasonrank.engines.transformers import StopStrings
+from pyserini_reasonrank.errors import message_of
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
 
@@ -68,7 +69,7 @@ class InTraining(Engine[EngineOptions]):
             try:
                 answers = await asyncio.to_thread(self._write, [q.tokens for q in batch], sampling)
             except RuntimeError as error:
-                answers = [Completion(finish_reason="error", error=" ".join(str(error).split())[:300])] * len(batch)
+                answers = [Completion(finish_reason="error", error=message_of(error))] * len(batch)
             except Exception as error:
                 for question in (*batch, *self._waiting):
                     question.found.set_exception(error)

@@ -33,11 +33,12 @@ def fit(
     """Train to the end, from the last checkpoint if there is one. Saves model, tokenizer, log and curves in the folder.
 
     A run can be resumed exactly only from checkpoints at multiples of ``every`` steps. UsageError for weights in 16 bits
-    that training can't update. Failure after a checkpoint if a signal stops training (SIGINT, SIGTERM), or if the loss is
-    NaN or infinite.
+    that training can't update, and for settings that FSDP or ZeRO-3 does not run. Failure after a checkpoint if a signal
+    stops training (SIGINT, SIGTERM), or if the loss is NaN or infinite.
     """
     began = time.monotonic()
     check_precision(trainer)
+    check_sharding(trainer, settings)
     dev = DevCallback(settings.dev, folder, trainer, policy.chat, policy.context) if settings.dev else None
     folder.open()
     if main_process():
@@ -58,7 +59,7 @@ def fit(
     if stop.stopped:
         raise Failure(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}: "
                       f"run the same command to continue")  # fmt: skip
-    trainer.save_model(str(folder.path))
+    save(trainer, str(folder.path))
     if not trainer.is_world_process_zero():
         return
     log = trainer.state.log_history
@@ -79,6 +80,16 @@ def fit(
     )
 
 
+def save(trainer: Any, folder: str) -> None:
+    """Save the trained model in ``folder``; every process has to call this.
+
+    With FSDP's sharded checkpoints, transformers' ``save_model`` writes nothing.
+    """
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model(folder)
+
+
 def check_precision(trainer: Any) -> None:
     """UsageError if full weights are trained in 16 bits without a 32-bit copy.
 
@@ -93,6 +104,28 @@ def check_precision(trainer: Any) -> None:
             f"all weights would be trained in {str(coarse.pop()).removeprefix('torch.')}, which rounds small updates away: "
             f"remove dtype from model_args (args.bf16 computes in bfloat16 without it), or launch with DeepSpeed"
         )
+
+
+def check_sharding(trainer: Any, settings: TrainerSettings) -> None:
+    """UsageError for a setting that needs whole weights, if FSDP or ZeRO-3 partitions them.
+
+    ``dev`` gathers the weights of ZeRO-3. With FSDP the processes would wait for each other without end.
+    """
+    fsdp = trainer.is_fsdp_enabled
+    if not fsdp and not (trainer.is_deepspeed_enabled and trainer.accelerator.state.deepspeed_plugin.zero_stage == 3):
+        return
+    prilora = settings.lora and settings.lora.prilora
+    parts = {
+        "rank_loss": getattr(settings, "rank_loss", None),
+        "lora.prilora.every": prilora and prilora.every,
+        "dev": fsdp and settings.dev,
+    }
+    for name, given in parts.items():
+        if given:
+            raise UsageError(
+                f"{name} needs whole weights, which {'FSDP' if fsdp else 'ZeRO-3'} partitions: leave it out, or launch with "
+                f"conf/train/accelerate/zero2.yaml"
+            )
 
 
 def last_values(log: Sequence[dict[str, Any]]) -> dict[str, float]:

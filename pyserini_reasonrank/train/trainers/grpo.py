@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyserini_reasonrank.engines.local.library_setup import without_vllm
-from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.errors import UsageError, message_of, nearest
 from pyserini_reasonrank.train.folder import Folder
 from pyserini_reasonrank.train.settings import TrainerSettings
 
@@ -89,7 +89,7 @@ def run(config: Config) -> None:
     from pyserini_reasonrank.train.data.rows import Audit, check_written
     from pyserini_reasonrank.train.trainers import examples, policy
     from pyserini_reasonrank.train.trainers.fit import fit
-    from pyserini_reasonrank.train.trainers.ranking_trainer import Grouping, RankingTrainer
+    from pyserini_reasonrank.train.trainers.ranking_trainer import Grouping
 
     rows, audits = examples.rows_of(config.data)
     check_written(rows)
@@ -117,7 +117,7 @@ def run(config: Config) -> None:
         mutation = ResponseMutation(config.mutation.good, config.mutation.until, examples.end_of_turn(loaded))
     fitting = Audit()
     data = prompts(rows, loaded, loaded.context - args.max_completion_length, config.max_prompt_length, fitting)
-    trainer = RankingTrainer(
+    trainer = _trainer(
         model=loaded.model,
         reward_funcs=functions,
         args=args,
@@ -130,6 +130,18 @@ def run(config: Config) -> None:
     )
     check(trainer, config)
     fit(trainer, loaded, config, folder, [*audits, fitting], every=trainer.steps_per_batch)
+
+
+def _trainer(**parts: Any) -> Any:
+    """The trainer. UsageError if vLLM can't sample its answers: no server, another version, no CUDA device."""
+    from pyserini_reasonrank.train.trainers.ranking_trainer import RankingTrainer
+
+    try:
+        return RankingTrainer(**parts)
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        if not parts["args"].use_vllm:
+            raise
+        raise UsageError(f"TRL can't start with args.use_vllm: {message_of(error)}") from error
 
 
 def function(reward: Reward) -> Callable[..., Any]:

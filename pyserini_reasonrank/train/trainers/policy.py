@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.engines.chat import Chat
-from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.errors import UsageError, message_of, nearest
 from pyserini_reasonrank.models.catalogue import Model, resolve
 from pyserini_reasonrank.models.describe import ModelConfig, read_adapter_config
 from pyserini_reasonrank.train.folder import BASE, main_process, read_record
@@ -54,9 +54,7 @@ def load(settings: PolicySettings) -> Policy:
         arguments = {"dtype": "float32", **settings.model_args}
         model: Any = AutoModelForCausalLM.from_pretrained(found.source, revision=found.revision, **arguments)
     except (OSError, ValueError, TypeError, ImportError) as error:
-        raise UsageError(
-            f"{settings.model} can't be loaded for training: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise UsageError(f"{settings.model} can't be loaded for training: {message_of(error)}") from error
     if tokenizer.chat_template is None:
         raise UsageError(f"the tokenizer of {settings.model} has no chat template: name an instruction-tuned model")
     tokenizer.chat_template = template(tokenizer.chat_template, found.chat_template_args)

@@ -233,13 +233,23 @@ def test_negatives_of_another_index_have_its_texts(
 @pytest.mark.slow
 @pytest.mark.jvm
 @pytest.mark.soak_only
-def test_texts_come_from_a_pyserini_index(collection: Collection, tmp_path: Path, command: Command) -> None:
+def test_texts_come_from_a_pyserini_index(
+    settings: dict[str, Any], collection: Collection, tmp_path: Path, command: Command
+) -> None:
     index = tmp_path / "index"
     made = command("index", "--corpus", collection.corpus, "--index", index)
     assert made.returncode == 0, made.stderr
     hits, texts = hits_with_texts(collection.run, collection.topics, str(index), 3)
     assert [hit.docid for hit in hits["7"]] == ["negative:7-d0", "negative:7-d1", "negative:7-d2"]
     assert texts["negative:7-d1"] == "Passage 1 says what there is to say of topic 1."
+    run_of_web = tmp_path / "web.txt"
+    run_of_web.write_text("7 Q0 7-d0 1 3 x\n7 Q0 long-d20 2 2 x\n", encoding="utf-8")
+    rows = labelled(settings, negatives=run_of_web, negatives_index=str(index), depth=7)
+    [row] = [row for row in rows if row.qid == "7"]
+    gains = dict(zip(row.docids, row.gains, strict=True))
+    assert gains["negative:long-d20"] == 0.0
+    assert "negative:7-d0" not in gains  # its text is that of a positive
+    assert any("Passage 20 says what there is to say of topic 0." in message.content for message in row.prompt)
 
 
 def test_known_positives_are_not_picked(settings: dict[str, Any], tmp_path: Path, capsys: Any) -> None:

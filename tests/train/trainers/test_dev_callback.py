@@ -81,6 +81,18 @@ def test_a_stop_string_ends_an_answer(model: Path) -> None:
     assert cut.finish_reason == "stop"
 
 
+@pytest.mark.parametrize(("given", "said"), [("", "RuntimeError"), (" out of\n memory ", "out of memory")])
+def test_an_answer_that_fails_says_why(model: Path, given: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError(given)
+
+    loaded = policy.load(PolicySettings(model=str(model)))
+    monkeypatch.setattr(loaded.model, "generate", fails)
+    engine = InTraining(loaded.model, loaded.chat, loaded.tokenizer, Model("t", str(model), context=512), 0, 4)
+    [answer] = answers(engine, [prompt_of(best_rows(1)[0])], Sampling(max_tokens=6))
+    assert (answer.finish_reason, answer.error) == ("error", said)
+
+
 def test_sampling_leaves_the_random_numbers_of_training_alone(model: Path) -> None:
     loaded = policy.load(PolicySettings(model=str(model)))
     before = torch.get_rng_state()

@@ -27,7 +27,7 @@ from pyserini_reasonrank.train.experimental.rarl import ResponseMutation, mutate
 from pyserini_reasonrank.train.folder import read_record
 from pyserini_reasonrank.train.rewards.reference import right_answer, wrong_answer
 from pyserini_reasonrank.train.settings import PolicySettings
-from pyserini_reasonrank.train.trainers import grpo, policy, sft
+from pyserini_reasonrank.train.trainers import grpo, policy, ranking_trainer, sft
 from pyserini_reasonrank.train.trainers.batching import PromptSampler
 from pyserini_reasonrank.train.trainers.examples import end_of_turn, prompt_of
 from pyserini_reasonrank.train.trainers.ranking_trainer import Grouping, RankingTrainer
@@ -108,6 +108,22 @@ def trainer(model: Path, output: Path, grouping: Grouping, mutation: Any = None,
         grouping=grouping,
         mutation=mutation,
     )
+
+
+def test_rollouts_by_vllm_that_do_not_start_are_one_sentence(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL checks vLLM while it makes the trainer; vLLM itself is not loaded here."""
+
+    def refuses(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("The vLLM server can't be reached\n at http://localhost:8000")
+
+    monkeypatch.setattr(ranking_trainer, "RankingTrainer", refuses)
+    with pytest.raises(UsageError, match=r"args.use_vllm: The vLLM server can't be reached at http://localhost:8000$"):
+        grpo.run(config(model, data, tmp_path / "run", {"use_vllm": True, "vllm_mode": "server"}))
+    with pytest.raises(ConnectionError):
+        grpo.run(config(model, data, tmp_path / "run"))
+    assert not list((tmp_path / "run").glob("*"))
 
 
 # samplers

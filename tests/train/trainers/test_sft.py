@@ -19,7 +19,7 @@ from conftest import more
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from tiny import best_rows, tiny_model
+from tiny import best_rows, tiny_dev, tiny_model
 from transformers import AutoTokenizer
 
 from pyserini_reasonrank.errors import Failure, UsageError
@@ -32,7 +32,7 @@ from pyserini_reasonrank.train.folder import read_record
 from pyserini_reasonrank.train.settings import PolicySettings, Prilora
 from pyserini_reasonrank.train.trainers import examples, sft
 from pyserini_reasonrank.train.trainers.examples import prompt_of
-from pyserini_reasonrank.train.trainers.fit import check_precision
+from pyserini_reasonrank.train.trainers.fit import check_precision, check_sharding, save
 from pyserini_reasonrank.train.trainers.policy import load
 
 ARGS = {"learning_rate": 3e-3, "per_device_train_batch_size": 16, "lr_scheduler_type": "constant", "save_steps": 1000}
@@ -187,6 +187,43 @@ def test_all_weights_need_a_copy_in_32_bits(dtype: str, changes: dict[str, Any],
     network = torch.nn.Linear(2, 2).to(getattr(torch, dtype))
     with pytest.raises(UsageError, match=f"trained in {dtype}") if refused else nullcontext():
         check_precision(SimpleNamespace(model=network, **(given | changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fsdp", "stage", "refused"),
+    [
+        ({"rank_loss": {}}, False, 2, None),
+        ({"rank_loss": {}}, False, 3, "rank_loss needs whole weights, which ZeRO-3 partitions"),
+        ({"rank_loss": {}}, True, 0, "rank_loss needs whole weights, which FSDP partitions"),
+        ({"lora": {"prilora": {}}}, True, 0, "lora.prilora.every needs"),
+        ({"lora": {"prilora": {"every": 0}}}, True, 0, None),
+        ({"dev": {}}, False, 3, None),
+        ({"dev": {}}, True, 0, "dev needs"),
+        ({}, True, 0, None),
+    ],
+)
+def test_what_needs_whole_weights_is_not_partitioned(
+    changes: dict[str, Any], fsdp: bool, stage: int, refused: str | None, tmp_path: Path
+) -> None:
+    given = {"model": "m", "data": ["rows.jsonl"], "output": "out", **changes}
+    if "dev" in given:
+        given["dev"] = tiny_dev(tmp_path)
+    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
+    trainer = SimpleNamespace(
+        is_fsdp_enabled=fsdp, is_deepspeed_enabled=stage > 0, accelerator=SimpleNamespace(state=state)
+    )
+    with pytest.raises(UsageError, match=refused) if refused else nullcontext():
+        check_sharding(trainer, sft.Config.model_validate(given))
+
+
+def test_fsdp_saves_the_whole_model_at_the_end() -> None:
+    """transformers' save_model writes nothing while FSDP's state dicts are sharded."""
+    done: list[str] = []
+    plugin = SimpleNamespace(set_state_dict_type=done.append)
+    accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+    save(SimpleNamespace(is_fsdp_enabled=True, accelerator=accelerator, save_model=done.append), "out")
+    save(SimpleNamespace(is_fsdp_enabled=False, save_model=done.append), "other")
+    assert done == ["FULL_STATE_DICT", "out", "other"]
 
 
 def test_an_adapter_on_weights_in_16_bits_is_trained_in_32(model: Path, data: Path, tmp_path: Path) -> None:

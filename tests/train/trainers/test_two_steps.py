@@ -41,7 +41,7 @@ FEWER: dict[str, dict[str, int]] = {
     "grpo-dranker": {"gradient_accumulation_steps": 2},
     "grpo-iranker": {"gradient_accumulation_steps": 2},
     "grpo-rank-r1-32b": {"per_device_train_batch_size": 4},
-    "grpo-erank": {"per_device_train_batch_size": 10},
+    "grpo-erank": {"per_device_train_batch_size": 5},
     "dpo-adjuster": {"gradient_accumulation_steps": 2},
     "grpo-gr2": {"mask_truncated_completions": False},  # all answers of a random model are cut
 }
