@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import Failure, UnknownKey, UsageError, validated
 from pyserini_reasonrank.judges.rewrite import Rewrite
 from pyserini_reasonrank.models.catalogue import EMBEDDED
@@ -62,16 +64,21 @@ class RewritePlan:
 
 
 def plan_rewriting(
-    settings: RewriteSettings, warnings: Sequence[str] = (), *, here: bool = True, strict: bool = False
+    settings: RewriteSettings,
+    warnings: Sequence[str] = (),
+    *,
+    here: bool = True,
+    strict: bool = False,
+    engine: Engine[Any] | None = None,
 ) -> RewritePlan:
     """The plan for ``settings``. UsageError for the first incompatibility. ``strict`` is as the setting of that name.
 
-    With ``here`` False, a model that is too large for this machine is only a warning.
+    With ``here`` False, a model that is too large for this machine is only a warning. ``engine`` is used if it is given.
     """
     with speaking_of_rewrites():
         options = _judge_options(settings)
         settings = settings.model_copy(update={"strict": strict or settings.strict})
-        part = assembled(settings, PREFIX, Rewrite, options, _ONE_QUESTION, {}, build)
+        part = assembled(settings, PREFIX, Rewrite, options, _ONE_QUESTION, {}, lambda s: engine or build(s))
         if settings.rounds > 1 and not _shows_passages(part.template):
             raise UsageError(
                 f"prompt {part.template.name} shows no passages, so {PREFIX}.rounds above 1 would ask the same question again: "
@@ -108,11 +115,19 @@ def _rewrite(part: SinglePlan) -> Rewrite:
     return part.judge
 
 
-def planned(name: str, tree: Tree, data: Sequence[str] = (), *, here: bool = True, strict: bool = False) -> RewritePlan:
+def planned(
+    name: str,
+    tree: Tree,
+    data: Sequence[str] = (),
+    *,
+    here: bool = True,
+    strict: bool = False,
+    engine: Engine[Any] | None = None,
+) -> RewritePlan:
     """The plan of the rewriter ``name`` under the flags ``tree``; ``data`` are the names of index and topics."""
     with speaking_of_rewrites():
         settings, warnings = rewriters.load(name, tree, data, here=here)
-    return plan_rewriting(settings, warnings, here=here, strict=strict)
+    return plan_rewriting(settings, warnings, here=here, strict=strict, engine=engine)
 
 
 def of_rewrites(message: str) -> str:
