@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
@@ -39,6 +39,10 @@ class RewritePlan:
     def tag(self) -> str:
         """The name of the rewriter and its model, without blanks."""
         return self.settings.run_tag(self.part.engine.model.name)
+
+    def with_engine(self, engine: Engine[Any]) -> RewritePlan:
+        """The same plan over another engine."""
+        return replace(self, part=replace(self.part, engine=engine))
 
     @property
     def widest(self) -> int:
