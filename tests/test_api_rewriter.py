@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank import Failure, RewrittenQuery, Rewriter, UsageError
+from pyserini_reasonrank import Failure, Rewriter, RewrittenQuery, UsageError
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.journal import export, rankings
 from pyserini_reasonrank.models.catalogue import Model

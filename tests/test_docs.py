@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from pyserini_reasonrank.cli import two_click
 from pyserini_reasonrank.cli.explain import output_tokens
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
@@ -99,6 +100,24 @@ def test_every_page_is_about_a_reranker_and_listed() -> None:
     for page in PAGES.glob("*.md"):
         assert page.stem in rerankers.names()
         assert f"(rerankers/{page.name})" in index
+
+
+def test_every_reranker_has_a_row_and_its_measured_cost() -> None:
+    rows = [line for line in (DOCS / "rerankers.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    links = [name for line in rows for name in re.findall(r"\(rerankers/([\w-]+)\.md\)", line)]
+    assert sorted(links) == sorted(rerankers.names())
+    measured = [row[1] for line in rows if (row := re.match(r"\| `([\w-]+)` \| [\d.,]+ \| [\d,]+ \| [\d,]+ \|", line))]
+    of_items = {name for name in rerankers.names() if name.endswith(("-recommendation", "-routing"))}
+    assert sorted(measured) == sorted(2 * [name for name in rerankers.names() if name not in of_items])
+
+
+def test_the_matrices_of_reproductions_are_listed_as_the_command_lists_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert two_click.main(["list"]) == 0
+    listed = capsys.readouterr().out.rstrip().splitlines()
+    page = (DOCS / "usage-2cr.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in listed if f"    {line}" not in page] == []
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=str)
