@@ -14,7 +14,7 @@ from test_app import eventually, post, serving
 from pyserini_reasonrank import Failure, Reranker, Rewriter, UsageError
 from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
 from pyserini_reasonrank.models.catalogue import Model
-from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling, Status
 from pyserini_reasonrank.serve.app import create_app
 from pyserini_reasonrank.serve.command import main
 from pyserini_reasonrank.serve.service import Limits, NotHere, SearchQuery, Service
@@ -134,7 +134,7 @@ def test_rounds_search_the_index_of_the_server(collection: Collection) -> None:
         rewritten, hits = asyncio.run(made.service.hits(SearchQuery("why moths?"), 4))
     assert rewritten is not None
     assert made.index.searched == [("why moths? dorsal light", 3), ("why moths? dorsal light", 4)]
-    assert (rewritten.statuses.get("ok"), hits) == (2, HITS[:4])
+    assert (rewritten.statuses.get(Status.OK), hits) == (2, HITS[:4])
     assert "[3] passage 2" in made.writes.prompts[1]
 
 

@@ -73,8 +73,8 @@ def recorded_rewriting(path: Path) -> RecordedRewriting | None:
     """
     if is_journal(path):
         names = recorded_runs(path)
-        first = next(rankings(path), {"notes": {}})
-        if len(names) != 1 or SEARCHED not in first["notes"]:
+        first = next(rankings(path), None)
+        if len(names) != 1 or first is None or SEARCHED not in first["notes"]:
             return None
         return RecordedRewriting(None, path, names[0])
     of_search = path.name.endswith(REWRITTEN)
