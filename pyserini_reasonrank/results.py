@@ -1,4 +1,4 @@
-"""The results of the Python API: a ranked list of documents, as objects, a DataFrame or lines of a run."""
+"""The results of the Python API: a ranked list of documents, as objects, a DataFrame or lines of a run; a rewritten query."""
 
 from __future__ import annotations
 
@@ -139,6 +139,30 @@ class RankedDocuments(Sequence[RankedDocument]):
         """The lines of a TREC run. UsageError if a qid, docid or tag contains white space."""
         docids = [document.docid for document in self.documents]
         return run_lines(self.qid if qid is None else qid, docids, tag or self.tag, RunFormat.TREC)
+
+
+@dataclass(frozen=True, slots=True)
+class RewrittenQuery:
+    """A query and what to search in its place.
+
+    ``text`` is the text to search: the query, as often as the setting ``originals`` says, and the rewrite. ``rewrite`` is
+    what the LLM wrote in the last readable answer; "" if no answer was readable, and ``text`` is then the query.
+    ``statuses`` counts the answers by status, and ``detail`` says what was wrong with the last one. ``cut``: words of the text
+    were left out at ``most_terms``. ``reasoning`` is that of all answers. Tokens are those of the calls, ``seconds`` is the
+    wall time, searches between rounds included.
+    """
+
+    qid: str
+    query: str
+    text: str
+    rewrite: str = ""
+    statuses: Mapping[Status, int] = field(default_factory=dict)
+    detail: str = ""
+    cut: bool = False
+    reasoning: str = ""
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
 
 
 def _judged(call: Call, judgement: Judgement) -> JudgedDocuments:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from pyserini_reasonrank.cli import two_click
 from pyserini_reasonrank.cli.explain import output_tokens
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
@@ -99,6 +100,24 @@ def test_every_page_is_about_a_reranker_and_listed() -> None:
     for page in PAGES.glob("*.md"):
         assert page.stem in rerankers.names()
         assert f"(rerankers/{page.name})" in index
+
+
+def test_every_reranker_has_a_row_and_its_measured_cost() -> None:
+    about, _, costs = (DOCS / "rerankers.md").read_text(encoding="utf-8").partition("\n## Cost\n")
+    links = re.findall(r"\(rerankers/([\w-]+)\.md\)", "\n".join(re.findall(r"^\|.*$", about, re.MULTILINE)))
+    assert sorted(links) == sorted(rerankers.names())
+    measured = re.findall(r"^\| `([\w-]+)` \|", costs.partition("\n### ")[0], re.MULTILINE)
+    of_passages = [name for name in rerankers.names() if not name.endswith(("-recommendation", "-routing"))]
+    assert sorted(measured) == sorted(2 * of_passages)  # at depth 20 and 100
+
+
+def test_the_matrices_of_reproductions_are_listed_as_the_command_lists_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert two_click.main(["list"]) == 0
+    listed = capsys.readouterr().out.rstrip().splitlines()
+    page = (DOCS / "usage-2cr.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in listed if f"    {line}" not in page] == []
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=str)

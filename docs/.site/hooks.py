@@ -29,9 +29,10 @@ FOLDERS = {"rerankers.md": ("Each reranker", "rerankers"), "usage-2cr.md": ("Eac
 
 REFERENCE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Python API": (
-        "`Reranker` and its results. [Python](../usage-python.md) has examples.",
+        "`Reranker`, `Rewriter` and their results. [Python](../usage-python.md) has examples.",
         (
-            "pyserini_reasonrank.api.Reranker",
+            "pyserini_reasonrank.api.reranker.Reranker",
+            "pyserini_reasonrank.api.rewriter.Rewriter",
             "pyserini_reasonrank.results",
             "pyserini_reasonrank.errors.UsageError",
             "pyserini_reasonrank.errors.Failure",

@@ -13,9 +13,10 @@ from pyserini_reasonrank.cli.commands import PROGRAM
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.journal import export, rankings, recorded_runs
-from pyserini_reasonrank.run.recorded_run import NAMED, is_journal, recorded_run
+from pyserini_reasonrank.run.recorded_run import NAMED, RecordedRun, is_journal, recorded_run
+from pyserini_reasonrank.run.rewriting.recorded import RecordedRewriting, pack_rewriting, recorded_rewriting
 
-_RUN = "a run file, whose journal is found, or a journal"
+_RUN = "a run file or rewritten topics, whose journal is found, or a journal"
 _ACTIONS = {
     "show": "a query in the terminal: the ranking, and every call with prompt, answer, reasoning",
     "export": "every call, as JSON lines",
@@ -52,6 +53,11 @@ def _parser(action: str, *examples: str) -> Parser:
     return parser
 
 
+def _recorded(path: Path) -> RecordedRun:
+    """The run or the rewriting of the file ``path``. UsageError if it is neither, or without a journal."""
+    return recorded_rewriting(path) or recorded_run(path)
+
+
 def _export(argv: list[str]) -> int:
     return _print_records("export", export, argv)
 
@@ -68,7 +74,7 @@ def _print_records(action: str, records: Callable[..., Iterator[dict[str, Any]]]
     journal, name = options.run, None
     several = is_journal(journal) and len(recorded_runs(journal)) != 1
     if not several:
-        run = recorded_run(options.run)
+        run = _recorded(options.run)
         journal, name = run.journal, run.name
         if options.qid is not None:
             run.check_qid(options.qid)
@@ -85,6 +91,7 @@ def _show(argv: list[str]) -> int:
     from pyserini_reasonrank.cli.terminal import coloured, width
     from pyserini_reasonrank.cli.trace_text import TraceText
     from pyserini_reasonrank.cli.traced_query import Texts, traced
+    from pyserini_reasonrank.cli.traced_rewrite import traced_rewrite
 
     parser = _parser("show", "run.txt --qid 42", "run.txt --qid 42 --call 3", "run.txt --qid 42 --corpus corpus.jsonl")
     parser.add_argument("--qid", required=True, help="the query")
@@ -98,7 +105,11 @@ def _show(argv: list[str]) -> int:
     texts.add_argument("--corpus", metavar="path", help="JSON lines file with the texts")
     texts.add_argument("--candidates", metavar="path", help="JSON lines of qid, query and candidates")
     options = parser.parse_args(argv)
-    query = traced(recorded_run(options.run), options.qid, Texts.of(options))
+    run, wanted = _recorded(options.run), Texts.of(options)
+    if isinstance(run, RecordedRewriting):
+        query = traced_rewrite(run, options.qid, wanted)
+    else:
+        query = traced(run, options.qid, wanted)
     calls = _chosen(query.judgements, options)
     text = TraceText(width(), coloured(), full=options.full or options.call is not None)
     for line in text.lines(query, calls, ranking=options.call is None):
@@ -124,6 +135,6 @@ def _pack(argv: list[str]) -> int:
     parser = _parser("pack", "run.txt -o answers.jsonl.gz")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="path", help="the file to write, gzipped")
     options = parser.parse_args(argv)
-    packed = pack(recorded_run(options.run), options.output)
-    print(packed)
+    run = _recorded(options.run)
+    print(pack_rewriting(run, options.output) if isinstance(run, RecordedRewriting) else pack(run, options.output))
     return SUCCESS

@@ -25,7 +25,8 @@ class TracedQuery:
     """A query of a run. ``judgements`` are records of ``journal.export``, ``ranking`` one of ``journal.rankings``.
 
     ``prompts`` has the prompt of each call by part, number and turn, and whether it has the recorded hash. ``text`` is None
-    and ``passages`` is empty if they are unavailable; ``note`` then gives the reason.
+    and ``passages`` is empty if they are unavailable; ``note`` then gives the reason. ``rewritten``: the calls wrote a text to
+    search, which is in the notes of ``ranking``, and ranked nothing.
     """
 
     qid: str
@@ -36,6 +37,7 @@ class TracedQuery:
     passages: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[tuple[str, int, int], tuple[Prompt, bool]] = field(default_factory=dict)
     note: str = ""
+    rewritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class TraceText:
             yield from self._labelled(name, str(value))
         if query.note:
             yield from self._labelled("note", query.note, "yellow")
-        if ranking:
+        if ranking and not query.rewritten:
             yield ""
             yield from self._ranking(query)
         for judgement in calls:
@@ -113,8 +115,9 @@ class TraceText:
             yield from self._labelled("detail", judgement["detail"])
         score = "" if judgement["score"] is None else f", score {_number(judgement['score'])}"
         yield from self._labelled("cost", f"{_tokens(judgement['calls'])}{score}")
-        yield from self._labelled("shown", _places(judgement["docids"]), limit=True)
-        if len(judgement["docids"]) > 1:
+        if judgement["docids"]:
+            yield from self._labelled("shown", _places(judgement["docids"]), limit=True)
+        if len(judgement["docids"]) > 1 and not query.rewritten:
             place = {docid: at for at, docid in enumerate(judgement["docids"], 1)}
             kept = len(judgement["order"]) - judgement["filled"]
             order = " > ".join(f"[{place[docid]}]" for docid in judgement["order"][:kept])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ from pyserini_reasonrank.cli.rerank import requests_of
 from pyserini_reasonrank.cli.trace_text import TracedQuery
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.runs import DUPLICATES
-from pyserini_reasonrank.journal import contexts, export, prompt_sha256, rankings, recorded_calls
-from pyserini_reasonrank.records import Request
-from pyserini_reasonrank.run.prompt_replay import prompts_of
+from pyserini_reasonrank.journal import RecordedCall, contexts, export, prompt_sha256, rankings, recorded_calls
+from pyserini_reasonrank.records import Prompt, Request
+from pyserini_reasonrank.run.prompt_replay import Place, prompts_of
 from pyserini_reasonrank.run.recorded_run import RecordedRun, Restored, restored
 from pyserini_reasonrank.settings.schema import Settings
 
@@ -59,9 +59,13 @@ def traced(run: RecordedRun, qid: str, texts: Texts) -> TracedQuery:
         return TracedQuery(
             qid, name, ranking, judgements, request.query.text, passages, note=f"prompts are not shown: {error}"
         )
+    return TracedQuery(qid, name, ranking, judgements, request.query.text, passages, checked(prompts, calls))
+
+
+def checked(prompts: Mapping[Place, Prompt], calls: Sequence[RecordedCall]) -> dict[Place, tuple[Prompt, bool]]:
+    """The prompts with whether they have the recorded hashes."""
     hashes = {(call.part, call.number, call.turn): call.prompt_sha256 for call in calls}
-    checked = {place: (prompt, hashes.get(place) in ("", prompt_sha256(prompt))) for place, prompt in prompts.items()}
-    return TracedQuery(qid, name, ranking, judgements, request.query.text, passages, checked)
+    return {place: (prompt, hashes.get(place) in ("", prompt_sha256(prompt))) for place, prompt in prompts.items()}
 
 
 async def _request(found: Restored, qid: str, texts: Texts) -> Request:
@@ -76,14 +80,14 @@ async def _request(found: Restored, qid: str, texts: Texts) -> Request:
         inputs["qids"] = qid
         inputs.pop("shard", None)
     async with AsyncExitStack() as stack:
-        _, requests = await requests_of(_namespace(inputs, settings), settings, stack)
+        _, requests = await requests_of(inputs_as_options(inputs, settings), settings, stack)
         async for request in requests:
             if request.query.qid == qid:
                 return request
     raise UsageError(f"the topics have no query {qid!r}")
 
 
-def _namespace(inputs: Mapping[str, str], settings: Settings) -> argparse.Namespace:
+def inputs_as_options(inputs: Mapping[str, str], settings: Settings) -> argparse.Namespace:
     """``inputs`` as the options of ``rerank``."""
     names = ("run", "topics", "index", "corpus", "candidates", "qids", "shard")
     options = argparse.Namespace(**{name: inputs.get(name) for name in names})

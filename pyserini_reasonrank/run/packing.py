@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,31 +20,36 @@ from pyserini_reasonrank.run.outputs import same_file
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.recorded_run import RecordedRun, Restored, first_stage, restored
 from pyserini_reasonrank.run.replay_flags import is_path, replay_flags
+from pyserini_reasonrank.settings.flags import PREFIX
 
 _UNBROKEN = "\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A written file of answers: its path, its counts, and the flags that replay it, also those that name its inputs."""
+    """A written file of answers: its path, its counts, and the command that replays it: its words and the flags after them.
+
+    ``prefix`` begins the flags.
+    """
 
     path: Path
     queries: int
     answers: int
     failed: int
-    inputs: str
+    command: str
     flags: tuple[str, ...]
+    prefix: str = PREFIX
 
     def __str__(self) -> str:
         failed = f"; {self.failed:,} judgements without one: their calls failed" if self.failed else ""
-        words = [*self.flags, "--rerank.engine.path", str(self.path)]
+        words = [*self.flags, f"{self.prefix}.engine.path", str(self.path)]
         flags = [shlex.join(words[at : at + 2]) for at in range(0, len(words), 2)]
         lines = textwrap.wrap(" ".join(_UNBROKEN.join(flag.split(" ")) for flag in flags), 88, break_long_words=False,
                               break_on_hyphens=False)  # fmt: skip
         return "\n".join([
             f"answers   {self.answers:,} for {self.queries:,} queries{failed}",
             f"file      {self.path} ({self.path.stat().st_size:,} bytes)",
-            f"replay    python -m pyserini_reasonrank rerank {self.inputs} --output RUN \\",
+            f"replay    {self.command} \\",
             " \\\n".join(f"            {line.replace(_UNBROKEN, ' ')}" for line in lines),
         ])  # fmt: skip
 
@@ -54,7 +60,7 @@ def pack(run: RecordedRun, output: Path) -> Packed:
     The file has no paths and no secrets. UsageError if the output exists or is a file of the run, if the run file has other
     rankings than the journal, if the journal has no answers, and if the settings of the run can't be restored.
     """
-    _check_output(run, output)
+    check_output(run, output)
     if run.output is None:
         raise UsageError(
             f"{run.journal} is a journal: name the run file, whose metadata have the settings for a replay"
@@ -63,20 +69,41 @@ def pack(run: RecordedRun, output: Path) -> Packed:
     found.check(run.output)
     capabilities = _capabilities(found.plan, run.output)
     run.check_rankings()
+    answers = answers_of(run)
+    flags = replay_flags(found)
+    write_answers(output, Header(flags, capabilities, _about(run, run.output, found)), answers)
+    command = f"python -m pyserini_reasonrank rerank {_inputs(found)} --output RUN"
+    return packed_as(run, output, answers, command, flags)
+
+
+def answers_of(run: RecordedRun) -> list[Answer]:
+    """The recorded answers of ``run``. UsageError if its journal has none."""
     answers = [
         Answer(call.qid, call.part, call.number, call.completion, call.turn, call.docids, call.prompt_sha256)
         for call in recorded_calls(run.journal, run.name)
     ]
     if not answers:
         raise UsageError(f"the journal {run.journal} has no answers of {run.output}")
+    return answers
+
+
+def packed_as(
+    run: RecordedRun,
+    output: Path,
+    answers: Sequence[Answer],
+    command: str,
+    flags: tuple[str, ...],
+    prefix: str = PREFIX,
+) -> Packed:
+    """The summary of the written file ``output``."""
     queries = [ranking["qid"] for ranking in rankings(run.journal, run=run.name)]
-    flags = replay_flags(found)
-    write_answers(output, Header(flags, capabilities, _about(run, run.output, found)), answers)
     questions = {(answer.qid, answer.part, answer.number) for answer in answers}
-    return Packed(output, len(queries), len(answers), _judged(run) - len(questions), _inputs(found), flags)
+    failed = _judged(run) - len(questions)
+    return Packed(output, len(queries), len(answers), failed, command, flags, prefix)
 
 
-def _check_output(run: RecordedRun, output: Path) -> None:
+def check_output(run: RecordedRun, output: Path) -> None:
+    """UsageError if ``output`` exists, can't be written, or is a file of ``run``."""
     metadata = sidecar(run.output) if run.output else None
     for name, path in {"the run": run.output, "its journal": run.journal, "its metadata": metadata}.items():
         if path is not None and same_file(output, path):
@@ -116,17 +143,18 @@ def _about(run: RecordedRun, output: Path, found: Restored) -> dict[str, Any]:
         "run": {"name": output.name, "sha256": sha256(output)},
         "first stage": {"name": os.path.basename(first_stage(run) or ""), "sha256": first_stage(run, "sha256")},
         "topics": os.path.basename(found.inputs.get("topics", "")),
-        "models": {name or found.plan.settings.name: _model(part.engine) for name, part in parts},
-        "prompts": {name or found.plan.settings.name: _named(part.template.name) for name, part in parts},
+        "models": {name or found.plan.settings.name: model_fields(part.engine) for name, part in parts},
+        "prompts": {name or found.plan.settings.name: without_path(part.template.name) for name, part in parts},
     }
 
 
-def _model(engine: Any) -> dict[str, Any]:
+def model_fields(engine: Any) -> dict[str, Any]:
+    """The engine and the model of a part, without paths."""
     model = engine.model
     fields = {"engine": engine.name, "source": model.source, "revision": model.revision, "adapter": model.adapter}
-    return {name: _named(str(value)) for name, value in fields.items() if value}
+    return {name: without_path(str(value)) for name, value in fields.items() if value}
 
 
-def _named(text: str) -> str:
+def without_path(text: str) -> str:
     """``text``; of a path of this machine, only the name."""
     return masked(os.path.basename(os.path.normpath(text)) if is_path(text) else text)

@@ -18,7 +18,7 @@ Place = tuple[str, int, int]
 """A call of a query: part, number of the question, turn."""
 
 
-class _Replay(Engine[EngineOptions]):
+class Replay(Engine[EngineOptions]):
     """Answers with the recorded calls of a query in place of ``engine``, and keeps the prompts."""
 
     name = "replay"
@@ -42,6 +42,11 @@ class _Replay(Engine[EngineOptions]):
         return self._answers.get(place, Completion(finish_reason="error", error="this call is not in the journal"))
 
 
+def answers_by_place(calls: Sequence[RecordedCall]) -> dict[Place, Completion]:
+    """The recorded answers by place."""
+    return {(call.part, call.number, call.turn): call.completion for call in calls}
+
+
 async def prompts_of(
     plan: Plan, request: Request, calls: Sequence[RecordedCall], contexts: Mapping[str, int]
 ) -> dict[Place, Prompt]:
@@ -50,8 +55,8 @@ async def prompts_of(
     The query is reranked again with the recorded answers. ``contexts`` are those of the models in the journal. A prompt is the
     one that was sent if it has the recorded hash. UsageError if a prompt does not fit.
     """
-    answers = {(call.part, call.number, call.turn): call.completion for call in calls}
-    engines: dict[int, _Replay] = {}
+    answers = answers_by_place(calls)
+    engines: dict[int, Replay] = {}
     session = Session(_with_engines(plan, engines, answers, contexts), MemoryStore())
     with suppress(Failure):  # a call that failed: the prompts before it are known
         await session.rerank(request)
@@ -59,7 +64,7 @@ async def prompts_of(
 
 
 def _with_engines(
-    plan: Plan, engines: dict[int, _Replay], answers: Mapping[Place, Completion], contexts: Mapping[str, int]
+    plan: Plan, engines: dict[int, Replay], answers: Mapping[Place, Completion], contexts: Mapping[str, int]
 ) -> Plan:
     """``plan`` with its engines replaced."""
     if isinstance(plan, CombinedPlan):
@@ -67,5 +72,5 @@ def _with_engines(
         return replace(plan, arms=arms)
     if id(plan.engine) not in engines:
         identity = plan.engine.weights_identity() if contexts else None
-        engines[id(plan.engine)] = _Replay(plan.engine, contexts.get(identity or ""), answers)
+        engines[id(plan.engine)] = Replay(plan.engine, contexts.get(identity or ""), answers)
     return replace(plan, engine=engines[id(plan.engine)])

@@ -124,7 +124,7 @@ def journal_for(path: Path, metadata: Mapping[str, Any]) -> Path:
     """The journal that the command of a run names, also in a file of settings, or else the one beside the run."""
     journal: Any = None
     with suppress(UsageError):  # a file of settings that is gone
-        reranker, tree, _ = flags.lift(_command(metadata))
+        reranker, tree, _ = flags.lift(recorded_command(metadata))
         config = tree.get(flags.CONFIG)
         in_file = {} if config is None else files.read(str(config), flag=f"{flags.PREFIX}.{flags.CONFIG}")
         journal = (({} if reranker is None else rerankers.read(reranker)) | in_file | tree).get("journal")
@@ -132,7 +132,7 @@ def journal_for(path: Path, metadata: Mapping[str, Any]) -> Path:
     return next((each for each in found if each.is_file()), found[-1])
 
 
-def _command(metadata: Mapping[str, Any]) -> list[str]:
+def recorded_command(metadata: Mapping[str, Any]) -> list[str]:
     """The words of the command that made a run; [] if it is not recorded."""
     found = nested(metadata, "implementation", "executable", "cmd")
     try:
@@ -167,7 +167,7 @@ class Restored:
 
 def restored(run: RecordedRun) -> Restored:
     """The settings of a run, which are not ``exact`` if its command gives others here. UsageError if it is not recorded."""
-    words = _command(run.metadata)
+    words = recorded_command(run.metadata)
     if run.output is None or not words:
         raise UsageError(f"the settings of {run.output or run.journal} are unknown: {_missing(run)}")
     search, argv = _arguments(run.output, words)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
@@ -30,16 +31,37 @@ def replay_flags(found: Restored) -> tuple[str, ...]:
     The checkpoint's settings, and those of a settings file or a reranker's file, become flags. Paths of files, such as a
     prompt's, become the names of the files. UsageError if flags can't express the settings.
     """
-    name = _named_reranker(found.reranker)
-    tree = _given(found.tree) | _ENGINE | {"tag": found.plan.tag}
-    wanted = _compared(found.settings)
+    base = Base(flags.PREFIX, rerankers.BASE, layers.load, flags.lift)
+    return flags_of(base, found.reranker, found.tree, found.settings, {"tag": found.plan.tag})
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What flags set: rerankers or rewriters. ``prefix`` begins the flags, ``key`` names in a YAML file the base of the file.
+
+    ``load`` returns the settings of a name under a tree of flags, and warnings; ``lift`` reads name and tree from words.
+    """
+
+    prefix: str
+    key: str
+    load: Callable[[str, Tree], tuple[Settings, list[str]]]
+    lift: Callable[[Sequence[str]], tuple[str | None, Tree, list[str]]]
+
+
+def flags_of(
+    base: Base, name: str, tree: Mapping[str, Any], settings: Settings, more: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The flags of ``replay_flags`` for the reranker or rewriter ``name`` under ``tree``, with ``more`` settings."""
+    name = _named(base, name)
+    tree = _given(dict(tree)) | _ENGINE | dict(more)
+    wanted = _compared(settings)
     for _ in range(_ROUNDS):
-        missing = _missing(_compared(layers.load(name, tree)[0]), wanted)
+        missing = _missing(_compared(base.load(name, tree)[0]), wanted)
         if not missing:
             break
         tree = _updated(tree, missing)
-    words = [flags.PREFIX, name, *_words(tree, flags.PREFIX, ())]
-    again = _compared(layers.load(name, flags.lift(words)[1])[0])
+    words = [base.prefix, name, *_words(tree, base.prefix, ())]
+    again = _compared(base.load(name, base.lift(words)[1])[0])
     if left := sorted(_missing(again, wanted)):
         raise UsageError(f"flags can't express these settings of the run, so it can't be packed: {listed(left, NAMED)}")
     return tuple(os.path.basename(word) if is_path(word) else word for word in words)
@@ -50,10 +72,10 @@ def is_path(text: str) -> bool:
     return os.path.isabs(text) or text.startswith(("./", "../", "~")) or (os.sep in text and os.path.exists(text))
 
 
-def _named_reranker(name: str) -> str:
-    """The reranker that a YAML file starts from, which has a name; the file itself if there is none."""
-    while rerankers.is_file(name) and rerankers.BASE in (tree := files.read(name, flag=flags.PREFIX)):
-        name = str(tree[rerankers.BASE])
+def _named(base: Base, name: str) -> str:
+    """The reranker or rewriter that a YAML file starts from, which has a name; the file itself if there is none."""
+    while rerankers.is_file(name) and base.key in (tree := files.read(name, flag=base.prefix)):
+        name = str(tree[base.key])
     return name
 
 

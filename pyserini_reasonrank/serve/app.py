@@ -27,13 +27,15 @@ from pyserini_reasonrank.serve.dialects import (
     identified,
     one_sentence,
     rerank_response,
+    rewrite_record,
+    rewrite_warnings,
     tei_response,
     warnings_of,
 )
 from pyserini_reasonrank.serve.metrics import Measured, Metrics
 from pyserini_reasonrank.serve.page import add_page
 from pyserini_reasonrank.serve.protection import Protection
-from pyserini_reasonrank.serve.service import DEPTH, NotHere, Service
+from pyserini_reasonrank.serve.service import DEPTH, NotHere, SearchQuery, Service
 
 CLOSED_BY_CLIENT = 499  # as nginx logs it; nobody reads the response
 _RERANK_PATHS = ("/v1/rerank", "/v2/rerank")
@@ -48,14 +50,22 @@ class SearchRequest(BaseModel):
         int | None, Field(ge=1, le=1000, description=f"hits to search and rerank [{DEPTH}, at least k]")
     ] = None
     rerank: Annotated[bool, Field(description="false returns the hits in the order of the search")] = True
+    rewrite: Annotated[
+        bool | None, Field(description="search with a rewritten query [true if this server has a rewriter]")
+    ] = None
     model: Annotated[str | None, Field(description="a reranker of this server [the first]")] = None
+    qid: Annotated[str | None, Field(min_length=1, description="name of the query in the journals [a number]")] = None
     return_reasoning: bool = False
 
 
 def create_app(service: Service, *, token: str | None = None, routes: Sequence[BaseRoute] = ()) -> FastAPI:
     """The ASGI application. ``routes`` are further ones, under the same token and limits. The rerankers are not closed."""
-    limits, rerankers = service.limits, service.rerankers
-    metrics = Metrics(lambda: {name: one.tally for name, one in rerankers.items()}, lambda: service.admission.active)
+    limits, rerankers, rewriter = service.limits, service.rerankers, service.rewriter
+    metrics = Metrics(
+        lambda: {name: one.tally for name, one in rerankers.items()},
+        lambda: service.admission.active,
+        lambda: {rewriter.name: rewriter.tally} if rewriter else {},
+    )
     app = FastAPI(
         title="pyserini_reasonrank",
         version=__version__,
@@ -103,28 +113,42 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
 async def _search(service: Service, body: SearchRequest) -> dict[str, Any]:
     service.reranker(body.model)
+    query = SearchQuery(body.query, body.rewrite, body.qid)
+    response: dict[str, Any] = {"query": body.query}
+    notes = list[str]()
     if not body.rerank:
-        return {"query": body.query, "results": await service.hits(body.query, body.k)}
-    name, ranked = await service.search(body.model, body.query, body.k, body.depth)
-    if ranked is None:
-        return {"query": body.query, "results": []}
-    response = {
-        "query": body.query,
-        "model": name,
-        "results": [
-            {**one.document, "first_stage_score": one.first_stage_score, "relevance_score": ranked.relevance(one)}
-            for one in ranked.top(body.k)
-        ],
-        "statuses": counted(ranked.statuses),
-        **({"warnings": notes} if (notes := warnings_of(ranked.statuses)) else {}),
-    }
-    return response | ({"reasoning": ranked.reasoning} if body.return_reasoning else {})
+        rewritten, hits = await service.hits(query, body.k)
+        response["results"] = hits
+    else:
+        name, rewritten, ranked = await service.search(body.model, query, body.k, body.depth)
+        response["results"] = [] if ranked is None else _results(ranked, body.k)
+        if ranked is not None:
+            response |= {"model": name, "statuses": counted(ranked.statuses)}
+            response |= {"reasoning": ranked.reasoning} if body.return_reasoning else {}
+            notes += warnings_of(ranked.statuses)
+    if rewritten is not None:
+        response["rewrite"] = rewrite_record(rewritten, reasoning=body.return_reasoning)
+        notes += rewrite_warnings(rewritten)
+    return response | ({"warnings": notes} if notes else {})
+
+
+def _results(ranked: RankedDocuments, k: int) -> list[dict[str, Any]]:
+    return [
+        {**one.document, "first_stage_score": one.first_stage_score, "relevance_score": ranked.relevance(one)}
+        for one in ranked.top(k)
+    ]
 
 
 def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/health", summary="Whether the server answers")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "rerankers": list(service.rerankers), "active": service.admission.active}
+        rewriter = {"rewriter": service.rewriter.name} if service.rewriter else {}
+        return {
+            "status": "ok",
+            "rerankers": list(service.rerankers),
+            **rewriter,
+            "active": service.admission.active,
+        }
 
     @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def prometheus() -> Response:

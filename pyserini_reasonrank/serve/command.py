@@ -11,16 +11,17 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from importlib.util import find_spec
 
-from pyserini_reasonrank.api import Reranker
+from pyserini_reasonrank.api import Reranker, Rewriter
 from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop, RunningLoop
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.serve.searcher import IndexSearcher
 from pyserini_reasonrank.serve.service import Limits, Service, closing
-from pyserini_reasonrank.settings import flags
+from pyserini_reasonrank.settings import flags, rewriters
 from pyserini_reasonrank.settings.schema import Tree
 
 TOKEN = "REASONRANK_TOKEN"
@@ -34,12 +35,16 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM or Ctrl-C, then finish the requests that are being ranked. Returns the exit status."""
     name, tree, rest = flags.lift(argv)
+    rewriter, rewriter_tree, rest = rewriters.lift(rest)
     options = _parser().parse_args(rest)
     needed = (*_NEEDED, "mcp") if options.mcp else _NEEDED
     if missing := [module for module in needed if find_spec(module) is None]:
         raise UsageError(f"serve needs {', '.join(missing)}: pip install 'pyserini-reasonrank[serve]'")
+    if rewriter is not None and options.index is None:
+        raise UsageError(f"{rewriters.PREFIX} needs --index: the queries of searches are rewritten")
     if options.mcp == "stdio":
-        asyncio.run(_serve_stdio(_rerankers(name, tree, options.also), options))
+        parts = _Parts(_rerankers(name, tree, options.also), _rewriter(rewriter, rewriter_tree))
+        asyncio.run(_serve_stdio(parts, options))
         return SUCCESS
     token = os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(options.host):
@@ -47,11 +52,11 @@ def main(argv: list[str]) -> int:
             f"--host {options.host} can be reached from other machines: set the environment variable {TOKEN} to a secret "
             "that clients send as Authorization: Bearer SECRET, or serve on 127.0.0.1"
         )
-    rerankers = _rerankers(name, tree, options.also)
+    parts = _Parts(_rerankers(name, tree, options.also), _rewriter(rewriter, rewriter_tree))
     with _listening(options.host, options.port) as listening:
         for number in _ENDING:
             signal.signal(number, lambda *_: sys.exit(SUCCESS))
-        asyncio.run(_serve(rerankers, options, listening, token))
+        asyncio.run(_serve(parts, options, listening, token))
     return SUCCESS
 
 
@@ -62,7 +67,8 @@ def _parser() -> Parser:
         "--rerank reasonrank --rerank.engine.name openai --rerank.engine.base_url http://host:8000/v1 --index msmarco-v1-passage",
         "--rerank upr --also rank-r1=rank-r1.yaml --port 9000",
         "--rerank upr --index msmarco-v1-passage --mcp",
-        usage="--rerank NAME [--rerank.KEY VALUE ...] [flags]",
+        "--rerank upr --index msmarco-v1-passage --rewrite keywords",
+        usage="--rerank NAME [--rerank.KEY VALUE ...] [--rewrite NAME [--rewrite.KEY VALUE ...]] [flags]",
     )  # fmt: skip
     where = parser.add_argument_group("address")
     where.add_argument(
@@ -79,6 +85,10 @@ def _parser() -> Parser:
         "--mcp", nargs="?", const="stdio", choices=["stdio", "http"],
         help="tools for MCP clients: stdio serves the client that started this process, and nobody else; "
         "http adds the route /mcp to the server [none; stdio if --mcp has no value]",
+    )  # fmt: skip
+    what.add_argument(
+        f"{rewriters.PREFIX}", metavar="NAME",
+        help=f"rewrite the queries of searches with this rewriter; its settings are {rewriters.PREFIX}.KEY VALUE",
     )  # fmt: skip
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -105,6 +115,30 @@ def _rerankers(name: str | None, tree: Tree, also: Sequence[str]) -> Mapping[str
             raise UsageError(f"--also {word}: {also_served.name} is already served; every reranker needs its own name")
         rerankers[also_served.name] = also_served
     return rerankers
+
+
+def _rewriter(name: str | None, tree: Tree) -> Rewriter | None:
+    """The rewriter of searches, whose settings are checked, and nothing is loaded; None if none is named."""
+    return None if name is None else Rewriter(name, **tree)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a server loads: rerankers by name, and the rewriter of its searches if it has one."""
+
+    rerankers: Mapping[str, Reranker]
+    rewriter: Rewriter | None = None
+
+    @property
+    def all(self) -> list[Reranker | Rewriter]:
+        return [*self.rerankers.values(), *([self.rewriter] if self.rewriter else [])]
+
+    def load(self, loop: BackgroundLoop) -> None:
+        """Load the models, whose calls ``loop`` makes, and print the warnings about them."""
+        for part in self.all:
+            part.load(loop)
+        for warning in dict.fromkeys(warning for part in self.all for warning in part.warnings):
+            print(f"warning: {warning}", file=sys.stderr)
 
 
 def _is_loopback(host: str) -> bool:
@@ -135,17 +169,15 @@ def _limits(options: argparse.Namespace) -> Limits:
     )
 
 
-async def _serve(
-    rerankers: Mapping[str, Reranker], options: argparse.Namespace, listening: socket.socket, token: str | None
-) -> None:
+async def _serve(parts: _Parts, options: argparse.Namespace, listening: socket.socket, token: str | None) -> None:
     """Serve over HTTP until a signal."""
     import uvicorn
 
     from pyserini_reasonrank.serve.app import create_app
 
     async with AsyncExitStack() as stack:
-        service = await _started(stack, rerankers, options)
-        await asyncio.to_thread(_load, rerankers, RunningLoop())
+        service = await _started(stack, parts, options)
+        await asyncio.to_thread(parts.load, RunningLoop())
         routes = []
         if options.mcp:
             from pyserini_reasonrank.serve.mcp_tools import Tools
@@ -160,14 +192,14 @@ async def _serve(
         )  # fmt: skip
         host, port = listening.getsockname()[:2]
         pages = "API page: /docs; MCP: /mcp" if options.mcp else "API page: /docs"
-        print(f"serving {', '.join(rerankers)} on http://{host}:{port} ({pages})", file=sys.stderr, flush=True)
+        print(f"serving {', '.join(parts.rerankers)} on http://{host}:{port} ({pages})", file=sys.stderr, flush=True)
         server = uvicorn.Server(config)
         for number in _ENDING:  # uvicorn raises the signal again once it has drained, to no effect
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         await server.serve(sockets=[listening])
 
 
-async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Namespace) -> None:
+async def _serve_stdio(parts: _Parts, options: argparse.Namespace) -> None:
     """Serve the MCP client at the other end of stdin and stdout until it closes stdin.
 
     The client is answered at once: calls wait until the models are loaded. Only messages of the protocol reach stdout.
@@ -177,11 +209,11 @@ async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Name
     from pyserini_reasonrank.serve.mcp_tools import Tools
 
     async with AsyncExitStack() as stack:
-        service = await _started(stack, rerankers, options)
+        service = await _started(stack, parts, options)
         tools = Tools(service, options.index)
-        loading = asyncio.create_task(asyncio.to_thread(_load, rerankers, RunningLoop()))
+        loading = asyncio.create_task(asyncio.to_thread(parts.load, RunningLoop()))
         loading.add_done_callback(_report)
-        print(f"serving {', '.join(rerankers)} to an MCP client on stdin and stdout", file=sys.stderr, flush=True)
+        print(f"serving {', '.join(parts.rerankers)} to an MCP client on stdin and stdout", file=sys.stderr, flush=True)
         os.dup2(client, _STDOUT)  # the mcp package takes it over
         try:
             await tools.run_stdio_async()
@@ -189,19 +221,11 @@ async def _serve_stdio(rerankers: Mapping[str, Reranker], options: argparse.Name
             os.dup2(_STDERR, _STDOUT)
 
 
-async def _started(stack: AsyncExitStack, rerankers: Mapping[str, Reranker], options: argparse.Namespace) -> Service:
+async def _started(stack: AsyncExitStack, parts: _Parts, options: argparse.Namespace) -> Service:
     """The service, with its search process; ``stack`` closes both."""
-    await stack.enter_async_context(closing(rerankers))
+    await stack.enter_async_context(closing(parts.all))
     searcher = await stack.enter_async_context(IndexSearcher(options.index)) if options.index else None
-    return Service(rerankers, _limits(options), searcher)
-
-
-def _load(rerankers: Mapping[str, Reranker], loop: BackgroundLoop) -> None:
-    """Load the models, whose calls ``loop`` makes, and print the warnings about them."""
-    for reranker in rerankers.values():
-        reranker.load(loop)
-    for warning in dict.fromkeys(warning for one in rerankers.values() for warning in one.warnings):
-        print(f"warning: {warning}", file=sys.stderr)
+    return Service(parts.rerankers, _limits(options), searcher, parts.rewriter)
 
 
 def _report(loading: asyncio.Task[None]) -> None:

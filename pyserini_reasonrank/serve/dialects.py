@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.documents import DOCID_FIELDS, document_docid
 from pyserini_reasonrank.records import Status
-from pyserini_reasonrank.results import RankedDocuments
+from pyserini_reasonrank.results import RankedDocuments, RewrittenQuery
 
 TopN = Annotated[int, Field(ge=1, description="how many results to return [all]")]
 Reasoning = Annotated[bool, Field(description="add the questions to the model with its reasoning")]
@@ -167,6 +167,27 @@ def warnings_of(statuses: Mapping[Status, int]) -> list[str]:
         return []
     named = ", ".join(f"{count} {status}" for status, count in statuses.items() if status.bad and count)
     return [f"{bad} of {total} answers of the model could not be used ({named}); their documents kept their order"]
+
+
+def rewrite_record(rewritten: RewrittenQuery, *, reasoning: bool) -> dict[str, Any]:
+    """The rewriting of a query in the response to a search: the text that was searched, and the answers by status."""
+    found = {"searched": rewritten.text, "statuses": counted(rewritten.statuses)}
+    return found | ({"reasoning": rewritten.reasoning} if reasoning else {})
+
+
+def rewrite_warnings(rewritten: RewrittenQuery | None) -> list[str]:
+    """A sentence each about a query without a readable rewrite, and about one that was cut; [] if there is nothing to say."""
+    if rewritten is None:
+        return []
+    bad = {status: count for status, count in rewritten.statuses.items() if status.bad}
+    found = []
+    if bad:
+        named = ", ".join(f"{count} {status}" for status, count in bad.items())
+        searched = "its last readable rewrite" if rewritten.rewrite else "its own words"
+        found.append(f"an answer of the rewriter could not be used ({named}); the query was searched with {searched}")
+    if rewritten.cut:
+        found.append("the rewritten query was cut to the number of different words that a search accepts")
+    return found
 
 
 def error_body(message: str, status: int, *, tei: bool) -> dict[str, Any]:

@@ -25,8 +25,15 @@ from pyserini_reasonrank.errors import Failure, UsageError, nearest
 from pyserini_reasonrank.ir.documents import document_text
 from pyserini_reasonrank.results import RankedDocument, RankedDocuments
 from pyserini_reasonrank.serve.admission import Full
-from pyserini_reasonrank.serve.dialects import counted, identified, one_sentence, warnings_of
-from pyserini_reasonrank.serve.service import DEPTH, NotHere, Service
+from pyserini_reasonrank.serve.dialects import (
+    counted,
+    identified,
+    one_sentence,
+    rewrite_record,
+    rewrite_warnings,
+    warnings_of,
+)
+from pyserini_reasonrank.serve.service import DEPTH, NotHere, SearchQuery, Service
 from pyserini_reasonrank.serve.stdio import Messages, take_stdin
 
 PATH = "/mcp"
@@ -44,6 +51,9 @@ TopN = Annotated[int | None, Field(ge=1, description="how many results to return
 Model = Annotated[str | None, Field(description="a reranker of this server; the first by default")]
 K = Annotated[int, Field(ge=1, le=1000, description="how many results to return")]
 Depth = Annotated[int | None, Field(ge=1, le=1000, description=f"hits to rerank; {DEPTH} by default, at least k")]
+Rewrite = Annotated[
+    bool | None, Field(description="search with a rewritten query; by default if this server has a rewriter")
+]
 Text = Annotated[bool, Field(description="add the text of each result")]
 Reasoning = Annotated[bool, Field(description="add the reasoning of the model")]
 
@@ -64,7 +74,8 @@ class Result(TypedDict):
 class Answer(TypedDict):
     """Results, best first; the judgements of the model by status; warnings about answers that it could not use.
 
-    ``dropped`` counts the texts that are not relevant, if the reranker leaves such texts out.
+    ``dropped`` counts the texts that are not relevant, if the reranker leaves such texts out. ``rewrite`` has the text that
+    was searched, if the query was rewritten.
     """
 
     model: str
@@ -73,6 +84,7 @@ class Answer(TypedDict):
     warnings: NotRequired[list[str]]
     reasoning: NotRequired[str]
     dropped: NotRequired[int]
+    rewrite: NotRequired[dict[str, Any]]
 
 
 class Tools(MCPServer[None]):
@@ -173,16 +185,22 @@ def _add_search(tools: MCPServer[None], service: Service, served: str) -> None:
         k: K = 10,
         depth: Depth = None,
         model: Model = None,
+        rewrite: Rewrite = None,
         return_text: Text = False,
         return_reasoning: Reasoning = False,
     ) -> Answer:
         if index not in (None, served):
             raise NotHere(f"index {index!r} is not served here; this server has {served}")
         async with service.admission.place():
-            name, ranked = await service.search(model, query, k, depth)
-        if ranked is None:
-            return {"model": name, "results": [], "statuses": {}}
-        return _answer(name, ranked, ranked.top(k), {}, text=return_text, reasoning=return_reasoning)
+            name, rewritten, ranked = await service.search(model, SearchQuery(query, rewrite), k, depth)
+        answer: Answer = {"model": name, "results": [], "statuses": {}}
+        if ranked is not None:
+            answer = _answer(name, ranked, ranked.top(k), {}, text=return_text, reasoning=return_reasoning)
+        if rewritten is not None:
+            answer["rewrite"] = rewrite_record(rewritten, reasoning=return_reasoning)
+        if notes := rewrite_warnings(rewritten):
+            answer["warnings"] = [*answer.get("warnings", []), *notes]
+        return answer
 
 
 def _answer(

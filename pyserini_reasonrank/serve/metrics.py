@@ -18,9 +18,14 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 
 
 class Metrics:
-    """Requests of this server, and the counts of its rerankers: ``tallies`` returns them by name."""
+    """Requests of this server, and the counts of its rerankers, which ``tallies`` returns by name, and of its ``rewriters``."""
 
-    def __init__(self, tallies: Callable[[], Mapping[str, Tally]], active: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        tallies: Callable[[], Mapping[str, Tally]],
+        active: Callable[[], int],
+        rewriters: Callable[[], Mapping[str, Tally]] = dict,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             f"{PREFIX}_requests", "Requests by path and status", ["path", "status"], registry=self.registry
@@ -29,19 +34,21 @@ class Metrics:
             f"{PREFIX}_request_seconds", "Duration of requests", ["path"], buckets=_SECONDS, registry=self.registry
         )
         Gauge(f"{PREFIX}_requests_active", "Requests being ranked", registry=self.registry).set_function(active)
-        self.registry.register(_Tallies(tallies))
+        self.registry.register(_Tallies(tallies, PREFIX, "reranker"))
+        self.registry.register(_Tallies(rewriters, f"{PREFIX}_rewriter", "rewriter"))
 
 
 class _Tallies(Collector):
-    """The counts of the rerankers, read when they are asked for."""
+    """The counts of the rerankers or rewriters, read when they are asked for. ``kind`` is the label with their names."""
 
-    def __init__(self, tallies: Callable[[], Mapping[str, Tally]]) -> None:
-        self._tallies = tallies
+    def __init__(self, tallies: Callable[[], Mapping[str, Tally]], prefix: str, kind: str) -> None:
+        self._tallies, self._prefix, self._kind = tallies, prefix, kind
 
     def collect(self) -> Iterable[Metric]:
-        judgements = CounterMetricFamily(f"{PREFIX}_judgements", "Judgements by status", labels=["reranker", "status"])
-        calls = CounterMetricFamily(f"{PREFIX}_calls", "LLM calls", labels=["reranker"])
-        tokens = CounterMetricFamily(f"{PREFIX}_tokens", "Tokens of LLM calls", labels=["reranker", "kind"])
+        prefix, kind = self._prefix, self._kind
+        judgements = CounterMetricFamily(f"{prefix}_judgements", "Judgements by status", labels=[kind, "status"])
+        calls = CounterMetricFamily(f"{prefix}_calls", "LLM calls", labels=[kind])
+        tokens = CounterMetricFamily(f"{prefix}_tokens", "Tokens of LLM calls", labels=[kind, "kind"])
         for name, tally in self._tallies().items():
             for status, count in tally.statuses.items():
                 judgements.add_metric([name, str(status)], count)

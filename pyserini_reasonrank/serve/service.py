@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pyserini_reasonrank.api import Reranker
+from pyserini_reasonrank.api import Reranker, Rewriter
 from pyserini_reasonrank.errors import Failure, UsageError, nearest
 from pyserini_reasonrank.plugins import failure_of
-from pyserini_reasonrank.results import RankedDocuments
+from pyserini_reasonrank.results import RankedDocuments, RewrittenQuery
 from pyserini_reasonrank.serve.admission import Admission
 
 DEPTH = 100
@@ -35,16 +35,35 @@ class Searcher(Protocol):
 
 
 class NotHere(Exception):
-    """A model or an index that this server does not have."""
+    """A model, an index or a rewriter that this server does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A query to search; the reranker reads its ``text`` in any case.
+
+    ``rewrite``: search with the text of the server's rewriter; None: if it has one. ``qid`` is its name in journals.
+    """
+
+    text: str
+    rewrite: bool | None = None
+    qid: str | None = None
 
 
 class Service:
-    """The rerankers of one server under their names, the first by default, its index, and its admission of requests."""
+    """The rerankers of one server under their names, the first by default, its index, and its admission of requests.
+
+    ``rewriter`` rewrites the queries of searches, if it is given.
+    """
 
     def __init__(
-        self, rerankers: Mapping[str, Reranker], limits: Limits | None = None, searcher: Searcher | None = None
+        self,
+        rerankers: Mapping[str, Reranker],
+        limits: Limits | None = None,
+        searcher: Searcher | None = None,
+        rewriter: Rewriter | None = None,
     ) -> None:
-        self.rerankers, self.limits, self.searcher = rerankers, limits or Limits(), searcher
+        self.rerankers, self.limits, self.searcher, self.rewriter = rerankers, limits or Limits(), searcher, rewriter
         self.admission = Admission(self.limits.requests)
 
     def reranker(self, model: str | None) -> tuple[str, Reranker]:
@@ -67,30 +86,40 @@ class Service:
             raise UsageError(
                 f"there are {len(documents):,} documents; this server ranks at most {self.limits.documents:,}"
             )
-        return name, await _ranked(reranker, query, documents, qid)
+        return name, await _guarded(reranker.rank_async(query, documents, qid=qid))
 
-    async def hits(self, query: str, k: int) -> list[dict[str, Any]]:
-        """The ``k`` best hits of the search, in its order. NotHere if this server has no index."""
-        if self.searcher is None:
+    async def hits(self, query: SearchQuery, k: int) -> tuple[RewrittenQuery | None, list[dict[str, Any]]]:
+        """The ``k`` best hits of the search, in its order, and the query as it was rewritten for it; None if it was not.
+
+        NotHere if this server has no index, or if a rewrite is wanted and it has no rewriter.
+        """
+        if (searcher := self.searcher) is None:
             raise NotHere("this server has no index: start it with --index")
-        return await self.searcher.search(query, k)
+        if query.rewrite and self.rewriter is None:
+            raise NotHere("this server rewrites no queries: start it with --rewrite NAME")
+        if self.rewriter is None or query.rewrite is False:
+            return None, await searcher.search(query.text, k)
+        rewritten = await _guarded(self.rewriter.rewrite_async(query.text, search=searcher.search, qid=query.qid))
+        return rewritten, await searcher.search(rewritten.text, k)
 
     async def search(
-        self, model: str | None, query: str, k: int, depth: int | None
-    ) -> tuple[str, RankedDocuments | None]:
+        self, model: str | None, query: SearchQuery, k: int, depth: int | None
+    ) -> tuple[str, RewrittenQuery | None, RankedDocuments | None]:
         """Search the index and rank the ``depth`` best hits [100, at least ``k``] with the reranker ``model``.
 
-        Returns its name and the result, None if the search found nothing. NotHere if there is no such reranker or no index.
+        Returns its name, the rewritten query as ``hits`` does, and the result, None if the search found nothing. NotHere as
+        for ``hits``, or if there is no such reranker.
         """
         name, reranker = self.reranker(model)
-        found = await self.hits(query, max(k, depth or DEPTH))
-        return name, await _ranked(reranker, query, found) if found else None
+        rewritten, found = await self.hits(query, max(k, depth or DEPTH))
+        ranked = await _guarded(reranker.rank_async(query.text, found, qid=query.qid)) if found else None
+        return name, rewritten, ranked
 
 
-async def _ranked(reranker: Reranker, query: str, documents: Sequence[Any], qid: str | None = None) -> RankedDocuments:
-    """The result. Failure, in one sentence, if a part of another package raises."""
+async def _guarded[T](job: Awaitable[T]) -> T:
+    """The result of ``job``. Failure, in one sentence, if a part of another package raises."""
     try:
-        return await reranker.rank_async(query, documents, qid=qid)
+        return await job
     except (UsageError, Failure):
         raise
     except Exception as error:
@@ -100,10 +129,10 @@ async def _ranked(reranker: Reranker, query: str, documents: Sequence[Any], qid:
 
 
 @asynccontextmanager
-async def closing(rerankers: Mapping[str, Reranker]) -> AsyncIterator[None]:
-    """Close the rerankers at the end of a block."""
+async def closing(parts: Iterable[Reranker | Rewriter]) -> AsyncIterator[None]:
+    """Close rerankers and rewriters at the end of a block."""
     try:
         yield
     finally:
-        for reranker in rerankers.values():
-            await asyncio.to_thread(reranker.close)
+        for part in parts:
+            await asyncio.to_thread(part.close)

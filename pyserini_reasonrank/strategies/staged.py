@@ -26,6 +26,11 @@ async def staged(
 
     The answer of the first stage is not part of the mean, since it selected the candidate. Ties of the second stage keep
     the order of the first; candidates below the top ``k`` keep their order. n + k * samples questions in a chain of two.
+
+    The scores of the result are the means of the top ``k`` and the single scores of the others. Both estimate the expected
+    score of a candidate on the scale of the judge, a single score with ``samples`` times the variance, so a fusion with the
+    first stage and a threshold may compare them. In a fusion by score, a candidate below the top ``k`` can therefore pass
+    one of them whose mean fell, which the order itself never does.
     """
     order = by_score(await asyncio.gather(*(judge([i], "stage 1") for i in range(n))), prior)
     top, rest = order[:k], order[k:]

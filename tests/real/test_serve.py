@@ -31,14 +31,19 @@ def installed(package: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterator[str]:
+def index(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     folder = tmp_path_factory.mktemp("serve")
     corpus = folder / "corpus.jsonl"
     lines = [json.dumps({"id": f"d{i}", "contents": text}) for i, text in enumerate(DOCUMENTS)]
     corpus.write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = command("index", "--corpus", corpus, "--index", folder / "index")
     assert done.returncode == 0, done.stderr
-    words = ["serve", "--rerank", "upr", "--port", "0", "--index", str(folder / "index"), "--mcp", "http"]
+    return folder / "index"
+
+
+@pytest.fixture(scope="module")
+def url(index: Path) -> Iterator[str]:
+    words = ["serve", "--rerank", "upr", "--port", "0", "--index", str(index), "--mcp", "http"]
     with served(*words) as (address, process):
         yield address
         process.terminate()
@@ -116,6 +121,24 @@ def test_search_and_rerank(url: str) -> None:
     assert answer["statuses"] == {"ok": 2}
     nothing = httpx.post(f"{url}/v1/search", json={"query": "zebras"}, timeout=60).json()
     assert nothing["results"] == []
+
+
+def test_a_rewritten_query_is_searched_and_the_original_reranked(index: Path, tmp_path: Path) -> None:
+    answers, qrels = tmp_path / "answers.jsonl", tmp_path / "qrels.txt"
+    answers.write_text(json.dumps({"qid": "q1", "call": 0, "response": "<answer>repealed tax</answer>"}) + "\n")
+    qrels.write_text("q1 0 d3 1\nq1 0 d2 2\n")
+    engines = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(qrels),
+               "--rewrite.engine.name", "recorded", "--rewrite.engine.path", str(answers)]  # fmt: skip
+    words = ["serve", "--rerank", "reasonrank", "--rewrite", "keywords", *engines, "--index", str(index), "--port", "0"]
+    with served(*words) as (address, _):
+        asked = {"query": "a train", "qid": "q1"}
+        found = httpx.post(f"{address}/v1/search", json=asked, timeout=60).json()
+        assert found["rewrite"] == {"searched": "a train repealed tax", "statuses": {"ok": 1}}
+        assert [hit["docid"] for hit in found["results"]] == ["d2", "d3"]
+        plain = httpx.post(f"{address}/v1/search", json=asked | {"rewrite": False}, timeout=60).json()
+        assert [hit["docid"] for hit in plain["results"]] == ["d3"]
+        lacking = httpx.post(f"{address}/v1/search", json={"query": "a train"}, timeout=60)
+        assert (lacking.status_code, "no recorded answer" in lacking.json()["message"]) == (502, True)
 
 
 def test_an_index_that_can_not_be_searched_is_named_before_the_server_listens(command: Command, tmp_path: Path) -> None:

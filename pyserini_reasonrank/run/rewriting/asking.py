@@ -7,7 +7,7 @@ from typing import Any
 
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.journal import CallStore
-from pyserini_reasonrank.records import Call, Judgement, Query, Request, Tally
+from pyserini_reasonrank.records import Call, Judgement, Query, Ranked, Ranking, Request, Tally
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
@@ -15,8 +15,11 @@ from pyserini_reasonrank.run.progress import Waiting
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan
 from pyserini_reasonrank.run.session import fitter_for
 
+SEARCHED = "searched"
+"""The note of a journal with the text that was searched for a query."""
 
-class Rewriter:
+
+class RewriteSession:
     """Asks for rewrites by ``plan``, whose engine has started or is started by ``ready``.
 
     ``on_judgement`` is called with the counts after each answer. UsageError if a question does not fit the context.
@@ -80,6 +83,11 @@ class Rewriter:
 
         call = Call(query.qid, number, docids, unchanged, _no_choices, label=f"round {number + 1}")
         return await self._llm.judgement(self._llm.preparation(request), range(len(docids)), call)
+
+    def record(self, request: Request, searched: str) -> None:
+        """Record in the journal the text that is searched for a query, with the passages of its last question."""
+        order = tuple(range(len(request.candidates)))
+        self.journal.ranked(Ranking(request, order, Ranked((), notes={SEARCHED: searched})))
 
 
 def _no_choices(gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:

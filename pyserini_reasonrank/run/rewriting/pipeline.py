@@ -12,14 +12,14 @@ from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
 from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
-from pyserini_reasonrank.records import Candidate, Judgement, Query, Ranked, Ranking, Request
+from pyserini_reasonrank.records import Candidate, Judgement, Query, Request
 from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, rerank_all
 from pyserini_reasonrank.run.candidates import stream
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.outputs import committing
 from pyserini_reasonrank.run.pipeline import part_record
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
-from pyserini_reasonrank.run.rewriting.asking import Rewriter
+from pyserini_reasonrank.run.rewriting.asking import RewriteSession
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, of_rewrites, speaking_of_rewrites
 from pyserini_reasonrank.run.rewriting.texts import one_line, search_text, write_topics
 from pyserini_reasonrank.run.session import close
@@ -85,7 +85,7 @@ async def rewrite(plan: RewritePlan, task: RewriteTask) -> RewriteRecord:
                     contextlib.closing(Journal(path, run_name(plan.tag, task.output, path))) as journal,
                     interrupts.cleaning(journal.flush),
                 ):
-                    rewriter = Rewriter(plan, journal, starter.ready, progress.show)
+                    rewriter = RewriteSession(plan, journal, starter.ready, progress.show)
                     progress.waiting = lambda: rewriter.waiting
                     for identity, context in starter.contexts().items():
                         journal.loaded(identity, context)
@@ -119,7 +119,7 @@ async def rewrite(plan: RewritePlan, task: RewriteTask) -> RewriteRecord:
 
 
 async def _rounds(
-    rewriter: Rewriter, plan: RewritePlan, task: RewriteTask, progress: Progress, notices: Notices
+    rewriter: RewriteSession, plan: RewritePlan, task: RewriteTask, progress: Progress, notices: Notices
 ) -> _Texts:
     """Rewrite the queries in every round. UsageError if a round needs a search and there is none."""
     settings = plan.settings
@@ -152,12 +152,11 @@ async def _rounds(
         if (new := notices.add(_unread(unread, number))) and settings.strict:
             raise Failure(as_error(new))
     for request in requests:
-        notes = {"searched": texts.texts[request.query.qid]}
-        rewriter.journal.ranked(Ranking(request, tuple(range(len(request.candidates))), Ranked((), notes=notes)))
+        rewriter.record(request, texts.texts[request.query.qid])
     return texts
 
 
-async def _asked(rewriter: Rewriter, requests: Sequence[Request], number: int) -> dict[str, Judgement]:
+async def _asked(rewriter: RewriteSession, requests: Sequence[Request], number: int) -> dict[str, Judgement]:
     """The answers of a round by qid. Failure if a call failed; the other queries are finished before."""
     judgements, failures = dict[str, Judgement](), list[CallFailed]()
 
@@ -182,7 +181,7 @@ async def _asked(rewriter: Rewriter, requests: Sequence[Request], number: int) -
     return judgements
 
 
-def _check_bad(rewriter: Rewriter, most: float) -> None:
+def _check_bad(rewriter: RewriteSession, most: float) -> None:
     tally = rewriter.tally
     if tally.judgements and tally.bad / tally.judgements > most:
         raise Failure(

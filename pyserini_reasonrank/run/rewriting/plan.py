@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import Failure, UnknownKey, UsageError, validated
 from pyserini_reasonrank.judges.rewrite import Rewrite
 from pyserini_reasonrank.models.catalogue import EMBEDDED
@@ -38,6 +40,10 @@ class RewritePlan:
         """The name of the rewriter and its model, without blanks."""
         return self.settings.run_tag(self.part.engine.model.name)
 
+    def with_engine(self, engine: Engine[Any]) -> RewritePlan:
+        """The same plan over another engine."""
+        return replace(self, part=replace(self.part, engine=engine))
+
     @property
     def widest(self) -> int:
         """The most passages that a question shows."""
@@ -62,16 +68,21 @@ class RewritePlan:
 
 
 def plan_rewriting(
-    settings: RewriteSettings, warnings: Sequence[str] = (), *, here: bool = True, strict: bool = False
+    settings: RewriteSettings,
+    warnings: Sequence[str] = (),
+    *,
+    here: bool = True,
+    strict: bool = False,
+    engine: Engine[Any] | None = None,
 ) -> RewritePlan:
     """The plan for ``settings``. UsageError for the first incompatibility. ``strict`` is as the setting of that name.
 
-    With ``here`` False, a model that is too large for this machine is only a warning.
+    With ``here`` False, a model that is too large for this machine is only a warning. ``engine`` is used if it is given.
     """
     with speaking_of_rewrites():
         options = _judge_options(settings)
         settings = settings.model_copy(update={"strict": strict or settings.strict})
-        part = assembled(settings, PREFIX, Rewrite, options, _ONE_QUESTION, {}, build)
+        part = assembled(settings, PREFIX, Rewrite, options, _ONE_QUESTION, {}, lambda s: engine or build(s))
         if settings.rounds > 1 and not _shows_passages(part.template):
             raise UsageError(
                 f"prompt {part.template.name} shows no passages, so {PREFIX}.rounds above 1 would ask the same question again: "
@@ -108,11 +119,19 @@ def _rewrite(part: SinglePlan) -> Rewrite:
     return part.judge
 
 
-def planned(name: str, tree: Tree, data: Sequence[str] = (), *, here: bool = True, strict: bool = False) -> RewritePlan:
+def planned(
+    name: str,
+    tree: Tree,
+    data: Sequence[str] = (),
+    *,
+    here: bool = True,
+    strict: bool = False,
+    engine: Engine[Any] | None = None,
+) -> RewritePlan:
     """The plan of the rewriter ``name`` under the flags ``tree``; ``data`` are the names of index and topics."""
     with speaking_of_rewrites():
         settings, warnings = rewriters.load(name, tree, data, here=here)
-    return plan_rewriting(settings, warnings, here=here, strict=strict)
+    return plan_rewriting(settings, warnings, here=here, strict=strict, engine=engine)
 
 
 def of_rewrites(message: str) -> str:

@@ -1,0 +1,104 @@
+"""What the Python API is given: queries, documents of several kinds, and settings as keyword arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.documents import Document, document_docid, read_document, stored_document
+from pyserini_reasonrank.ir.runs import repeated
+from pyserini_reasonrank.records import Candidate
+from pyserini_reasonrank.settings.schema import Tree
+
+Documents = Sequence[Any]
+"""Strings, mappings with the fields of a corpus line, ``Candidate``s, or hits of a Pyserini searcher."""
+
+_NAME_KEYS = {"engine": "name", "judge": "kind", "strategy": "name", "combine": "name", "fuse": "method"}
+"""The key that a plain string sets: ``engine="vllm"`` is ``engine={"name": "vllm"}``."""
+
+
+def tree_of(settings: Mapping[str, Any]) -> Tree:
+    """Keyword arguments as a tree of settings, without an ``Engine``."""
+    tree = Tree()
+    for key, value in settings.items():
+        if isinstance(value, Engine):
+            continue
+        tree[key] = {_NAME_KEYS[key]: value} if key in _NAME_KEYS and isinstance(value, str) else value
+    return tree
+
+
+def check_query(query: Any) -> None:
+    """UsageError if ``query`` is not a string."""
+    if not isinstance(query, str):
+        raise UsageError(f"the query is a {type(query).__name__}; it has to be a string")
+
+
+def document_list(documents: Any) -> list[Any]:
+    """``documents`` as a list. UsageError for a single document."""
+    if isinstance(documents, str | bytes | Mapping):
+        raise UsageError("documents have to be a list: strings, mappings with fields, or hits of a searcher")
+    return list(documents)
+
+
+def candidates_of(
+    documents: Sequence[Any], scores: Sequence[float] | None = None
+) -> tuple[tuple[Candidate, ...], bool]:
+    """The candidates of a request, and whether they have first-stage scores: ``scores``, or those of the documents.
+
+    UsageError for a document without text or docid, for a docid that occurs twice, and if only some have scores.
+    """
+    if scores is not None and len(scores) != len(documents):
+        raise UsageError(f"there are {len(scores)} scores for {len(documents)} documents")
+    found = [_candidate(document, place) for place, document in enumerate(documents)]
+    if scores is not None:
+        found = [(docid, float(score), own) for (docid, _, own), score in zip(found, scores, strict=True)]
+    missing = [docid for docid, score, _ in found if score is None]
+    if 0 < len(missing) < len(found):
+        raise UsageError(f"document {missing[0]!r} has no score, but other documents have one")
+    candidates = tuple(
+        Candidate(docid, 0.0 if score is None else score, own.text, own.fields) for docid, score, own in found
+    )
+    if twice := repeated(candidate.docid for candidate in candidates):
+        raise UsageError(f"document {twice[0]!r} occurs twice: docids must be unique")
+    return candidates, not missing and bool(found)
+
+
+def _candidate(document: Any, place: int) -> tuple[str, float | None, Document]:
+    """Docid, score, and text with fields of a document. UsageError if it has no docid or text."""
+    if isinstance(document, str):
+        return str(place), None, Document(document)
+    if isinstance(document, Candidate):
+        return document.docid, document.score, Document(document.text, document.fields)
+    if isinstance(document, Mapping):
+        try:
+            docid = document_docid(document)
+        except ValueError as error:
+            raise UsageError(f"document {place}: {error}") from None
+        return _checked(str(place) if docid is None else docid, document.get("score"), read_document(document), place)
+    docid = getattr(document, "docid", None)
+    if docid is None:
+        raise UsageError(
+            f"document {place} is a {type(document).__name__}: pass a string, a mapping with a text, or a searcher's hit"
+        )
+    return _checked(str(docid), getattr(document, "score", None), _hit_document(document), place)
+
+
+def _checked(docid: str, score: Any, found: Document | None, place: int) -> tuple[str, float | None, Document]:
+    if found is None:
+        raise UsageError(f"document {place} ({docid}) has no text: add a field 'text' or 'contents'")
+    try:
+        return docid, None if score is None else float(score), found
+    except (TypeError, ValueError):
+        raise UsageError(f"the score of document {place} ({docid}) is {score!r}; it has to be a number") from None
+
+
+def _hit_document(hit: Any) -> Document | None:
+    """The stored document of a hit of a Pyserini searcher; None if it has none."""
+    document = getattr(hit, "lucene_document", None)
+    if document is not None:
+        return stored_document(document.get("raw"), document.get("contents"))
+    fields = (getattr(hit, name, None) for name in ("raw", "contents", "text"))
+    raw, contents, text = (field if isinstance(field, str) else None for field in fields)
+    return stored_document(raw, contents or text)
