@@ -10,8 +10,8 @@ from pydantic import Field
 
 from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.combine.repeats import Shuffle, decided, draw, outcome
-from pyserini_reasonrank.orders.kemeny import kemeny
-from pyserini_reasonrank.orders.voting import borda, distance, medoid, rrf
+from pyserini_reasonrank.ir.kemeny import kemeny
+from pyserini_reasonrank.ir.voting import borda, distance, medoid, rrf
 from pyserini_reasonrank.records import Ranked, Request
 
 Vote = Callable[[Sequence[Sequence[int]], Sequence[int]], list[int]]

@@ -16,7 +16,7 @@ from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.combine.critic import Bucket, Chain, Critic
 from pyserini_reasonrank.combine.repeats import Sample, Shuffle, decided, draw, outcome
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.orders.voting import borda, distance
+from pyserini_reasonrank.ir.voting import borda, distance
 from pyserini_reasonrank.records import Ranked, Request
 
 

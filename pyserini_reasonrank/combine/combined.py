@@ -9,7 +9,7 @@ from typing import Any
 
 from pyserini_reasonrank.combine import Combination
 from pyserini_reasonrank.combine.arms import completed
-from pyserini_reasonrank.orders.fusion import Fusion
+from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.records import Candidate, Ranked, Request
 from pyserini_reasonrank.rerankers.reranker import Ranker
 from pyserini_reasonrank.rerankers.scheduling import together

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pyserini_reasonrank.combine.arms import Arm, depth_of
-from pyserini_reasonrank.orders.voting import agreement, support
+from pyserini_reasonrank.ir.voting import agreement, support
 from pyserini_reasonrank.records import Ranked, Request, Status
 
 Shuffle = Annotated[

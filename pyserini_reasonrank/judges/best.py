@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pyserini_reasonrank.ir.voting import majority
 from pyserini_reasonrank.judges import published
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.orders.voting import majority
 from pyserini_reasonrank.parsing import read_label
 from pyserini_reasonrank.records import Completion, Judgement
 

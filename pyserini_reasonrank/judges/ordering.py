@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pyserini_reasonrank.ir.voting import borda
 from pyserini_reasonrank.judges import Judge
-from pyserini_reasonrank.orders.voting import borda
 from pyserini_reasonrank.records import Judgement
 
 

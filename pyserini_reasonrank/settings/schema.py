@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.models.catalogue import AUTO
-from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.prompts.passage_form import PassageForm
 from pyserini_reasonrank.prompts.segments import Segments
 from pyserini_reasonrank.records import Sampling

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pyserini_reasonrank.cli.summary import summary
 from pyserini_reasonrank.combine.cascade import Adjust, cascade
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import export, rankings
-from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
 from pyserini_reasonrank.run.candidates import stream

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyserini_reasonrank.orders.voting import rrf_scores
+from pyserini_reasonrank.ir.voting import rrf_scores
 from pyserini_reasonrank.records import Ranked
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pyserini_reasonrank.orders.voting import borda
+from pyserini_reasonrank.ir.voting import borda
 
 EXACT = 8
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.orders.kemeny import kemeny
-from pyserini_reasonrank.orders.voting import agreement, borda, discordant, distance, majority, medoid, rrf, support
+from pyserini_reasonrank.ir.kemeny import kemeny
+from pyserini_reasonrank.ir.voting import agreement, borda, discordant, distance, majority, medoid, rrf, support
 
 Vote = Callable[[Sequence[Sequence[int]], Sequence[int]], list[int]]
 

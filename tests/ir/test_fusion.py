@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
-from pyserini_reasonrank.orders.fusion import Fusion
 from pyserini_reasonrank.records import Ranked
 from pyserini_reasonrank.run.candidates import read_requests
 from pyserini_reasonrank.settings import layers

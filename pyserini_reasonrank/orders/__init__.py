@@ -1,1 +1,0 @@
-"""Combination of orders and scores: voting, Kemeny, fusion with first-stage scores."""
