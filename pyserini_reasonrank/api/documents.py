@@ -19,14 +19,17 @@ _NAME_KEYS = {"engine": "name", "judge": "kind", "strategy": "name", "combine": 
 """The key that a plain string sets: ``engine="vllm"`` is ``engine={"name": "vllm"}``."""
 
 
-def tree_of(settings: Mapping[str, Any]) -> Tree:
-    """Keyword arguments as a tree of settings, without an ``Engine``."""
-    tree = Tree()
-    for key, value in settings.items():
+def settings_of(arguments: Mapping[str, Any]) -> tuple[Tree, Engine[Any] | None]:
+    """Keyword arguments as a tree of settings, and the ``Engine`` among them, if one was passed in."""
+    tree, engine = Tree(), None
+    for key, value in arguments.items():
         if isinstance(value, Engine):
-            continue
-        tree[key] = {_NAME_KEYS[key]: value} if key in _NAME_KEYS and isinstance(value, str) else value
-    return tree
+            engine = value
+        else:
+            tree[key] = {_NAME_KEYS[key]: value} if key in _NAME_KEYS and isinstance(value, str) else value
+    if engine is not None:
+        tree = Tree({"model": engine.model.name, **tree, "engine": {"name": engine.name}})
+    return tree, engine
 
 
 def check_query(query: Any) -> None:

@@ -1,14 +1,19 @@
-"""Loaded models on an event loop, and the object that makes calls with them: what ``Reranker`` and ``Rewriter`` share."""
+"""What ``Reranker`` and ``Rewriter`` share: models that are loaded once, on an event loop of their own."""
 
 from __future__ import annotations
 
+import asyncio
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, ClassVar, Self
 
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.journal import Journal, MemoryStore, TracingStore
 from pyserini_reasonrank.run.session import close
 from pyserini_reasonrank.run.starting import Starter
@@ -50,6 +55,57 @@ class Live[T]:
         except BaseException:
             future.cancel()
             raise
+
+
+class Loadable[T](ABC):
+    """An object whose model is loaded once: by its first use, by ``load()``, or at the beginning of a ``with`` block."""
+
+    kind: ClassVar[str]
+    """What it is called in messages."""
+
+    def __init__(self, journal: str | Path | None) -> None:
+        self._journal = None if journal is None else Path(journal)
+        self._numbers = count()  # of queries
+        self._loading = Lock()
+        self._live: Live[T] | None = None
+        self._closed = False
+
+    def load(self, loop: BackgroundLoop | None = None) -> Self:
+        """Load the model, unless it is already loaded. UsageError or Failure if that fails.
+
+        ``loop`` is the event loop that makes the calls, by default one in a thread of its own. It has to run until ``close``.
+        """
+        self._loaded(loop)
+        return self
+
+    def close(self) -> None:
+        """Free the model, and close connections and the journal. The object can't be used afterwards."""
+        with self._loading:
+            self._closed = True
+            if self._live is not None:
+                self._live.finalizer()
+
+    def __enter__(self) -> Self:
+        return self.load()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _loaded(self, loop: BackgroundLoop | None = None) -> Live[T]:
+        with self._loading:
+            if self._closed:
+                raise UsageError(f"the {self.kind} is closed: create another one")
+            if self._live is None:
+                self._live = self._start(loop or BackgroundLoop(self.kind))
+            return self._live
+
+    async def _loaded_async(self) -> Live[T]:
+        if self._live is not None and not self._closed:
+            return self._live
+        return await asyncio.to_thread(self._loaded)
+
+    @abstractmethod
+    def _start(self, loop: BackgroundLoop) -> Live[T]: ...
 
 
 def _free(loop: BackgroundLoop, engines: Sequence[Engine[Any]], store: Journal | MemoryStore | None) -> None:

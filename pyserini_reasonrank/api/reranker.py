@@ -7,14 +7,11 @@ import queue
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
-from threading import Lock
-from typing import Any, Self
+from typing import Any
 
-from pyserini_reasonrank.api.documents import Documents, candidates_of, check_query, document_list, tree_of
-from pyserini_reasonrank.api.live import Live
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.api.documents import Documents, candidates_of, check_query, document_list, settings_of
+from pyserini_reasonrank.api.live import Live, Loadable
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UnknownKey, UsageError
 from pyserini_reasonrank.journal import Trace, TracingStore
@@ -28,7 +25,7 @@ from pyserini_reasonrank.run.session import Session
 from pyserini_reasonrank.settings import layers
 
 
-class Reranker:
+class Reranker(Loadable[Session]):
     """A reranker by name, with any setting of the command line as a keyword argument.
 
     Args:
@@ -53,25 +50,19 @@ class Reranker:
         'Moths fly by ...'
     """
 
+    kind = "reranker"
+
     def __init__(
         self, reranker: str | Path = "reasonrank", *, journal: str | Path | None = None, **settings: Any
     ) -> None:
         # libraries import tqdm's notebook bars, which warn if Jupyter has no widgets; no bar is shown here
         warnings.filterwarnings("ignore", message="IProgress not found")
-        engine = settings.get("engine")
-        given = engine if isinstance(engine, Engine) else None
-        tree = tree_of(settings)
-        if given is not None:
-            tree = {"model": given.model.name, **tree, "engine": {"name": given.name}}
+        super().__init__(journal)
+        tree, engine = settings_of(settings)
         try:
-            self._plan: Plan = plan(*layers.load(str(reranker), tree), engine=given)
+            self._plan: Plan = plan(*layers.load(str(reranker), tree), engine=engine)
         except UnknownKey as error:
             raise UsageError(explained(error)) from None
-        self._journal = None if journal is None else Path(journal)
-        self._numbers = count()
-        self._loading = Lock()
-        self._live: Live[Session] | None = None
-        self._closed = False
 
     @property
     def name(self) -> str:
@@ -116,9 +107,7 @@ class Reranker:
         self, query: str, documents: Documents, *, scores: Sequence[float] | None = None, qid: str | None = None
     ) -> RankedDocuments:
         """As ``rank``, without blocking the running event loop. Cancelling it cancels the calls."""
-        live = self._live
-        if live is None or self._closed:
-            live = await asyncio.to_thread(self._loaded)
+        live = await self._loaded_async()
         item = self._item(query, documents, scores, qid)
         with item.traced(live.store) as trace:
             return item.result(await live.loop.run(live.worker.rerank(item.request)), trace, self._plan.tag)
@@ -157,39 +146,9 @@ class Reranker:
             for item, _ in items.values():
                 live.store.close(item.request.query.qid)
 
-    def load(self, loop: BackgroundLoop | None = None) -> Self:
-        """Load the model, unless it is already loaded. UsageError or Failure if that fails.
-
-        ``loop`` is the event loop that makes the calls, by default one in a thread of its own. It has to run until the
-        reranker is closed.
-        """
-        self._loaded(loop)
-        return self
-
-    def close(self) -> None:
-        """Free the model, and close connections and the journal. The object can't be used afterwards."""
-        with self._loading:
-            self._closed = True
-            if self._live is not None:
-                self._live.finalizer()
-
-    def __enter__(self) -> Self:
-        return self.load()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         models = ", ".join(dict.fromkeys(part.engine.model.name for part in self._plan.parts.values()))
         return f"Reranker({self.name!r}, model={models!r})"
-
-    def _loaded(self, loop: BackgroundLoop | None = None) -> Live[Session]:
-        with self._loading:
-            if self._closed:
-                raise UsageError("the reranker is closed: create another one")
-            if self._live is None:
-                self._live = self._start(loop or BackgroundLoop("reranker"))
-            return self._live
 
     def _start(self, loop: BackgroundLoop) -> Live[Session]:
         def session(store: TracingStore) -> Session:

@@ -7,14 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable, iscoroutine
-from itertools import count
 from pathlib import Path
-from threading import Lock
-from typing import Any, Self
+from typing import Any
 
-from pyserini_reasonrank.api.documents import Documents, candidates_of, check_query, document_list, tree_of
-from pyserini_reasonrank.api.live import Live
-from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.api.documents import Documents, candidates_of, check_query, document_list, settings_of
+from pyserini_reasonrank.api.live import Live, Loadable
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UnknownKey, UsageError
 from pyserini_reasonrank.journal import Trace, TracingStore
@@ -29,7 +26,7 @@ Search = Callable[[str, int], Documents | Awaitable[Documents]]
 """A first stage: the best documents for a text, as many as the number says, best first, as ``Reranker.rank`` takes them."""
 
 
-class Rewriter:
+class Rewriter(Loadable[RewriteSession]):
     """A query rewriter by name, with any setting of ``--rewrite`` as a keyword argument.
 
     Args:
@@ -52,21 +49,15 @@ class Rewriter:
         >>> ranked = Reranker("reasonrank").rank("why do moths fly to lamps", hits)  # doctest: +SKIP
     """
 
+    kind = "rewriter"
+
     def __init__(self, rewriter: str | Path, *, journal: str | Path | None = None, **settings: Any) -> None:
-        engine = settings.get("engine")
-        given = engine if isinstance(engine, Engine) else None
-        tree = tree_of(settings)
-        if given is not None:
-            tree = {"model": given.model.name, **tree, "engine": {"name": given.name}}
+        super().__init__(journal)
+        tree, engine = settings_of(settings)
         try:
-            self._plan: RewritePlan = planned(str(rewriter), tree, engine=given)
+            self._plan: RewritePlan = planned(str(rewriter), tree, engine=engine)
         except UnknownKey as error:
             raise UsageError(explained(error)) from None
-        self._journal = None if journal is None else Path(journal)
-        self._numbers = count()
-        self._loading = Lock()
-        self._live: Live[RewriteSession] | None = None
-        self._closed = False
 
     @property
     def name(self) -> str:
@@ -117,9 +108,7 @@ class Rewriter:
 
         A plain function is called in a thread of its own. Cancelling it cancels the calls.
         """
-        live = self._live
-        if live is None or self._closed:
-            live = await asyncio.to_thread(self._loaded)
+        live = await self._loaded_async()
         one = self._begun(live, query, search, qid)
         with one.traced(live.store):
             for number in range(self.rounds):
@@ -131,37 +120,8 @@ class Rewriter:
                 await live.loop.run(one.rewriting.round(_passages(found)))
             return one.result()
 
-    def load(self, loop: BackgroundLoop | None = None) -> Self:
-        """Load the model, unless it is already loaded. UsageError or Failure if that fails.
-
-        ``loop`` is the event loop that makes the calls, by default one in a thread of its own.
-        """
-        self._loaded(loop)
-        return self
-
-    def close(self) -> None:
-        """Free the model, and close connections and the journal. The object can't be used afterwards."""
-        with self._loading:
-            self._closed = True
-            if self._live is not None:
-                self._live.finalizer()
-
-    def __enter__(self) -> Self:
-        return self.load()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"Rewriter({self.name!r}, model={self._plan.part.engine.model.name!r})"
-
-    def _loaded(self, loop: BackgroundLoop | None = None) -> Live[RewriteSession]:
-        with self._loading:
-            if self._closed:
-                raise UsageError("the rewriter is closed: create another one")
-            if self._live is None:
-                self._live = self._start(loop or BackgroundLoop("rewriter"))
-            return self._live
 
     def _start(self, loop: BackgroundLoop) -> Live[RewriteSession]:
         def session(store: TracingStore) -> RewriteSession:
