@@ -52,7 +52,7 @@ class OpenAIOptions(EngineOptions):
     """Settings of the HTTP client."""
 
     base_url: Annotated[str, Field(description="endpoint(s), comma-separated; default: OPENAI_BASE_URL")] = ""
-    max_retries: Annotated[int, Field(ge=0, description="retries after a 408, 409, 429, 5xx or lost connection")] = 4
+    max_retries: Annotated[int, Field(ge=0, description="retries after a 408, 409, 429, 5xx or lost connection")] = 6
     timeout: Annotated[
         float,
         Field(gt=0, description="seconds until a request without an answer is sent again, and after the retries fails"),

@@ -237,6 +237,7 @@ def interrupted(tmp_path: Path, number: signal.Signals, settings: Mapping[str, A
         while process.poll() is None and answered(journal) < calls:
             assert time.monotonic() < until
             time.sleep(0.1)
+        assert process.poll() is None, process.stderr and process.stderr.read()
         assert replicas()
         process.send_signal(number)
         sent = time.monotonic()
@@ -268,7 +269,8 @@ def test_ctrl_c_ends_a_cluster_of_the_run(tmp_path: Path) -> None:
 def test_sigterm_ends_vllm_in_a_replica_on_a_running_cluster(cluster: Any, tmp_path: Path) -> None:
     args = {"dtype": "float32", "max_model_len": 2048}
     engine = {"name": "ray", "of": "vllm", "args": args, "address": cluster.address}
-    interrupted(tmp_path, signal.SIGTERM, {"engine": engine, "max_model_len": 2048, **WINDOWS}, calls=1)
+    settings = {"model": "smollm2-135m", "engine": engine, "max_model_len": 2048, "max_bad": 1.0, **WINDOWS}
+    interrupted(tmp_path, signal.SIGTERM, settings, calls=1)
 
 
 @pytest.mark.soak_only

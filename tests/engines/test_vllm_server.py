@@ -24,9 +24,11 @@ pytestmark = [
     pytest.mark.soak_only,
 ]
 
+BACKGROUND = "I read about old trains and the coal that they burnt, and nobody could say how fast they were. " * 20
+"""Makes the beginning of the prompts longer than a block of the prefix cache: vLLM has 128 tokens in one on a CPU."""
 REQUESTS = tuple(
     Request(
-        Query(f"q{n}", f"why are old trains slow in the year {1900 + n}"),
+        Query(f"q{n}", f"{BACKGROUND}Why are old trains slow in the year {1900 + n}?"),
         tuple(
             Candidate(f"d{i}", 9.0 - i, f"Passage {i} is about trains and the year {1900 + i * n}.") for i in range(6)
         ),

@@ -74,7 +74,8 @@ def test_a_fifth_of_all_calls_fail(dies: bool, run_reranker: RunReranker, tmp_pa
     statuses = outcome.tally.statuses
     assert statuses[Status.ERROR] == 0
     assert statuses[Status.REFUSED] >= 1
-    assert outcome.tally.calls == answered(server)["answers"]
+    lost = answered(server)["answers"] - outcome.tally.calls  # answers on the way when the server died
+    assert 0 <= lost <= (OpenAIOptions().concurrency if dies else 0)
     assert statuses[Status.OK] + sum(answered(server)[fault] for fault in ANSWERS) >= outcome.tally.judgements
     assert outcome.tally.bad <= outcome.tally.judgements * 0.05
 
