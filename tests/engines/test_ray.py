@@ -201,6 +201,9 @@ def replicas() -> list[int]:
     return found
 
 
+PROGRESS = ("reranking ", "starting ", "warning: smollm2")
+
+
 def until_replicas_end(before: float) -> None:
     while left := replicas():
         assert time.monotonic() < before, left
@@ -244,7 +247,7 @@ def interrupted(tmp_path: Path, number: signal.Signals, settings: Mapping[str, A
         assert process.wait(AT_MOST) == 128 + number
         until_replicas_end(sent + AT_MOST)
         assert process.stderr is not None
-        lines = [line for line in process.stderr.read().splitlines() if not line.startswith("reranking ")]
+        lines = [line for line in process.stderr.read().splitlines() if not line.startswith(PROGRESS)]
     name = "interrupted" if number == signal.SIGINT else "terminated"
     assert lines == [f"error: {name}; run the same command again to continue from the journal"]
     assert set(Path(tempfile.gettempdir()).glob("rr-ray-*")) <= folders
