@@ -57,9 +57,9 @@ def test_a_run_is_reranked_with_the_texts_of_other_topics(
     seen: dict[str, str] = {}
     ask = LLMJudge.judgement
 
-    async def noted(self: LLMJudge, request: Any, *rest: Any) -> Any:
-        seen[request.query.qid] = request.query.text
-        return await ask(self, request, *rest)
+    async def noted(self: LLMJudge, preparation: Any, *rest: Any) -> Any:
+        seen[preparation.request.query.qid] = preparation.request.query.text
+        return await ask(self, preparation, *rest)
 
     monkeypatch.setattr(LLMJudge, "judgement", noted)
     topics = tmp_path / "originals.jsonl"

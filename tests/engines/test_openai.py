@@ -308,7 +308,7 @@ def test_arguments_of_the_chat_template_are_sent(
         await engine.generate(PROMPT, GREEDY, CALL)
         await engine.generate(PROMPT, Sampling(choices=("true", "false")), CALL)
 
-    with_engine(work, server.url, arguments=arguments)
+    with_engine(work, server.url, arguments=arguments, max_retries=0)
     assert len(server.asked) == 2
     for asked in server.asked:
         assert {name: asked[name] for name in asked if name.startswith("chat_template")} == sent
