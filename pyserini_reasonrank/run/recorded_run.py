@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -122,12 +122,22 @@ def _several(names: Sequence[str]) -> str:
 
 def journal_for(path: Path, metadata: Mapping[str, Any]) -> Path:
     """The journal that the command of a run names, also in a file of settings, or else the one beside the run."""
+    return journal_named(path, metadata, flags.PREFIX, flags.lift, rerankers.read)
+
+
+def journal_named(
+    path: Path, metadata: Mapping[str, Any], prefix: str, lift: Callable[..., Any], read: Callable[[str], Any]
+) -> Path:
+    """The journal that the flags ``prefix`` of a command name, also in a file of settings, or else the one beside ``path``.
+
+    ``lift`` reads name and settings from the words of the command, ``read`` the settings of a name.
+    """
     journal: Any = None
     with suppress(UsageError):  # a file of settings that is gone
-        reranker, tree, _ = flags.lift(recorded_command(metadata))
+        name, tree, _ = lift(recorded_command(metadata))
         config = tree.get(flags.CONFIG)
-        in_file = {} if config is None else files.read(str(config), flag=f"{flags.PREFIX}.{flags.CONFIG}")
-        journal = (({} if reranker is None else rerankers.read(reranker)) | in_file | tree).get("journal")
+        in_file = {} if config is None else files.read(str(config), flag=f"{prefix}.{flags.CONFIG}")
+        journal = (({} if name is None else read(name)) | in_file | tree).get("journal")
     found = [Path(str(each)) for each in (journal, journal_of(path)) if each is not None]
     return next((each for each in found if each.is_file()), found[-1])
 

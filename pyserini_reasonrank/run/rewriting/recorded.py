@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_fingerprint, sha256
 from pyserini_reasonrank.ir.packed_answers import Header, write_answers
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.ir.topics import read_topics
-from pyserini_reasonrank.journal import MemoryStore, RecordedCall, journal_of, rankings, recorded_runs
+from pyserini_reasonrank.journal import MemoryStore, RecordedCall, rankings, recorded_runs
 from pyserini_reasonrank.records import Candidate, Prompt, Query, Request
 from pyserini_reasonrank.run.named_inputs import host_queries, local_file
 from pyserini_reasonrank.run.outputs import fingerprint_of
@@ -32,6 +31,7 @@ from pyserini_reasonrank.run.recorded_run import (
     SEARCH,
     RecordedRun,
     is_journal,
+    journal_named,
     name_in,
     recorded_command,
 )
@@ -39,7 +39,7 @@ from pyserini_reasonrank.run.replay_flags import Base, flags_of
 from pyserini_reasonrank.run.rewriting.asking import SEARCHED, RewriteSession
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, planned
 from pyserini_reasonrank.run.rewriting.searching import REWRITTEN
-from pyserini_reasonrank.settings import files, flags, layers, rewriters
+from pyserini_reasonrank.settings import flags, layers, rewriters
 from pyserini_reasonrank.settings.host_flags import HostFlags, read_host_flags
 from pyserini_reasonrank.settings.schema import Tree
 
@@ -82,23 +82,11 @@ def recorded_rewriting(path: Path) -> RecordedRewriting | None:
     metadata = read_metadata(described) or {}
     if not of_search and recorded_command(metadata)[:4] != _COMMAND:
         return None
-    journal = _journal_for(path, metadata)
+    journal = journal_named(path, metadata, rewriters.PREFIX, rewriters.lift, rewriters.read)
     name = name_in(journal, path, {})
     if name is None:
         raise UsageError(f"the journal {journal} has no rewrites of {path}")
     return RecordedRewriting(path, journal, name, metadata, described)
-
-
-def _journal_for(path: Path, metadata: Mapping[str, Any]) -> Path:
-    """The journal that the command names, also in a file of settings, or else the one beside the topics file."""
-    named: Any = None
-    with suppress(UsageError):  # a file of settings that is gone
-        rewriter, tree, _ = rewriters.lift(recorded_command(metadata))
-        config = tree.get(flags.CONFIG)
-        in_file = {} if config is None else files.read(str(config), flag=f"{rewriters.PREFIX}.{flags.CONFIG}")
-        named = (({} if rewriter is None else rewriters.read(rewriter)) | in_file | tree).get("journal")
-    found = [Path(str(each)) for each in (named, journal_of(path)) if each is not None]
-    return next((each for each in found if each.is_file()), found[-1])
 
 
 @dataclass(frozen=True, slots=True)
