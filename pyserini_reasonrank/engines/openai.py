@@ -7,12 +7,9 @@ its typed response objects take several times the CPU of the request itself.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -21,11 +18,9 @@ from pydantic import Field
 
 from pyserini_reasonrank.engines import Engine, EngineOptions, cache_counters
 from pyserini_reasonrank.engines.addresses import OFFICIAL, addresses, check_address, key
-from pyserini_reasonrank.engines.generative_scoring import SCORE, GenerativeScoring, Unavailable
+from pyserini_reasonrank.engines.generative_scoring import GenerativeScoring
 from pyserini_reasonrank.engines.model_list import Entry, Expected, contexts, read_models, server_type
-from pyserini_reasonrank.engines.next_tokens import ChoiceMass, continued, of_one_token
 from pyserini_reasonrank.engines.parameters import Parameters
-from pyserini_reasonrank.engines.replies import one_line, read_reply
 from pyserini_reasonrank.engines.server_rotation import OtherModel, ServerFailed, ServerRotation
 from pyserini_reasonrank.engines.server_types import NEUTRAL, PATTERN, for_template, heeds
 from pyserini_reasonrank.errors import UsageError
@@ -38,11 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SAMPLING = ("temperature", "top_p", "max_tokens")
-_REFUSALS = (400, 422)
 _UNAUTHORISED = (401, 403)
-_ABSENT = (404, 405, 501)
-"""The statuses of a path that a server does not have."""
-NOT_FOUND = 404
 _LIST_SECONDS = 60.0  # until a server has to send its model list
 _COUNTERS_SECONDS = 5.0  # for the counters of its prefix cache, without which a run does as well
 _OFF = {"top_k": 0, "min_p": 0.0}  # the values in our settings that turn them off
@@ -109,12 +100,9 @@ class OpenAI(Engine[OpenAIOptions]):
         for url in addresses(options.base_url):
             check_address(url)
         self._clients: list[HttpClient] = []
-        self._rotation: ServerRotation[HttpClient] = ServerRotation([])
         self._counted: list[PrefixCache | None] = []
-        self._scoring: GenerativeScoring | None = None
-        self._scores = True
         self._always: Mapping[str, Any] = {}
-        self._parameters = Parameters(options.rename, options.drop)
+        self._scoring: GenerativeScoring | None = None
 
     def require_determinism(self, how: str) -> None:
         raise UsageError(
@@ -123,13 +111,39 @@ class OpenAI(Engine[OpenAIOptions]):
         )
 
     async def start(self) -> None:
+        from pyserini_reasonrank.engines.chat_requests import ChatRequests
+        from pyserini_reasonrank.engines.server_choices import ServerChoices
+
+        options = self.options
+        kinds, lists, unreachable = await self._connect()
+        kind = next(iter(kinds.values())) if options.server == "auto" else None
+        self._settle(kinds)
+        self._expected = Expected(self.model.source, self.model.context, kind, lists)
+        if len(differing := sorted(self._expected.checkpoints)) > 1:
+            self.notices.append(
+                f"the servers serve different checkpoints as {self.model.source}: {', '.join(differing)}"
+            )
+        self._counted = await self._read_counters()
+        self._rotation = rotation = ServerRotation(self._clients, self._check_again)
+        for missing in unreachable:
+            rotation.rest(missing.client)
+            self.notices.append(f"{missing}: the other servers answer until it does")
+        parameters = Parameters(options.rename, options.drop)
+        for url in kinds:
+            parameters.know(url, self.model.source)
+        self._requests = requests = ChatRequests(self.model.source, rotation, parameters, self._notice)
+        if self.options.server == "vllm" and options.generative_scoring:
+            self._scoring = GenerativeScoring(self.model.source, self._always, requests.post)
+        self._choices = ServerChoices(requests, self._always, options.top_logprobs, self._scoring, self._notice)
+
+    async def _connect(self) -> tuple[dict[str, str], list[Entry], list[_Unreachable]]:
+        """Return the server types by address, the entries of all model lists, and the servers that did not answer."""
         from pyserini_reasonrank.engines.http_client import HttpClient
 
-        urls, secret = addresses(self.options.base_url), key()
+        urls, secret, options = addresses(self.options.base_url), key(), self.options
         if not urls and not secret:
             raise UsageError("the openai engine has neither an endpoint nor a key: set --rerank.engine.base_url to a server, "
                              "or set OPENAI_API_KEY to use OpenAI")  # fmt: skip
-        options = self.options
         kinds: dict[str, str] = {}
         lists: list[Entry] = []
         unreachable: list[_Unreachable] = []
@@ -151,22 +165,7 @@ class OpenAI(Engine[OpenAIOptions]):
             lists += served
         if not kinds:
             raise UsageError(f"{unreachable[0]}: start it, or correct --rerank.engine.base_url")
-        kind = next(iter(kinds.values())) if options.server == "auto" else None
-        self._settle(kinds)
-        self._expected = Expected(self.model.source, self.model.context, kind, lists)
-        if len(differing := sorted(self._expected.checkpoints)) > 1:
-            self.notices.append(
-                f"the servers serve different checkpoints as {self.model.source}: {', '.join(differing)}"
-            )
-        self._rotation = ServerRotation(self._clients, self._check_again)
-        self._counted = await self._read_counters()
-        if self.options.server == "vllm" and self.options.generative_scoring:
-            self._scoring = GenerativeScoring(self.model.source, self._always, self._post_json)
-        for missing in unreachable:
-            self._rotation.rest(missing.client)
-            self.notices.append(f"{missing}: the other servers answer until it does")
-        for url in kinds:
-            self._parameters.know(url, self.model.source)
+        return kinds, lists, unreachable
 
     async def _reached(self, client: HttpClient) -> list[Entry]:
         """The model list of a server. /v1 is added to the address if the server has its API there."""
@@ -254,7 +253,7 @@ class OpenAI(Engine[OpenAIOptions]):
 
     async def generate(self, prompt: Prompt, sampling: Sampling, call: Call) -> Completion:
         if sampling.choices:
-            return await self._choose(prompt, sampling, call.qid)
+            return await self._choices.ask(prompt, sampling, call.qid)
         body = {**self._always, **{name: getattr(sampling, name) for name in _SAMPLING}}
         body |= {name: value for name, off in _OFF.items() if (value := getattr(sampling, name)) != off}
         if sampling.seed is not None:
@@ -263,119 +262,12 @@ class OpenAI(Engine[OpenAIOptions]):
             body["stop"] = list(sampling.stop)
         if sampling.pattern:
             body |= PATTERN[self.options.structured_outputs](sampling.pattern)
-        return await self._post(prompt, body | dict(sampling.extra), call.qid)
-
-    async def _post(self, prompt: Prompt, body: dict[str, Any], qid: str) -> Completion:
-        """Return the answer to a chat completion, from the server that has the query ``qid``."""
-        from pyserini_reasonrank.engines.http_client import RequestFailed
-
-        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        if prompt.prefill:
-            messages.append({"role": "assistant", "content": prompt.prefill})
-            body = body | {"add_generation_prompt": False, "continue_final_message": True}
-        began = time.monotonic()
-        try:
-            answer = await self._rotation.ask(qid, partial(self._attempt, partial(self._sent, messages, body)))
-        except RequestFailed as error:
-            what = one_line(str(error))
-            if error.status == NOT_FOUND:
-                what = f"POST {error.url}: {what}"
-            return Completion(finish_reason="error", error=what, seconds=time.monotonic() - began)
-        return read_reply(answer, time.monotonic() - began)
-
-    async def _attempt(
-        self, send: Callable[[HttpClient, int | None], Awaitable[bytes]], client: HttpClient, patient: bool
-    ) -> bytes:
-        """Return the answer of one server. ServerFailed if another one may answer, or ``patient`` retries did not help."""
-        from pyserini_reasonrank.engines.http_client import RequestFailed
-
-        try:
-            return await send(client, None if patient else 0)
-        except RequestFailed as error:
-            if error.again:
-                raise ServerFailed(error, down=error.unreachable) from error
-            raise
-
-    async def _sent(
-        self,
-        messages: Sequence[Mapping[str, str]],
-        body: Mapping[str, Any],
-        client: HttpClient,
-        max_retries: int | None,
-    ) -> bytes:
-        """Return the answer to a request. A parameter that the server refuses is renamed or left out, here and later."""
-        from pyserini_reasonrank.engines.http_client import RequestFailed
-
-        while True:
-            named = self._parameters.named(body)
-            try:
-                return await client.post(
-                    "/chat/completions",
-                    {"model": self.model.source, "messages": messages, **named},
-                    max_retries=max_retries,
-                )
-            except RequestFailed as error:
-                learned = self._parameters.learn(named, error.body) if error.status in _REFUSALS else ""
-                if not learned or self._parameters.named(body) == named:
-                    raise
-                self._notice(learned)
+        return await self._requests.chat(prompt, body | dict(sampling.extra), call.qid)
 
     def _notice(self, notice: str) -> None:
         if notice not in self.notices:
             self.notices.append(notice)
             _log.warning("%s", notice)
-
-    async def _choose(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion:
-        """Return log-probabilities of the choices from the top next tokens; read two tokens where one is ambiguous.
-
-        There are none if the server reports none, or too few to know those of the choices.
-        """
-        if (scored := await self._scored(prompt, sampling, qid)) is not None:
-            return scored
-        found = await self._next_tokens(prompt, sampling, qid)
-        if found.error is not None:
-            return found
-        tokens, choices = found.choices, sampling.choices
-        if sampling.one_token:
-            return replace(found, choices=of_one_token(tokens, choices))
-        mass = ChoiceMass(tokens, choices)
-        for short, long in continued(choices):
-            further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling, qid)
-            if further.error is not None:
-                return further
-            if not mass.divide(short, long, further.choices):
-                return replace(found, choices={})
-        return replace(found, choices=mass.logs())
-
-    async def _scored(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion | None:
-        """Return the answer of vLLM's /generative_scoring; None if the server does not have it, or not for these choices."""
-        from pyserini_reasonrank.engines.http_client import RequestFailed
-
-        if self._scoring is None or not self._scores or not self._scoring.takes(sampling):
-            return None
-        try:
-            return await self._scoring.score(qid, prompt, sampling.choices)
-        except Unavailable:
-            return None
-        except (RequestFailed, KeyError, TypeError, ValueError, RecursionError) as error:
-            if getattr(error, "status", None) not in _ABSENT:
-                problem = f"{SCORE} of the server failed ({one_line(str(error) or type(error).__name__)})"
-                self._notice(f"{problem}: answers are read from the likeliest next tokens")
-            self._scores = False
-            return None
-
-    async def _post_json(self, qid: str, path: str, body: Mapping[str, Any]) -> Any:
-        """Return the JSON of the answer of the server that has the query, to a path beside /v1."""
-
-        async def send(client: HttpClient, max_retries: int | None) -> bytes:
-            return await client.post(f"{client.base_url.removesuffix('/v1')}{path}", body, max_retries=max_retries)
-
-        return json.loads(await self._rotation.ask(qid, partial(self._attempt, send)))
-
-    async def _next_tokens(self, prompt: Prompt, sampling: Sampling, qid: str) -> Completion:
-        """Return a completion whose ``choices`` are the probabilities (not logs) of the likeliest next tokens."""
-        wanted = {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": self.options.top_logprobs}
-        return await self._post(prompt, {**self._always, **wanted, **sampling.extra}, qid)
 
     async def _read_counters(self) -> list[PrefixCache | None]:
         """The counters of each vLLM server's prefix cache; None for a server that does not send them at once."""
