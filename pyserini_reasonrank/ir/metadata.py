@@ -278,6 +278,15 @@ def recorded_fingerprint(output: str | os.PathLike[str]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def recorded_command(metadata: Mapping[str, Any] | None) -> list[str]:
+    """The words of the command that made a run; [] if it is not recorded."""
+    found = nested(metadata, "implementation", "executable", "cmd")
+    try:
+        return shlex.split(found) if isinstance(found, str) else []
+    except ValueError:
+        return []
+
+
 def nested(metadata: Any, *steps: str | int) -> Any:
     """The value in ``metadata`` below ``steps``, keys of mappings and places in lists; None if there is none."""
     found = metadata

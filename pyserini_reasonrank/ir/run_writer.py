@@ -81,7 +81,7 @@ class RunWriter:
 
     Finished queries go to ``<output>.partial``. ``commit`` writes them in topics order under the final name in one step
     and removes the partial file. Use it as a context manager: without ``commit``, the partial file remains, so that the
-    finished queries can be used; only after a UsageError it is deleted.
+    finished queries can be used; it is deleted only after a UsageError before the first of them.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class RunWriter:
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         with suppress(OSError):  # what a full disk did not take was reported by ``write``
             self._file.close()
-        if exception_type is not None and issubclass(exception_type, UsageError):
+        if exception_type is not None and issubclass(exception_type, UsageError) and not self._spans:
             self.partial.unlink(missing_ok=True)
 
     def write(self, qid: str, docids: Sequence[str]) -> None:
@@ -127,10 +127,7 @@ class RunWriter:
         qid = query.qid
         if qid in self._spans:
             raise ValueError(f"query {qid} was written before")
-        self.qid(qid)
-        names = [self.docid(candidate.docid) for candidate in candidates]
-        if duplicates := repeated(names):
-            raise UsageError(f"query {qid} lists document {duplicates[0]} twice; a run lists a document once per query")
+        names = self.names(qid, [candidate.docid for candidate in candidates])
         if self.output_format is RunFormat.CASTORINI:
             renamed = [replace(each, docid=name) for each, name in zip(candidates, names, strict=True)]
             data = castorini_line(query, renamed).encode(errors="replace")  # a text may have half of a surrogate pair
@@ -143,12 +140,22 @@ class RunWriter:
         except OSError as error:
             raise Failure(f"{self.partial} can't be written: {error.strerror}") from None
 
-    def qid(self, qid: str) -> str:
-        """``qid`` as it appears in the run. UsageError if the format can't represent it."""
-        return writable(qid, "qid") if self.output_format.has_columns else qid
+    def names(self, qid: str, docids: Sequence[str]) -> list[str]:
+        """The docids of a query as they appear in the run.
 
-    def docid(self, docid: str) -> str:
-        """``docid`` as it appears in the run. UsageError if the format can't represent it."""
+        UsageError if the format can't represent the query or one of them, or if two are the same there.
+        """
+        if self.output_format.has_columns:
+            writable(qid, "qid")
+        names = [self._docid(docid) for docid in docids]
+        if duplicates := repeated(names):
+            mapped = "" if docids.count(duplicates[0]) > 1 else " with --rerank.docid_blanks"
+            raise UsageError(
+                f"query {qid} lists document {duplicates[0]} twice{mapped}; a run lists a document once per query"
+            )
+        return names
+
+    def _docid(self, docid: str) -> str:
         if docid and not self.output_format.has_columns:
             return docid
         return writable(docid, "docid", self.docid_blanks)

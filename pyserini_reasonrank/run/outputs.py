@@ -8,9 +8,10 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.metadata import recorded_fingerprint
+from pyserini_reasonrank.ir.metadata import read_metadata, recorded_command, recorded_fingerprint
 from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.run.parts import Plan
@@ -38,6 +39,7 @@ Inputs = Sequence[tuple[str, str]]
 _OF_THE_FINISH = {"overwrite", "strict", "journal", "max_bad", "on_error", "about"}
 _NAMES = {"name", "about", "reranker", "kind", "tag", "collection", "model", "checkpoint", "revision", "adapter"}
 _OF_THE_PART = {"--qids", "--shard"}
+_COMPARED = {"--run", "--candidates", "--topics", "--index"}
 OF_THE_SPEED = {"concurrency", "max_retries", "timeout", "base_url", "batching"}
 
 
@@ -99,18 +101,20 @@ def claimed_file(
     """Check and lock the file ``path`` for the length of a block. ``prefix`` is that of the flag ``overwrite``.
 
     UsageError if it, or a file beside it, is an input, if another process is writing it, if it can't be written, or if it
-    exists, ``overwrite`` is off, and neither its metadata have this ``fingerprint`` nor did a command with it end between
-    the file and its metadata (see ``committing``).
+    exists, ``overwrite`` is off, and it was made from inputs of other names, or neither its metadata have this
+    ``fingerprint`` nor did a command with it end between the file and its metadata (see ``committing``).
     """
     _check_kind(path)
     _check_inputs(path, inputs, also)
     with _locked(path) as without_metadata:
-        known = path.exists() and fingerprint in (without_metadata, _recorded_fingerprint(path))
-        if path.exists() and not overwrite and not known:
-            raise UsageError(
-                f"--output {path} exists and was not made with these settings: name another file, or replace "
-                f"it with {prefix}.overwrite true"
-            )
+        if path.exists() and not overwrite:
+            known = fingerprint in (without_metadata, _recorded(path, recorded_fingerprint))
+            other = _other_input(_recorded(path, lambda path: recorded_command(read_metadata(path))) or [], inputs)
+            if other or not known:
+                made = f"was made from {other}" if other else "was not made with these settings"
+                raise UsageError(
+                    f"--output {path} exists and {made}: name another file, or replace it with {prefix}.overwrite true"
+                )
         with interrupts.resumable(RESUME):
             yield
 
@@ -150,8 +154,8 @@ def fingerprint_of(
 ) -> str:
     """A hash of the settings that decide a run, and of the part of its topics.
 
-    Concurrency and other settings of speed are left out, and so are the input files: the same command may be repeated on
-    others. ``plan`` is None for a run that is not reranked.
+    Concurrency and other settings of speed are left out, and so are the input files, whose content may change between two
+    commands. ``plan`` is None for a run that is not reranked.
     """
     part = [[flag, value] for flag, value in inputs if flag in _OF_THE_PART]
     deciding: list[Any] = [plan and _deciding(plan.settings.model_dump(mode="json")), part, output_format.value]
@@ -230,7 +234,7 @@ def _locked(output: Path) -> Iterator[str]:
     left = _noted(path)  # before the lock is taken: older versions of filelock empty its file
 
     def remove() -> None:
-        if _noted(path) in ("", _recorded_fingerprint(output)) or not output.exists():
+        if _noted(path) in ("", _recorded(output, recorded_fingerprint)) or not output.exists():
             path.unlink(missing_ok=True)
 
     try:
@@ -259,9 +263,29 @@ def _noted(lock: Path) -> str:
         return ""
 
 
-def _recorded_fingerprint(output: Path) -> str | None:
-    """The fingerprint that the metadata of ``output`` record; None also if they can't be read."""
+def _recorded[T](output: Path, read: Callable[[Path], T]) -> T | None:
+    """What ``read`` finds in the metadata of ``output``; None also if they can't be read."""
     try:
-        return recorded_fingerprint(output)
+        return read(output)
     except UsageError:
         return None
+
+
+def _other_input(command: Sequence[str], inputs: Inputs) -> str:
+    """The first of ``inputs`` that the recorded ``command`` names otherwise, as it does: "--topics FILE"; "" if none."""
+    for flag, value in inputs:
+        if flag in _COMPARED and (then := _value_of(flag, command)) is not None and not _same_input(then, value):
+            return f"{flag} {then}"
+    return ""
+
+
+def _value_of(flag: str, words: Sequence[str]) -> str | None:
+    joined = (word.partition("=")[2] for word in words if word.startswith(f"{flag}="))
+    following = (value for word, value in pairwise(words) if word == flag)
+    return next(chain(joined, following), None)
+
+
+def _same_input(one: str, other: str) -> bool:
+    with suppress(OSError):
+        return one == other or os.path.samefile(one, other)
+    return False

@@ -202,9 +202,9 @@ async def _serve(
             session.check(request.query)
             if request.query.qid in counts:
                 raise UsageError(f"query {request.query.qid} occurs twice; each topic must have one request")
-            writer.qid(request.query.qid)  # raises before any call is made
-            for candidate in request.candidates:
-                writer.docid(candidate.docid)
+            writer.names(
+                request.query.qid, [c.docid for c in request.candidates]
+            )  # raises before any call of the query
             counts[request.query.qid] = len(request.candidates)
             progress.expect(session.cost(request).questions)
             yield request

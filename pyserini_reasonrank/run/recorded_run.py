@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
-from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_fingerprint, sidecar
+from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_command, recorded_fingerprint, sidecar
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
 from pyserini_reasonrank.journal import SQLITE, journal_of, rankings, recorded_runs, run_name
 from pyserini_reasonrank.run.outputs import fingerprint_of
@@ -140,15 +139,6 @@ def journal_named(
         journal = (({} if name is None else read(name)) | in_file | tree).get("journal")
     found = [Path(str(each)) for each in (journal, journal_of(path)) if each is not None]
     return next((each for each in found if each.is_file()), found[-1])
-
-
-def recorded_command(metadata: Mapping[str, Any]) -> list[str]:
-    """The words of the command that made a run; [] if it is not recorded."""
-    found = nested(metadata, "implementation", "executable", "cmd")
-    try:
-        return shlex.split(found) if isinstance(found, str) else []
-    except ValueError:
-        return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,18 @@ def test_doctor_looks_at_everything() -> None:
     assert all(check.sentence for check in checks.values())
 
 
+@pytest.mark.parametrize(
+    ("missing", "engine"), [("aiohttp", "openai"), ("torch", "transformers"), ("vllm", "vllm"), ("openai", None)]
+)
+def test_an_engine_is_missing_if_a_module_that_it_imports_is(
+    missing: str, engine: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_module, "find_spec", lambda module: None if module == missing else object())
+    monkeypatch.setattr(doctor_module, "installed", lambda names: dict.fromkeys(names, "9.9"))
+    found = {check.name: check.state for check in doctor_module._engines()}
+    assert [name for name, state in found.items() if state is State.WARN] == ([f"engine {engine}"] if engine else [])
+
+
 def test_render() -> None:
     checks = [Check("Java", State.OK, "21"), Check("engine vllm", State.WARN, "not installed")]
     assert render(checks) == "ok    Java         21\nwarn  engine vllm  not installed"

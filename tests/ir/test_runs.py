@@ -119,15 +119,19 @@ def test_atomic_leaves_no_file_after_an_interrupt(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_docid_with_white_space_is_rejected_and_leaves_no_file(tmp_path: Path) -> None:
-    def write_both() -> None:
+@pytest.mark.parametrize(("finished", "left"), [([], []), (["q1"], ["run.partial"])])
+def test_a_docid_with_white_space_is_rejected_and_leaves_finished_queries_alone(
+    tmp_path: Path, finished: list[str], left: list[str]
+) -> None:
+    def write_all() -> None:
         with RunWriter(tmp_path / "run", tag="t") as writer:
-            writer.write("q1", ["c"])
+            for qid in finished:
+                writer.write(qid, ["c"])
             writer.write("q2", ["a b"])
 
     with pytest.raises(UsageError, match=r"'a b'.*--rerank.docid_blanks"):
-        write_both()
-    assert list(tmp_path.iterdir()) == []
+        write_all()
+    assert [path.name for path in tmp_path.iterdir()] == left
 
 
 def test_white_space_in_docids_is_replaced_on_request(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import batched
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ from pyserini_reasonrank.ir.validate import validate
 from pyserini_reasonrank.run import pipeline
 
 
-def rerank(collection: Collection, output: object, *more: str) -> int:
+def rerank(collection: Collection, output: object, *more: str, inputs: Sequence[str] = ()) -> int:
     words = ["--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(collection.qrels)]
-    return main(["rerank", *collection.inputs, "--output", str(output), *words, *more])
+    return main(["rerank", *(inputs or collection.inputs), "--output", str(output), *words, *more])
 
 
 @pytest.mark.parametrize("name", ["run", "topics", "corpus", "qrels"])
@@ -85,6 +87,30 @@ def test_an_existing_run_of_other_settings_is_kept(
     assert "--rerank.overwrite true" in capsys.readouterr().err
     assert output.read_bytes() == before
     assert rerank(collection, output, "--rerank.depth", "5", "--rerank.overwrite", "true") == 0
+
+
+@pytest.mark.parametrize("flag", ["--run", "--topics"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_existing_run_of_other_inputs_is_kept(
+    flag: str, joined: bool, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rerank_with(path: Path, *more: str) -> int:
+        given = {**dict(batched(collection.inputs, 2)), flag: str(path)}.items()
+        return rerank(
+            collection, output, *more, inputs=[w for f, v in given for w in ([f"{f}={v}"] if joined else [f, v])]
+        )
+
+    output, own = tmp_path / "run.txt", Path(dict(batched(collection.inputs, 2))[flag])
+    other, renamed = tmp_path / "other.txt", tmp_path / "renamed.txt"
+    other.write_bytes(own.read_bytes())
+    renamed.symlink_to(own)
+    assert rerank(collection, output) == 0
+    assert rerank_with(renamed) == 0  # the same file
+    before = output.read_bytes()
+    assert rerank_with(other) == 2
+    assert f"exists and was made from {flag} {renamed}: name another file" in capsys.readouterr().err
+    assert output.read_bytes() == before
+    assert rerank_with(other, "--rerank.overwrite", "true") == 0
 
 
 def test_a_run_on_stdout(collection: Collection, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -658,6 +658,23 @@ def test_a_docid_with_a_blank_is_refused_by_name_or_mapped(
     assert docids(outcome) == {"q": ["stack_overflow/1", "b"]}
 
 
+def test_docids_that_become_equal_are_found_before_any_call_of_their_query(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path
+) -> None:
+    whole = [Request(Query(f"q{n}", "query"), candidates("a", "b"), n) for n in range(50)]
+    broken = Request(Query("broken", "query"), candidates("a b", "a_b"), 50)
+    flags = oracle(collection, docid_blanks="_")
+    flags["engine"]["concurrency"] = 1
+    with pytest.raises(UsageError, match=r"query broken lists document a_b twice with --rerank\.docid_blanks;"):
+        run_reranker("reasonrank", flags, requests=[*whole, broken])
+    kept = read_run(tmp_path / "run.txt.partial")
+    assert kept
+    assert "broken" not in kept
+    asked = {call["qid"] for call in export(tmp_path / "run.txt.journal.sqlite")}
+    assert kept.keys() <= asked
+    assert "broken" not in asked
+
+
 def test_mapping_blanks_must_not_make_two_docids_one(run_reranker: RunReranker, collection: Collection) -> None:
     requests = [Request(Query("q", "query"), candidates("a b", "a_b"))]
     with pytest.raises(UsageError, match="a_b"):

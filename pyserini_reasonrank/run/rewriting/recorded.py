@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_fingerprint, sha256
+from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_command, recorded_fingerprint, sha256
 from pyserini_reasonrank.ir.packed_answers import Header, write_answers
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.ir.topics import read_topics
@@ -33,7 +33,6 @@ from pyserini_reasonrank.run.recorded_run import (
     is_journal,
     journal_named,
     name_in,
-    recorded_command,
 )
 from pyserini_reasonrank.run.replay_flags import Base, flags_of
 from pyserini_reasonrank.run.rewriting.asking import SEARCHED, RewriteSession

@@ -11,9 +11,11 @@ from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from pyserini_reasonrank.engines.chat import Chat
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.measure_names import parse_measure
+from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.journal import journal_of
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.run.candidates import read_requests, stream
@@ -45,6 +47,10 @@ class DevCallback(TrainerCallback):  # type: ignore[misc]
         }  # early in training all answers may be bad
         self._settings, self._warnings = layers.load(dev.reranker, chosen)
         self._requests = list(islice(read_requests(dev.run, dev.topics, dev.corpus, self._settings.depth), dev.queries))
+        judged = read_qrels(dev.qrels)
+        self._judged = {r.query.qid: judged[r.query.qid] for r in self._requests if r.query.qid in judged}
+        if not self._judged:
+            raise UsageError(f"{dev.qrels} judges none of the development topics in {dev.topics}")
         plan(self._settings, self._warnings)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -99,7 +105,7 @@ class DevCallback(TrainerCallback):  # type: ignore[misc]
 
     def _write_qrels(self) -> None:
         """Write the judgments of the development topics alone: unanswered topics would count 0."""
-        qids = {request.query.qid for request in self._requests}
-        lines = self.dev.qrels.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.split()[:1] and line.split()[0] in qids]
-        (self._home / "qrels.txt").write_text("".join(kept), encoding="utf-8")
+        lines = (
+            f"{qid}\t0\t{docid}\t{grade}\n" for qid, found in self._judged.items() for docid, grade in found.items()
+        )
+        (self._home / "qrels.txt").write_text("".join(lines), encoding="utf-8")

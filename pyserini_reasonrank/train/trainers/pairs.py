@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.file_io import atomic
+from pyserini_reasonrank.ir.file_io import atomic, read_lines
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import Journal, journal_of
 from pyserini_reasonrank.models.catalogue import resolve
@@ -117,7 +117,8 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
         raise UsageError(f"{path} was not written: there is no pair to train on")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
-        file.writelines(f"{pair.model_dump_json()}\n".encode(errors="replace") for pair in pairs)
+        lines = (json.dumps(pair.model_dump(), ensure_ascii=False) for pair in pairs)
+        file.writelines(f"{line}\n".encode(errors="replace") for line in lines)  # half of a surrogate pair becomes "?"
 
 
 def _pair(row: Row, best: tuple[float, str], worst: tuple[float, str], own: str) -> Pair:
@@ -199,15 +200,12 @@ async def _adjusted(
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file. UsageError if it is missing or empty, or if it is not a file of pairs."""
+    """The pairs of a file. UsageError if it is missing or empty, or if a line is not a pair."""
+    return [_read_pair(where, line) for where, line in read_lines(path)]
+
+
+def _read_pair(where: str, line: bytes) -> Pair:
     try:
-        found = [
-            Pair.model_validate(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line
-        ]
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+        return Pair.model_validate_json(line)
     except ValueError:
-        raise UsageError(f"{path} is not a file of pairs: write one with `train pairs`") from None
-    if not found:
-        raise UsageError(f"{path} is empty")
-    return found
+        raise UsageError(f"{where} is not a pair of answers: write the file with `train pairs`") from None

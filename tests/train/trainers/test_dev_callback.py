@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from tiny import best_rows, tiny_dev, tiny_model
 
 from pyserini_reasonrank.engines.transformers import Transformers, TransformersOptions
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.train.curves import curves, write_page
@@ -113,11 +115,22 @@ def test_the_measure_is_over_the_topics_looked_at(model: Path, tmp_path: Path) -
     made = watch(model, tmp_path, queries=1)
     assert not (tmp_path / "run").exists()  # nothing is written before all is checked
     made.on_train_begin(None, None, None)
-    assert (tmp_path / "run" / "dev" / "qrels.txt").read_text() == "t1 0 g 1\n"
+    assert (tmp_path / "run" / "dev" / "qrels.txt").read_text() == "t1\t0\tg\t1\n"
     made._trainer.args = SimpleNamespace(per_device_eval_batch_size=8)
     value = made._measure(made._trainer.model.eval(), 5)
     assert value in (pytest.approx(1.0), pytest.approx(0.6309, abs=1e-4))
     assert len((tmp_path / "run" / "dev" / "step-5.txt").read_text().splitlines()) == 2
+
+
+def test_judgments_are_read_as_by_evaluate_and_may_be_of_beir(model: Path, tmp_path: Path) -> None:
+    judged = tmp_path / "beir.tsv.gz"
+    judged.write_bytes(gzip.compress(b"query-id\tcorpus-id\tscore\nt1\tg\t1\nother\tg\t1\n"))
+    made = watch(model, tmp_path, qrels=judged)
+    made.on_train_begin(None, None, None)
+    assert read_qrels(tmp_path / "run" / "dev" / "qrels.txt") == {"t1": {"g": 1}}
+    judged.write_bytes(gzip.compress(b"other\t0\tg\t1\n"))
+    with pytest.raises(UsageError, match=r"beir\.tsv\.gz judges none of the development topics"):
+        watch(model, tmp_path, qrels=judged)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +140,8 @@ def test_the_measure_is_over_the_topics_looked_at(model: Path, tmp_path: Path) -
         ({"measure": "nDGC@10"}, "no measure 'nDGC'"),
         ({"topics": "/nowhere.tsv"}, "/nowhere.tsv does not exist"),
         ({"settings": {"depht": 3}}, "depht is not known"),
+        ({"qrels": "/nowhere.txt"}, "/nowhere.txt does not exist"),
+        ({"qrels": Path(__file__)}, "4: qid, iteration, docid, relevance"),
     ],
 )
 def test_faults_are_found_before_a_step_is_trained(

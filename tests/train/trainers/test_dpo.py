@@ -120,11 +120,18 @@ def test_pairs_that_can_not_be_used_are_counted_and_named(model: Path) -> None:
         dpo.dataset([control], loaded, 100, Audit())
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ('{"qid": "q"}\n', "is not a file of pairs")])
+@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ('\n{"qid": "q"}\n', "line 2 is not a pair of")])
 def test_a_file_without_pairs(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text(text)
     with pytest.raises(UsageError, match=said):
         pairs.read_pairs(tmp_path / "pairs.jsonl")
+
+
+@pytest.mark.parametrize("blank", ["\u2028", "\u2029", "\x85", "\x1c", "\x0c", "\n", "\ud800"])
+def test_pairs_are_read_as_they_were_written(blank: str, tmp_path: Path) -> None:
+    made = [pair(f"[2]{blank}[1]", f"[1]{blank}"), pair("[1]", "[2]", own=blank)]
+    pairs.write_pairs(tmp_path / "pairs.jsonl", made)
+    assert [found.own for found in pairs.read_pairs(tmp_path / "pairs.jsonl")] == ["gem", blank.replace("\ud800", "?")]
 
 
 def config(model: Path, rows: Path, output: Path, **changes: Any) -> pairs.Config:
