@@ -85,7 +85,8 @@ class RunRecord:
     ``candidates`` has the number of candidates by qid, in topics order. ``topics_file`` is the value of ``--topics``.
     ``collection`` are the other inputs: ``rerank topics``, ``excluded documents``, ``qids`` and ``shard``.
     ``fingerprint`` is a hash of the settings, by which a later command recognises the run. ``seconds`` has wall
-    times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``. ``rewriting``: how the queries were rewritten for the search.
+    times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``: the first includes the wait for the first candidates, and the
+    load of a model whose first call came later. ``rewriting``: how the queries were rewritten for the search.
     ``threshold`` is the least score of the candidates that are kept; None if all are. ``dropped`` has the number of the
     others by qid, in topics order. ``prefix_cache`` has the counters of servers whose answers do not report the tokens that
     came from their prefix cache.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ class Starter:
         self._engines, self._say = engines, say
         self._deferred: dict[Engine[Any], int] = {}
         self._lock = asyncio.Lock()
+        self.late_seconds = 0.0
+        """The wall time that engines took to start on their first calls."""
         for engine in engines if contexts else ():
             if (context := contexts.get(engine.weights_identity() or "")) is not None:
                 engine.resume(context)
@@ -47,7 +50,9 @@ class Starter:
             if engine not in self._deferred:
                 return
             self._say(_stage(engine))
+            began = time.monotonic()
             await engine.start()
+            self.late_seconds += time.monotonic() - began
             self._say("reranking")
             context = self._deferred[engine]
             if engine.max_model_len is not None and engine.max_model_len < context:

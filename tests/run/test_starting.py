@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from tiny import WORDS, tiny_model
 
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.engines.transformers import Transformers
+from pyserini_reasonrank.ir.metadata import nested, read_metadata
 from pyserini_reasonrank.journal import contexts
 
 Rerank = Callable[..., int]
@@ -80,6 +82,23 @@ def test_the_library_is_not_even_imported(model: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", code, *line(model, tmp_path)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, "from 0 LLM calls" in done.stdout) == (0, True), done.stderr
+
+
+def test_a_load_on_the_first_call_is_no_time_of_reranking(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Transformers._load
+
+    def slow(engine: Transformers) -> None:
+        time.sleep(3)
+        load(engine)
+
+    assert main(line(model, tmp_path)) == 0
+    monkeypatch.setattr(Transformers, "_load", slow)
+    assert main(line(model, tmp_path, "--rerank.depth", 5, run="other")) == 0
+    seconds = nested(read_metadata(tmp_path / "other"), "resources", "runtime in seconds")
+    assert seconds["load"] >= 3
+    assert seconds["rerank"] < 3
 
 
 def test_the_first_missing_call_loads_the_model_once(model: Path, tmp_path: Path, loads: list[str]) -> None:

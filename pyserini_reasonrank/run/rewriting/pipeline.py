@@ -113,7 +113,10 @@ async def rewrite(plan: RewritePlan, task: RewriteTask) -> RewriteRecord:
         cut=len(texts.cut),
         output=task.output,
         journal=path,
-        seconds={"load": loaded - began, "rewrite": time.monotonic() - loaded},
+        seconds={
+            "load": loaded - began + starter.late_seconds,
+            "rewrite": time.monotonic() - loaded - starter.late_seconds,
+        },
         warnings=notices.found,
     )
 
