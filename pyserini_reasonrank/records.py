@@ -33,7 +33,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A query with its candidates in first-stage order. ``number`` is its place in the topics, from 0."""
+    """A query with its candidates in first-stage order.
+
+    ``number`` is its place in the topics, from 0; no two requests of a run or of a Python object have the same.
+    """
 
     query: Query
     candidates: tuple[Candidate, ...]
@@ -134,7 +137,7 @@ class Call:
     that asks, where several are combined. ``label`` names the step of the strategy ("pass 2"). ``keep`` is how many documents
     it goes on with, if it asks for a selection. ``ideal`` writes the
     well-formed answer for gains given in the order shown; ``ideal_choices`` gives the probabilities of
-    ``Sampling.choices`` for them.
+    ``Sampling.choices`` for them. ``request`` is the number of the request, which tells queries with the same qid apart.
     """
 
     qid: str
@@ -147,6 +150,7 @@ class Call:
     label: str = ""
     keep: int | None = None
     turn: int = 0
+    request: int = 0
 
 
 @dataclass(frozen=True, slots=True)

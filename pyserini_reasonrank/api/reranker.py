@@ -130,21 +130,21 @@ class Reranker(Loadable[Session]):
 
         async def stream() -> AsyncIterator[Request]:
             while (item := await asyncio.to_thread(following)) is not None:
-                items[item.request.number] = item, live.store.open(item.request.query.qid)
+                items[item.request.number] = item, live.store.open(item.request.number)
                 yield item.request
 
         future = live.loop.submit(live.worker.rerank_all(stream(), results.put))
         future.add_done_callback(lambda _: results.put(None))
         try:
             while (ranking := results.get()) is not None:
-                live.store.close(ranking.request.query.qid)
+                live.store.close(ranking.request.number)
                 item, trace = items.pop(ranking.request.number)
                 yield item.result(ranking, trace, self._plan.tag)
             future.result()
         finally:
             future.cancel()
             for item, _ in items.values():
-                live.store.close(item.request.query.qid)
+                live.store.close(item.request.number)
 
     def __repr__(self) -> str:
         models = ", ".join(dict.fromkeys(part.engine.model.name for part in self._plan.parts.values()))
@@ -192,9 +192,9 @@ class _Item:
     def traced(self, store: TracingStore) -> Iterator[Trace]:
         """Trace the query for the length of a block."""
         try:
-            yield store.open(self.request.query.qid)
+            yield store.open(self.request.number)
         finally:
-            store.close(self.request.query.qid)
+            store.close(self.request.number)
 
     def result(self, ranking: Ranking, trace: Trace, tag: str) -> RankedDocuments:
         return RankedDocuments.of(ranking, self._documents, scored=self._scored, trace=trace, tag=tag)

@@ -152,8 +152,8 @@ class _Rewriting:
     @contextmanager
     def traced(self, store: TracingStore) -> Iterator[None]:
         """Trace the query for the length of a block."""
-        qid = self.rewriting.query.qid
-        self._trace = store.open(qid)
+        number = self.rewriting.number
+        self._trace = store.open(number)
         try:
             yield
         finally:

@@ -81,7 +81,8 @@ class RewriteSession:
         def unchanged(gains: Sequence[float]) -> str:
             return self.plan.judge.unchanged(query.text)
 
-        call = Call(query.qid, number, docids, unchanged, _no_choices, label=f"round {number + 1}")
+        label = f"round {number + 1}"
+        call = Call(query.qid, number, docids, unchanged, _no_choices, label=label, request=request.number)
         return await self._llm.judgement(self._llm.preparation(request), range(len(docids)), call)
 
     def record(self, request: Request, searched: str) -> None:
