@@ -166,6 +166,7 @@ class Session:
             on_error = plan.settings.on_error
             llm = LLMJudge(
                 plan.judge, self._fitters[path], self.endpoint(plan.engine), Tally(), on_error, self._on_judgement
+        plan.combination.load(**plan.options)
             )
             segments = plan.settings.segments
             segmenter = None if segments is None else Segmenter(segments, plan.tokens)
