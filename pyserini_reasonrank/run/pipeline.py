@@ -18,6 +18,7 @@ from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
 from pyserini_reasonrank.records import PrefixCache, Query, Ranking, Request, Tally
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.outputs import committing
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
@@ -206,12 +207,13 @@ async def _serve(
             for candidate in request.candidates:
                 writer.docid(candidate.docid)
             counts[request.query.qid] = len(request.candidates)
-            progress.expect(session.cost(request).questions)
+            progress.expect((await session.cost(request)).questions)
             yield request
 
     def done(ranking: Ranking) -> None:
         if ranking.ranked.segments:  # fewer questions than expected of documents of unknown length
-            progress.expect(sum(ranking.ranked.statuses.values()) - session.cost(ranking.request).questions)
+            expected = estimate(session.plan, len(ranking.request.candidates)).questions
+            progress.expect(sum(ranking.ranked.statuses.values()) - expected)
         if ranking.dropped:
             dropped[ranking.request.query.qid] = len(ranking.dropped)
         writer.write_ranked(ranking.request.query, ranking.candidates)

@@ -20,7 +20,7 @@ from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.rerankers.reranker import Ranker, SingleRanker
 from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, QueryLoad, rerank_all
 from pyserini_reasonrank.rerankers.segments import Segmenter
-from pyserini_reasonrank.run.cost import Cost, estimate
+from pyserini_reasonrank.run.cost import Cost, estimate, estimate_in_a_thread
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
 from pyserini_reasonrank.run.progress import Waiting
@@ -100,9 +100,9 @@ class Session:
             dict.fromkeys([*self.plan.warnings, *notices, *tokens, *self._presets, *self._title_only(), *self._cuts()])
         )
 
-    def cost(self, request: Request) -> Cost:
-        """The cost of a request."""
-        return estimate(self.plan, len(request.candidates))
+    async def cost(self, request: Request) -> Cost:
+        """The cost of a request. The event loop goes on while it is simulated."""
+        return await estimate_in_a_thread(self.plan, len(request.candidates))
 
     def check(self, query: Query) -> None:
         """UsageError if ``query`` does not fit a prompt."""
@@ -156,8 +156,8 @@ class Session:
         for endpoint in self._endpoints.values():
             endpoint.finish_evenly(even)
 
-    def _load(self, request: Request) -> QueryLoad:
-        cost = self.cost(request)
+    async def _load(self, request: Request) -> QueryLoad:
+        cost = await self.cost(request)
         return QueryLoad(cost.questions, cost.calls / max(cost.chain, 1))
 
     def _build(self, plan: Plan, path: str) -> Ranker:
