@@ -222,8 +222,17 @@ class Tally:
         """Judgements that the model's answer did not decide."""
         return sum(count for status, count in self.statuses.items() if status.bad)
 
+    @property
+    def bad_share(self) -> float:
+        """The share of these among all judgements; 0 without one."""
+        return self.bad / self.judgements if self.judgements else 0.0
+
     def __str__(self) -> str:
         return ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())) or "no calls"
+
+    def bad_of(self, what: str = "judgements") -> str:
+        """How many judgements, which are called ``what``, are bad: "2 of 8 judgements (25.0%) are bad (6 ok, 2 empty)"."""
+        return f"{self.bad} of {self.judgements} {what} ({self.bad_share:.1%}) are bad ({self})"
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(

@@ -239,23 +239,15 @@ def _check_finished(
             f"{writer.partial} has all queries, these in first-stage order: run the same command again to retry, or accept "
             "their order with --rerank.on_error keep"
         )
-    if _bad_share(tally) > max_bad:
+    if tally.bad_share > max_bad:
         writer.keep(qids)
         raise Failure(
-            f"{_bad(tally)}, above --rerank.max_bad {max_bad:g}; the finished queries are in {writer.partial}"
+            f"{tally.bad_of()}, above --rerank.max_bad {max_bad:g}; the finished queries are in {writer.partial}"
         )
 
 
 def _bad_warning(tally: Tally) -> list[str]:
-    return [_bad(tally)] if _bad_share(tally) >= WARNED_BAD else []
-
-
-def _bad_share(tally: Tally) -> float:
-    return tally.bad / tally.judgements if tally.judgements else 0.0
-
-
-def _bad(tally: Tally) -> str:
-    return f"{tally.bad} of {tally.judgements} judgements ({_bad_share(tally):.1%}) are bad ({tally})"
+    return [tally.bad_of()] if tally.bad_share >= WARNED_BAD else []
 
 
 _OF_THE_WHOLE = {"as_", "combine", "fuse", "depth", "max_bad", "keep", "threshold"}

@@ -85,11 +85,7 @@ class Session:
     @property
     def waiting(self) -> Waiting:
         """The calls in flight, and how long the oldest has waited."""
-        endpoints = self._endpoints.values()
-        return Waiting(
-            sum(endpoint.in_flight for endpoint in endpoints),
-            max((endpoint.oldest_wait for endpoint in endpoints), default=0.0),
-        )
+        return Waiting.of(self._endpoints.values())
 
     @property
     def warnings(self) -> list[str]:
@@ -166,11 +162,11 @@ class Session:
             on_error = plan.settings.on_error
             llm = LLMJudge(
                 plan.judge, self._fitters[path], self.endpoint(plan.engine), Tally(), on_error, self._on_judgement
-        plan.combination.load(**plan.options)
             )
             segments = plan.settings.segments
             segmenter = None if segments is None else Segmenter(segments, plan.tokens)
             return SingleRanker(llm, plan.strategy, plan.options, segmenter)
+        plan.combination.load(**plan.options)
         arms = {
             name: ArmRanker(self._build(arm, joined(path, name)), arm.settings.depth, arm.settings.fuse)
             for name, arm in plan.arms.items()
@@ -187,12 +183,8 @@ class Session:
 
     def _cuts(self) -> list[str]:
         """Warnings about prompts that were truncated to fit the context."""
-        cuts = {name: str(fitter.cuts) for name, fitter in self._fitters.items()}
-        return [
-            f"{f'{name}: ' if name else ''}to fit a context of {self._fitters[name].context:,} tokens: {cut}"
-            for name, cut in cuts.items()
-            if cut
-        ]
+        found = {name: fitter.warning for name, fitter in self._fitters.items()}
+        return [f"{name}: {warning}" if name else warning for name, warning in found.items() if warning]
 
 
 def _dropped(settings: Settings, ranked: Ranked, n: int, candidates: int) -> frozenset[int]:

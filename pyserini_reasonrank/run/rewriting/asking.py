@@ -56,15 +56,14 @@ class RewriteSession:
     @property
     def waiting(self) -> Waiting:
         """The calls in flight, and how long the oldest has waited."""
-        return Waiting(self._endpoint.in_flight, self._endpoint.oldest_wait)
+        return Waiting.of([self._endpoint])
 
     @property
     def warnings(self) -> list[str]:
         """The warnings of the engine since it has started, and of prompts truncated so far."""
         part = self.plan.part
-        cut = str(self._fitter.cuts)
-        cuts = [f"to fit a context of {self._fitter.context:,} tokens: {cut}"] if cut else []
-        return [*part.engine.notices, *part.token_warnings, *preset_warnings(part), *cuts]
+        found = [*part.engine.notices, *part.token_warnings, *preset_warnings(part), self._fitter.warning]
+        return [warning for warning in found if warning]
 
     def check(self, query: Query) -> None:
         """UsageError if ``query`` does not fit the prompt."""
