@@ -146,7 +146,7 @@ class MemoryStore:
 
 @dataclass
 class Trace:
-    """The judgements about one query, in the order in which they ended, and the tokens of its calls, also of earlier ones."""
+    """The judgements about one request, in the order in which they ended, and the tokens of its calls, also of earlier ones."""
 
     judgements: list[tuple[Call, Judgement]] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -154,20 +154,20 @@ class Trace:
 
 
 class TracingStore:
-    """A store around ``store`` that also traces queries while they are ranked."""
+    """A store around ``store`` that also traces requests while they are ranked."""
 
     def __init__(self, store: CallStore) -> None:
         self.store = store
-        self._traces: dict[str, Trace] = {}
+        self._traces: dict[int, Trace] = {}
 
-    def open(self, qid: str) -> Trace:
-        """Begin to trace the query ``qid``. Of two open queries with the same qid, the later is traced."""
-        self._traces[qid] = trace = Trace()
+    def open(self, request: int) -> Trace:
+        """Begin to trace the request with this number. Open requests may have the same qid, but not the same number."""
+        self._traces[request] = trace = Trace()
         return trace
 
-    def close(self, qid: str) -> None:
-        """End the trace of a query."""
-        self._traces.pop(qid, None)
+    def close(self, request: int) -> None:
+        """End the trace of a request."""
+        self._traces.pop(request, None)
 
     def find(self, key: str) -> Completion | None:
         return self.store.find(key)
@@ -181,7 +181,7 @@ class TracingStore:
         self.store.asked(key, call, completion)
 
     def judged(self, call: Call, judgement: Judgement) -> None:
-        if (trace := self._traces.get(call.qid)) is not None:
+        if (trace := self._traces.get(call.request)) is not None:
             trace.judgements.append((call, judgement))
         self.store.judged(call, judgement)
 
@@ -189,7 +189,7 @@ class TracingStore:
         self.store.ranked(ranking)
 
     def _count(self, call: Call, completion: Completion) -> None:
-        if (trace := self._traces.get(call.qid)) is not None:
+        if (trace := self._traces.get(call.request)) is not None:
             trace.prompt_tokens += completion.prompt_tokens
             trace.output_tokens += completion.output_tokens
 

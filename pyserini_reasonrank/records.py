@@ -33,7 +33,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A query with its candidates in first-stage order. ``number`` is its place in the topics, from 0."""
+    """A query with its candidates in first-stage order.
+
+    ``number`` is its place in the topics, from 0; no two requests of a run or of a Python object have the same.
+    """
 
     query: Query
     candidates: tuple[Candidate, ...]
@@ -134,7 +137,7 @@ class Call:
     that asks, where several are combined. ``label`` names the step of the strategy ("pass 2"). ``keep`` is how many documents
     it goes on with, if it asks for a selection. ``ideal`` writes the
     well-formed answer for gains given in the order shown; ``ideal_choices`` gives the probabilities of
-    ``Sampling.choices`` for them.
+    ``Sampling.choices`` for them. ``request`` is the number of the request, which tells queries with the same qid apart.
     """
 
     qid: str
@@ -147,6 +150,7 @@ class Call:
     label: str = ""
     keep: int | None = None
     turn: int = 0
+    request: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +222,17 @@ class Tally:
         """Judgements that the model's answer did not decide."""
         return sum(count for status, count in self.statuses.items() if status.bad)
 
+    @property
+    def bad_share(self) -> float:
+        """The share of these among all judgements; 0 without one."""
+        return self.bad / self.judgements if self.judgements else 0.0
+
     def __str__(self) -> str:
         return ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())) or "no calls"
+
+    def bad_of(self, what: str = "judgements") -> str:
+        """How many judgements, which are called ``what``, are bad: "2 of 8 judgements (25.0%) are bad (6 ok, 2 empty)"."""
+        return f"{self.bad} of {self.judgements} {what} ({self.bad_share:.1%}) are bad ({self})"
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(

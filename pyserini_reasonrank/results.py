@@ -59,9 +59,10 @@ class RankedDocuments(Sequence[RankedDocument]):
     """The documents of one query, best first: a sequence of ``RankedDocument``.
 
     ``statuses`` counts the judgements by status; ``reasoning`` is all reasoning of the model; ``notes`` describe how a
-    combination made the order; ``seconds`` is the wall time. ``judgements`` are the single judgements, in the order in
-    which they ended; ``prompt_tokens`` and ``output_tokens`` count the tokens of their calls. ``dropped`` are the documents
-    that the setting ``keep`` left out, with the ranks and scores after those of the others.
+    combination made the order; ``seconds`` is the wall time. ``judgements`` are the single judgements of documents, in the
+    order in which they ended, without those of other texts, which the critic of ``aor`` grades; ``prompt_tokens`` and
+    ``output_tokens`` count the tokens of all calls. ``dropped`` are the documents that the setting ``keep`` left out, with
+    the ranks and scores after those of the others.
     """
 
     qid: str
@@ -97,7 +98,10 @@ class RankedDocuments(Sequence[RankedDocument]):
             for rank, i in enumerate((*ranking.kept, *ranking.left_out), 1)
         )
         query = ranking.request.query
-        judged = tuple(_judged(call, judgement) for call, judgement in trace.judgements)
+        docids = {candidate.docid for candidate in candidates}
+        judged = tuple(
+            _judged(call, judgement) for call, judgement in trace.judgements if docids.issuperset(call.docids)
+        )
         return cls(
             query.qid, query.text, placed[:n], ranked.statuses, ranked.reasoning, ranked.notes, ranking.seconds, tag,
             judged, trace.prompt_tokens, trace.output_tokens, placed[n:],

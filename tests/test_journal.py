@@ -25,7 +25,7 @@ import pytest
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.journal import Journal, call_key, export, rankings, read_answers
+from pyserini_reasonrank.journal import Journal, MemoryStore, call_key, export, rankings, read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Repeat, Sampling, Status
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
@@ -271,6 +271,29 @@ def test_a_call_on_record_is_on_record_for_every_question_that_finds_it(journal:
     assert [asyncio.run(run(qid)) for qid in "ab"] == [False, True]
     journal.close()
     assert read_answers(journal.path).keys() == {("a", "", 0), ("b", "", 0)}
+
+
+def test_a_call_that_is_answered_waits_no_longer_while_it_is_committed(tmp_path: Path) -> None:
+    committing, committed = asyncio.Event(), asyncio.Event()
+
+    class SlowStore(MemoryStore):
+        async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
+            committing.set()
+            await committed.wait()
+
+    async def run() -> list[int]:
+        endpoint = Endpoint(Slow(), SlowStore())
+        task = asyncio.create_task(endpoint.complete(PROMPT, SAMPLING, call(), 0))
+        await asyncio.sleep(0.01)
+        found = [endpoint.in_flight]
+        await committing.wait()
+        found.append(endpoint.in_flight)
+        assert endpoint.oldest_wait == 0
+        committed.set()
+        await task
+        return found
+
+    assert asyncio.run(run()) == [1, 0]
 
 
 def test_who_waits_for_a_call_that_is_given_up_makes_it_itself(journal: Journal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
@@ -39,10 +40,8 @@ def check_query(query: Any) -> None:
 
 
 def document_list(documents: Any) -> list[Any]:
-    """``documents`` as a list. UsageError for a single document."""
-    if isinstance(documents, str | bytes | Mapping):
-        raise UsageError("documents have to be a list: strings, mappings with fields, or hits of a searcher")
-    return list(documents)
+    """``documents`` as a list. UsageError for a single document, and for what is not a list."""
+    return _list(documents, "documents", "strings, mappings with fields, or hits of a searcher")
 
 
 def candidates_of(
@@ -50,13 +49,15 @@ def candidates_of(
 ) -> tuple[tuple[Candidate, ...], bool]:
     """The candidates of a request, and whether they have first-stage scores: ``scores``, or those of the documents.
 
-    UsageError for a document without text or docid, for a docid that occurs twice, and if only some have scores.
+    UsageError for a document without text or docid, for a docid that occurs twice, for a score that is not a finite number,
+    and if only some have scores.
     """
-    if scores is not None and len(scores) != len(documents):
-        raise UsageError(f"there are {len(scores)} scores for {len(documents)} documents")
+    given = None if scores is None else _list(scores, "scores", "a number for each document")
+    if given is not None and len(given) != len(documents):
+        raise UsageError(f"there are {len(given)} scores for {len(documents)} documents")
     found = [_candidate(document, place) for place, document in enumerate(documents)]
-    if scores is not None:
-        found = [(docid, float(score), own) for (docid, _, own), score in zip(found, scores, strict=True)]
+    if given is not None:
+        found = [(docid, _score(given[place], place, docid), own) for place, (docid, _, own) in enumerate(found)]
     missing = [docid for docid, score, _ in found if score is None]
     if 0 < len(missing) < len(found):
         raise UsageError(f"document {missing[0]!r} has no score, but other documents have one")
@@ -73,7 +74,7 @@ def _candidate(document: Any, place: int) -> tuple[str, float | None, Document]:
     if isinstance(document, str):
         return str(place), None, Document(document)
     if isinstance(document, Candidate):
-        return document.docid, document.score, Document(document.text, document.fields)
+        return _checked(document.docid, document.score, Document(document.text, document.fields), place)
     if isinstance(document, Mapping):
         try:
             docid = document_docid(document)
@@ -91,10 +92,34 @@ def _candidate(document: Any, place: int) -> tuple[str, float | None, Document]:
 def _checked(docid: str, score: Any, found: Document | None, place: int) -> tuple[str, float | None, Document]:
     if found is None:
         raise UsageError(f"document {place} ({docid}) has no text: add a field 'text' or 'contents'")
+    return docid, None if score is None else _score(score, place, docid), found
+
+
+def _score(score: Any, place: int, docid: str) -> float:
+    """A first-stage score as a number. UsageError if it is not finite: NaN sorts anywhere, and can't be fused."""
     try:
-        return docid, None if score is None else float(score), found
-    except (TypeError, ValueError):
-        raise UsageError(f"the score of document {place} ({docid}) is {score!r}; it has to be a number") from None
+        number = float(score)
+    except (TypeError, ValueError, OverflowError):
+        number = nan
+    if not isfinite(number):
+        raise UsageError(f"the score of document {place} ({docid}) is {score!r}; it has to be a finite number")
+    return number
+
+
+def _list(given: Any, name: str, content: str) -> list[Any]:
+    """``given`` as a list of ``content``. UsageError, with its ``name``, if it is not one."""
+    if isinstance(given, str | bytes | Mapping) or not iterable(given):
+        raise UsageError(f"{name} have to be a list ({content}); this is a {type(given).__name__}")
+    return list(given)
+
+
+def iterable(given: Any) -> bool:
+    """Whether ``given`` can be iterated over, by whatever protocol."""
+    try:
+        iter(given)
+    except TypeError:
+        return False
+    return True
 
 
 def _hit_document(hit: Any) -> Document | None:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread, get_ident, main_thread
 from typing import Any, ClassVar, Self
 
 from pyserini_reasonrank.engines import Engine
@@ -22,8 +22,8 @@ from pyserini_reasonrank.run.starting import Starter
 class Live[T]:
     """Engines that have started, their store of calls, and the ``worker`` that ``make`` returns for it, on ``loop``.
 
-    ``run`` is the name of the calls in the file ``journal``; without a file they are in memory. ``finalizer`` frees everything,
-    at the latest at exit or when ``owner`` is collected.
+    ``run`` is the name of the calls in the file ``journal``; without a file they are in memory. Everything is freed by
+    ``free``, at the latest at exit or when ``owner`` is collected.
     """
 
     def __init__(
@@ -45,7 +45,13 @@ class Live[T]:
         except BaseException:
             _free(self.loop, engines, store)
             raise
-        self.finalizer = weakref.finalize(owner, _free, self.loop, engines, store)
+        self._finalizer = weakref.finalize(owner, _collected, self.loop, engines, store)
+
+    def free(self) -> None:
+        """Close the engines, the loop and the journal, once. On the loop's own thread, another one does it afterwards."""
+        if (pending := self._finalizer.detach()) is not None:
+            _, _, arguments, _ = pending
+            (_free_in_a_thread if self.loop.runs_here else _free)(*arguments)
 
     def call(self, coroutine: Any) -> Any:
         """Run a coroutine on the loop and wait for its result. An interrupt cancels it."""
@@ -58,7 +64,10 @@ class Live[T]:
 
 
 class Loadable[T](ABC):
-    """An object whose model is loaded once: by its first use, by ``load()``, or at the beginning of a ``with`` block."""
+    """An object whose model is loaded once: by its first use, by ``load()``, or at the beginning of a ``with`` block.
+
+    An ``async with`` block loads and frees it without blocking the running event loop.
+    """
 
     kind: ClassVar[str]
     """What it is called in messages."""
@@ -79,17 +88,31 @@ class Loadable[T](ABC):
         return self
 
     def close(self) -> None:
-        """Free the model, and close connections and the journal. The object can't be used afterwards."""
+        """Free the model, and close connections and the journal. The object can't be used afterwards.
+
+        In a coroutine, use ``aclose``: this blocks the event loop.
+        """
         with self._loading:
             self._closed = True
             if self._live is not None:
-                self._live.finalizer()
+                self._live.free()
+
+    async def aclose(self) -> None:
+        """As ``close``, without blocking the running event loop."""
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         return self.load()
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        await self._loaded_async()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def _loaded(self, loop: BackgroundLoop | None = None) -> Live[T]:
         with self._loading:
@@ -106,6 +129,23 @@ class Loadable[T](ABC):
 
     @abstractmethod
     def _start(self, loop: BackgroundLoop) -> Live[T]: ...
+
+
+_Freed = tuple[BackgroundLoop, Sequence[Engine[Any]], Journal | MemoryStore | None]
+
+
+def _collected(*freed: *_Freed) -> None:
+    """Free what a collected object owned, at once on the main thread and otherwise in a new one.
+
+    A garbage collection runs on any thread, also on one that freeing waits for: the loop's, the journal's, an engine's. At
+    exit it is the main thread, where no new one can start.
+    """
+    here = get_ident() == main_thread().ident and not freed[0].runs_here
+    (_free if here else _free_in_a_thread)(*freed)
+
+
+def _free_in_a_thread(*freed: *_Freed) -> None:
+    Thread(target=_free, args=freed, name="closing").start()
 
 
 def _free(loop: BackgroundLoop, engines: Sequence[Engine[Any]], store: Journal | MemoryStore | None) -> None:

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.api.documents import Documents, candidates_of, check_query, document_list, settings_of
+from pyserini_reasonrank.api.documents import (
+    Documents,
+    candidates_of,
+    check_query,
+    document_list,
+    iterable,
+    settings_of,
+)
 from pyserini_reasonrank.api.live import Live, Loadable
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UnknownKey, UsageError
@@ -23,6 +30,8 @@ from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session
 from pyserini_reasonrank.settings import layers
+
+_REQUEST = "(query, documents), or a mapping with query, documents, and optionally scores and qid"
 
 
 class Reranker(Loadable[Session]):
@@ -96,7 +105,8 @@ class Reranker(Loadable[Session]):
         ``scores`` are their first-stage scores, if the documents have none. Without scores there is no fusion with the first
         stage. ``qid`` identifies the query in results; by default it is a number.
 
-        UsageError for documents without text or docid; Failure if the engine fails (see ``on_error``).
+        UsageError for documents without text or docid, and for scores that are not finite numbers; Failure if the engine fails
+        (see ``on_error``).
         """
         live = self._loaded()
         item = self._item(query, documents, scores, qid)
@@ -117,8 +127,11 @@ class Reranker(Loadable[Session]):
 
         A request is ``(query, documents)``, or a mapping with ``query``, ``documents`` and optionally ``scores`` and ``qid``.
         Without a qid, ``result.qid`` is the number of the request, from 0. Requests are read only as others are finished, so
-        they may be a generator over a large collection. The first exception ends the iteration and cancels the calls.
+        they may be a generator over a large collection. The first exception ends the iteration and cancels the calls; a
+        UsageError about a request begins with its number.
         """
+        if not iterable(requests):
+            raise UsageError(f"requests have to be an iterable of {_REQUEST}; this is a {type(requests).__name__}")
         live = self._loaded()
         items: dict[int, tuple[_Item, Trace]] = {}
         results: queue.SimpleQueue[Ranking | None] = queue.SimpleQueue()
@@ -130,21 +143,21 @@ class Reranker(Loadable[Session]):
 
         async def stream() -> AsyncIterator[Request]:
             while (item := await asyncio.to_thread(following)) is not None:
-                items[item.request.number] = item, live.store.open(item.request.query.qid)
+                items[item.request.number] = item, live.store.open(item.request.number)
                 yield item.request
 
         future = live.loop.submit(live.worker.rerank_all(stream(), results.put))
         future.add_done_callback(lambda _: results.put(None))
         try:
             while (ranking := results.get()) is not None:
-                live.store.close(ranking.request.query.qid)
+                live.store.close(ranking.request.number)
                 item, trace = items.pop(ranking.request.number)
                 yield item.result(ranking, trace, self._plan.tag)
             future.result()
         finally:
             future.cancel()
             for item, _ in items.values():
-                live.store.close(item.request.query.qid)
+                live.store.close(item.request.number)
 
     def __repr__(self) -> str:
         models = ", ".join(dict.fromkeys(part.engine.model.name for part in self._plan.parts.values()))
@@ -156,22 +169,16 @@ class Reranker(Loadable[Session]):
 
         return Live(self, self._plan.engines, f"{self._plan.tag} api", self._journal, loop, session)
 
-    def _request_item(self, number: int, request: tuple[str, Documents] | Mapping[str, Any]) -> _Item:
-        if isinstance(request, Mapping):
-            unknown = request.keys() - {"query", "documents", "scores", "qid"}
-            if unknown or not {"query", "documents"} <= request.keys():
-                raise UsageError(
-                    f"request {number} has the keys {', '.join(map(str, request))}; query and documents are required, "
-                    "scores and qid optional"
-                )
-            fields = dict(request)
-        else:
-            query, documents = request
-            fields = {"query": query, "documents": documents}
+    def _request_item(self, number: int, request: Any) -> _Item:
+        """A request of ``rank_many``. UsageError, with its number, if it can't be used."""
+        fields = _fields(number, request)
         qid = fields.get("qid")
-        return self._item(
-            fields["query"], fields["documents"], fields.get("scores"), str(number if qid is None else qid)
-        )
+        try:
+            return self._item(
+                fields["query"], fields["documents"], fields.get("scores"), str(number if qid is None else qid)
+            )
+        except UsageError as error:
+            raise UsageError(f"request {number}: {error}") from None
 
     def _item(self, query: str, documents: Documents, scores: Sequence[float] | None, qid: str | None) -> _Item:
         number = next(self._numbers)
@@ -180,6 +187,23 @@ class Reranker(Loadable[Session]):
         candidates, scored = candidates_of(documents, scores)
         name = str(number) if qid is None else str(qid)
         return _Item(Request(Query(name, query), candidates, number), documents, scored)
+
+
+def _fields(number: int, request: Any) -> Mapping[str, Any]:
+    """The fields of the request ``number``. UsageError if it has others, or lacks query or documents."""
+    if isinstance(request, Mapping):
+        unknown = request.keys() - {"query", "documents", "scores", "qid"}
+        if unknown or not {"query", "documents"} <= request.keys():
+            raise UsageError(
+                f"request {number} has the keys {', '.join(map(str, request))}; query and documents are required, "
+                "scores and qid optional"
+            )
+        return request
+    if not isinstance(request, tuple | list):
+        raise UsageError(f"request {number} is a {type(request).__name__}; it has to be {_REQUEST}")
+    if len(request) != 2:
+        raise UsageError(f"request {number} has {len(request)} parts; it has to be {_REQUEST}")
+    return dict(zip(("query", "documents"), request, strict=True))
 
 
 class _Item:
@@ -192,9 +216,9 @@ class _Item:
     def traced(self, store: TracingStore) -> Iterator[Trace]:
         """Trace the query for the length of a block."""
         try:
-            yield store.open(self.request.query.qid)
+            yield store.open(self.request.number)
         finally:
-            store.close(self.request.query.qid)
+            store.close(self.request.number)
 
     def result(self, ranking: Ranking, trace: Trace, tag: str) -> RankedDocuments:
         return RankedDocuments.of(ranking, self._documents, scored=self._scored, trace=trace, tag=tag)

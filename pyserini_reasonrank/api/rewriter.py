@@ -134,6 +134,10 @@ class Rewriter(Loadable[RewriteSession]):
         check_query(query)
         if self.rounds > 1 and search is None:
             raise UsageError("rounds above 1 need a search: pass search=, a function of a text and a number of hits")
+        if search is not None and not callable(search):
+            raise UsageError(
+                f"search is a {type(search).__name__}; it has to be a function of a text and a number of hits"
+            )
         number = next(self._numbers)
         return _Rewriting(QueryRewriting(live.worker, Query(str(number) if qid is None else str(qid), query), number))
 
@@ -152,12 +156,12 @@ class _Rewriting:
     @contextmanager
     def traced(self, store: TracingStore) -> Iterator[None]:
         """Trace the query for the length of a block."""
-        qid = self.rewriting.query.qid
-        self._trace = store.open(qid)
+        number = self.rewriting.number
+        self._trace = store.open(number)
         try:
             yield
         finally:
-            store.close(qid)
+            store.close(number)
 
     def result(self) -> RewrittenQuery:
         one = self.rewriting

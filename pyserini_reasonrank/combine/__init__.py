@@ -22,7 +22,8 @@ class CombinationEntry:
     """A combination, with the arms that it needs and the optional ones. If ``may`` is None, any names are allowed.
 
     ``check(arms, where, **options)`` raises UsageError for settings that do not fit the names of the arms and returns
-    warnings; ``where`` is the flag prefix. ``one_arm``: each query calls only one arm. ``repeated`` names the arm that
+    warnings; ``where`` is the flag prefix. ``load(**options)`` loads what the combination reads beside the arms, before the
+    first query. ``one_arm``: each query calls only one arm. ``repeated`` names the arm that
     ranks the same candidates several times; its answers have to differ.
     """
 
@@ -30,6 +31,7 @@ class CombinationEntry:
     needs: frozenset[str] = frozenset()
     may: frozenset[str] | None = frozenset()
     check: Callable[..., Sequence[str]] = lambda arms, where, **options: ()
+    load: Callable[..., None] = lambda **options: None
     one_arm: bool = False
     repeated: str | None = None
 
@@ -38,6 +40,6 @@ COMBINATIONS: dict[str, CombinationEntry] = {
     "cascade": CombinationEntry(cascade.cascade, frozenset({"small", "large"}), frozenset({"adjuster"}), cascade.check),
     "aggregate": CombinationEntry(aggregate.aggregate, frozenset({"ranker"}), repeated="ranker"),
     "aor": CombinationEntry(aor.aor, frozenset({"ranker", "critic"}), check=aor.check, repeated="ranker"),
-    "route": CombinationEntry(route.route, may=None, check=route.check, one_arm=True),
+    "route": CombinationEntry(route.route, may=None, check=route.check, load=route.load, one_arm=True),
 }
 """The combinations by name, ``--rerank.combine.name``."""

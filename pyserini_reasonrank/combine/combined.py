@@ -95,7 +95,10 @@ class _BoundArm:
         return completed(ranked, len(indices))
 
     async def grade(self, texts: Sequence[str]) -> list[float | None]:
-        items = tuple(Candidate(f"text {i}", 0.0, text) for i, text in enumerate(texts, 1))
+        name, docids = "text", {candidate.docid for candidate in self.request.candidates}
+        while any(f"{name} {i}" in docids for i in range(1, len(texts) + 1)):
+            name += "*"  # these judgements must not read as those of candidates
+        items = tuple(Candidate(f"{name} {i}", 0.0, text) for i, text in enumerate(texts, 1))
         request = replace(self.request, candidates=items)
         grades: list[float | None] = await self.spawn(self.arm.ranker.grade(request, part=self._next_part()))
         return grades

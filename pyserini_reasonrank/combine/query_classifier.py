@@ -95,6 +95,11 @@ class Router(BaseModel):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
+    def load(self) -> None:
+        """Load the encoder, if there is one; otherwise the first query does. UsageError if it can't be loaded."""
+        if self.encoder:
+            encode(self.encoder, [])
+
     def choose(
         self,
         query: str,

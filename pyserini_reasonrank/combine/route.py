@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -12,6 +15,9 @@ from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.combine.query_classifier import NONE, Choice, Router
 from pyserini_reasonrank.errors import UsageError, nearest
 from pyserini_reasonrank.records import Ranked, Request
+
+_ENCODING = ThreadPoolExecutor(1, "encoder")
+"""The thread of the routers' encoders: an encoder takes one query at a time, and would block the event loop."""
 
 
 def _read(value: Any) -> Any:
@@ -42,12 +48,19 @@ async def route(
     chosen = Choice(unrouted or NONE, {}, True)
     if router is not None:
         scores = [candidate.score for candidate in request.candidates]
-        chosen = router.choose(request.query.text, scores, threshold, fallback)
+        choose = partial(router.choose, request.query.text, scores, threshold, fallback)
+        chosen = await asyncio.get_running_loop().run_in_executor(_ENCODING, choose) if router.encoder else choose()
     everything = range(len(request.candidates))
     ranked = Ranked(tuple(everything)) if chosen.arm == NONE else await arms[chosen.arm](everything)
     notes: dict[str, Any] = {"arm": chosen.arm, "fallback": chosen.unsure}
     notes["probabilities"] = {arm: round(probability, 4) for arm, probability in chosen.probabilities.items()}
     return replace(ranked, notes=notes | ({"of the arm": dict(ranked.notes)} if ranked.notes else {}))
+
+
+def load(*, router: Router | None, **_: Any) -> None:
+    """Load the encoder of the router, if it has one. UsageError if that fails."""
+    if router is not None:
+        router.load()
 
 
 def check(

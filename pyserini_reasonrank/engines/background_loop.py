@@ -33,13 +33,21 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether the calling thread is that of the loop, which can't wait for a coroutine on it."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     def submit[T](self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start ``coroutine`` on the loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     async def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run ``coroutine`` on the background loop and wait for it. Cancelling the wait cancels it."""
-        if asyncio.get_running_loop() is self._loop:
+        if self.runs_here:
             return await coroutine
         return await asyncio.wrap_future(self.submit(coroutine))
 

@@ -32,7 +32,7 @@ class Server[H](ModelCopy[H]):
     """A server, numbered from 0."""
 
     failures: int = 0
-    """How often in succession it could not be reached."""
+    """How often in succession it could not be reached. Any answer that counts resets it, also one with an error."""
     rests_until: float = 0.0
     tries: int = 0
     """The calls in flight that find out whether it can be reached again."""
@@ -103,6 +103,9 @@ class ServerRotation[H]:
                 tried.add(server.number)
                 if patient and not (failed.down and self._usable(tried)):  # another one may have come back meanwhile
                     raise failed.error from failed
+            except Exception:  # an answer too, such as one that rejects this request
+                server.failures = 0
+                raise
             else:
                 server.failures = 0
                 return answer

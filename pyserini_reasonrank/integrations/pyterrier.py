@@ -138,12 +138,13 @@ def _documents(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _scores(rows: pd.DataFrame) -> list[float]:
-    """First-stage scores. UsageError if one is not a number."""
+    """First-stage scores. UsageError if one is not a finite number."""
     scores = pd.to_numeric(rows["score"], errors="coerce")
-    if scores.isna().any():
-        row = rows[scores.isna()].iloc[0]
+    unusable = scores.isna() | scores.abs().eq(float("inf"))
+    if unusable.any():
+        row = rows[unusable].iloc[0]
         raise UsageError(f"qid {row['qid']}: the score of document {row['docno']} is {row['score']!r}; "
-                         "it has to be a number")  # fmt: skip
+                         "it has to be a finite number")  # fmt: skip
     return [float(score) for score in scores]
 
 

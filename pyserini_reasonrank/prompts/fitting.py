@@ -132,6 +132,11 @@ class Fitter:
         self._repeats = query_repeats(template)
         self.cuts = Cuts()
 
+    @property
+    def warning(self) -> str:
+        """A warning about the prompts that were cut so far; "" if none was."""
+        return f"to fit a context of {self.context:,} tokens: {self.cuts}" if str(self.cuts) else ""
+
     def check(self, query: Query) -> None:
         """UsageError if ``query`` alone is longer than the context. Called before its requests."""
         if self.context is None:

@@ -67,13 +67,15 @@ class Endpoint:
                 if self._ready is not None:
                     await self._ready(self.engine)
                 self._made[key] = time.monotonic()
-                completion = with_valid_logprobs(await self.engine.generate(prompt, sampling, call))
+                try:
+                    completion = with_valid_logprobs(await self.engine.generate(prompt, sampling, call))
+                finally:
+                    del self._made[key]
             if completion.error is None:
                 await self.journal.add(key, call, sampling, completion)
             answer = completion
         finally:
             del self._in_flight[key]
-            self._made.pop(key, None)
             future.set_result(answer)  # None if this call was cancelled: an equal call then asks itself
         return completion, False
 

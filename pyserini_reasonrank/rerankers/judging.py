@@ -146,7 +146,10 @@ class QueryJudge:
         docids = tuple(self._request.candidates[i].docid for i in shown)
         repeat = Repeat(self._samples, vote)
         ideal, qid = judge.ideal_for(shown, keep), self._request.query.qid
-        call = Call(qid, number, docids, ideal, judge.ideal_choices, repeat, self._part, label, keep)
+        call = Call(
+            qid, number, docids, ideal, judge.ideal_choices, repeat, self._part, label, keep,
+            request=self._request.number,
+        )  # fmt: skip
         judgement = await self._llm.judgement(self._preparation, shown, call)
         self.statuses[judgement.status] += 1
         self._reasonings[number] = judgement.reasoning

@@ -144,7 +144,7 @@ async def rerank_all[R](
     width: int,
     ahead: int = 0,
     done: Callable[[R], None],
-    load: Callable[[Request], QueryLoad] = lambda request: QueryLoad(),
+    load: Callable[[Request], Awaitable[QueryLoad]] | None = None,
     failed: Callable[[Request, CallFailed], None] | None = None,
     last: Callable[[bool], None] = lambda last: None,
 ) -> None:
@@ -157,7 +157,7 @@ async def rerank_all[R](
     """
     admission = AdmissionControl(width, ahead)
 
-    async def one(request: Request) -> None:
+    async def one(request: Request, needed: QueryLoad) -> None:
         try:
             done(await rerank(request))
         except CallFailed as error:
@@ -165,13 +165,14 @@ async def rerank_all[R](
                 raise
             failed(request, error)
         finally:
-            admission.leave(load(request))
+            admission.leave(needed)
 
     last(False)
     async with together() as spawn:
         async for request in requests:
-            await admission.enter(load(request))
-            spawn(one(request))
+            needed = QueryLoad() if load is None else await load(request)
+            await admission.enter(needed)
+            spawn(one(request, needed))
         last(True)
 
 

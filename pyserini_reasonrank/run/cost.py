@@ -83,8 +83,7 @@ def estimate(plan: Plan, n: int) -> Cost:
     the first-stage order. It takes seconds at most: for more than ``MOST_CANDIDATES`` or ``MOST_QUESTIONS`` it is the cost
     of fewer candidates, ``Cost.candidates``. UsageError if a strategy or combination rejects its options.
     """
-    most = MOST_CANDIDATES if isinstance(plan, SinglePlan) else MOST_COMBINED
-    n = asked = min(n, plan.settings.depth, most)
+    n = asked = _counted(plan, n)
     while asked not in plan.costs:
         request = Request(Query("", ""), tuple(Candidate(str(i), float(-i), "") for i in range(n)))
         simulated = partial(_simulate, plan, request, part="")
@@ -93,6 +92,18 @@ def estimate(plan: Plan, n: int) -> Cost:
         except TooManyQuestions:
             n //= 4
     return plan.costs[asked]
+
+
+async def estimate_in_a_thread(plan: Plan, n: int) -> Cost:
+    """As ``estimate``, without blocking the running event loop: the first simulation for a number of candidates takes time."""
+    if (known := plan.costs.get(_counted(plan, n))) is not None:
+        return known
+    return await asyncio.to_thread(estimate, plan, n)
+
+
+def _counted(plan: Plan, n: int) -> int:
+    """The number of candidates, of ``n``, for which the cost is counted."""
+    return min(n, plan.settings.depth, MOST_CANDIDATES if isinstance(plan, SinglePlan) else MOST_COMBINED)
 
 
 def most_candidates(run: Path, depth: int) -> int:

@@ -18,6 +18,7 @@ from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
 from pyserini_reasonrank.records import PrefixCache, Query, Ranking, Request, Tally
+from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.notices import Notices, as_error
 from pyserini_reasonrank.run.outputs import committing
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
@@ -207,12 +208,13 @@ async def _serve(
                 request.query.qid, [c.docid for c in request.candidates]
             )  # raises before any call of the query
             counts[request.query.qid] = len(request.candidates)
-            progress.expect(session.cost(request).questions)
+            progress.expect((await session.cost(request)).questions)
             yield request
 
     def done(ranking: Ranking) -> None:
         if ranking.ranked.segments:  # fewer questions than expected of documents of unknown length
-            progress.expect(sum(ranking.ranked.statuses.values()) - session.cost(ranking.request).questions)
+            expected = estimate(session.plan, len(ranking.request.candidates)).questions
+            progress.expect(sum(ranking.ranked.statuses.values()) - expected)
         if ranking.dropped:
             dropped[ranking.request.query.qid] = len(ranking.dropped)
         writer.write_ranked(ranking.request.query, ranking.candidates)
@@ -238,23 +240,15 @@ def _check_finished(
             f"{writer.partial} has all queries, these in first-stage order: run the same command again to retry, or accept "
             "their order with --rerank.on_error keep"
         )
-    if _bad_share(tally) > max_bad:
+    if tally.bad_share > max_bad:
         writer.keep(qids)
         raise Failure(
-            f"{_bad(tally)}, above --rerank.max_bad {max_bad:g}; the finished queries are in {writer.partial}"
+            f"{tally.bad_of()}, above --rerank.max_bad {max_bad:g}; the finished queries are in {writer.partial}"
         )
 
 
 def _bad_warning(tally: Tally) -> list[str]:
-    return [_bad(tally)] if _bad_share(tally) >= WARNED_BAD else []
-
-
-def _bad_share(tally: Tally) -> float:
-    return tally.bad / tally.judgements if tally.judgements else 0.0
-
-
-def _bad(tally: Tally) -> str:
-    return f"{tally.bad} of {tally.judgements} judgements ({_bad_share(tally):.1%}) are bad ({tally})"
+    return [tally.bad_of()] if tally.bad_share >= WARNED_BAD else []
 
 
 _OF_THE_WHOLE = {"as_", "combine", "fuse", "depth", "max_bad", "keep", "threshold"}

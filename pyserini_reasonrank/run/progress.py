@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from pyserini_reasonrank.records import Tally
+from pyserini_reasonrank.rerankers.endpoint import Endpoint
 
 LINE_SECONDS = 30.0
 """The time between two lines if stderr is not a terminal."""
@@ -22,6 +23,12 @@ class Waiting(NamedTuple):
 
     calls: int = 0
     oldest: float = 0.0
+
+    @classmethod
+    def of(cls, endpoints: Collection[Endpoint]) -> Self:
+        """The calls in flight at ``endpoints``, and how long the oldest has waited."""
+        oldest = max((endpoint.oldest_wait for endpoint in endpoints), default=0.0)
+        return cls(sum(endpoint.in_flight for endpoint in endpoints), oldest)
 
     def __str__(self) -> str:
         return f"{self.calls:,} calls waiting, the oldest for {self.oldest:.0f} s" if self.calls else "no call waiting"

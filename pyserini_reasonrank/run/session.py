@@ -20,7 +20,7 @@ from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.rerankers.reranker import Ranker, SingleRanker
 from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, QueryLoad, rerank_all
 from pyserini_reasonrank.rerankers.segments import Segmenter
-from pyserini_reasonrank.run.cost import Cost, estimate
+from pyserini_reasonrank.run.cost import Cost, estimate, estimate_in_a_thread
 from pyserini_reasonrank.run.parts import Plan, SinglePlan
 from pyserini_reasonrank.run.plan import check_context, preset_warnings
 from pyserini_reasonrank.run.progress import Waiting
@@ -85,11 +85,7 @@ class Session:
     @property
     def waiting(self) -> Waiting:
         """The calls in flight, and how long the oldest has waited."""
-        endpoints = self._endpoints.values()
-        return Waiting(
-            sum(endpoint.in_flight for endpoint in endpoints),
-            max((endpoint.oldest_wait for endpoint in endpoints), default=0.0),
-        )
+        return Waiting.of(self._endpoints.values())
 
     @property
     def warnings(self) -> list[str]:
@@ -100,9 +96,9 @@ class Session:
             dict.fromkeys([*self.plan.warnings, *notices, *tokens, *self._presets, *self._title_only(), *self._cuts()])
         )
 
-    def cost(self, request: Request) -> Cost:
-        """The cost of a request."""
-        return estimate(self.plan, len(request.candidates))
+    async def cost(self, request: Request) -> Cost:
+        """The cost of a request. The event loop goes on while it is simulated."""
+        return await estimate_in_a_thread(self.plan, len(request.candidates))
 
     def check(self, query: Query) -> None:
         """UsageError if ``query`` does not fit a prompt."""
@@ -156,8 +152,8 @@ class Session:
         for endpoint in self._endpoints.values():
             endpoint.finish_evenly(even)
 
-    def _load(self, request: Request) -> QueryLoad:
-        cost = self.cost(request)
+    async def _load(self, request: Request) -> QueryLoad:
+        cost = await self.cost(request)
         return QueryLoad(cost.questions, cost.calls / max(cost.chain, 1))
 
     def _build(self, plan: Plan, path: str) -> Ranker:
@@ -170,6 +166,7 @@ class Session:
             segments = plan.settings.segments
             segmenter = None if segments is None else Segmenter(segments, plan.tokens)
             return SingleRanker(llm, plan.strategy, plan.options, segmenter)
+        plan.combination.load(**plan.options)
         arms = {
             name: ArmRanker(self._build(arm, joined(path, name)), arm.settings.depth, arm.settings.fuse)
             for name, arm in plan.arms.items()
@@ -186,12 +183,8 @@ class Session:
 
     def _cuts(self) -> list[str]:
         """Warnings about prompts that were truncated to fit the context."""
-        cuts = {name: str(fitter.cuts) for name, fitter in self._fitters.items()}
-        return [
-            f"{f'{name}: ' if name else ''}to fit a context of {self._fitters[name].context:,} tokens: {cut}"
-            for name, cut in cuts.items()
-            if cut
-        ]
+        found = {name: fitter.warning for name, fitter in self._fitters.items()}
+        return [f"{name}: {warning}" if name else warning for name, warning in found.items() if warning]
 
 
 def _dropped(settings: Settings, ranked: Ranked, n: int, candidates: int) -> frozenset[int]:

@@ -20,7 +20,7 @@ from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop, RunningLoop
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.serve.searcher import IndexSearcher
-from pyserini_reasonrank.serve.service import Limits, Service, closing
+from pyserini_reasonrank.serve.service import Limits, Service
 from pyserini_reasonrank.settings import flags, rewriters
 from pyserini_reasonrank.settings.schema import Tree
 
@@ -223,7 +223,8 @@ async def _serve_stdio(parts: _Parts, options: argparse.Namespace) -> None:
 
 async def _started(stack: AsyncExitStack, parts: _Parts, options: argparse.Namespace) -> Service:
     """The service, with its search process; ``stack`` closes both."""
-    await stack.enter_async_context(closing(parts.all))
+    for part in parts.all:
+        stack.push_async_callback(part.aclose)
     searcher = await stack.enter_async_context(IndexSearcher(options.index)) if options.index else None
     return Service(parts.rerankers, _limits(options), searcher, parts.rewriter)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -126,13 +124,3 @@ async def _guarded[T](job: Awaitable[T]) -> T:
         if (message := failure_of(error)) is None:
             raise
         raise Failure(message) from error
-
-
-@asynccontextmanager
-async def closing(parts: Iterable[Reranker | Rewriter]) -> AsyncIterator[None]:
-    """Close rerankers and rewriters at the end of a block."""
-    try:
-        yield
-    finally:
-        for part in parts:
-            await asyncio.to_thread(part.close)

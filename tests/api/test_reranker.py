@@ -174,6 +174,11 @@ def test_first_stage_scores_are_fused_only_if_there_are_any(oracle: Mapping[str,
         ([{"docid": "a"}], r"document 0 \(a\) has no text: add a field 'text' or 'contents'"),
         ([{"docid": "a", "text": "x"}, {"docid": "a", "text": "y"}], r"document 'a' occurs twice"),
         ([{"text": "x", "score": 1}, {"text": "y"}], r"document '1' has no score, but other documents have one"),
+        ([{"text": "x", "score": float("nan")}], r"the score of document 0 \(0\) is nan; it has to be a finite number"),
+        ([{"text": "x", "score": "inf"}], r"the score of document 0 \(0\) is 'inf'; it has to be a finite number"),
+        ([{"text": "x", "score": 10**400}], r"it has to be a finite number"),
+        ([Candidate("a", float("-inf"), "x")], r"the score of document 0 \(a\) is -inf; it has to be a finite number"),
+        (None, r"documents have to be a list \(.*\); this is a NoneType"),
         ("one text", "documents have to be a list"),
         ({"docid": "a", "text": "x"}, "documents have to be a list"),
     ],
@@ -188,8 +193,87 @@ def test_other_input_that_cannot_be_used(reranker: Reranker) -> None:
         reranker.rank("query", ["a", "b"], scores=[1.0])
     with pytest.raises(UsageError, match="the query is a NoneType"):
         reranker.rank(None, ["a"])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="request 0 has the keys question"):
-        list(reranker.rank_many([{"question": "x"}]))
+    for score in ("x", None, float("nan")):
+        with pytest.raises(UsageError, match=r"the score of document 1 \(1\) is .*; it has to be a finite number"):
+            reranker.rank("query", ["a", "b"], scores=[1.0, score])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"scores have to be a list .*; this is a int"):
+        reranker.rank("query", ["a"], scores=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({"question": "x"}, "request 1 has the keys question"),
+        ("a query", r"request 1 is a str; it has to be \(query, documents\), or a mapping"),
+        (5, "request 1 is a int; it has to be"),
+        (None, "request 1 is a NoneType; it has to be"),
+        (("q", ["a"], 3), "request 1 has 3 parts; it has to be"),
+        (("q", None), "request 1: documents have to be a list .*; this is a NoneType"),
+        ((None, ["a"]), "request 1: the query is a NoneType"),
+        (("q", [3]), "request 1: document 0 is a int"),
+        ({"query": "q", "documents": ["a"], "scores": ["x"]}, r"request 1: the score of document 0 \(0\) is 'x'"),
+    ],
+)
+def test_a_request_that_cannot_be_used_is_named(reranker: Reranker, request_: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=f"^{says}"):
+        list(reranker.rank_many([("q", ["a"]), request_]))
+
+
+def test_requests_have_to_be_iterable(reranker: Reranker) -> None:
+    with pytest.raises(UsageError, match=r"requests have to be an iterable of .*; this is a int"):
+        list(reranker.rank_many(5))  # type: ignore[arg-type]
+
+
+# --- open requests with the same qid
+
+
+def judged(ranked: RankedDocuments) -> set[str]:
+    return {docid for one in ranked.judgements for docid in one.docids}
+
+
+def of_its_own(name: str) -> list[dict[str, str]]:
+    return [{"docid": f"{name}{i}", "text": f"text {i} of {name}"} for i in range(3)]
+
+
+def test_requests_with_one_qid_have_the_judgements_of_their_own_documents(slow: Slow) -> None:
+    async def main(reranker: Reranker) -> list[RankedDocuments]:
+        return await asyncio.gather(*(reranker.rank_async("query", of_its_own(name), qid="q1") for name in "abc"))
+
+    with Reranker("reasonrank", engine=slow) as reranker:
+        found = asyncio.run(main(reranker))
+        many = [{"query": "query", "documents": of_its_own(name), "qid": "q1"} for name in "def"]
+        found += reranker.rank_many(many)
+    assert [judged(ranked) for ranked in found[:3]] == [{f"{name}{i}" for i in range(3)} for name in "abc"]
+    assert all(judged(ranked) == {one.docid for one in ranked} for ranked in found)
+    assert [ranked.qid for ranked in found] == ["q1"] * 6
+
+
+def test_the_number_of_a_query_may_be_the_qid_of_another(slow: Slow) -> None:
+    async def main(reranker: Reranker) -> list[RankedDocuments]:
+        qids = [None, "0", None, "2"]
+        calls = (reranker.rank_async("q", of_its_own(n), qid=qid) for n, qid in zip("abcd", qids, strict=True))
+        return await asyncio.gather(*calls)
+
+    with Reranker("reasonrank", engine=slow) as reranker:
+        found = asyncio.run(main(reranker))
+    assert [judged(ranked) for ranked in found] == [{f"{name}{i}" for i in range(3)} for name in "abcd"]
+
+
+@pytest.mark.parametrize("prefix", ["d", "text "])
+def test_what_a_critic_reads_is_not_a_document(oracle: Mapping[str, Any], prefix: str) -> None:
+    given = [{"docid": f"{prefix}{i}", "text": f"words {i}"} for i in range(1, 6)]
+    with Reranker("aor", engine=oracle) as reranker:
+        ranked = reranker.rank("query", given)
+    assert ranked.judgements
+    assert {one.part.partition("#")[0] for one in ranked.judgements} == {"ranker"}
+    assert judged(ranked) == {document["docid"] for document in given}
+
+
+def test_nothing_is_left_of_finished_requests(reranker: Reranker) -> None:
+    reranker.rank("query", ["a", "b"])
+    list(reranker.rank_many([("query", ["a", "b"])] * 3))
+    assert reranker._live is not None
+    assert reranker._live.store._traces == {}
 
 
 def test_nothing_to_rank(reranker: Reranker) -> None:

@@ -98,6 +98,20 @@ def test_later_rounds_show_what_the_text_before_found() -> None:
         rewriter.rewrite(QUERY, search=search_async)
 
 
+def test_queries_with_one_qid_have_their_own_tokens() -> None:
+    async def main() -> list[RewrittenQuery]:
+        return await asyncio.gather(*(rewriter.rewrite_async(f"query {i}", qid="q1") for i in range(3)))
+
+    rewriter, _ = rewriter_of()
+    with rewriter:
+        assert [(found.prompt_tokens, found.output_tokens) for found in asyncio.run(main())] == [(10, 7)] * 3
+
+
+def test_a_search_has_to_be_a_function() -> None:
+    with pytest.raises(UsageError, match="search is a str; it has to be a function of a text and a number of hits"):
+        rewriter_of(rounds=2)[0].rewrite(QUERY, search="index")  # type: ignore[arg-type]
+
+
 def test_an_answer_without_a_query_leaves_the_text_of_before_and_says_so() -> None:
     def answer(call: Call) -> Completion:
         return Completion("<answer> </answer>") if call.number == 1 or call.qid == "bad" else good(call)

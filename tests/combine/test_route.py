@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import Collection, Command, RunReranker
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyserini_reasonrank.combine import query_classifier
 from pyserini_reasonrank.combine.features import FEATURES, features
 from pyserini_reasonrank.combine.query_classifier import Router, softmax
 from pyserini_reasonrank.errors import UsageError
@@ -256,6 +258,29 @@ def test_a_routed_arm_may_be_a_combination_and_an_arm_of_one(
     grades = collection.gains("7", docids(outer)["7"])
     assert grades == sorted(grades, reverse=True)
     assert outer.tallies["small/top"].rankings == 1
+
+
+def test_an_encoder_is_loaded_before_the_first_query_and_leaves_the_event_loop_free(
+    run_reranker: RunReranker, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = list[tuple[int, int]]()
+
+    def encode(encoder: str, texts: list[str]) -> list[list[float]]:
+        used.append((len(texts), threading.get_ident()))
+        return [[0.0] for _ in texts]
+
+    monkeypatch.setattr(query_classifier, "encode", encode)
+    plain = router()
+    with_encoder: dict[str, Any] = {"encoder": "some", "dimensions": 1, "means": [0.0] * 9, "scales": [1.0] * 9}
+    router(**with_encoder, weights=[[*row, 0.0] for row in plain.weights]).write(tmp_path / "router.json")
+    outcome = run_reranker("route", flags(collection, tmp_path / "router.json"))
+    assert {qid: note["arm"] for qid, note in noted(outcome).items()} == {
+        "long": "listwise",
+        "7": "top",
+        "single": "none",
+    }
+    assert [texts for texts, _ in used] == [0, 1, 1, 1]
+    assert threading.get_ident() not in {thread for _, thread in used[1:]}
 
 
 # --- what it costs

@@ -112,6 +112,44 @@ def test_a_failure_of_one_call_moves_it_and_does_not_leave_the_server_out() -> N
     run(test())
 
 
+def test_a_server_that_answers_with_an_error_can_be_reached() -> None:
+    async def test() -> None:
+        clock, used = Clock(), list[str]()
+        rotation = ServerRotation(["a", "b"], clock=clock)
+        await rotation.ask("q", failing("a"))
+        clock.now += 1
+
+        async def rejecting(name: str, patient: bool) -> str:
+            used.append(name)
+            raise ValueError("HTTP 400: the prompt is too long")
+
+        while "a" not in used:
+            with pytest.raises(ValueError, match="HTTP 400"):
+                await rotation.ask(f"q{len(used)}", rejecting)
+        assert rotation.down == []
+
+    run(test())
+
+
+def test_a_cancelled_call_is_not_an_answer() -> None:
+    async def test() -> None:
+        clock = Clock()
+        rotation = ServerRotation(["a"], clock=clock)
+        with pytest.raises(ConnectionError):
+            await rotation.ask("q", failing("a"))
+        clock.now += 100
+
+        async def silent(name: str, patient: bool) -> str:
+            await asyncio.sleep(60)
+            return name
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(rotation.ask("q", silent), 0.01)
+        assert rotation.down == ["a"]
+
+    run(test())
+
+
 def test_attempts_are_bounded_and_the_last_one_is_patient() -> None:
     async def test() -> None:
         rotation, log = ServerRotation(["a", "b", "c"]), list[str]()

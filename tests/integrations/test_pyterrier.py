@@ -223,7 +223,8 @@ def test_qids_that_are_numbers_keep_their_type(reranker: ReasonRank, results: An
         ({"query": None}, r"the query of qid 7 is None; it has to be a string"),
         ({"docno": 3}, r"qid 7: docno 3 is not a string"),
         ({"docno": "same"}, r"qid 7: document same occurs twice"),
-        ({"score": None}, r"qid 7: the score of document 7-d0 is .*; it has to be a number"),
+        ({"score": None}, r"qid 7: the score of document 7-d0 is .*; it has to be a finite number"),
+        ({"score": float("inf")}, r"qid 7: the score of document 7-d0 is .*; it has to be a finite number"),
     ],
 )
 def test_rows_that_cannot_be_ranked_are_named(

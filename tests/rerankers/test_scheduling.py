@@ -157,12 +157,15 @@ def run_all(
     width: int,
     done: Callable[[Ranking], None] = lambda ranking: None,
     taken: list[int] | None = None,
-    load: Callable[[Request], QueryLoad] = lambda request: QueryLoad(),
+    load: QueryLoad | None = None,
 ) -> None:
+    async def needed(request: Request) -> QueryLoad:
+        return load or QueryLoad()
+
     async def run() -> None:
         before = asyncio.all_tasks()
         try:
-            whole = rerank_all(requests(count, taken), rerank, width=width, done=done, load=load)
+            whole = rerank_all(requests(count, taken), rerank, width=width, done=done, load=needed)
             await asyncio.wait_for(whole, 20)
         finally:
             assert asyncio.all_tasks() == before | {asyncio.current_task()}
@@ -182,7 +185,7 @@ def most_open(count: int, width: int, load: QueryLoad) -> int:
         opened -= 1
         return Ranking(request, ())
 
-    run_all(count, rerank, width, load=lambda request: load)
+    run_all(count, rerank, width, load=load)
     return most
 
 

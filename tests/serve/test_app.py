@@ -197,7 +197,8 @@ BAD = {
     "a wrong type": (b'{"query": "q", "documents": [1]}', 422, "documents.0"),
     "no text": (b'{"query": "q", "documents": [{"x": "a"}]}', 422, "document 0 (0) has no text"),
     "a docid that is a boolean": (b'{"query": "q", "documents": [{"id": true, "text": "a"}]}', 422, "document 0: id is True"),
-    "a score that is a word": (b'{"query": "q", "documents": [{"text": "a", "score": "high"}]}', 422, "has to be a number"),
+    "a score that is a word": (b'{"query": "q", "documents": [{"text": "a", "score": "high"}]}', 422, "a finite number"),
+    "a score that is NaN": (b'{"query": "q", "documents": [{"text": "a", "score": NaN}]}', 422, "is nan; it has to be"),
     "too many documents": (json.dumps({"query": "q", "documents": ["a"] * 31}).encode(), 422, "at most 30"),
     "a body that is too long": (json.dumps({"query": "q", "documents": ["a" * 20_000]}).encode(), 413, "20,000 bytes"),
 }  # fmt: skip
@@ -303,6 +304,43 @@ def test_requests_of_many_clients_share_the_engine(url: str, engine: Gated, coll
         thread.join()
     orders = [[result["index"] for result in answer.json()["results"]] for answer in answers]
     assert orders[0] == orders[1] == orders[2]
+
+
+def test_requests_at_once_with_one_qid_have_judgements_of_their_own(url: str, engine: Gated) -> None:
+    engine.open.clear()
+    answers: dict[int, httpx.Response] = {}
+    bodies = [
+        {"query": f"same qid {n}", "documents": [{"id": f"{n}-{i}", "text": f"t{i}"} for i in range(n)], "qid": "q1",
+         "return_reasoning": True}
+        for n in (2, 3)
+    ]  # fmt: skip
+
+    def ask(body: dict[str, Any]) -> None:
+        answers[len(body["documents"])] = post(url, "/v1/rerank", body)
+
+    threads = [threading.Thread(target=ask, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: httpx.get(f"{url}/health").json()["active"] == 2)
+    engine.open.set()
+    for thread in threads:
+        thread.join()
+    assert [answers[n].status_code for n in (2, 3)] == [200, 200]
+    assert [[sorted(one["shown"]) for one in answers[n].json()["judgements"]] for n in (2, 3)] == [
+        [[0, 1]],
+        [[0, 1, 2]],
+    ]
+
+
+@pytest.mark.parametrize("name", ["aor", "coranking", "self-consistency"])
+def test_combinations_show_the_judgements_of_documents(collection: Collection, name: str) -> None:
+    oracle = {"name": "oracle", "qrels": str(collection.qrels)}
+    body = {"query": "q", "documents": ["a", "b", "c", "d"], "return_reasoning": True}
+    with Reranker(name, engine=oracle) as one, serving(create_app(Service({name: one}))) as address:
+        answer = post(address, "/v1/rerank", body)
+    assert answer.status_code == 200
+    assert answer.json()["judgements"]
+    assert {index for judged in answer.json()["judgements"] for index in judged["shown"]} == {0, 1, 2, 3}
 
 
 def test_a_token_is_needed_where_one_is_set(collection: Collection) -> None:

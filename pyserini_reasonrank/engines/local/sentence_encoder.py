@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, message_of
@@ -68,7 +69,15 @@ class SentenceEncoder:
         return vectors
 
 
-@cache
+_loading = Lock()
+
+
 def loaded(name: str, tokens: int) -> SentenceEncoder:
-    """The encoder, loaded once in a process."""
+    """The encoder, loaded once in a process, by whichever thread needs it first."""
+    with _loading:
+        return _loaded(name, tokens)
+
+
+@cache
+def _loaded(name: str, tokens: int) -> SentenceEncoder:
     return SentenceEncoder(name, tokens)

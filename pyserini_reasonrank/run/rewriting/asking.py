@@ -56,15 +56,14 @@ class RewriteSession:
     @property
     def waiting(self) -> Waiting:
         """The calls in flight, and how long the oldest has waited."""
-        return Waiting(self._endpoint.in_flight, self._endpoint.oldest_wait)
+        return Waiting.of([self._endpoint])
 
     @property
     def warnings(self) -> list[str]:
         """The warnings of the engine since it has started, and of prompts truncated so far."""
         part = self.plan.part
-        cut = str(self._fitter.cuts)
-        cuts = [f"to fit a context of {self._fitter.context:,} tokens: {cut}"] if cut else []
-        return [*part.engine.notices, *part.token_warnings, *preset_warnings(part), *cuts]
+        found = [*part.engine.notices, *part.token_warnings, *preset_warnings(part), self._fitter.warning]
+        return [warning for warning in found if warning]
 
     def check(self, query: Query) -> None:
         """UsageError if ``query`` does not fit the prompt."""
@@ -81,7 +80,8 @@ class RewriteSession:
         def unchanged(gains: Sequence[float]) -> str:
             return self.plan.judge.unchanged(query.text)
 
-        call = Call(query.qid, number, docids, unchanged, _no_choices, label=f"round {number + 1}")
+        label = f"round {number + 1}"
+        call = Call(query.qid, number, docids, unchanged, _no_choices, label=label, request=request.number)
         return await self._llm.judgement(self._llm.preparation(request), range(len(docids)), call)
 
     def record(self, request: Request, searched: str) -> None:

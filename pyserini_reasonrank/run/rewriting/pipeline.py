@@ -185,12 +185,8 @@ async def _asked(rewriter: RewriteSession, requests: Sequence[Request], number: 
 
 
 def _check_bad(rewriter: RewriteSession, most: float) -> None:
-    tally = rewriter.tally
-    if tally.judgements and tally.bad / tally.judgements > most:
-        raise Failure(
-            f"{tally.bad} of {tally.judgements} rewrites ({tally.bad / tally.judgements:.1%}) are bad ({tally}), above "
-            f"--rewrite.max_bad {most:g}"
-        )
+    if rewriter.tally.bad_share > most:
+        raise Failure(f"{rewriter.tally.bad_of('rewrites')}, above --rewrite.max_bad {most:g}")
 
 
 def _unread(unread: Sequence[tuple[str, Judgement]], number: int) -> list[str]:

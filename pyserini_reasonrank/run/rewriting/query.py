@@ -12,12 +12,15 @@ from pyserini_reasonrank.run.rewriting.texts import SearchText, one_line, search
 
 
 class QueryRewriting:
-    """The rounds of ``query``. ``searched`` is its text to search so far, ``rewrite`` the last readable answer, "" if none."""
+    """The rounds of ``query``, the request with this ``number`` of the session.
 
-    def __init__(self, session: RewriteSession, query: Query, number: int = 0) -> None:
-        self.query, self.rewrite, self.searched = query, "", SearchText(one_line(query.text))
+    ``searched`` is its text to search so far, ``rewrite`` the last readable answer, "" if none.
+    """
+
+    def __init__(self, session: RewriteSession, query: Query, number: int) -> None:
+        self.query, self.number, self.rewrite, self.searched = query, number, "", SearchText(one_line(query.text))
         self.judgements: list[Judgement] = []
-        self._session, self._number = session, number
+        self._session = session
         self._shown: tuple[Candidate, ...] = ()
 
     @property
@@ -35,7 +38,7 @@ class QueryRewriting:
         with speaking_of_rewrites():
             self._session.check(self.query)
             self._shown = tuple(passages[: settings.depth])
-            request = Request(self.query, self._shown, self._number)
+            request = Request(self.query, self._shown, self.number)
             judgement = await self._session.ask(request, len(self.judgements))
         self.judgements.append(judgement)
         if not judgement.status.bad:
@@ -44,4 +47,4 @@ class QueryRewriting:
 
     def end(self) -> None:
         """Record in the journal what is searched."""
-        self._session.record(Request(self.query, self._shown, self._number), self.searched.text)
+        self._session.record(Request(self.query, self._shown, self.number), self.searched.text)

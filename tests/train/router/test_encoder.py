@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +80,22 @@ def test_vectors_have_length_one_and_do_not_depend_on_their_batch(encoder: Path)
     together = np.array(encode(str(encoder), texts))
     assert np.linalg.norm(together, axis=1) == pytest.approx([1.0] * 3)
     assert together == pytest.approx(np.array([encode(str(encoder), [text])[0] for text in texts]), abs=1e-5)
+
+
+def test_threads_load_an_encoder_once(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[sentence_encoder.SentenceEncoder]()
+
+    class Slow(sentence_encoder.SentenceEncoder):
+        def __init__(self, name: str, tokens: int) -> None:
+            time.sleep(0.05)
+            super().__init__(name, tokens)
+            made.append(self)
+
+    monkeypatch.setattr(sentence_encoder, "SentenceEncoder", Slow)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: sentence_encoder.loaded(str(encoder), 7), range(4)))
+    assert len(made) == 1
+    assert set(found) == {made[0]}
 
 
 def test_encoders_that_can_t_be_used_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
