@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import isfinite, nan
 from typing import Any
 
@@ -14,7 +14,10 @@ from pyserini_reasonrank.records import Candidate
 from pyserini_reasonrank.settings.schema import Tree
 
 Documents = Sequence[Any]
-"""Strings, mappings with the fields of a corpus line, ``Candidate``s, or hits of a Pyserini searcher."""
+"""Strings, mappings with the fields of a corpus line, ``Candidate``s, or hits of a Pyserini searcher.
+
+A pandas data frame is a list of its rows, as mappings.
+"""
 
 _NAME_KEYS = {"engine": "name", "judge": "kind", "strategy": "name", "combine": "name", "fuse": "method"}
 """The key that a plain string sets: ``engine="vllm"`` is ``engine={"name": "vllm"}``."""
@@ -108,9 +111,15 @@ def _score(score: Any, place: int, docid: str) -> float:
 
 def _list(given: Any, name: str, content: str) -> list[Any]:
     """``given`` as a list of ``content``. UsageError, with its ``name``, if it is not one."""
-    if isinstance(given, str | bytes | Mapping) or not iterable(given):
+    rows = _rows(given) if hasattr(given, "columns") and hasattr(given, "to_dict") else given
+    if isinstance(rows, str | bytes | Mapping | Set) or not iterable(rows):
         raise UsageError(f"{name} have to be a list ({content}); this is a {type(given).__name__}")
-    return list(given)
+    return list(rows)
+
+
+def _rows(frame: Any) -> Any:
+    """The rows of a data frame as mappings, without the cells that have no value."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def iterable(given: Any) -> bool:

@@ -7,6 +7,7 @@ import queue
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,13 @@ class Reranker(Loadable[Session]):
         return self._live.worker.tally if self._live else Tally()
 
     def cost(self, n: int) -> Cost:
-        """The cost of a query with ``n`` candidates: calls, longest chain of calls, passages shown. Loads nothing."""
-        return estimate(self._plan, n)
+        """The cost of a query with ``n`` candidates: calls, longest chain of calls, passages shown. Loads nothing.
+
+        UsageError if ``n`` is not a number of candidates.
+        """
+        if not isinstance(n, Integral) or n < 0:
+            raise UsageError(f"the number of candidates is {n!r}; it has to be a whole number from 0")
+        return estimate(self._plan, int(n))
 
     def rank(
         self, query: str, documents: Documents, *, scores: Sequence[float] | None = None, qid: str | None = None

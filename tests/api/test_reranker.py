@@ -180,12 +180,33 @@ def test_first_stage_scores_are_fused_only_if_there_are_any(oracle: Mapping[str,
         ([Candidate("a", float("-inf"), "x")], r"the score of document 0 \(a\) is -inf; it has to be a finite number"),
         (None, r"documents have to be a list \(.*\); this is a NoneType"),
         ("one text", "documents have to be a list"),
+        ({"a", "b"}, "documents have to be a list .*; this is a set"),
+        ({"a": 1}.keys(), "documents have to be a list .*; this is a dict_keys"),
         ({"docid": "a", "text": "x"}, "documents have to be a list"),
     ],
 )
 def test_documents_that_cannot_be_ranked_are_named(reranker: Reranker, given: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         reranker.rank("query", given)
+
+
+def test_the_rows_of_a_data_frame_are_documents(reranker: Reranker) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = [
+        {"docid": "a", "text": "one", "title": float("nan"), "score": 2.5},
+        {"docid": "b", "text": "two", "score": 1},
+    ]
+    for frame in (pandas.DataFrame(rows), pandas.DataFrame(rows, index=["x", "y"])):
+        ranked = reranker.rank("query", frame)
+        found = {d.docid: (d.document, d.first_stage_score) for d in ranked}
+        assert found["b"][1] == 1.0
+        assert "nan" not in str(found["a"][0])
+
+
+@pytest.mark.parametrize("n", [-1, "5", 2.5, None])
+def test_a_number_of_candidates_that_is_none(n: Any, reranker: Reranker) -> None:
+    with pytest.raises(UsageError, match="the number of candidates is .*; it has to be a whole number from 0"):
+        reranker.cost(n)
 
 
 def test_other_input_that_cannot_be_used(reranker: Reranker) -> None:
