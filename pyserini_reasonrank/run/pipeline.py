@@ -106,8 +106,8 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                 writer.commit(candidates)
         finally:
             await close(plan.engines)
-    late = starter.late_seconds
-    seconds = {"load": loaded - began + late, "rerank": time.monotonic() - loaded - late}
+    loaded += starter.late_seconds
+    seconds = {"load": loaded - began, "rerank": time.monotonic() - loaded}
     return RunRecord(
         tag=plan.tag,
         command=task.command,

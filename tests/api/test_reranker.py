@@ -205,7 +205,7 @@ def test_the_rows_of_a_data_frame_are_documents(reranker: Reranker) -> None:
 
 @pytest.mark.parametrize("n", [-1, "5", 2.5, None])
 def test_a_number_of_candidates_that_is_none(n: Any, reranker: Reranker) -> None:
-    with pytest.raises(UsageError, match="the number of candidates is .*; it has to be a whole number from 0"):
+    with pytest.raises(UsageError, match=r"the number of candidates is .*; it has to be a whole number from 0"):
         reranker.cost(n)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import batched
 from pathlib import Path
 
 import pytest
@@ -95,12 +94,13 @@ def test_an_existing_run_of_other_inputs_is_kept(
     flag: str, joined: bool, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def rerank_with(path: Path, *more: str) -> int:
-        given = {**dict(batched(collection.inputs, 2)), flag: str(path)}.items()
+        given = {**as_given, flag: str(path)}.items()
         return rerank(
             collection, output, *more, inputs=[w for f, v in given for w in ([f"{f}={v}"] if joined else [f, v])]
         )
 
-    output, own = tmp_path / "run.txt", Path(dict(batched(collection.inputs, 2))[flag])
+    as_given = dict(zip(collection.inputs[::2], collection.inputs[1::2], strict=True))
+    output, own = tmp_path / "run.txt", Path(as_given[flag])
     other, renamed = tmp_path / "other.txt", tmp_path / "renamed.txt"
     other.write_bytes(own.read_bytes())
     renamed.symlink_to(own)
