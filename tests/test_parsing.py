@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank import parsing
-from pyserini_reasonrank.parsing import Untagged, read_grades, read_label, read_permutation, split
+from pyserini_reasonrank.parsing import Untagged, parts, read_grades, read_label, read_permutation
 from pyserini_reasonrank.parsing.answer_lists import order_of, permutation
 from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers
+from pyserini_reasonrank.parsing.parts import split
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>"]
@@ -359,8 +359,8 @@ _PIECES = [
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
 def test_tags_are_found_where_they_may_start(text: str) -> None:
-    assert [m.span() for m in parsing._tags(text)] == [m.span() for m in parsing._TAG.finditer(text)]
-    assert parsing._with_tags(text, lambda tag: "") == parsing._TAG.sub("", text)
+    assert [m.span() for m in parts._tags(text)] == [m.span() for m in parts._TAG.finditer(text)]
+    assert parts._with_tags(text, lambda tag: "") == parts._TAG.sub("", text)
 
 
 @given(st.lists(st.integers(0, 30), min_size=3, max_size=30), st.integers(1, 25), st.sampled_from(["", " ", "\n"]))

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask
-from pyserini_reasonrank.parsing import CLOSE_THINK, OPEN_THINK, resumed, split, unanswered
+from pyserini_reasonrank.parsing import unanswered
+from pyserini_reasonrank.parsing.parts import CLOSE_THINK, OPEN_THINK, resumed, split
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 UNREADABLE = (Status.TRUNCATED, Status.EMPTY)

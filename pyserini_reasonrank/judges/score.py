@@ -18,7 +18,8 @@ from pyserini_reasonrank.judges import Ask, Judge, published
 from pyserini_reasonrank.judges.first_token import single_tokens
 from pyserini_reasonrank.judges.repair import checked_budget, think, thinking
 from pyserini_reasonrank.judges.written import ThoughtTokens
-from pyserini_reasonrank.parsing import CLOSE_THINK, unanswered
+from pyserini_reasonrank.parsing import unanswered
+from pyserini_reasonrank.parsing.parts import CLOSE_THINK
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling, Status
 

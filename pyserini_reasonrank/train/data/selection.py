@@ -8,8 +8,9 @@ from itertools import batched
 import yaml
 
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.parsing import parts_of, unanswered
+from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.parsing.identifiers import identifiers
+from pyserini_reasonrank.parsing.parts import parts_of
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Completion, Judgement, Request, Status, Tally
