@@ -69,14 +69,14 @@ def split(text: str, *, cut: bool = False) -> Parts:
     if again and not (block and block.complete):
         last = _block(text, tags, len(text))
         if cut or not (last and last.complete and last.start >= end and text.rstrip().endswith(last.closing)):
-            return Parts(_untag(text), None, tagged=False)
-        return Parts(_untag(text[: last.start]), last.answer, tagged=True, note="the thought was not closed")
+            return Parts(_untag(text, tags, 0, len(text)), None, tagged=False)
+        return Parts(_untag(text, tags, 0, last.start), last.answer, tagged=True, note="the thought was not closed")
     if block and not (cut and not begin and _quoted(text, block)):
-        return Parts(_untag(text[: block.start]), block.answer, tagged=True)
+        return Parts(_untag(text, tags, 0, block.start), block.answer, tagged=True)
     if begin:
-        return Parts(_untag(text[:begin]), _uncontrolled(text[begin:]), tagged=False)
+        return Parts(_untag(text, tags, 0, begin), _uncontrolled(text[begin:]), tagged=False)
     if cut:
-        return Parts(_untag(text), None, tagged=False)
+        return Parts(_untag(text, tags, 0, len(text)), None, tagged=False)
     return Parts("", text, tagged=False)
 
 
@@ -126,7 +126,7 @@ class _Block:
         return bool(self.closing and self.answer.strip())
 
 
-def _answered_first(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> Parts | None:
+def _answered_first(text: str, tags: Tags) -> Parts | None:
     """Return the parts of a text that ends with its only thought, after a complete answer tag; None for other texts."""
     kinds = [kind for kind, _ in tags if kind in ("open", "close")]
     if kinds != ["open", "close"] or text[tags[-1][1].end() :].strip() or tags[-1][0] != "close":
@@ -135,10 +135,12 @@ def _answered_first(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> Par
     block = _block(text, [(kind, match) for kind, match in tags if match.start() < opened], opened)
     if block is None or not block.complete:
         return None
-    return Parts(_untag(text[opened:]), block.answer, tagged=True, note="the answer precedes the reasoning")
+    return Parts(
+        _untag(text, tags, opened, len(text)), block.answer, tagged=True, note="the answer precedes the reasoning"
+    )
 
 
-def _end_of_thought(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> int:
+def _end_of_thought(text: str, tags: Tags) -> int:
     """Return where the last closed thought ends; 0 without one. A second closing tag after the answer does not count."""
     closed = [match for kind, match in tags if kind == "close"]
     if len(closed) > max(1, sum(kind == "open" for kind, _ in tags)):
@@ -148,7 +150,7 @@ def _end_of_thought(text: str, tags: Sequence[tuple[str, re.Match[str]]]) -> int
     return closed[-1].end() if closed else 0
 
 
-def _block(text: str, tags: Sequence[tuple[str, re.Match[str]]], end: int) -> _Block | None:
+def _block(text: str, tags: Tags, end: int) -> _Block | None:
     """Return the last complete answer tag before ``end``; if none is complete, the last one with a text, else the last."""
     blocks = []
     answers = [(kind, match) for kind, match in tags if kind in ("answer", "end")]
@@ -170,8 +172,14 @@ def _quoted(text: str, block: _Block) -> bool:
     return not _BEGINS_AS_A_LIST.match(block.answer)
 
 
-def _untag(text: str) -> str:
-    return _uncontrolled(_with_tags(text, lambda tag: "")).strip()
+def _untag(text: str, tags: Tags, begin: int, end: int) -> str:
+    """The text from ``begin`` to ``end`` without its tags, given all ``tags`` of the text. None of them crosses these places."""
+    pieces = list[str]()
+    for _, tag in tags:
+        if begin <= tag.start() < end:
+            pieces.append(text[begin : tag.start()])
+            begin = tag.end()
+    return _uncontrolled("".join([*pieces, text[begin:end]])).strip()
 
 
 def _uncontrolled(text: str) -> str:
