@@ -1,8 +1,8 @@
 """Fitting a query and its passages into a model's context, measured in the model's tokens.
 
 The frame, the query and the output are reserved, and the passages share the rest: the longest passages are cut first, the
-query last. Cuts are counted. A prompt is fitted by arithmetic on token counts in one pass. Texts are tokenized, each once,
-only where the number of their bytes does not prove that they fit.
+query last. Cuts are counted. A prompt is fitted by arithmetic on token counts in one pass. Texts are tokenized only
+where the number of their bytes does not prove that they fit, and what is found is kept for the windows that follow.
 """
 
 from __future__ import annotations
