@@ -266,15 +266,8 @@ class Journal:
     def ranked(self, ranking: Ranking) -> None:
         """Record the final order of a query, without waiting: first-stage ranks and scores, the LLM's and fused scores
         and the best segments if any; last, the candidates that are left out of the run."""
-        candidates, ranked = ranking.request.candidates, ranking.ranked
-        lines = [
-            {"docid": candidates[i].docid, "first_stage": [i + 1, candidates[i].score]}
-            | ({"score": ranked.judged[i]} if i in ranked.judged else {})
-            | ({"fused": ranking.fused[i]} if i in ranking.fused else {})
-            | ({"segment": ranked.segments[i].place} if i in ranked.segments else {})
-            | ({"dropped": True} if i in ranking.dropped else {})
-            for i in (*ranking.kept, *ranking.left_out)
-        ]
+        ranked = ranking.ranked
+        lines = _ranked_lines(ranking)
         row = (self.run, ranking.request.query.qid, json.dumps(lines), json.dumps(ranked.confidence),
                json.dumps(dict(ranked.notes)))  # fmt: skip
         self._put((_RANKING, row, None))
@@ -369,6 +362,24 @@ class Journal:
         for loop, futures in waiting.items():
             with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits for the result
                 loop.call_soon_threadsafe(_resolve, futures, failure)
+
+
+def _ranked_lines(ranking: Ranking) -> list[dict[str, Any]]:
+    """What the journal has of each candidate, in the final order."""
+    candidates, ranked, judged = ranking.request.candidates, ranking.ranked, ranking.ranked.judged
+    lines = []
+    for i in (*ranking.kept, *ranking.left_out):
+        line: dict[str, Any] = {"docid": candidates[i].docid, "first_stage": [i + 1, candidates[i].score]}
+        if i in judged:
+            line["score"] = judged[i]
+        if i in ranking.fused:
+            line["fused"] = ranking.fused[i]
+        if i in ranked.segments:
+            line["segment"] = ranked.segments[i].place
+        if i in ranking.dropped:
+            line["dropped"] = True
+        lines.append(line)
+    return lines
 
 
 def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:

@@ -64,6 +64,10 @@ class Prompt:
     places: tuple[int, ...] = field(default=(), compare=False)
     keep: int | None = field(default=None, compare=False)
 
+    def begun(self, prefill: str) -> Prompt:
+        """The prompt with another ``prefill``. Several times faster than ``dataclasses.replace``."""
+        return self if prefill == self.prefill else Prompt(self.messages, prefill, self.places, self.keep)
+
 
 class Capability(StrEnum):
     """An ability that not every engine has. A plan that needs a missing one raises UsageError before the run starts."""

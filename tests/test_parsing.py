@@ -6,13 +6,13 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyserini_reasonrank import parsing
-from pyserini_reasonrank.parsing import Untagged, read_grades, read_label, read_permutation, split
+from pyserini_reasonrank.parsing import Untagged, parts, read_grades, read_label, read_permutation
 from pyserini_reasonrank.parsing.answer_lists import order_of, permutation
 from pyserini_reasonrank.parsing.identifiers import Identifiers, identifiers
+from pyserini_reasonrank.parsing.parts import split
 from pyserini_reasonrank.records import Completion, Status
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<THINK>", "</Answer>"]
@@ -359,8 +359,36 @@ _PIECES = [
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
 def test_tags_are_found_where_they_may_start(text: str) -> None:
-    assert [m.span() for m in parsing._tags(text)] == [m.span() for m in parsing._TAG.finditer(text)]
-    assert parsing._with_tags(text, lambda tag: "") == parsing._TAG.sub("", text)
+    assert [m.span() for m in parts._tags(text)] == [m.span() for m in parts._TAG.finditer(text)]
+    assert parts._with_tags(text, lambda tag: "") == parts._TAG.sub("", text)
+
+
+tagged_texts = st.lists(st.sampled_from([
+    *("<think>", "</think>", "<answer>", "</answer>", "[THINK]", "[/THINK]", "analysis", "assistantfinal", "Analysis", "A"),
+    *("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "<|channel|>", "<|message|>", "<|end|>", "<", ">"),
+    *("[2] > [1]", "because", " ", "\n", "ſ"),
+]), max_size=14).map("".join)  # fmt: skip
+
+
+@settings(max_examples=1000)
+@given(tagged_texts, st.booleans())
+def test_the_parts_of_a_text_are_cleared_of_the_tags_that_are_in_them(text: str, cut: bool) -> None:
+    def searched_again(text: str, tags: parts.Tags, begin: int, end: int) -> str:
+        return parts._uncontrolled(parts._TAG.sub("", text[begin:end])).strip()
+
+    found = split(text, cut=cut)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_untag", searched_again)
+        assert split(text, cut=cut) == found
+
+
+@given(st.lists(st.integers(-1, 7), max_size=8), st.integers(0, 6))
+def test_a_permutation_is_taken_as_it_is_and_anything_else_is_completed(ids: list[int], n: int) -> None:
+    order, filled, faults = permutation(ids, n)
+    given_ids = list(dict.fromkeys(i - 1 for i in ids if 1 <= i <= n))
+    assert order == (*given_ids, *(i for i in range(n) if i not in given_ids))
+    assert filled == n - len(given_ids)
+    assert bool(faults) == (sorted(ids) != list(range(1, n + 1)))
 
 
 @given(st.lists(st.integers(0, 30), min_size=3, max_size=30), st.integers(1, 25), st.sampled_from(["", " ", "\n"]))

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.request import getproxies
 
 import aiohttp
+from pydantic_core import to_json
 
 _log = logging.getLogger(__name__)
 
@@ -86,13 +87,13 @@ class HttpClient:
         return await self._sent("GET", path, None, timeout)
 
     async def post(self, path: str, body: Mapping[str, Any], *, max_retries: int | None = None) -> bytes:
-        """Send ``body`` as JSON to a path below ``base_url``, or to a whole address, again after faults that may pass.
+        """Send ``body`` as JSON and return the body of the answer.
 
-        Returns the body of the answer.
-
-        RequestFailed if its status is not 2xx, or without an answer, after the retries.
+        ``path`` is below ``base_url``, or a whole address. After a fault that may pass, the request is sent again, at most
+        ``max_retries`` times; by default as often as the client's other requests. RequestFailed if no try had an answer of
+        status 2xx, ValueError if ``body`` has NaN or infinity.
         """
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="replace")
+        data = _json(body)
         most = self._max_retries if max_retries is None else max_retries
         for tries in count():
             try:
@@ -145,6 +146,20 @@ class HttpClient:
     def _without_key(self, text: str) -> str:
         """``text`` without the key, which a server may repeat in an error."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    """``body`` as JSON. pydantic's serializer takes a fifth of the time of ``json`` on a prompt, which is most of a body.
+
+    ``json`` writes what it can't (half a surrogate pair), and refuses what it should refuse (NaN and infinity).
+    """
+    try:
+        data = to_json(body)
+    except ValueError:
+        data = b"NaN"
+    if b"NaN" not in data and b"Infinity" not in data:
+        return data
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="replace")
 
 
 def _headers(key: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from math import exp
 from typing import Any
 
-from pyserini_reasonrank.parsing import joined
+from pyserini_reasonrank.parsing.parts import joined
 from pyserini_reasonrank.records import Completion
 
 _REASONING = ("reasoning", "reasoning_content", "thinking")

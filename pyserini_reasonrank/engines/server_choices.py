@@ -50,7 +50,7 @@ class ServerChoices:
             return replace(found, choices=of_one_token(tokens, choices))
         mass = ChoiceMass(tokens, choices)
         for short, long in continued(choices):
-            further = await self._next_tokens(replace(prompt, prefill=prompt.prefill + short), sampling, qid)
+            further = await self._next_tokens(prompt.begun(prompt.prefill + short), sampling, qid)
             if further.error is not None:
                 return further
             if not mass.divide(short, long, further.choices):

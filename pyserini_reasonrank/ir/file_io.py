@@ -28,7 +28,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     unreadable, UTF-16 text or has no other lines, and, with the place, for a carriage return inside a line: other programs
     end the line there.
     """
-    found = False
+    found, name = False, str(path)
     try:
         with _opened(path) as file:
             for number, line in enumerate(file, 1):
@@ -41,7 +41,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
                     raise UsageError(f"{path}, line {number} contains a carriage return; end lines with LF or CRLF")
                 if text.strip():
                     found = True
-                    yield f"{path}, line {number}", text
+                    yield f"{name}, line {number}", text
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist") from None
     except (OSError, EOFError, zlib.error) as error:

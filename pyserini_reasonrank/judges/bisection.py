@@ -10,13 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import log
 from string import ascii_uppercase
 
 from pyserini_reasonrank.judges import Ask
 from pyserini_reasonrank.judges.score import TOP_GAIN, Pointwise, shares, unchosen
 from pyserini_reasonrank.parsing.grade_values import TOP_GRADE
-from pyserini_reasonrank.records import Completion, Judgement, Prompt
+from pyserini_reasonrank.records import Completion, Judgement, Prompt, Sampling
 
 _LAST = 3  # so few grades are no longer halved: the model chooses one of them
 
@@ -78,12 +79,14 @@ class Bisection(Pointwise):
         asked = sum(len(decision.asked) for decision in DECISIONS)  # a token has at least one character
         return len(DECISIONS) * self.thought_tokens + asked
 
+    @cached_property
+    def _decided(self) -> dict[str, Sampling]:
+        """The sampling of each decision, by the text before its letter."""
+        return {d.asked: replace(self.sampling, max_tokens=1, choices=tuple(d.parts)) for d in DECISIONS}
+
     async def scored(self, ask: Ask, prompt: Prompt, thought: Judgement) -> Judgement:
         async def decide(decision: Decision) -> Completion:
-            return await ask(
-                replace(prompt, prefill=prompt.prefill + decision.asked),
-                replace(self.sampling, max_tokens=1, choices=tuple(decision.parts)),
-            )
+            return await ask(prompt.begun(prompt.prefill + decision.asked), self._decided[decision.asked])
 
         async with asyncio.TaskGroup() as together:  # a failed task cancels the others
             tasks = [together.create_task(decide(decision)) for decision in DECISIONS]
@@ -91,7 +94,8 @@ class Bisection(Pointwise):
         for decision, answer in zip(DECISIONS, answers, strict=True):
             if bad := unchosen(answer, tuple(decision.parts)):
                 return replace(thought, status=bad, filled=1, detail=answer.error or "")
-        return replace(thought, score=expected([answer.choices for answer in answers]))
+        score = expected([answer.choices for answer in answers])
+        return Judgement(thought.order, thought.status, thought.reasoning, score=score, detail=thought.detail)
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
         """Put nearly all mass on the part that contains the grade; equal mass if no part does."""

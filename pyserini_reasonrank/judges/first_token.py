@@ -17,7 +17,7 @@ from pyserini_reasonrank.judges.best import Best
 from pyserini_reasonrank.judges.ordering import Ordering
 from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.prompts.tokens import Tokens
-from pyserini_reasonrank.records import Capability, Judgement, Prompt, Status
+from pyserini_reasonrank.records import Capability, Judgement, Prompt, Sampling, Status
 
 _ELSE = "use a reranker that writes its answer, such as rankgpt"
 
@@ -40,6 +40,10 @@ class FirstToken(Ordering):
             ),
         ] = False
 
+    def __init__(self, options: Any, sampling: Sampling, can: frozenset[Capability], reminder: str) -> None:
+        super().__init__(options, sampling, can, reminder)
+        self._samplings: dict[int, Sampling] = {}
+
     def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
         if widest > len(ascii_uppercase):
             raise UsageError(
@@ -52,11 +56,18 @@ class FirstToken(Ordering):
                 f"{self.kind} judge needs: {_ELSE}"
             )
 
+    def _wanted(self, n: int) -> Sampling:
+        """The sampling for ``n`` passages, made once."""
+        if n not in self._samplings:
+            letters, apart = tuple(ascii_uppercase[:n]), self.options.apart
+            self._samplings[n] = replace(self.sampling, max_tokens=1, choices=letters, one_token=True, apart=apart)
+        return self._samplings[n]
+
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
         n = len(shown)
-        letters = tuple(ascii_uppercase[:n])
-        apart = self.options.apart
-        answer = await ask(prompt, replace(self.sampling, max_tokens=1, choices=letters, one_token=True, apart=apart))
+        wanted = self._wanted(n)
+        letters = wanted.choices
+        answer = await ask(prompt, wanted)
         bad = unanswered(answer)
         known = {i: answer.choices[letter] for i, letter in enumerate(letters) if letter in answer.choices}
         if bad or not known:

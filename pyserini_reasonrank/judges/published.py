@@ -16,15 +16,9 @@ from statistics import fmean
 from typing import Literal
 
 from pyserini_reasonrank.judges.matching import LCS_SHARE, lcs, tf_idf
-from pyserini_reasonrank.parsing import (
-    CLOSE_ANSWER,
-    CLOSE_THINK,
-    OPEN_ANSWER,
-    OPEN_THINK,
-    split,
-    unanswered,
-)
+from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.parsing.answer_lists import permutation
+from pyserini_reasonrank.parsing.parts import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 LabelParser = Literal["careful", "rank-r1", "setwise-sft"]

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask
-from pyserini_reasonrank.parsing import CLOSE_THINK, OPEN_THINK, resumed, split, unanswered
+from pyserini_reasonrank.parsing import unanswered
+from pyserini_reasonrank.parsing.parts import CLOSE_THINK, OPEN_THINK, resumed, split
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
 
 UNREADABLE = (Status.TRUNCATED, Status.EMPTY)
@@ -105,13 +106,18 @@ async def ask_and_repair(
     return judgement
 
 
+def thinking(sampling: Sampling) -> Sampling:
+    """Return the sampling of a thought: it ends where the model closes it."""
+    return replace(sampling, stop=(CLOSE_THINK,))
+
+
 async def think(ask: Ask, prompt: Prompt, sampling: Sampling) -> tuple[Prompt, Judgement]:
-    """Let the model think about one passage for at most ``sampling.max_tokens`` tokens.
+    """Let the model think about one passage for at most ``sampling.max_tokens`` tokens; ``sampling`` as by ``thinking``.
 
     Returns the prompt that continues after the closed thought, and a judgement without a score: ok, repaired if the
     thought was cut, or bad if there is no thought.
     """
-    thought = await ask(prompt, replace(sampling, stop=(CLOSE_THINK,)))
+    thought = await ask(prompt, sampling)
     if bad := unanswered(thought):
         return prompt, Judgement((0,), bad, filled=1, detail=thought.error or "")
     cut = thought.finish_reason == "length"
@@ -121,7 +127,7 @@ async def think(ask: Ask, prompt: Prompt, sampling: Sampling) -> tuple[Prompt, J
         split(thought.text, cut=True).reasoning,
         detail="thought closed at its budget" if cut else "",
     )
-    return replace(prompt, prefill=prompt.prefill + _thought(thought.text) + CLOSE_THINK), judgement
+    return prompt.begun(prompt.prefill + _thought(thought.text) + CLOSE_THINK), judgement
 
 
 def checked_budget(sampling: Sampling, thought_tokens: int | None) -> Sampling:
@@ -146,7 +152,7 @@ async def _answer(
     """Close the thought in ``text``, decode the answer alone, and read it."""
     spoken = form.begun(text)
     rest = await ask(
-        replace(prompt, prefill=prompt.prefill + spoken),
+        prompt.begun(prompt.prefill + spoken),
         replace(sampling, max_tokens=form.tokens, stop=("</",), pattern=form.rest),
     )
     return read(replace(rest, text=spoken + rest.text))

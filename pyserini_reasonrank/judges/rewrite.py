@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pyserini_reasonrank.judges.written import Written
-from pyserini_reasonrank.parsing import OPEN_ANSWER, parts_of, split, unanswered
+from pyserini_reasonrank.parsing import unanswered
+from pyserini_reasonrank.parsing.parts import OPEN_ANSWER, parts_of, split
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 ANSWER_TOKENS = 400

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import exp, log
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
@@ -15,15 +16,17 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges import Ask, Judge, published
 from pyserini_reasonrank.judges.first_token import single_tokens
-from pyserini_reasonrank.judges.repair import checked_budget, think
+from pyserini_reasonrank.judges.repair import checked_budget, think, thinking
 from pyserini_reasonrank.judges.written import ThoughtTokens
-from pyserini_reasonrank.parsing import CLOSE_THINK, unanswered
+from pyserini_reasonrank.parsing import unanswered
+from pyserini_reasonrank.parsing.parts import CLOSE_THINK
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Prompt, Sampling, Status
 
 SCALES = {"true-false": ("true", "false"), "yes-no": ("yes", "no"), "0-10": tuple(map(str, range(11)))}
 TOP_GAIN = 3  # the highest grade in TREC's passage qrels
 _BINARY = 2
+_NO_THOUGHT = Judgement((0,), Status.OK)
 
 
 class Pointwise(Judge):
@@ -48,10 +51,14 @@ class Pointwise(Judge):
     def written_tokens(self) -> int:
         return self.thought_tokens
 
+    @cached_property
+    def _thinking(self) -> Sampling:
+        return thinking(replace(self.sampling, max_tokens=self.thought_tokens))
+
     async def judge(self, ask: Ask, prompt: Prompt, shown: Sequence[str]) -> Judgement:
-        thought = Judgement((0,), Status.OK)
+        thought = _NO_THOUGHT
         if self.options.think:
-            prompt, thought = await think(ask, prompt, replace(self.sampling, max_tokens=self.thought_tokens))
+            prompt, thought = await think(ask, prompt, self._thinking)
             if thought.status.bad:
                 return thought
         scored = await self.scored(ask, prompt, thought)
@@ -159,6 +166,8 @@ class RelevanceScore(Pointwise):
         self.opening = options.opening.rstrip(" ")
         blanks = options.opening.removeprefix(self.opening)
         self.choices = tuple(blanks + answer for answer in options.possible)
+        logit = options.value == "logit"
+        self._wanted = replace(self.sampling, max_tokens=1, choices=self.choices, one_token=logit, logits=logit)
 
     def check(self, widest: int, tokens: Tokens, prefill: str) -> None:
         """UsageError if a logit is to be read of an answer that is not one token."""
@@ -188,9 +197,7 @@ class RelevanceScore(Pointwise):
         prefill = prompt.prefill + self.opening
         if self.options.parser == "rank1" and thought.status is Status.REPAIRED:
             prefill = published.ended_thought(prefill)
-        logit = self.options.value == "logit"
-        wanted = replace(self.sampling, max_tokens=1, choices=self.choices, one_token=logit, logits=logit)
-        answer = await ask(replace(prompt, prefill=prefill), wanted)
+        answer = await ask(prompt.begun(prefill), self._wanted)
         bad = unchosen(answer, self.choices)
         if self.options.value == "difference" and not bad and len(answer.choices) < len(self.choices):
             bad = Status.EMPTY
@@ -198,7 +205,8 @@ class RelevanceScore(Pointwise):
             judgement = replace(thought, status=bad, filled=1, detail=answer.error or "")
             known = self.options.parser == "rank1" and answer.error is None
             return replace(judgement, score=published.UNREAD_SCORE) if known else judgement
-        return replace(thought, score=self.value(answer.choices))
+        score = self.value(answer.choices)
+        return Judgement(thought.order, thought.status, thought.reasoning, score=score, detail=thought.detail)
 
     def value(self, choices: Mapping[str, float]) -> float:
         """Return the score for natural-log probabilities (or logits) of the answers: a share or a sigmoid is in [0, 1], a

@@ -16,7 +16,8 @@ from pydantic import Field
 from pyserini_reasonrank.judges import published
 from pyserini_reasonrank.judges.matching import NameMatch, likest, match
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.parsing import Parts, labels_in, read_label, split, unanswered, was_cut
+from pyserini_reasonrank.parsing import labels_in, read_label, unanswered
+from pyserini_reasonrank.parsing.parts import Parts, split, was_cut
 from pyserini_reasonrank.records import Completion, Judgement, Prompt, Status
 
 MOST_LINES = 200  # of an answer in which names are searched

@@ -120,6 +120,8 @@ def permutation(ids: Sequence[int], n: int) -> tuple[tuple[int, ...], int, str]:
 
     Returns the order, the number of appended positions, and a description of the faults.
     """
+    if len(ids) == n and set(ids) == set(range(1, n + 1)):
+        return tuple(i - 1 for i in ids), 0, ""
     inside = [i - 1 for i in ids if 1 <= i <= n]
     given = list(dict.fromkeys(inside))
     missing = sorted(set(range(n)).difference(given))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from pyserini_reasonrank.parsing import split, unanswered
+from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.parsing.grade_values import numbers_in, on_scale, the_grade
 from pyserini_reasonrank.parsing.identifiers import number_of
+from pyserini_reasonrank.parsing.parts import split
 from pyserini_reasonrank.records import Completion, Judgement, Status
 
 OPEN_SCORE, CLOSE_SCORE = "<score>", "</score>"

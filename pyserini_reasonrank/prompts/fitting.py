@@ -1,40 +1,33 @@
 """Fitting a query and its passages into a model's context, measured in the model's tokens.
 
 The frame, the query and the output are reserved, and the passages share the rest: the longest passages are cut first, the
-query last. Cuts are counted. A prompt is fitted by arithmetic on token counts in one pass.
+query last. Cuts are counted. A prompt is fitted by arithmetic on token counts in one pass. Texts are tokenized only
+where the number of their bytes does not prove that they fit, and what is found is kept for the windows that follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.prompts.defusing import Defuser
 from pyserini_reasonrank.prompts.passage_form import PassageForm
+from pyserini_reasonrank.prompts.prepared_text import PreparedText, TextStore
 from pyserini_reasonrank.prompts.template import Template
-from pyserini_reasonrank.prompts.tokens import Tokens
+from pyserini_reasonrank.prompts.tokens import Tokens, cut_at
 from pyserini_reasonrank.records import Candidate, Prompt, Query, Request
 
 FLOOR = 32  # tokens that a passage (if it has as many) keeps before the query is cut
 TURN = 8  # the most tokens that a chat template adds to a turn
 WHOLE = 1 << 20  # "no limit" for a passage or a query
 DEFAULT_FORM = PassageForm()
-_SHARED = 1 << 16  # prepared documents that are kept for later queries
+_SHARED = 64 << 20  # bytes of prepared documents that are kept for later queries
+_FEW = 6  # bytes per token of a text that is hard to compress
 _PROBE = "\x00"
 
-
-@dataclass(slots=True)
-class PreparedText:
-    """A text, defused and cut to its limit.
-
-    ``tokens`` is its number of tokens if ``counted``, otherwise its number of bytes, which no tokenizer exceeds. Fitting is
-    cheap because most texts are never tokenized.
-    """
-
-    text: str
-    tokens: int
-    counted: bool
+Key = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,7 @@ class Prepared:
 
     def has(self, places: Iterable[int]) -> bool:
         """Whether the passages of the candidates ``places`` are prepared."""
-        return all(place in self.passages for place in places)
+        return self.passages.keys() >= set(places)
 
 
 @dataclass(slots=True)
@@ -128,7 +121,7 @@ class Fitter:
         self.form = form
         self.defuser = Defuser(form.defuse, tokens)
         self._frames: dict[int, int] = {}
-        self._texts: dict[tuple[str, int, int], PreparedText] = {}
+        self._texts = TextStore(_SHARED)
         self._repeats = query_repeats(template)
         self.cuts = Cuts()
 
@@ -143,7 +136,9 @@ class Fitter:
             return
         [text] = self._cut([self.form.query(query.text)], self.query_tokens)
         room = self.context - self.output_tokens - self._frame(1)
-        if self._repeats * text.tokens > room and self._repeats * self._count(text) > room:
+        if self._repeats * text.tokens > room:
+            self._count(text)
+        if self._repeats * text.tokens > room:
             raise UsageError(
                 f"query {query.qid} has {text.tokens} tokens, {self._repeats} times in the prompt: more than the {room} that a "
                 f"context of {self.context} leaves beside {self.output_tokens} for the output; cut it with "
@@ -166,17 +161,29 @@ class Fitter:
 
         What is prepared already stays as it is. A document of several queries is prepared once.
         """
-        keys = {i: self._key(request.candidates[i]) for i in places if i not in prepared.passages}
-        new = {key: request.candidates[i] for i, key in keys.items() if key not in self._texts}
-        passages = [self.form.passage(candidate) for candidate in new.values()]
-        known = dict(zip(new, self._cut(passages, self.passage_tokens), strict=True))
-        prepared.passages.update({i: known.get(key) or self._texts[key] for i, key in keys.items()})
-        if len(self._texts) < _SHARED:
-            self._texts.update(known)
+        new: dict[Key, list[int]] = {}
+        for place, key in self._unknown(prepared, request, places):
+            new.setdefault(key, []).append(place)
+        passages = [self.form.passage(request.candidates[same[0]]) for same in new.values()]
+        for (key, same), text in zip(new.items(), self._cut(passages, self.passage_tokens), strict=True):
+            self._texts.add(key, text)
+            prepared.passages.update(dict.fromkeys(same, text))
 
-    def knows(self, request: Request, places: Iterable[int]) -> bool:
-        """Whether an earlier query had the documents of all candidates ``places``."""
-        return all(self._key(request.candidates[i]) in self._texts for i in places)
+    def reuse(self, prepared: Prepared, request: Request, places: Iterable[int]) -> bool:
+        """Take the passages of the candidates ``places`` that an earlier query prepared. Returns whether none is missing."""
+        return not self._unknown(prepared, request, places)
+
+    def measured(self, prepared: Prepared, places: Sequence[int]) -> bool:
+        """Whether ``render`` can show the candidates ``places``, which are prepared, without tokenizing a text.
+
+        UsageError if the context is too small for so many passages.
+        """
+        texts = [prepared.passages[place] for place in places]
+        return self._fits(prepared.query, texts) or all(text.ends is not None for text in (prepared.query, *texts))
+
+    def measure(self, prepared: Prepared, places: Sequence[int]) -> None:
+        """Tokenize the texts of a prompt that shows the candidates ``places``, as far as its length is not known."""
+        self._measure(prepared.query, [prepared.passages[place] for place in places])
 
     def render(self, prepared: Prepared, indices: Sequence[int], keep: int | None = None) -> Prompt:
         """Return the prompt that shows the candidates ``indices`` in this order, cut to fit the context. ``keep``: how many of
@@ -187,7 +194,20 @@ class Fitter:
         scores = [prepared.scores[i] for i in indices]
         return self.template.render(query, passages, indices, keep, scores)
 
-    def _key(self, candidate: Candidate) -> tuple[str, int, int]:
+    def _unknown(self, prepared: Prepared, request: Request, places: Iterable[int]) -> list[tuple[int, Key]]:
+        """The ``places`` of candidates that no query has prepared, with their keys. Takes those that one has."""
+        unknown = []
+        for place in places:
+            if place in prepared.passages:
+                continue
+            key = self._key(request.candidates[place])
+            if (found := self._texts.get(key)) is None:
+                unknown.append((place, key))
+            else:
+                prepared.passages[place] = found
+        return unknown
+
+    def _key(self, candidate: Candidate) -> Key:
         """The key of a prepared document. The same docid may have another text or other fields elsewhere."""
         fields = tuple(candidate.fields.items()) if self.form.template else ()
         return candidate.docid, hash(candidate.text), hash(fields)
@@ -209,44 +229,72 @@ class Fitter:
         defused = self.defuser.text(text.text)
         return text if defused == text.text else PreparedText(defused, len(defused.encode()), counted=False)
 
-    def _count(self, text: PreparedText) -> int:
-        if not text.counted:
-            [(_, text.tokens)] = self.tokens.cut([text.text], WHOLE)
-            text.counted = True
-        return text.tokens
+    def _count(self, *texts: PreparedText) -> None:
+        """Count the tokens of ``texts`` that are not counted."""
+        new = [text for text in texts if not text.counted]
+        for text, (_, count) in zip(new, self.tokens.cut([text.text for text in new], WHOLE), strict=True):
+            text.count(count)
+
+    def _room(self, passages: int) -> float:
+        """Tokens of a prompt that are left for the query, as often as it is shown, and the ``passages``."""
+        if self.context is None:
+            return inf
+        # where two texts meet, there may be an additional token
+        return self.context - self.output_tokens - self._frame(passages) - passages
+
+    def _fits(self, query: PreparedText, shown: Sequence[PreparedText]) -> bool:
+        return self._length(query, shown) <= self._room(len(shown))
+
+    def _length(self, query: PreparedText, shown: Sequence[PreparedText]) -> int:
+        """Tokens of the texts in a prompt, or their bytes as far as they are not counted."""
+        return self._repeats * query.tokens + sum(passage.tokens for passage in shown)
+
+    def _measure(self, query: PreparedText, shown: Sequence[PreparedText]) -> None:
+        """Count the tokens of texts that may not fit, and find where each ends if they do not.
+
+        Counting is faster, so it comes first unless the texts are so long that it is in vain.
+        """
+        if self._fits(query, shown):
+            return
+        if self._length(query, shown) <= _FEW * self._room(len(shown)):
+            self._count(query, *shown)
+            if self._fits(query, shown):
+                return
+        new = [text for text in (query, *shown) if text.ends is None]
+        for text, ends in zip(new, self.tokens.ends([text.text for text in new]), strict=True):
+            text.measure(ends)
 
     def _fit(self, query: PreparedText, shown: Sequence[PreparedText]) -> tuple[str, list[str]]:
-        """Return query and passages, unchanged if they fit. Otherwise count all of them, so that cuts do not depend on history."""
-        whole = query.text, [passage.text for passage in shown]
-        if self.context is None:
-            return whole
-        room = self.context - self.output_tokens - self._frame(len(shown))
-        room -= len(shown)  # where two texts meet, there may be an additional token
-        if self._repeats * query.tokens + sum(passage.tokens for passage in shown) <= room:
-            return whole
-        counts = [self._count(passage) for passage in shown]
-        text, spent = self._fit_query(query, room - sum(min(count, FLOOR) for count in counts))
-        return text, self._fit_passages(shown, counts, room - spent)
+        """Return query and passages, unchanged if they fit. Otherwise all are measured, so that cuts do not depend on history."""
+        self._measure(query, shown)
+        if self._fits(query, shown):
+            return query.text, [passage.text for passage in shown]
+        room = int(self._room(len(shown)))
+        text, spent = self._fit_query(query, room - sum(min(passage.tokens, FLOOR) for passage in shown))
+        return text, self._fit_passages(shown, room - spent)
 
     def _fit_query(self, query: PreparedText, room: int) -> tuple[str, int]:
         most = max(room // self._repeats, 1)
-        if (count := self._count(query)) <= most:
-            return query.text, self._repeats * count
+        if query.tokens <= most:
+            return query.text, self._repeats * query.tokens
         self.cuts.queries += 1
         self.cuts.shortest_query = min(self.cuts.shortest_query, most)
-        [(head, count)] = self.tokens.cut([query.text], most)
-        return head, self._repeats * count
+        return self._head(query, most), self._repeats * most
 
-    def _fit_passages(self, passages: Sequence[PreparedText], counts: Sequence[int], room: int) -> list[str]:
+    def _fit_passages(self, passages: Sequence[PreparedText], room: int) -> list[str]:
+        counts = [passage.tokens for passage in passages]
         if sum(counts) <= room:
             return [passage.text for passage in passages]
         cap = _level(counts, room)
         self.cuts.passages += 1
         self.cuts.shortest_passage = min(self.cuts.shortest_passage, cap)
-        return [
-            self.tokens.cut([passage.text], cap)[0][0] if count > cap else passage.text
-            for passage, count in zip(passages, counts, strict=True)
-        ]
+        return [self._head(passage, cap) for passage in passages]
+
+    def _head(self, text: PreparedText, limit: int) -> str:
+        """The first ``limit`` tokens of a measured text, as ``Tokens.cut`` cuts it."""
+        if (found := cut_at(text.text, text.ends or (), limit)) is not None:
+            return found
+        return self.tokens.cut([text.text], limit)[0][0]
 
     def _frame(self, n: int) -> int:
         """``frame_tokens`` for ``n`` passages, computed once. UsageError if the context is too small for it."""

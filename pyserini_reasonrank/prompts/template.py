@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
+import jinja2
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -137,15 +138,14 @@ class Template:
         instruction = self.instruction.text
         if QUERY_SLOT in instruction:
             query, instruction = instruction.replace(QUERY_SLOT, query), ""
-        values = {**self.values, "query": query, "passages": passages, "numbered": numbered, "count": len(passages),
+        values = {**self._constants, "query": query, "passages": passages, "numbered": numbered, "count": len(passages),
                   "places": places, "scores": [_LONG_SCORE] * len(passages) if scores is None else scores,
-                  "keep": keep or half(len(passages)), "instruction": instruction,
-                  "query_kind": self.instruction.query_kind, "document_kind": self.instruction.document_kind}  # fmt: skip
+                  "keep": keep or half(len(passages)), "instruction": instruction}  # fmt: skip
         messages: list[Message] = []
         for turn, content, repeated in self._turns:
             if repeated:
                 messages += [
-                    Message(t.role, c.render(values, number=i, passage=passage))
+                    Message(t.role, c.render({**values, "number": i, "passage": passage}))
                     for i, passage in numbered
                     for t, c in repeated
                 ]
@@ -154,7 +154,13 @@ class Template:
         return Prompt(tuple(messages), self._prefill.render(values), tuple(places), keep)
 
     @cached_property
-    def _turns(self) -> list[tuple[Turn, Any, list[tuple[Turn, Any]]]]:
+    def _constants(self) -> dict[str, Any]:
+        """The variables that are the same in all prompts, with Jinja's own."""
+        kinds = {"query_kind": self.instruction.query_kind, "document_kind": self.instruction.document_kind}
+        return {**_ENVIRONMENT.globals, **self.values, **kinds}
+
+    @cached_property
+    def _turns(self) -> list[tuple[Turn, _Source, list[tuple[Turn, _Source]]]]:
         """Each turn with its compiled content and the compiled turns it repeats."""
         return [
             (turn, _compile(turn.content), [(t, _compile(t.content)) for t in turn.each_passage])
@@ -162,7 +168,7 @@ class Template:
         ]
 
     @cached_property
-    def _prefill(self) -> Any:
+    def _prefill(self) -> _Source:
         return _compile(self.spec.prefill)
 
 
@@ -171,15 +177,36 @@ def half(n: int) -> int:
     return max(n // 2, 1)
 
 
+class _Source(Protocol):
+    """The content of a turn, compiled."""
+
+    def render(self, values: dict[str, Any]) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Fixed:
     """The content of a turn without variables; rendering it by Jinja would take as long as a turn with passages."""
 
     text: str
 
-    def render(self, *_: object, **__: object) -> str:
+    def render(self, values: dict[str, Any]) -> str:
         return self.text
 
 
-def _compile(source: str) -> Any:
-    return _ENVIRONMENT.from_string(source) if _SYNTAX.search(source) else _Fixed(source)
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """The content of a turn with variables. Rendered as ``jinja2.Template.render`` does, but without copying ``values``
+    twice; so they have to contain Jinja's own variables."""
+
+    template: jinja2.Template
+
+    def render(self, values: dict[str, Any]) -> str:
+        context = self.template.new_context(values, shared=True)
+        try:
+            return "".join(self.template.root_render_func(context))
+        except Exception:
+            _ENVIRONMENT.handle_exception()
+
+
+def _compile(source: str) -> _Source:
+    return _Compiled(_ENVIRONMENT.from_string(source)) if _SYNTAX.search(source) else _Fixed(source)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +22,8 @@ _WELL_KNOWN = (
 """Control tokens of Llama 2, Mistral, Gemma and Qwen, for models whose tokenizer is unknown. Those of Llama 3, gpt-oss and
 DeepSeek have a form of their own (see ``prompts.defusing``)."""
 _CHARACTERS_A_TOKEN = 20  # text beyond this many characters per token of the limit is not tokenized
+_USUAL = 4, 8  # characters per token: fewer than in most texts, and more
+_SETTLED = 256  # characters after a token: the text behind them does not change it, since words are shorter
 
 
 class Tokens(Protocol):
@@ -29,6 +33,13 @@ class Tokens(Protocol):
 
     def cut(self, texts: Sequence[str], limit: int) -> list[tuple[str, int]]:
         """Return each text cut to its first ``limit`` tokens, with its number of tokens."""
+        ...
+
+    def ends(self, texts: Sequence[str]) -> list[array[int]]:
+        """Return for each text the characters at which ``cut`` ends its first token, its first two, and so on up to all.
+
+        ``cut`` ends elsewhere only where it stops to read within 256 characters after the token.
+        """
         ...
 
     def starts(self, text: str, limit: int) -> list[int]:
@@ -57,16 +68,24 @@ class ModelTokens:
         self._tokenizer.no_padding()
 
     def cut(self, texts: Sequence[str], limit: int) -> list[tuple[str, int]]:
-        heads = [text[: limit * _CHARACTERS_A_TOKEN] for text in texts]
-        counts = [len(e) for e in self._tokenizer.encode_batch_fast(heads, add_special_tokens=False)]
-        return [
-            (text, count) if count <= limit and len(head) == len(text) else self._cut_one(text, limit)
-            for text, head, count in zip(texts, heads, counts, strict=True)
-        ]
+        """As in ``Tokens``. Texts that are short enough to fit are only counted, which is faster."""
+        if limit < 1:
+            return [("", 0) for _ in texts]
+        few, many = _USUAL
+        short = [i for i, text in enumerate(texts) if len(text) <= few * limit]
+        long = [i for i, text in enumerate(texts) if len(text) > few * limit]
+        found: dict[int, tuple[str, int]] = {}
+        counted = self._tokenizer.encode_batch_fast([texts[i] for i in short], add_special_tokens=False)
+        for i, encoding in zip(short, counted, strict=True):
+            count = len(encoding)
+            found[i] = (texts[i], count) if count <= limit else self._cut_one(texts[i], limit)
+        heads = [texts[i][: many * limit + _SETTLED] for i in long]
+        encoded = self._tokenizer.encode_batch(heads, add_special_tokens=False)
+        for i, head, encoding in zip(long, heads, encoded, strict=True):
+            found[i] = _cut_encoded(texts[i], head, encoding, limit) or self._cut_one(texts[i], limit)
+        return [found[i] for i in range(len(texts))]
 
     def _cut_one(self, text: str, limit: int) -> tuple[str, int]:
-        if limit < 1:
-            return "", 0
         characters = limit * _CHARACTERS_A_TOKEN
         while True:
             offsets = self._tokenizer.encode(text[:characters], add_special_tokens=False).offsets
@@ -75,6 +94,10 @@ class ModelTokens:
             if characters >= len(text):
                 return text, len(offsets)
             characters *= 4
+
+    def ends(self, texts: Sequence[str]) -> list[array[int]]:
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [_ends(encoding.offsets, len(text)) for encoding, text in zip(encoded, texts, strict=True)]
 
     def starts(self, text: str, limit: int) -> list[int]:
         characters = max(limit, 1) * _CHARACTERS_A_TOKEN
@@ -118,6 +141,10 @@ class EstimatedTokens:
         size = self.characters_a_token
         return [(text[: limit * size], min(-(-len(text) // size), limit)) for text in texts]
 
+    def ends(self, texts: Sequence[str]) -> list[array[int]]:
+        size = self.characters_a_token
+        return [array("I", [*range(size, len(text), size), *[len(text)] * bool(text)]) for text in texts]
+
     def starts(self, text: str, limit: int) -> list[int]:
         return list(range(0, len(text), self.characters_a_token))[:limit]
 
@@ -126,3 +153,33 @@ class EstimatedTokens:
 
     def as_read(self, text: str) -> str:
         return text
+
+
+def _ends(offsets: Sequence[tuple[int, int]], length: int) -> array[int]:
+    """The ends of the tokens at ``offsets``: before the next token, which may continue a character of this one."""
+    following = islice(offsets, 1, None)
+    ends = array("I", [min(end, begin) for (_, end), (begin, _) in zip(offsets, following, strict=False)])
+    if offsets:
+        ends.append(length)
+    return ends
+
+
+def _cut_encoded(text: str, head: str, encoding: Any, limit: int) -> tuple[str, int] | None:
+    """``text`` cut to ``limit`` tokens by the tokens of its beginning ``head``; None if more of the text has to be read."""
+    whole, count = len(head) == len(text) <= limit * _CHARACTERS_A_TOKEN, len(encoding)
+    if count <= limit:
+        return (text, count) if whole else None
+    begin, end = encoding.token_to_chars(limit)
+    if not whole and end + _SETTLED > min(len(head), limit * _CHARACTERS_A_TOKEN):
+        return None
+    return text[: min(encoding.token_to_chars(limit - 1)[1], begin)], limit
+
+
+def cut_at(text: str, ends: Sequence[int], limit: int) -> str | None:
+    """``text`` cut to ``limit`` tokens by its ``Tokens.ends``, as ``Tokens.cut`` does; None where that may end elsewhere."""
+    if limit >= len(ends):
+        return text
+    if limit < 1:
+        return ""
+    read = limit * _CHARACTERS_A_TOKEN
+    return text[: ends[limit - 1]] if len(text) <= read or ends[limit] + _SETTLED <= read else None

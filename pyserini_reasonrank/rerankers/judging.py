@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -25,8 +25,7 @@ from pyserini_reasonrank.rerankers.scheduling import together
 class LLMJudge:
     """A judge with the engine that answers it, for all queries of a run.
 
-    ``on_error`` "fail" raises CallFailed for a call that fails; "keep" ends it in the status error. ``on_judgement`` is
-    called after each judgement.
+    ``on_error`` "fail" raises CallFailed for a call that fails; "keep" ends it in the status error.
     """
 
     judge: Judge
@@ -34,7 +33,6 @@ class LLMJudge:
     endpoint: Endpoint
     tally: Tally
     on_error: Literal["fail", "keep"] = "fail"
-    on_judgement: Callable[[], None] = lambda: None
     _preparations: WeakValueDictionary[int, Preparation] = field(default_factory=WeakValueDictionary, init=False)
 
     def preparation(self, request: Request) -> Preparation:
@@ -56,7 +54,6 @@ class LLMJudge:
             judgement = await self.judge.judge(partial(self._complete, request, call, count()), prompt, texts)
         self.endpoint.journal.judged(call, judgement)
         self.tally.statuses[judgement.status] += 1
-        self.on_judgement()
         return judgement
 
     async def _complete(
@@ -73,7 +70,7 @@ class LLMJudge:
         if attempt or turn:
             asked = replace(call, repeat=replace(call.repeat, attempt=attempt), turn=turn)
         if prompt.prefill:  # it can contain the model's thought
-            prompt = replace(prompt, prefill=self.fitter.defuser.thought(prompt.prefill))
+            prompt = prompt.begun(self.fitter.defuser.thought(prompt.prefill))
         completion, from_journal = await self.endpoint.complete(prompt, sampling, asked, request.number)
         self.tally.add(completion, from_journal=from_journal)
         if completion.error is not None and self.on_error == "fail":

@@ -86,7 +86,8 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                 contextlib.closing(Journal(journal_path, run_name(plan.tag, task.output, journal_path))) as journal,
                 interrupts.cleaning(journal.flush),
             ):
-                session = Session(plan, journal, lambda: progress.show(session.tally), ready=starter.ready)
+                session = Session(plan, journal, ready=starter.ready)
+                progress.tally = lambda: session.tally
                 progress.waiting = lambda: session.waiting
                 for identity, context in starter.contexts().items():
                     journal.loaded(identity, context)

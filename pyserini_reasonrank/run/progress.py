@@ -37,8 +37,9 @@ class Waiting(NamedTuple):
 class Progress:
     """The progress of the questions of a run, shown from ``async with`` on.
 
-    ``expect`` adds questions when a request arrives, ``show`` counts those that are answered. ``waiting`` may be set to a
-    function that counts the calls in flight. ``seconds`` is the time between two lines.
+    ``expect`` adds questions when a request arrives. ``tally`` may be set to a function that returns the counts of the run so
+    far, and ``waiting`` to one that counts the calls in flight: both are called only where progress is shown. ``seconds`` is
+    the time between two lines.
     """
 
     def __init__(self, seconds: float = LINE_SECONDS) -> None:
@@ -49,10 +50,12 @@ class Progress:
         self._bar = tqdm(total=0, unit="call", file=sys.stderr, disable=not self._terminal, leave=True)
         self._seconds = _BAR_SECONDS if self._terminal else seconds
         self._began = self._stage_began = time.monotonic()
-        self._stage, self._expected, self._tally = "starting", 0, Tally()
+        self._stage, self._expected = "starting", 0
+        self.tally: Callable[[], Tally] = Tally
         self.waiting: Callable[[], Waiting] = Waiting
 
     def expect(self, questions: int) -> None:
+        """Add ``questions`` to the number of judgements that the run will have; a negative number takes some away."""
         self._expected += questions
         self._bar.total = self._expected
 
@@ -60,11 +63,6 @@ class Progress:
         """Describe the current stage, such as loading."""
         self._stage, self._stage_began = stage, time.monotonic()
         self._bar.set_description(stage)
-
-    def show(self, tally: Tally) -> None:
-        self._tally = tally
-        self._bar.n = tally.judgements
-        self._update()
 
     def warn(self, warning: str) -> None:
         """Print a warning above the bar."""
@@ -79,7 +77,8 @@ class Progress:
         self._ticker.cancel()
         with suppress(asyncio.CancelledError):
             await self._ticker
-        self._bar.refresh()
+        if self._terminal:
+            self._update()
         self._bar.close()
 
     async def _tick(self) -> None:
@@ -91,16 +90,19 @@ class Progress:
                 print(self._line(), file=sys.stderr, flush=True)
 
     def _update(self) -> None:
-        rate = self._tally.output_tokens / (time.monotonic() - self._began)
-        waiting = self.waiting()
+        tally, waiting = self.tally(), self.waiting()
+        rate = tally.output_tokens / (time.monotonic() - self._began)
         late = f", {waiting}" if waiting.oldest > LINE_SECONDS else ""
-        self._bar.set_postfix_str(f"{rate:.0f} tok/s, {self._tally.bad} bad{late}", False)
-        self._bar.update(0)
+        self._bar.set_postfix_str(f"{rate:.0f} tok/s, {tally.bad} bad{late}", False)
+        self._bar.n = tally.judgements
+        if not self._bar.update(0):  # nothing new
+            self._bar.refresh()
 
     def _line(self) -> str:
-        tally, now = self._tally, time.monotonic()
+        now = time.monotonic()
         if not self._expected:
             return f"{self._stage} for {now - self._stage_began:.0f} s"
+        tally = self.tally()
         return (
             f"{self._stage} for {now - self._stage_began:.0f} s: {tally.judgements:,} of {self._expected:,} judgements, "
             f"{tally.bad:,} bad, {tally.calls:,} calls, {tally.prompt_tokens:,} tokens read, {tally.output_tokens:,} "

@@ -35,7 +35,7 @@ async def close(engines: Sequence[Engine[Any]]) -> None:
 class Session:
     """Reranks requests by ``plan``, whose engines have started or are started by ``ready``.
 
-    ``on_judgement`` is called after each judgement. ``candidates`` is the maximum per query, by default the plan's or the depth.
+    ``candidates`` is the maximum per query, by default the plan's or the depth.
     ``ready`` is awaited before each call, for engines that start on demand. UsageError if the context that an engine reports
     is too small.
     """
@@ -44,7 +44,6 @@ class Session:
         self,
         plan: Plan,
         journal: CallStore,
-        on_judgement: Callable[[], None] = lambda: None,
         *,
         candidates: int | None = None,
         ready: Callable[[Engine[Any]], Awaitable[None]] | None = None,
@@ -55,7 +54,6 @@ class Session:
             name: fitter_for(part, costs[name].widest if name in costs else 0) for name, part in plan.parts.items()
         }
         self._endpoints: dict[Engine[Any], Endpoint] = {}
-        self._on_judgement = on_judgement
         self.ranker = self._build(plan, "")
         self._titles: set[str] = set()
         self._presets = [warning for part in plan.parts.values() for warning in preset_warnings(part)]
@@ -160,9 +158,7 @@ class Session:
         """The ranker of a plan. ``path`` names the plan among the parts of the whole."""
         if isinstance(plan, SinglePlan):
             on_error = plan.settings.on_error
-            llm = LLMJudge(
-                plan.judge, self._fitters[path], self.endpoint(plan.engine), Tally(), on_error, self._on_judgement
-            )
+            llm = LLMJudge(plan.judge, self._fitters[path], self.endpoint(plan.engine), Tally(), on_error)
             segments = plan.settings.segments
             segmenter = None if segments is None else Segmenter(segments, plan.tokens)
             return SingleRanker(llm, plan.strategy, plan.options, segmenter)

@@ -11,10 +11,12 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from pyserini_reasonrank.engines.http_client import HttpClient, RequestFailed
+from pyserini_reasonrank.engines.http_client import HttpClient, RequestFailed, _json
 
 KEY = "sk-a-key-of-nobody"
 
@@ -122,3 +124,27 @@ def test_a_body_of_several_megabytes(httpserver: HTTPServer) -> None:
         warnings.simplefilter("error")
         asyncio.run(run())
     assert sent == [{"text": "é?" * (1 << 20)}]
+
+
+def nested(values: Any) -> Any:
+    return st.one_of(st.lists(values, max_size=3), st.dictionaries(st.text(max_size=4), values, max_size=3))
+
+
+plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30))
+texts = st.sampled_from(["half a pair \ud83d", "NaN", "Infinity", "\x00\x7f\u2028", "é漢🤖"])
+
+
+@given(st.dictionaries(st.text(max_size=4), st.recursive(st.one_of(plain, texts), nested, max_leaves=8), max_size=4))
+def test_bodies_are_what_json_writes(body: dict[str, Any]) -> None:
+    try:
+        expected = json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+    except ValueError:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            _json(body)
+    else:
+        assert json.loads(_json(body)) == json.loads(expected)
+
+
+def test_what_json_does_not_know_is_refused() -> None:
+    with pytest.raises(TypeError):
+        _json({"a": object()})

@@ -7,13 +7,14 @@ from random import Random
 from typing import NoReturn
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.ir import runs
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.run_writer import RunWriter
-from pyserini_reasonrank.ir.runs import Hit, RunFormat, read_run, trec_eval_order
+from pyserini_reasonrank.ir.runs import Hit, RunFormat, parse_lines, read_run, trec_eval_order
 
 BLANKS = re.compile(r"[ \t\n\r\f\v]")
 names = st.text(min_size=1).filter(lambda name: not BLANKS.search(name))
@@ -41,6 +42,43 @@ def test_round_trip(
     assert {qid: [hit.docid for hit in hits] for qid, hits in run.items()} == rankings
     assert {qid: trec_eval_order(hits) for qid, hits in run.items()} == rankings
     assert [path.name for path in output.parent.iterdir()] == ["run.txt"]
+
+
+columns = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["Q0", "q0", "0", "1", "-2", "+3", "0" * 19, "1.", ".5", "-1.25", "1e3", "9" * 400, "nan", "1_0", "{"]
+        ),
+        st.text(st.sampled_from('ad1.é٣\x1c\u00a0{"'), min_size=1, max_size=4),
+    ),
+    min_size=5,
+    max_size=7,
+)
+
+
+@settings(max_examples=500)
+@given(columns, st.sampled_from([" ", " ", " ", "\t", "  "]), st.booleans())
+def test_plain_lines_are_read_as_other_lines_are(words: list[str], blank: str, with_q0: bool) -> None:
+    if with_q0:
+        words[1:2] = ["Q0"]
+    line = blank.join(words).encode()
+
+    def read() -> str:
+        try:
+            return repr(parse_lines(line, "run, line 7"))
+        except UsageError as error:
+            return str(error)
+
+    found = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_PLAIN", re.compile(r"(?!)"))
+        assert read() == found
+
+
+def test_repeated_documents_keep_the_better_place(tmp_path: Path) -> None:
+    lines = ["q Q0 a 1 9.0 t", "q Q0 b 2 8.0 t", "q Q0 a 3 7.0 t", "q Q0 c 4 6.0 t", "q Q0 b 5 5.0 t"]
+    path = write(tmp_path / "run.txt", "\n".join(lines))
+    assert read_run(path, keep_first=True) == {"q": [Hit("a", 9.0), Hit("b", 8.0), Hit("c", 6.0)]}
 
 
 def test_trec_lines(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.judges.registry import JUDGES
@@ -280,6 +282,36 @@ def test_a_lone_surrogate_in_a_text_is_replaced(tokens: ModelTokens) -> None:
     prompt = fit.render(fit.prepare(request("q \ud83d", ["\ud83d of the passage", "b"])), [0, 1])
     chatml(prompt).encode()
     assert "of the" in prompt.messages[-1].content
+
+
+@pytest.mark.parametrize("name", [*LISTWISE, "relevant-reasoning", "select", "worst-prefilled"])
+@given(query=texts, passages=st.lists(texts, min_size=1, max_size=4), keep=st.one_of(st.none(), st.integers(1, 3)))
+def test_prompts_are_what_jinja_renders(name: str, query: str, passages: list[str], keep: int | None) -> None:
+    template = sources.load(name).instructed(Instruction("", "question", "post"))
+    n, jinja = len(passages), ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    values = {**template.values, "query": query, "passages": passages, "numbered": list(enumerate(passages, 1)),
+              "count": n, "places": range(n), "scores": [0.5] * n, "keep": keep or max(n // 2, 1), "instruction": "",
+              "query_kind": "question", "document_kind": "post"}  # fmt: skip
+    expected = [
+        Message(turn.role, jinja.from_string(turn.content).render(values, **more))
+        for outer in template.spec.messages
+        for turn, more in (
+            [(t, {"number": i, "passage": p}) for i, p in enumerate(passages, 1) for t in outer.each_passage]
+            or [(outer, {})]
+        )
+    ]
+    prompt = template.render(query, passages, None, keep, [0.5] * n)
+    assert list(prompt.messages) == expected
+    assert prompt.prefill == jinja.from_string(template.spec.prefill).render(values)
+
+
+def test_a_prompt_can_use_what_jinja_defines_and_keeps_nothing_for_the_next() -> None:
+    source = "{% set place = namespace(n=count) %}{{ query }}{% for i in range(place.n) %}{{ passages[i] }}{% endfor %}"
+    turns = ({"role": "user", "content": source}, {"role": "assistant", "content": "{{ place is defined }}"})
+    template = Template.parse("t", {"about": "", "contract": "best", "messages": turns, "reminder": ""})
+    for passages in (["a", "b"], ["c"]):
+        contents = [message.content for message in template.render("q", passages).messages]
+        assert contents == ["q" + "".join(passages), "False"]
 
 
 # --- fitting

@@ -22,7 +22,7 @@ SEARCHED = "searched"
 class RewriteSession:
     """Asks for rewrites by ``plan``, whose engine has started or is started by ``ready``.
 
-    ``on_judgement`` is called with the counts after each answer. UsageError if a question does not fit the context.
+    UsageError if a question does not fit the context.
     """
 
     def __init__(
@@ -30,7 +30,6 @@ class RewriteSession:
         plan: RewritePlan,
         journal: CallStore,
         ready: Callable[[Engine[Any]], Awaitable[None]] | None = None,
-        on_judgement: Callable[[Tally], None] = lambda tally: None,
     ) -> None:
         part = plan.part
         self.plan, self.journal = plan, journal
@@ -38,14 +37,7 @@ class RewriteSession:
         check_context(part, plan.widest)
         self._fitter = fitter_for(part, plan.widest)
         self._endpoint = Endpoint(part.engine, journal, ready)
-        self._llm = LLMJudge(
-            plan.judge,
-            self._fitter,
-            self._endpoint,
-            self.tally,
-            plan.settings.on_error,
-            lambda: on_judgement(self.tally),
-        )
+        self._llm = LLMJudge(plan.judge, self._fitter, self._endpoint, self.tally, plan.settings.on_error)
 
     @property
     def width(self) -> int:

@@ -85,7 +85,8 @@ async def rewrite(plan: RewritePlan, task: RewriteTask) -> RewriteRecord:
                     contextlib.closing(Journal(path, run_name(plan.tag, task.output, path))) as journal,
                     interrupts.cleaning(journal.flush),
                 ):
-                    rewriter = RewriteSession(plan, journal, starter.ready, progress.show)
+                    rewriter = RewriteSession(plan, journal, starter.ready)
+                    progress.tally = lambda: rewriter.tally
                     progress.waiting = lambda: rewriter.waiting
                     for identity, context in starter.contexts().items():
                         journal.loaded(identity, context)

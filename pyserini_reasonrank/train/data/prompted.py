@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.parsing import OPEN_ANSWER, split
 from pyserini_reasonrank.parsing.identifiers import identifiers, letters
+from pyserini_reasonrank.parsing.parts import OPEN_ANSWER, split
 from pyserini_reasonrank.records import Message
 from pyserini_reasonrank.train.data.record_files import values
 from pyserini_reasonrank.train.data.release import digest

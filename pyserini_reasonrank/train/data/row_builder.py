@@ -18,7 +18,7 @@ from pyserini_reasonrank.judges.worst import Worst
 from pyserini_reasonrank.judges.written import Written
 from pyserini_reasonrank.models.catalogue import resolve
 from pyserini_reasonrank.models.describe import read_config
-from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
+from pyserini_reasonrank.parsing.parts import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.records import Message, Request
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import atomic, read_lines
-from pyserini_reasonrank.parsing import split
 from pyserini_reasonrank.parsing.identifiers import identifiers, letters
+from pyserini_reasonrank.parsing.parts import split
 from pyserini_reasonrank.prompts.fitting import TURN, prompt_tokens
 from pyserini_reasonrank.prompts.tokens import Tokens
 from pyserini_reasonrank.records import Message

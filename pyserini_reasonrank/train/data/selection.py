@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import batched
 
 import yaml
 
 from pyserini_reasonrank.judges.written import Written, identifier
-from pyserini_reasonrank.parsing import parts_of, unanswered
+from pyserini_reasonrank.parsing import unanswered
 from pyserini_reasonrank.parsing.identifiers import identifiers
+from pyserini_reasonrank.parsing.parts import parts_of
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.prompts.template import Template
 from pyserini_reasonrank.records import Completion, Judgement, Request, Status, Tally
@@ -89,9 +90,7 @@ class Selector:
         "misleading": HardNegativeSelection,
     }
 
-    def __init__(
-        self, purpose: str, teacher: SinglePlan, endpoint: Endpoint, window: int, watch: Callable[[], None]
-    ) -> None:
+    def __init__(self, purpose: str, teacher: SinglePlan, endpoint: Endpoint, window: int) -> None:
         settings, engine, judge_class = teacher.settings, teacher.engine, self.PURPOSES[purpose]
         template = template_of(purpose)
         judge = judge_class(judge_class.Options(), settings.sampling.sampling(), engine.capabilities, template.reminder)
@@ -105,7 +104,7 @@ class Selector:
             form=settings.passage,
         )
         self.purpose, self.window, self.tally, self._fitter = purpose, window, Tally(), fitter
-        self._llm = LLMJudge(judge, fitter, endpoint, self.tally, settings.on_error, watch)
+        self._llm = LLMJudge(judge, fitter, endpoint, self.tally, settings.on_error)
 
     async def select(self, request: Request) -> list[int] | None:
         """The indices of the selected candidates; None if an answer can't be read."""

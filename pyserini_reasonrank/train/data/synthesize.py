@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -111,14 +111,14 @@ async def _labeller(config: Config, teacher: SinglePlan) -> AsyncIterator[tuple[
             await teacher.engine.start()
             progress.say("labelling")
             with contextlib.closing(Journal(path, f"synthesize-{teacher.tag}")) as journal:
-                watch: Callable[[], None] = lambda: progress.show(sum(labeller.tallies.values(), Tally()))  # noqa: E731
-                session = Session(teacher, journal, watch, candidates=config.size)
+                session = Session(teacher, journal, candidates=config.size)
                 wanted = ["useful"] * (config.qrels is None) + ["misleading"] * (config.negatives is not None)
                 selectors = {
-                    purpose: Selector(purpose, teacher, session.endpoint(teacher.engine), config.window, watch)
+                    purpose: Selector(purpose, teacher, session.endpoint(teacher.engine), config.window)
                     for purpose in wanted
                 }
                 labeller = Labeller(config, session.ranker, selectors)
+                progress.tally = lambda: sum(labeller.tallies.values(), Tally())
                 yield labeller, progress
     finally:
         await teacher.engine.close()

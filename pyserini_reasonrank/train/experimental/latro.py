@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pyserini_reasonrank.parsing import CLOSE_THINK
+from pyserini_reasonrank.parsing.parts import CLOSE_THINK
 from pyserini_reasonrank.train.rewards.reference import POSITIONS, right_answer, right_orders
 
 ANSWER = f"{CLOSE_THINK}\n<answer>"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from statistics import pvariance
 from typing import Any
 
-from pyserini_reasonrank.parsing import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.parsing.identifiers import identifiers
+from pyserini_reasonrank.parsing.parts import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, split
 from pyserini_reasonrank.train.rewards.answers import well_formed
 from pyserini_reasonrank.train.rewards.reference import right_answer, wrong_answer
 from pyserini_reasonrank.train.rewards.rollouts import answer_start

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.parsing import split
 from pyserini_reasonrank.parsing.answer_lists import order_of, permutation
+from pyserini_reasonrank.parsing.parts import split
 from pyserini_reasonrank.train.rewards.answers import (
     bad_tags,
     blocks_alone,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyserini_reasonrank.parsing import split
+from pyserini_reasonrank.parsing.parts import split
 from pyserini_reasonrank.train.rewards.answers import graded as graded_answer
 from pyserini_reasonrank.train.rewards.reference import is_relevant, two_words, word_for
 from pyserini_reasonrank.train.rewards.rollouts import Rollout, Scored, teacher_scores

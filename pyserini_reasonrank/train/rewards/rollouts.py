@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.parsing import CLOSE_THINK, OPEN_THINK
+from pyserini_reasonrank.parsing.parts import CLOSE_THINK, OPEN_THINK
 
 Rewards = list[float | None]
 Turns = str | Sequence[Mapping[str, Any]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyserini_reasonrank.parsing import read_label, split
+from pyserini_reasonrank.parsing import read_label
+from pyserini_reasonrank.parsing.parts import split
 from pyserini_reasonrank.records import Completion, Status
 from pyserini_reasonrank.train.rewards.answers import exact_label as labelled
 from pyserini_reasonrank.train.rewards.answers import well_formed

@@ -13,7 +13,7 @@ from conftest import Collection, Command
 from pyserini_reasonrank.engines.oracle import Oracle
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.runs import Hit
-from pyserini_reasonrank.parsing import OPEN_ANSWER
+from pyserini_reasonrank.parsing.parts import OPEN_ANSWER
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling, Status
 from pyserini_reasonrank.train.command import load
 from pyserini_reasonrank.train.data import labelling
