@@ -17,18 +17,17 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling, Status
+from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Ranking, Repeat, Sampling
 
 COMMIT_SECONDS = 0.005
 """The least time between two commits: under load, the calls that end meanwhile are committed together."""
-_VERSION = 4
+VERSION = 4
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, run TEXT, qid TEXT, part TEXT, number INTEGER, sample INTEGER, docids TEXT, sampling TEXT,
@@ -44,11 +43,11 @@ CREATE TABLE IF NOT EXISTS rankings (
     run TEXT, qid TEXT, ranking TEXT, confidence TEXT, notes TEXT, PRIMARY KEY (run, qid)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS contexts (identity TEXT PRIMARY KEY, tokens INTEGER) WITHOUT ROWID;
-PRAGMA user_version = {_VERSION};
+PRAGMA user_version = {VERSION};
 """
-_WITHOUT_CONTEXTS = 3
+WITHOUT_CONTEXTS = 3
 """The previous version, without the table ``contexts``."""
-_WITHOUT_ASKED = 2
+WITHOUT_ASKED = 2
 """The version before, without the table ``asked``: each call answered only the question in its row."""
 _FILL_ASKED = """
 DROP INDEX IF EXISTS calls_by_question;
@@ -59,7 +58,7 @@ _ASKED = "INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)"
 _JUDGEMENT = f"INSERT OR REPLACE INTO judgements VALUES ({', '.join('?' * 12)})"
 _CONTEXT = "INSERT OR REPLACE INTO contexts VALUES (?, ?)"
 _RANKING = f"INSERT OR REPLACE INTO rankings VALUES ({', '.join('?' * 5)})"
-_LOGITS = " logits"  # the end of a recorded sampling whose choices are logits
+LOGITS = " logits"  # the end of a recorded sampling whose choices are logits
 
 Write = tuple[str, tuple[Any, ...], asyncio.Future[None] | None]
 
@@ -100,98 +99,7 @@ class DamagedJournal(UsageError):
         super().__init__(f"{path} is damaged: {' '.join(str(damage).split()) or type(damage).__name__}")
 
 
-_DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError, LookupError, OverflowError)
-
-
-class CallStore(Protocol):
-    """A store of finished calls: the journal, or memory."""
-
-    def find(self, key: str) -> Completion | None:
-        """The completion of the finished call with this key, or None."""
-
-    async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
-        """Store a finished call."""
-
-    def asked(self, key: str, call: Call, completion: Completion) -> None:
-        """Record that the finished call with this key answered a question."""
-
-    def judged(self, call: Call, judgement: Judgement) -> None:
-        """Record a judgement."""
-
-    def ranked(self, ranking: Ranking) -> None:
-        """Record the final order of a query."""
-
-
-class MemoryStore:
-    """A store in memory of the last ``most`` calls: none of these is repeated in the same process. Nothing is on disk."""
-
-    def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._completions: dict[str, Completion] = {}
-
-    def find(self, key: str) -> Completion | None:
-        return self._completions.get(key)
-
-    async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
-        self._completions[key] = completion
-        if len(self._completions) > self._most:
-            del self._completions[next(iter(self._completions))]
-
-    def asked(self, key: str, call: Call, completion: Completion) -> None: ...
-
-    def judged(self, call: Call, judgement: Judgement) -> None: ...
-
-    def ranked(self, ranking: Ranking) -> None: ...
-
-
-@dataclass
-class Trace:
-    """The judgements about one request, in the order in which they ended, and the tokens of its calls, also of earlier ones."""
-
-    judgements: list[tuple[Call, Judgement]] = field(default_factory=list)
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-
-
-class TracingStore:
-    """A store around ``store`` that also traces requests while they are ranked."""
-
-    def __init__(self, store: CallStore) -> None:
-        self.store = store
-        self._traces: dict[int, Trace] = {}
-
-    def open(self, request: int) -> Trace:
-        """Begin to trace the request with this number. Open requests may have the same qid, but not the same number."""
-        self._traces[request] = trace = Trace()
-        return trace
-
-    def close(self, request: int) -> None:
-        """End the trace of a request."""
-        self._traces.pop(request, None)
-
-    def find(self, key: str) -> Completion | None:
-        return self.store.find(key)
-
-    async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
-        self._count(call, completion)
-        await self.store.add(key, call, sampling, completion)
-
-    def asked(self, key: str, call: Call, completion: Completion) -> None:
-        self._count(call, completion)
-        self.store.asked(key, call, completion)
-
-    def judged(self, call: Call, judgement: Judgement) -> None:
-        if (trace := self._traces.get(call.request)) is not None:
-            trace.judgements.append((call, judgement))
-        self.store.judged(call, judgement)
-
-    def ranked(self, ranking: Ranking) -> None:
-        self.store.ranked(ranking)
-
-    def _count(self, call: Call, completion: Completion) -> None:
-        if (trace := self._traces.get(call.request)) is not None:
-            trace.prompt_tokens += completion.prompt_tokens
-            trace.output_tokens += completion.output_tokens
+DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError, LookupError, OverflowError)
 
 
 class Journal:
@@ -206,15 +114,15 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
-            if (version := _version(self._reader)) != _VERSION:
-                older = _FILL_ASKED if version == _WITHOUT_ASKED else ""
+            if (version := version_of(self._reader)) != VERSION:
+                older = _FILL_ASKED if version == WITHOUT_ASKED else ""
                 self._reader.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {older} COMMIT")
             for table in ("asked", "judgements", "rankings"):
                 self._reader.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
             known = {key for (key,) in self._reader.execute("SELECT key FROM calls")}
             writer = self._connect()
             self._opened = path.stat()
-        except (OSError, *_DAMAGE) as error:
+        except (OSError, *DAMAGE) as error:
             raise UsageError(
                 f"{path} can't be used as a journal: {error}; name another file with --rerank.journal"
             ) from error
@@ -236,14 +144,14 @@ class Journal:
             ).fetchone()
             text, finish_reason, prompt_tokens, output_tokens, seconds, choices, error = row
             named = {} if choices == "{}" else json.loads(choices)
-        except _DAMAGE as damage:
+        except DAMAGE as damage:
             raise DamagedJournal(self.path, damage) from damage
         return Completion(text, finish_reason, prompt_tokens, output_tokens, seconds, named, error)
 
     async def add(self, key: str, call: Call, sampling: Sampling, completion: Completion) -> None:
         """Store a finished call. Returns when it is committed. Failure if the journal can't be written."""
         c, done = completion, asyncio.get_running_loop().create_future()
-        how = repr(sampling) + _LOGITS * sampling.logits
+        how = repr(sampling) + LOGITS * sampling.logits
         row = (key, self.run, call.qid, call.part, call.number, call.repeat.seed_offset, json.dumps(call.docids), how,
                c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, c.seconds, json.dumps(dict(c.choices)),
                c.error)  # fmt: skip
@@ -382,200 +290,13 @@ def _ranked_lines(ranking: Ranking) -> list[dict[str, Any]]:
     return lines
 
 
-def export(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield every judgement with its calls as a mapping, by run, query and call; only those of ``qid`` and ``run`` if given.
-
-    ``first_stage`` has the rank and score of each document shown, and ``fused`` its fused score if the run was fused; both
-    are None for texts that are not candidates, and without the final order of the query. ``logits`` of a call is True if its
-    ``choices`` are logits; calls with log-probabilities do not have it.
-    """
-    names = ("sample", "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "choices", "error")
-    with _reading(path) as connection:
-        asked = _asked(connection)
-        where, values = _only(qid, run)
-        rows = connection.execute(f"SELECT * FROM judgements {where} ORDER BY run, qid, part, number", values)
-        of_query: tuple[str, str] | None = None
-        for run_, qid_, part, number, label, docids, order, status, filled, score, detail, reasoning in rows:
-            if of_query != (run_, qid_):
-                of_query, ranked = (run_, qid_), _ranked(connection, run_, qid_)
-            calls = connection.execute(
-                f"SELECT {', '.join(f'c.{name}' for name in (*names, 'sampling'))} FROM {asked} AS a JOIN calls AS c USING (key) "
-                "WHERE a.run = ? AND a.qid = ? AND a.part = ? AND a.number = ? ORDER BY a.rowid",
-                (run_, qid_, part, number),
-            )
-            shown = json.loads(docids)
-            found = [ranked.get(docid, {}) for docid in shown]
-            fused = {"fused": [line.get("fused") for line in found]} if any("fused" in line for line in found) else {}
-            yield {
-                "run": run_, "qid": qid_, "part": part, "call": number, "label": label, "docids": shown,
-                "first_stage": [line.get("first_stage") for line in found], **fused,
-                "order": [shown[i] for i in json.loads(order)],
-                "status": status, "filled": filled, "score": score, "detail": detail, "reasoning": reasoning,
-                "calls": [
-                    dict(zip(names, call, strict=True))
-                    | {"choices": json.loads(call[names.index("choices")])}
-                    | ({"logits": True} if str(sampling).endswith(_LOGITS) else {})
-                    for *call, sampling in calls
-                ],
-            }  # fmt: skip
-
-
-def _ranked(connection: sqlite3.Connection, run: str, qid: str) -> dict[str, dict[str, Any]]:
-    """The lines of the final order of a query, by docid; {} if it has not ended."""
-    row = connection.execute("SELECT ranking FROM rankings WHERE run = ? AND qid = ?", (run, qid)).fetchone()
-    return {line["docid"]: line for line in json.loads(row[0])} if row else {}
-
-
-def recorded_runs(path: Path) -> list[str]:
-    """The names of the runs in a journal that have a judgement or a final order, sorted."""
-    with _reading(path) as connection:
-        rows = connection.execute("SELECT run FROM judgements UNION SELECT run FROM rankings ORDER BY run")
-        return [run for (run,) in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedCall:
-    """A call of a run: the question that it answered, the documents shown there, the prompt's hash, and the answer.
-
-    ``turn`` counts the calls of the question. ``prompt_sha256`` is empty in journals of an earlier version.
-    """
-
-    qid: str
-    part: str
-    number: int
-    turn: int
-    docids: tuple[str, ...]
-    prompt_sha256: str
-    completion: Completion
-
-
-def recorded_calls(path: Path, run: str, qid: str | None = None) -> Iterator[RecordedCall]:
-    """Yield the calls of ``run``, or those of one query, by query, part, question and turn."""
-    with _reading(path) as connection:
-        rows = connection.execute(
-            "SELECT a.qid, a.part, a.number, a.key, j.docids, c.text, c.finish_reason, c.prompt_tokens, c.output_tokens, "
-            f"c.seconds, c.choices, c.error FROM {_asked(connection)} AS a JOIN calls AS c USING (key) "
-            "LEFT JOIN judgements AS j ON (j.run, j.qid, j.part, j.number) = (a.run, a.qid, a.part, a.number) "
-            "WHERE a.run = :run AND (:qid IS NULL OR a.qid = :qid) ORDER BY a.qid, a.part, a.number, a.rowid",
-            {"run": run, "qid": qid},
-        )
-        question, turn = None, 0
-        for qid_, part, number, key, docids, text, reason, read, written, seconds, choices, error in rows:
-            turn = turn + 1 if question == (qid_, part, number) else 0
-            question = (qid_, part, number)
-            completion = Completion(text, reason, read, written, seconds, json.loads(choices), error)
-            shown = tuple(json.loads(docids)) if docids else ()
-            yield RecordedCall(qid_, part, number, turn, shown, key.partition("-")[2], completion)
-
-
-def contexts(path: Path) -> dict[str, int]:
-    """The contexts that models had when they were loaded, by identity; {} for a file that is missing or records none."""
-    if not path.is_file():
-        return {}
-    try:
-        with contextlib.closing(_open_to_read(path)) as connection:
-            if _version(connection) != _VERSION:
-                return {}
-            return dict(connection.execute("SELECT identity, tokens FROM contexts"))
-    except (UsageError, *_DAMAGE):  # the run itself reports it
-        return {}
-
-
-def rankings(path: Path, qid: str | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield every final order with confidences and notes as a mapping, by run and query; only of ``qid`` and ``run`` if given."""
-    with _reading(path) as connection:
-        where, values = _only(qid, run)
-        rows = connection.execute(f"SELECT * FROM rankings {where} ORDER BY run, qid", values)
-        for run_, qid_, ranking, confidence, notes in rows:
-            yield {
-                "run": run_, "qid": qid_, "ranking": json.loads(ranking), "confidence": json.loads(confidence),
-                "notes": json.loads(notes),
-            }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class JudgementRecord:
-    """A judgement without its texts. ``order`` is as in ``Judgement``; tokens and seconds are sums over its calls."""
-
-    qid: str
-    label: str
-    docids: tuple[str, ...]
-    order: tuple[int, ...]
-    status: Status
-    calls: int
-    prompt_tokens: int
-    output_tokens: int
-    seconds: float
-
-
-def judgement_records(path: Path, run: str) -> Iterator[JudgementRecord]:
-    """Yield every judgement of ``run`` without its texts, by query and call; a journal of any size is streamed."""
-    with _reading(path) as connection:
-        rows = connection.execute(
-            "SELECT j.qid, j.label, j.docids, j.position_order, j.status, count(c.key), "
-            "coalesce(sum(c.prompt_tokens), 0), coalesce(sum(c.output_tokens), 0), coalesce(sum(c.seconds), 0) "
-            f"FROM judgements AS j LEFT JOIN {_asked(connection)} AS a USING (run, qid, part, number) "
-            "LEFT JOIN calls AS c ON c.key = a.key WHERE j.run = ? GROUP BY j.qid, j.part, j.number",
-            (run,),
-        )
-        for qid, label, docids, order, status, *counts in rows:
-            yield JudgementRecord(
-                qid, label, tuple(json.loads(docids)), tuple(json.loads(order)), Status(status), *counts
-            )
-
-
-def _only(qid: str | None, run: str | None) -> tuple[str, list[str]]:
-    """The condition of a query of the records of ``qid`` and ``run``, if given, and its values."""
-    given = [(name, value) for name, value in (("run", run), ("qid", qid)) if value is not None]
-    condition = " AND ".join(f"{name} = ?" for name, _ in given)
-    return f"WHERE {condition}" if given else "", [value for _, value in given]
-
-
-def _version(connection: sqlite3.Connection) -> int:
+def version_of(connection: sqlite3.Connection) -> int:
     """The version of the tables; 0 in a new file. DatabaseError for an unknown version."""
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and version not in (_VERSION, _WITHOUT_CONTEXTS, _WITHOUT_ASKED):
-        raise sqlite3.DatabaseError(f"its format has version {version}, expected {_VERSION}")
+    if tables and version not in (VERSION, WITHOUT_CONTEXTS, WITHOUT_ASKED):
+        raise sqlite3.DatabaseError(f"its format has version {version}, expected {VERSION}")
     return int(version) if tables else 0
-
-
-def _asked(connection: sqlite3.Connection) -> str:
-    """The table that maps questions to calls."""
-    return "calls" if _version(connection) == _WITHOUT_ASKED else "asked"
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A journal, open for the length of a block. UsageError if it is not one, DamagedJournal if a row can't be read."""
-    with contextlib.closing(_open_to_read(path)) as connection:
-        try:
-            yield connection
-        except _DAMAGE as error:
-            raise DamagedJournal(path, error) from error
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    if not path.is_file():
-        raise UsageError(f"journal {path} does not exist")
-    connection = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)
-    try:
-        connection.execute("SELECT 1 FROM calls, judgements LIMIT 0")
-        _version(connection)
-    except _DAMAGE as error:
-        connection.close()
-        raise UsageError(f"{path} is not a journal (SQLite) file: {error}") from error
-    return connection
-
-
-def read_answers(path: Path) -> dict[tuple[str, str, int], Completion]:
-    """The last answer to every question in a journal, by qid, part and call number."""
-    with _reading(path) as connection:
-        rows = connection.execute(
-            f"SELECT a.qid, a.part, a.number, c.text, c.finish_reason FROM {_asked(connection)} AS a "
-            "JOIN calls AS c USING (key) ORDER BY a.rowid"
-        ).fetchall()
-    return {(qid, part, number): Completion(text, reason) for qid, part, number, text, reason in rows}
 
 
 def _resolve(futures: Sequence[asyncio.Future[None]], error: Exception | None) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pyserini_reasonrank.ir.run_writer import run_lines
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.journal import Trace
 from pyserini_reasonrank.records import Call, Judgement, Ranking, Segment, Status
+from pyserini_reasonrank.rerankers.call_store import Trace
 
 if TYPE_CHECKING:
     import pandas

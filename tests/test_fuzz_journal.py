@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.journal import (
-    Journal,
+from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.journal_reader import (
     contexts,
     export,
     judgement_records,

@@ -25,9 +25,11 @@ import pytest
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.journal import Journal, MemoryStore, call_key, export, rankings, read_answers
+from pyserini_reasonrank.journal import Journal, call_key
+from pyserini_reasonrank.journal_reader import export, rankings, read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Judgement, Message, Prompt, Repeat, Sampling, Status
+from pyserini_reasonrank.rerankers.call_store import MemoryStore
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 
 PROMPT = Prompt((Message("system", "a"), Message("user", "b")), prefill="c")

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Self
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.journal import Journal, MemoryStore, TracingStore
+from pyserini_reasonrank.journal import Journal
+from pyserini_reasonrank.rerankers.call_store import MemoryStore, TracingStore
 from pyserini_reasonrank.run.session import close
 from pyserini_reasonrank.run.starting import Starter
 

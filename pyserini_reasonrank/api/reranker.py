@@ -22,8 +22,8 @@ from pyserini_reasonrank.api.documents import (
 from pyserini_reasonrank.api.live import Live, Loadable
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UnknownKey, UsageError
-from pyserini_reasonrank.journal import Trace, TracingStore
 from pyserini_reasonrank.records import Query, Ranking, Request, Tally
+from pyserini_reasonrank.rerankers.call_store import Trace, TracingStore
 from pyserini_reasonrank.results import RankedDocuments
 from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.known_flags import explained

@@ -14,8 +14,8 @@ from pyserini_reasonrank.api.documents import Documents, candidates_of, check_qu
 from pyserini_reasonrank.api.live import Live, Loadable
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
 from pyserini_reasonrank.errors import UnknownKey, UsageError
-from pyserini_reasonrank.journal import Trace, TracingStore
 from pyserini_reasonrank.records import Candidate, Query, Tally
+from pyserini_reasonrank.rerankers.call_store import Trace, TracingStore
 from pyserini_reasonrank.results import RewrittenQuery
 from pyserini_reasonrank.run.known_flags import explained
 from pyserini_reasonrank.run.rewriting.asking import RewriteSession

@@ -9,7 +9,7 @@ from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.ir.thresholds import KeptAt, Scored, best_threshold, kept_at
-from pyserini_reasonrank.journal import rankings
+from pyserini_reasonrank.journal_reader import rankings
 from pyserini_reasonrank.run.named_inputs import local_file
 from pyserini_reasonrank.run.parts import SinglePlan
 from pyserini_reasonrank.run.recorded_run import RecordedRun, recorded_run, restored

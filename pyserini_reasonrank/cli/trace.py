@@ -12,7 +12,7 @@ from pyserini_reasonrank.cli.arguments import Parser, command_parser
 from pyserini_reasonrank.cli.commands import PROGRAM
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError, nearest
-from pyserini_reasonrank.journal import export, rankings, recorded_runs
+from pyserini_reasonrank.journal_reader import export, rankings, recorded_runs
 from pyserini_reasonrank.run.recorded_run import NAMED, RecordedRun, is_journal, recorded_run
 from pyserini_reasonrank.run.rewriting.recorded import RecordedRewriting, pack_rewriting, recorded_rewriting
 

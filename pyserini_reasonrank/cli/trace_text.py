@@ -22,7 +22,7 @@ _LABEL = 11
 
 @dataclass(frozen=True, slots=True)
 class TracedQuery:
-    """A query of a run. ``judgements`` are records of ``journal.export``, ``ranking`` one of ``journal.rankings``.
+    """A query of a run. ``judgements`` are records of ``journal_reader.export``, ``ranking`` one of ``journal_reader.rankings``.
 
     ``prompts`` has the prompt of each call by part, number and turn, and whether it has the recorded hash. ``text`` is None
     and ``passages`` is empty if they are unavailable; ``note`` then gives the reason. ``rewritten``: the calls wrote a text to

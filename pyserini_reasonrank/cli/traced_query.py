@@ -13,7 +13,8 @@ from pyserini_reasonrank.cli.rerank import requests_of
 from pyserini_reasonrank.cli.trace_text import TracedQuery
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.runs import DUPLICATES
-from pyserini_reasonrank.journal import RecordedCall, contexts, export, prompt_sha256, rankings, recorded_calls
+from pyserini_reasonrank.journal import prompt_sha256
+from pyserini_reasonrank.journal_reader import RecordedCall, contexts, export, rankings, recorded_calls
 from pyserini_reasonrank.records import Prompt, Request
 from pyserini_reasonrank.run.prompt_replay import Place, prompts_of
 from pyserini_reasonrank.run.recorded_run import RecordedRun, Restored, restored

@@ -20,7 +20,8 @@ from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.file_io import GZIP
 from pyserini_reasonrank.ir.packed_answers import Answer, parse_answers, read_header
-from pyserini_reasonrank.journal import SQLITE, prompt_sha256, read_answers
+from pyserini_reasonrank.journal import SQLITE, prompt_sha256
+from pyserini_reasonrank.journal_reader import read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 

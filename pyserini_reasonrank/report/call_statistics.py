@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.journal import JudgementRecord, judgement_records
+from pyserini_reasonrank.journal_reader import JudgementRecord, judgement_records
 from pyserini_reasonrank.records import Status
 
 BINS = 24

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyserini_reasonrank.ir.runs import Hit, Run
-from pyserini_reasonrank.journal import export
+from pyserini_reasonrank.journal_reader import export
 from pyserini_reasonrank.report.run_inputs import RunInput, readable
 from pyserini_reasonrank.report.step_orders import step_orders
 

@@ -11,7 +11,8 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_verdict, sha256
 from pyserini_reasonrank.ir.runs import FIRST_RUN, Hit, Run, read_run
-from pyserini_reasonrank.journal import DamagedJournal, rankings
+from pyserini_reasonrank.journal import DamagedJournal
+from pyserini_reasonrank.journal_reader import rankings
 from pyserini_reasonrank.run.recorded_run import journal_for, name_in
 
 NO_JOURNAL = "none"

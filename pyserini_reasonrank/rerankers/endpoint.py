@@ -10,8 +10,9 @@ from math import inf, isfinite, isnan
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.journal import CallStore, call_key
+from pyserini_reasonrank.journal import call_key
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.rerankers.call_store import CallStore
 from pyserini_reasonrank.rerankers.scheduling import PrioritySemaphore, Slot
 
 _OPEN_QUESTIONS = 2

@@ -14,7 +14,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.masking import masked
 from pyserini_reasonrank.ir.metadata import nested, sha256, sidecar
 from pyserini_reasonrank.ir.packed_answers import Answer, Header, write_answers
-from pyserini_reasonrank.journal import judgement_records, rankings, recorded_calls
+from pyserini_reasonrank.journal_reader import judgement_records, rankings, recorded_calls
 from pyserini_reasonrank.records import Capability
 from pyserini_reasonrank.run.outputs import same_file
 from pyserini_reasonrank.run.parts import Plan

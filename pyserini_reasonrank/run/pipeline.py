@@ -16,7 +16,8 @@ from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, writ
 from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
 from pyserini_reasonrank.ir.run_writer import RunWriter
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
+from pyserini_reasonrank.journal import Journal, journal_of, run_name
+from pyserini_reasonrank.journal_reader import contexts
 from pyserini_reasonrank.records import PrefixCache, Query, Ranking, Request, Tally
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.notices import Notices, as_error

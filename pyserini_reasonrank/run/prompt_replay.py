@@ -9,8 +9,9 @@ from typing import Any
 
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure
-from pyserini_reasonrank.journal import MemoryStore, RecordedCall
+from pyserini_reasonrank.journal_reader import RecordedCall
 from pyserini_reasonrank.records import Call, Completion, Prompt, Request, Sampling
+from pyserini_reasonrank.rerankers.call_store import MemoryStore
 from pyserini_reasonrank.run.parts import CombinedPlan, Plan
 from pyserini_reasonrank.run.session import Session
 

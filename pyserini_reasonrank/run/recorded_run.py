@@ -12,7 +12,8 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_command, recorded_fingerprint, sidecar
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
-from pyserini_reasonrank.journal import SQLITE, journal_of, rankings, recorded_runs, run_name
+from pyserini_reasonrank.journal import SQLITE, journal_of, run_name
+from pyserini_reasonrank.journal_reader import rankings, recorded_runs
 from pyserini_reasonrank.run.outputs import fingerprint_of
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan

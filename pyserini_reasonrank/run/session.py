@@ -12,9 +12,9 @@ from pyserini_reasonrank.combine.combined import ArmRanker, CombinedRanker, join
 from pyserini_reasonrank.engines import Engine
 from pyserini_reasonrank.errors import CallFailed, Failure
 from pyserini_reasonrank.ir.documents import title_only
-from pyserini_reasonrank.journal import CallStore
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Query, Ranked, Ranking, Request, Tally
+from pyserini_reasonrank.rerankers.call_store import CallStore
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.rerankers.reranker import Ranker, SingleRanker

@@ -11,7 +11,7 @@ import pytest
 
 from pyserini_reasonrank import Failure, Rewriter, RewrittenQuery, UsageError
 from pyserini_reasonrank.engines import Engine, EngineOptions
-from pyserini_reasonrank.journal import export, rankings
+from pyserini_reasonrank.journal_reader import export, rankings
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Completion, Prompt, Query, Sampling, Status
 from pyserini_reasonrank.run.rewriting.pipeline import RewriteTask, rewrite

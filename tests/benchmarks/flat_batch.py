@@ -16,8 +16,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
+from pyserini_reasonrank.rerankers.call_store import MemoryStore
 from pyserini_reasonrank.run.candidates import stream
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.engines.oracle import Oracle, OracleOptions
-from pyserini_reasonrank.journal import CallStore, Journal, MemoryStore
+from pyserini_reasonrank.journal import Journal
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Request, Sampling
+from pyserini_reasonrank.rerankers.call_store import CallStore, MemoryStore
 from pyserini_reasonrank.run.candidates import stream
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session

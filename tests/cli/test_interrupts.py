@@ -21,7 +21,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from pyserini_reasonrank import _startup
-from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.journal_reader import read_answers
 
 SIGNALS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
 AT_MOST = 2.0  # seconds

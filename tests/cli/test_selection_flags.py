@@ -19,7 +19,7 @@ from conftest import ROOT, Collection
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.validate import validate
-from pyserini_reasonrank.journal import export, rankings
+from pyserini_reasonrank.journal_reader import export, rankings
 
 Rerank = Callable[..., int]
 

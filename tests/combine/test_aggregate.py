@@ -17,7 +17,7 @@ from pyserini_reasonrank.combine.aggregate import aggregate
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.voting import borda, distance, medoid, rrf
-from pyserini_reasonrank.journal import export, rankings
+from pyserini_reasonrank.journal_reader import export, rankings
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan

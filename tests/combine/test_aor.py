@@ -18,7 +18,7 @@ from pyserini_reasonrank.combine.aor import aor
 from pyserini_reasonrank.combine.arms import Arm
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import read_run
-from pyserini_reasonrank.journal import export, rankings
+from pyserini_reasonrank.journal_reader import export, rankings
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan

@@ -20,7 +20,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
-from pyserini_reasonrank.journal import export, rankings
+from pyserini_reasonrank.journal_reader import export, rankings
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.records import Candidate, Query, Ranked, Request, Status
 from pyserini_reasonrank.run.candidates import stream

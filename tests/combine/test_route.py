@@ -20,7 +20,7 @@ from pyserini_reasonrank.combine.query_classifier import Router, softmax
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import read_run
-from pyserini_reasonrank.journal import rankings
+from pyserini_reasonrank.journal_reader import rankings
 from pyserini_reasonrank.run.cost import estimate
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers

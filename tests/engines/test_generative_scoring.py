@@ -18,7 +18,7 @@ from werkzeug import Request as HTTPRequest
 from werkzeug import Response
 
 from pyserini_reasonrank.engines.openai import OpenAI, OpenAIOptions
-from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.journal_reader import read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Candidate, Completion, Message, Prompt, Query, Request, Sampling
 

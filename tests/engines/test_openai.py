@@ -24,7 +24,6 @@ from werkzeug import Request, Response
 from pyserini_reasonrank.engines.openai import OpenAI, OpenAIOptions
 from pyserini_reasonrank.engines.parameters import Parameters
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.judges import Judge
 from pyserini_reasonrank.judges.first_token import FirstToken
 from pyserini_reasonrank.judges.score import RelevanceScore
@@ -42,6 +41,7 @@ from pyserini_reasonrank.records import (
     Sampling,
     Status,
 )
+from pyserini_reasonrank.rerankers.call_store import MemoryStore
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.run.session import Session

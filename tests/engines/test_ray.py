@@ -25,7 +25,7 @@ from conftest import RunReranker
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.engines.replica_pool import ReplicaPool
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.journal_reader import read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Candidate, Completion, Message, Prompt, Query, Request, Sampling
 

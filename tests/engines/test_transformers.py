@@ -18,7 +18,7 @@ from pyserini_reasonrank.engines import Engine, build_engine
 from pyserini_reasonrank.engines.local.packed_attention import using
 from pyserini_reasonrank.engines.local.prompt_trees import PromptTree, log_probabilities, read_at_once
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.journal_reader import read_answers
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.models.embedded import ensure_embedded
 from pyserini_reasonrank.records import Call, Candidate, Completion, Message, Prompt, Query, Repeat, Request, Sampling

@@ -15,7 +15,7 @@ from conftest import RunReranker
 from vllm_serving import vllm_server
 
 from pyserini_reasonrank.ir.metadata import RunRecord
-from pyserini_reasonrank.journal import export
+from pyserini_reasonrank.journal_reader import export
 from pyserini_reasonrank.models.embedded import ensure_embedded
 from pyserini_reasonrank.records import Candidate, Query, Request
 

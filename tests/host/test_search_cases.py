@@ -17,7 +17,7 @@ from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.host.candidates_writer import rewrite_host_run
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.selection import Selection
-from pyserini_reasonrank.journal import export
+from pyserini_reasonrank.journal_reader import export
 from pyserini_reasonrank.run.candidates import parse_request
 
 pytestmark = pytest.mark.jvm

@@ -16,11 +16,11 @@ from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.ir.validate import validate
-from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Call, Candidate, Capability, Completion, Prompt, Query, Request, Sampling
+from pyserini_reasonrank.rerankers.call_store import MemoryStore
 from pyserini_reasonrank.resources import yaml_names
 from pyserini_reasonrank.run.parts import SinglePlan
 from pyserini_reasonrank.run.plan import plan

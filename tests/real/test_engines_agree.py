@@ -18,7 +18,7 @@ import pytest
 from conftest import Command
 from vllm_serving import vllm_server
 
-from pyserini_reasonrank.journal import read_answers
+from pyserini_reasonrank.journal_reader import read_answers
 from pyserini_reasonrank.models.embedded import ensure_embedded
 
 pytestmark = [

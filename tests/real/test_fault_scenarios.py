@@ -24,7 +24,7 @@ import pytest
 from conftest import ROOT, SOAK, more
 
 from pyserini_reasonrank.ir.validate import validate
-from pyserini_reasonrank.journal import export
+from pyserini_reasonrank.journal_reader import export
 
 PEER = Path(os.environ.get("REASONRANK_PEER") or ROOT.parent / "shared" / "peer")
 TOPICS, LIMIT = 12 if SOAK else 4, 240.0

@@ -9,7 +9,7 @@ import pytest
 
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.ir.runs import read_run
-from pyserini_reasonrank.journal import rankings
+from pyserini_reasonrank.journal_reader import rankings
 
 SEGMENTS = ("--rerank.segments.tokens", "64", "--rerank.segments.stride", "48", "--rerank.segments.most", "12")
 

@@ -122,7 +122,7 @@ def test_each_task_both_ways(
 
 
 def trace(output: Path) -> list[dict[str, Any]]:
-    from pyserini_reasonrank.journal import export
+    from pyserini_reasonrank.journal_reader import export
 
     return list(export(Path(f"{output}.journal.sqlite")))
 

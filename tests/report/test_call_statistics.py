@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyserini_reasonrank.journal import JudgementRecord
+from pyserini_reasonrank.journal_reader import JudgementRecord
 from pyserini_reasonrank.records import Status
 from pyserini_reasonrank.report.call_statistics import BINS, distribution, statistics_of
 

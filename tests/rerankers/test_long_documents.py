@@ -15,7 +15,7 @@ from pyserini_reasonrank import Reranker, UsageError
 from pyserini_reasonrank.cli import explain, trace
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.ir.documents import read_document
-from pyserini_reasonrank.journal import rankings
+from pyserini_reasonrank.journal_reader import rankings
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts.segments import Segments
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pyserini_reasonrank.journal import MemoryStore
 from pyserini_reasonrank.records import Candidate, Query, Ranking, Request
+from pyserini_reasonrank.rerankers.call_store import MemoryStore
 from pyserini_reasonrank.run import cost
 from pyserini_reasonrank.run.cost import Cost, estimate
 from pyserini_reasonrank.run.parts import Plan

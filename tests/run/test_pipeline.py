@@ -28,7 +28,7 @@ from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.metadata import RunRecord
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
-from pyserini_reasonrank.journal import export
+from pyserini_reasonrank.journal_reader import export
 from pyserini_reasonrank.records import (
     Call,
     Candidate,

@@ -22,7 +22,7 @@ PROGRAM = """
     import asyncio, gc, json, os, sys, threading
     from pathlib import Path
 
-    from pyserini_reasonrank.journal import MemoryStore
+    from pyserini_reasonrank.rerankers.call_store import MemoryStore
     from pyserini_reasonrank.records import Candidate, Query, Request
     from pyserini_reasonrank.run.plan import plan
     from pyserini_reasonrank.run.session import Session

@@ -18,7 +18,7 @@ from tiny import WORDS, tiny_model
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.engines.transformers import Transformers
 from pyserini_reasonrank.ir.metadata import nested, read_metadata
-from pyserini_reasonrank.journal import contexts
+from pyserini_reasonrank.journal_reader import contexts
 
 Rerank = Callable[..., int]
 

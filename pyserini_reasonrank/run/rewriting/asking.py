@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
-from pyserini_reasonrank.journal import CallStore
 from pyserini_reasonrank.records import Call, Judgement, Query, Ranked, Ranking, Request, Tally
+from pyserini_reasonrank.rerankers.call_store import CallStore
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
 from pyserini_reasonrank.rerankers.judging import LLMJudge
 from pyserini_reasonrank.run.plan import check_context, preset_warnings

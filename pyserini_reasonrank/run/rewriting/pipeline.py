@@ -11,7 +11,8 @@ from pathlib import Path
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
 from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
-from pyserini_reasonrank.journal import Journal, contexts, journal_of, run_name
+from pyserini_reasonrank.journal import Journal, journal_of, run_name
+from pyserini_reasonrank.journal_reader import contexts
 from pyserini_reasonrank.records import Candidate, Judgement, Query, Request
 from pyserini_reasonrank.rerankers.scheduling import MAX_AHEAD, rerank_all
 from pyserini_reasonrank.run.candidates import stream

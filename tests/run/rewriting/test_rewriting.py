@@ -16,7 +16,7 @@ from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.metadata import write_metadata
 from pyserini_reasonrank.ir.rewrite_record import RewriteRecord, metadata_of
-from pyserini_reasonrank.journal import export, rankings
+from pyserini_reasonrank.journal_reader import export, rankings
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Candidate, Completion, Prompt, Query, Sampling
 from pyserini_reasonrank.run.rewriting.pipeline import Passages, RewriteTask, rewrite
