@@ -13,6 +13,7 @@ from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.run_writer import run_lines
 from pyserini_reasonrank.ir.runs import RunFormat
+from pyserini_reasonrank.ir.topics import write_topics
 from pyserini_reasonrank.journal_reader import contexts, export, rankings, recorded_calls
 from pyserini_reasonrank.records import Candidate, Query
 from pyserini_reasonrank.run.outputs import temporary_prefix
@@ -22,7 +23,6 @@ from pyserini_reasonrank.run.rewriting.recorded import (
     prompts_of_rewriting,
     restored_rewriting,
 )
-from pyserini_reasonrank.run.rewriting.texts import write_topics
 
 
 def traced_rewrite(run: RecordedRewriting, qid: str, texts: Texts) -> TracedQuery:

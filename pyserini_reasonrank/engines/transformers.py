@@ -128,7 +128,7 @@ class Transformers(Engine[TransformersOptions]):
             self._decoder.cancel(name)
             raise
         text = await loop.run_in_executor(self._encoding, self._chat.decode, written)
-        text, stopped = _cut(text, sampling.stop)
+        text, stopped = cut_at_stop(text, sampling.stop)
         ended = stopped or written[-1] in self._eos
         return len(tokens), len(written), {"text": text, "finish_reason": "stop" if ended else "length"}
 
@@ -170,10 +170,10 @@ class StopStrings:
         self._tail = max(len(s.encode()) for s in self._stop) + 1
 
     def __call__(self, tokens: Sequence[int]) -> bool:
-        return _cut(self._chat.decode(tokens[-self._tail :]), self._stop)[1]
+        return cut_at_stop(self._chat.decode(tokens[-self._tail :]), self._stop)[1]
 
 
-def _cut(text: str, stop: Iterable[str]) -> tuple[str, bool]:
+def cut_at_stop(text: str, stop: Iterable[str]) -> tuple[str, bool]:
     """Return ``text`` up to the first of the strings, and whether it has one."""
     places = [place for s in stop if (place := text.find(s)) >= 0]
     return (text[: min(places)], True) if places else (text, False)

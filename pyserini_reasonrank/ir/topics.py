@@ -1,11 +1,12 @@
-"""The reader of topics files, TSV or JSON lines, without Pyserini."""
+"""Topics files without Pyserini: the reader of TSV and JSON lines, and the writer of TSV."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import decoded, identifier, parse_json, read_lines
+from pyserini_reasonrank.ir.file_io import atomic, decoded, identifier, parse_json, read_lines
 from pyserini_reasonrank.records import Query
 
 SUFFIXES = (".tsv", ".tsv.gz", ".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -59,3 +60,21 @@ def _json_line(line: bytes, where: str) -> Query:
     if not qid or not text.strip():
         raise UsageError(f'{where} is not {{"qid": ..., "query": ...}}')
     return Query(qid, text.strip())
+
+
+def one_line(text: str) -> str:
+    """``text`` with single blanks for all white space, as a line of a topics file has it."""
+    return " ".join(text.split())
+
+
+def write_topics(path: Path, queries: Sequence[Query]) -> None:
+    """Write a topics file, ``qid<TAB>text`` a line, in one step, whose texts are on one line.
+
+    UsageError if a qid contains a tab.
+    """
+    for query in queries:
+        if "\t" in query.qid or "\n" in query.qid:
+            raise UsageError(f"topic {query.qid!r}: a topics file can't contain a qid with a tab; rename it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as file:
+        file.write("".join(f"{query.qid}\t{one_line(query.text)}\n" for query in queries).encode())

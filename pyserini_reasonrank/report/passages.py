@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.errors import Failure, UsageError
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.candidate_rows import candidate_row, read_rows
 from pyserini_reasonrank.ir.corpus import corpus_documents
@@ -18,7 +18,7 @@ from pyserini_reasonrank.ir.documents import read_document
 from pyserini_reasonrank.ir.metadata import nested
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.report.run_inputs import RunInput
-from pyserini_reasonrank.run.named_inputs import local_file
+from pyserini_reasonrank.run.named_inputs import check_ended, local_file
 from pyserini_reasonrank.run.outputs import temporary_prefix
 
 WRITER = "pyserini_reasonrank.host.candidates_writer"
@@ -106,12 +106,7 @@ def _of_index(index: str, docids: Sequence[str]) -> dict[str, str]:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            if said and done.returncode == UsageError.exit_code:
-                raise UsageError(said[-1])
-            raise Failure(f"the texts of {index} can't be read (exit status {done.returncode}): {(said or lines)[-1]}")
+        check_ended(done, f"the texts of {index} can't be read")
         [(_, row)] = read_rows(out)
         documents = ((each.docid, read_document(each.fields)) for each in candidate_row(row).documents)
         return {docid: document.text for docid, document in documents if document is not None}

@@ -58,13 +58,19 @@ def _from_pyserini(kind: Kind, name: str, folder: Path, *flags: str) -> Path:
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
     )
+    check_ended(done, f"{kind} {name}: Pyserini failed")
+    return path
+
+
+def check_ended(done: subprocess.CompletedProcess[str], failure: str) -> None:
+    """Raise the UsageError of a process of ours that ended with one; Failure, which begins with ``failure``, for another end."""
     if not done.returncode:
-        return path
+        return
     said = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
     if said and done.returncode == UsageError.exit_code:
         raise UsageError(said[-1])
     last = (said or done.stderr.strip().splitlines() or ["no message"])[-1]
-    raise Failure(f"{kind} {name}: Pyserini failed (exit status {done.returncode}): {last}")
+    raise Failure(f"{failure} (exit status {done.returncode}): {last}")
 
 
 def read_selection(qids: str | None, shard: str | None, topics: str | None, exclude: str | None) -> Selection:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import CallFailed, Failure, UsageError, listed
 from pyserini_reasonrank.ir.rewrite_record import RewriteRecord
+from pyserini_reasonrank.ir.topics import one_line, write_topics
 from pyserini_reasonrank.journal import Journal, journal_of, run_name
 from pyserini_reasonrank.journal_reader import contexts
 from pyserini_reasonrank.records import Candidate, Judgement, Query, Request
@@ -22,7 +23,7 @@ from pyserini_reasonrank.run.pipeline import part_record
 from pyserini_reasonrank.run.progress import LINE_SECONDS, Progress
 from pyserini_reasonrank.run.rewriting.asking import RewriteSession
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, of_rewrites, speaking_of_rewrites
-from pyserini_reasonrank.run.rewriting.texts import one_line, search_text, write_topics
+from pyserini_reasonrank.run.rewriting.texts import search_text
 from pyserini_reasonrank.run.session import close
 from pyserini_reasonrank.run.starting import Starter
 

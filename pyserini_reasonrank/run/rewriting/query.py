@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from pyserini_reasonrank.ir.topics import one_line
 from pyserini_reasonrank.records import Candidate, Judgement, Query, Request, Status
 from pyserini_reasonrank.run.rewriting.asking import RewriteSession
 from pyserini_reasonrank.run.rewriting.plan import speaking_of_rewrites
-from pyserini_reasonrank.run.rewriting.texts import SearchText, one_line, search_text
+from pyserini_reasonrank.run.rewriting.texts import SearchText, search_text
 
 
 class QueryRewriting:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyserini_reasonrank import interrupts
+from pyserini_reasonrank.ir.topics import write_topics
 from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.run.candidates import HostFailed, child, follow
 from pyserini_reasonrank.run.outputs import temporary_prefix
 from pyserini_reasonrank.run.rewriting.pipeline import Passages
-from pyserini_reasonrank.run.rewriting.texts import write_topics
 
 FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
 REWRITTEN = ".rewritten.tsv"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.file_io import atomic
-from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.ir.topics import read_topics, write_topics
 from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.train.data.from_collection import NO_CONTRAST, collection_lists
 from pyserini_reasonrank.train.data.held_out import held_out
@@ -198,8 +198,7 @@ def _row_queries(rows: Iterable[Row]) -> list[Query]:
 def _write_topics(config: Config, queries: Iterable[Query]) -> str:
     """Write the held-out queries beside the rows. Returns the line that reports it."""
     topics = _beside(config.output, "dev.topics").with_suffix(".tsv")
-    with atomic(topics) as file:
-        file.writelines(f"{q.qid}\t{' '.join(q.text.split())}\n".encode() for q in queries)
+    write_topics(topics, list(queries))
     return f"their topics in {topics}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pyserini_reasonrank.engines import Engine, EngineOptions
 from pyserini_reasonrank.engines.chat import Chat, disjoint
 from pyserini_reasonrank.engines.local.alternatives import AlternativeScorer
-from pyserini_reasonrank.engines.transformers import StopStrings
+from pyserini_reasonrank.engines.transformers import StopStrings, cut_at_stop
 from pyserini_reasonrank.errors import message_of
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call, Capability, Completion, Prompt, Sampling
@@ -105,11 +105,10 @@ class InTraining(Engine[EngineOptions]):
         last = next((i for i, token in enumerate(ids) if token in (ends if isinstance(ends, list) else [ends])), None)
         own = ids if last is None else ids[: last + 1]
         text = self._chat.decode(own)
-        places = [place for stop in sampling.stop if (place := text.find(stop)) >= 0]
-        ended = last is not None or bool(places)
+        text, stopped = cut_at_stop(text, sampling.stop)
         return Completion(
-            text=text[: min(places, default=len(text))],
-            finish_reason="stop" if ended else "length",
+            text=text,
+            finish_reason="stop" if stopped or last is not None else "length",
             prompt_tokens=read,
             output_tokens=len(own),
         )

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.ir.topics import read_topics, write_topics
 from pyserini_reasonrank.records import Query
-from pyserini_reasonrank.run.rewriting.texts import search_text, write_topics
+from pyserini_reasonrank.run.rewriting.texts import search_text
 
 
 def test_the_original_stands_before_the_rewrite_as_often_as_asked() -> None:
