@@ -26,6 +26,16 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(words)
 
 
+def exclusive(options: argparse.Namespace, flag: str, *others: str) -> None:
+    """UsageError if ``flag`` is given with one of ``others``, which the command would then not read."""
+    given = {name: getattr(options, name.removeprefix("--").replace("-", "_")) for name in (flag, *others)}
+    if given[flag] is None:
+        return
+    for other in others:
+        if given[other] is not None:
+            raise UsageError(f"{flag} and {other} can't both be given")
+
+
 def add_duplicates(group: argparse._ActionsContainer, document: str = "a document that a query lists twice") -> None:
     """The flag ``--duplicates``; ``document`` says of what."""
     from pyserini_reasonrank.ir.runs import DUPLICATES  # most commands read no run

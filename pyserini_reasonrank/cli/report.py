@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser
+from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser, exclusive
 from pyserini_reasonrank.cli.evaluate import separate_runs
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError
@@ -23,8 +23,7 @@ def main(argv: list[str]) -> int:
     """Write the page. Returns the exit status."""
     parser = _parser()
     options = parser.parse_args(separate_runs(parser, argv))
-    if options.corpus and options.index:
-        raise UsageError("--corpus and --index can't both be given")
+    exclusive(options, "--corpus", "--index")
     if options.journal is not None and len(options.journal) != len(options.runs):
         raise UsageError(
             f"--journal names {len(options.journal)} journals for {len(options.runs)} runs; name one for each"
