@@ -28,6 +28,8 @@ def main(argv: list[str]) -> int:
         raise UsageError(
             f"--journal names {len(options.journal)} journals for {len(options.runs)} runs; name one for each"
         )
+    if options.measures and not options.qrels:
+        raise UsageError("--measures needs --qrels, the relevance judgments")
     if min(options.depth, options.passage_words) < 1 or options.megabytes <= 0:
         raise UsageError("--depth, --passage-words and --megabytes must be greater than 0")
     output: Path = options.output
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
                 qrels_name=options.qrels or "",
                 topics=options.topics,
                 texts=TextSource(options.corpus, options.index, options.passage_words),
-                measures=options.measures,
+                measures=options.measures or MEASURES,
                 depth=options.depth,
                 megabytes=options.megabytes,
                 keep_first=keep_first,
@@ -84,7 +86,7 @@ def _parser() -> Parser:
     parser.add_argument("--corpus", type=Path, metavar="path", help="JSON lines file with the texts")
     parser.add_argument("--index", metavar="path", help="Lucene index that stores the texts")
     parser.add_argument(
-        "--measures", nargs="+", default=list(MEASURES), metavar="name",
+        "--measures", nargs="+", metavar="name",
         help=f"measures as ir_measures or trec_eval names them [{' '.join(MEASURES)}]; runs may follow",
     )  # fmt: skip
     parser.add_argument(
