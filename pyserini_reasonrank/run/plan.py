@@ -67,8 +67,10 @@ def check_questions(part: SinglePlan, widest: int) -> list[str]:
 
 
 def check_context(part: SinglePlan, widest: int) -> Demand:
-    """The needs of a question about ``widest`` passages. UsageError if the judge rejects it, or it exceeds the context."""
+    """The needs of a question about ``widest`` passages. UsageError if the judge rejects it, if the prompt does not show
+    each passage, or if it exceeds the context."""
     part.judge.check(widest, part.tokens, part.template.render("", [""]).prefill)
+    part.template.check_shows(widest)
     settings = part.settings
     tokens = least_tokens(
         part.template,
