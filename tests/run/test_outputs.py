@@ -42,6 +42,51 @@ def test_a_device_is_refused(output: str, collection: Collection, capsys: pytest
     assert "is a device or a pipe" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["run.txt.gz", "run.GZ", "run.txt.zst"])
+def test_a_name_of_a_compressed_file_is_refused(
+    name: str, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix = Path(name).suffix.lower()
+    assert rerank(collection, tmp_path / name) == 2
+    assert f"--output {tmp_path / name} would be written uncompressed; use a name without {suffix}" in (
+        capsys.readouterr().err
+    )
+    assert rerank(collection, tmp_path / "run.txt") == 0
+    for command in (
+        ["merge", str(tmp_path / name), str(tmp_path / "run.txt")],
+        ["report", str(tmp_path / "run.txt"), "--output", str(tmp_path / name)],
+        [
+            "rewrite",
+            "--topics",
+            str(collection.topics),
+            "--output",
+            str(tmp_path / name),
+            "--rewrite",
+            "keywords",
+            "--rewrite.engine.name",
+            "openai",
+            "--rewrite.engine.base_url",
+            "http://localhost:1/v1",
+        ],
+    ):
+        assert main(command) == 2
+        assert f"{tmp_path / name} would be written uncompressed" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("made", ["new", "new/deeper"])
+def test_a_command_that_fails_leaves_no_empty_folder(
+    made: str, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert rerank(collection, f"{made}/run.txt", "--qids", "unknown") == 2
+    assert rerank(collection, "old/run.txt", "--qids", "unknown") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert rerank(collection, f"{made}/run.txt") == 0
+    assert Path(made, "run.txt").exists()
+
+
 def test_a_run_that_another_process_writes_is_refused(
     collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
