@@ -33,11 +33,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A query with its candidates in first-stage order. ``number`` is its place in the topics, from 0."""
+    """A query with its candidates in first-stage order. ``number`` is its place in the topics, from 0.
+
+    ``excluded`` is the number of documents that an exclusion list removed from the candidates.
+    """
 
     query: Query
     candidates: tuple[Candidate, ...]
     number: int = 0
+    excluded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

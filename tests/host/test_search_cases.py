@@ -132,6 +132,7 @@ def test_excluded_documents_leave_room_for_others(search: Search, folder: Path) 
     words = ["--rerank.exclude", "excluded.tsv", "--rerank.depth", 2, "--hits", 3]
     said = search("some.txt", "--topics", "lamp.tsv", *words).stderr
     assert "exclusions leave" not in said
+    assert yaml.safe_load((folder / "some.txt.ir-metadata.yml").read_text())["outcome"]["documents excluded"] == 3
     first = docids(folder / "some.txt.first-stage.txt")
     assert first["q2"] == before[:3]
     assert first["q1"][:2] == [before[1], before[3]]
@@ -171,6 +172,7 @@ def test_an_existing_run_with_the_texts_of_an_index(folder: Path, monkeypatch: p
     [row] = [json.loads(line) for line in (folder / "part.jsonl").read_text().splitlines()]
     assert row["query"] == {"text": "other", "qid": "q1"}
     assert [candidate["docid"] for candidate in row["candidates"]] == ["d4", "d2"]
+    assert yaml.safe_load((folder / "part.jsonl.ir-metadata.yml").read_text())["outcome"]["documents excluded"] == 1
     assert row["candidates"][1]["doc"] == {"contents": CORPUS["d2"]}
 
 
