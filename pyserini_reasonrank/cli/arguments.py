@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
+from math import inf
 from typing import NoReturn
 
 from pyserini_reasonrank.cli.commands import COMMANDS, PROGRAM
@@ -24,6 +25,32 @@ class Parser(argparse.ArgumentParser):
             if flag not in known:
                 raise UsageError(f"{self.prog} has no flag {flag}{nearest(flag, known)}")
         return super().parse_args(words)
+
+
+def positive[N: (int, float)](kind: type[N]) -> Callable[[str], N]:
+    """Return a converter of a flag's value to a finite number above 0."""
+
+    def number(text: str) -> N:
+        value = kind(text)
+        if not 0 < value < inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        return value
+
+    number.__name__ = kind.__name__
+    return number
+
+
+def between(least: int, most: int) -> Callable[[str], int]:
+    """Return a converter of a flag's value to an integer from ``least`` to ``most``."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {least} to {most}")
+        return value
+
+    number.__name__ = int.__name__
+    return number
 
 
 def exclusive(options: argparse.Namespace, flag: str, *others: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser, exclusive
+from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser, exclusive, positive
 from pyserini_reasonrank.cli.evaluate import separate_runs
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError
@@ -30,8 +30,6 @@ def main(argv: list[str]) -> int:
         )
     if options.measures and not options.qrels:
         raise UsageError("--measures needs --qrels, the relevance judgments")
-    if min(options.depth, options.passage_words) < 1 or options.megabytes <= 0:
-        raise UsageError("--depth, --passage-words and --megabytes must be greater than 0")
     output: Path = options.output
     inputs = [*options.runs, options.qrels, options.topics, options.corpus, *(options.journal or ())]
     if any(each is not None and same_file(output, Path(each)) for each in inputs):
@@ -93,10 +91,12 @@ def _parser() -> Parser:
         "--journal", action="append", metavar="path",
         help=f"journal of a run, once for each run in their order; {NO_JOURNAL}: without one [RUN.journal.sqlite]",
     )  # fmt: skip
-    parser.add_argument("--depth", type=int, default=100, metavar="num", help="documents of each list [100]")
-    parser.add_argument("--passage-words", type=int, default=120, metavar="num", help="words of each passage [120]")
+    parser.add_argument("--depth", type=positive(int), default=100, metavar="num", help="documents of each list [100]")
     parser.add_argument(
-        "--megabytes", type=float, default=50, metavar="num",
+        "--passage-words", type=positive(int), default=120, metavar="num", help="words of each passage [120]"
+    )
+    parser.add_argument(
+        "--megabytes", type=positive(float), default=50, metavar="num",
         help="most size of the lists and calls; queries that do not fit have figures only [50]",
     )  # fmt: skip
     add_duplicates(parser)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.arguments import command_parser, positive
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.demo.collection import write_corpus
 from pyserini_reasonrank.errors import Failure
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         usage="[--folder path] [--queries num] [--rerank NAME] [--rerank.KEY VALUE ...]",
     )
     parser.add_argument("--folder", type=Path, default=Path("demo"), metavar="path", help="folder to work in [demo]")
-    parser.add_argument("--queries", type=int, default=10, metavar="num", help="topics to search [10]")
+    parser.add_argument("--queries", type=positive(int), default=10, metavar="num", help="topics to search [10]")
     ours, rest = flags.split(argv)
     options = parser.parse_args(rest)
     demo(options.folder, options.queries, [f"{flag}={value}" for flag, value in ours])

@@ -55,8 +55,8 @@ def to_request(
 
     The text of a document may have any name that is allowed in a corpus; below ``depth``, counted without the documents
     that ``selection`` excludes, it is optional. With ``keep_first``, a repeated document is dropped at the lower place.
-    UsageError, which begins with ``where`` (the file and line), if the row is malformed, or repeats a document without
-    ``keep_first``.
+    UsageError, which begins with ``where`` (the file and line), if the row is malformed, if only some of its documents have a
+    score, or if it repeats a document without ``keep_first``.
     """
     return _request(_checked_row(row, where), where, number, depth, keep_first, selection)
 
@@ -74,6 +74,9 @@ def _request(
             best.setdefault(document.docid, document)
         documents = list(best.values())
     place = f"{where}, query {found.qid}"
+    without = [document.docid for document in documents if document.score is None]
+    if without and len(without) < len(documents):
+        raise UsageError(f"{where}: document {without[0]!r} has no score, but other documents of the query have one")
     remaining = selection.remaining(found.qid, documents)
     candidates = tuple(
         _candidate(document, -float(i), needed=i < depth, where=place) for i, document in enumerate(remaining)
