@@ -167,7 +167,7 @@ def write_candidates(
             candidates: list[dict[str, Any]] = [hit._asdict() for hit in hits]
             for candidate in candidates[:depth]:
                 candidate.update(document_record(texts[candidate["docid"]]))
-            record = {"qid": query.qid, "query": query.text, "candidates": candidates}
+            record: dict[str, Any] = {"qid": query.qid, "query": query.text, "candidates": candidates}
             if removed := excluded.get(query.qid):
                 record[EXCLUDED] = removed
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -48,6 +48,11 @@ def test_runs_may_follow_measures(words: str, capsys: pytest.CaptureFixture[str]
         ("--measures P@ first.txt", "'P@' is not a measure"),
         ("--measures nDCG(dcg=foo)@10 first.txt", "'nDCG(dcg=foo)@10' is not a measure"),
         ("--measures ndcg_cut_5,10 first.txt", "'ndcg_cut_5,10' names 2 measures or cut-offs"),
+        ("qrels", "qrels, line 1: 4 columns, expected 6 (TREC) or 3 (MS MARCO); the file looks like qrels"),
+        (
+            "--qrels first.txt qrels",
+            "first.txt, line 1: 6 columns, expected 4: qid, iteration, docid, relevance; the file looks like a run",
+        ),
         ("--measures RR missing.txt", "missing.txt"),
         ("--measures RR AP first.txt", "AP is both a measure and a file: write ./AP for the file"),
         ("--format xml first.txt", "invalid choice: 'xml'"),
@@ -58,7 +63,8 @@ def test_runs_may_follow_measures(words: str, capsys: pytest.CaptureFixture[str]
 )
 def test_bad_words_are_one_sentence(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("AP").write_text(Path("run.txt").read_text())
-    assert main(["evaluate", "--qrels", "qrels", *words.split()]) == 2
+    qrels = [] if "--qrels" in words else ["--qrels", "qrels"]
+    assert main(["evaluate", *qrels, *words.split()]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert message in shown.err

@@ -162,6 +162,21 @@ def test_a_part_of_the_queries_works_where_the_topics_are_a_part_too(
     assert "--qids selects query none, which is not in" in capsys.readouterr().err
 
 
+def test_topics_of_another_collection(
+    rerank: Rerank, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topics = tmp_path / "others.tsv"
+    topics.write_text("x\tone\ny\ttwo\n")
+    inputs = ["--run", str(collection.run), "--topics", str(topics), "--corpus", str(collection.corpus)]
+    assert rerank("run.txt", inputs=inputs) == 2
+    said = capsys.readouterr().err
+    assert (
+        f"no query of {collection.run} is in the topics {topics} (the first is long): pass the topics of the run"
+        in said
+    )
+    assert "--qids" not in said
+
+
 def parts_of(rerank: Rerank, n: int, *words: object, inputs: list[str]) -> list[str]:
     names = [f"part-{k}.txt" for k in range(1, n + 1)]
     for k, name in enumerate(names, 1):
