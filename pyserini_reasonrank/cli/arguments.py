@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from pyserini_reasonrank.cli.commands import COMMANDS, PROGRAM
 from pyserini_reasonrank.errors import UsageError, nearest
+from pyserini_reasonrank.settings.flags import twice
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,7 +25,19 @@ class Parser(argparse.ArgumentParser):
         for flag in (word.partition("=")[0] for word in flags if word.startswith("--")):
             if flag not in known:
                 raise UsageError(f"{self.prog} has no flag {flag}{nearest(flag, known)}")
+        self._check_repeated(words)
         return super().parse_args(words)
+
+    def _check_repeated(self, words: Sequence[str]) -> None:
+        """UsageError for a flag with a value that is given twice, unless it collects its values."""
+        seen: list[argparse.Action] = []
+        for word in takewhile(lambda word: word != "--", words):
+            action = self._option_string_actions.get(word.partition("=")[0])
+            if action is None or action.nargs == 0 or isinstance(action, argparse._AppendAction):
+                continue
+            if action in seen:
+                raise twice(word.partition("=")[0])
+            seen.append(action)
 
 
 def positive[N: (int, float)](kind: type[N]) -> Callable[[str], N]:

@@ -47,7 +47,9 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
     ``rerank`` has additional ``--rerank`` flags; UsageError, before anything is written, if they can't be used here. An
     index that already exists is reused.
     """
-    reranking = ["--rerank", "upr", "--rerank.depth", str(DEPTH), *rerank]
+    given = {word.partition("=")[0] for word in rerank}
+    usual = {"--rerank": "upr", "--rerank.depth": str(DEPTH)}
+    reranking = [*(f"{flag}={value}" for flag, value in usual.items() if flag not in given), *rerank]
     layers.load(*flags.lift(reranking)[:2])
     folder.mkdir(parents=True, exist_ok=True)
     corpus, index, run = folder / "corpus.jsonl", folder / "index", folder / "run.txt"
