@@ -129,8 +129,8 @@ def test_excluded_documents_leave_room_for_others(search: Search, folder: Path) 
     before = docids(folder / "all.txt.first-stage.txt")["q1"]
     excluded = [f"q1\t{before[0]}", f"q1\t{before[2]}", f"007\t{before[1]}", "q9\td1"]
     (folder / "excluded.tsv").write_text("\n".join(excluded))
-    words = ["--rerank.exclude", "excluded.tsv", "--rerank.depth", 2, "--hits", 3]
-    said = search("some.txt", "--topics", "lamp.tsv", *words).stderr
+    words = ["--rerank.exclude", "excluded.tsv", "--hits", 3]
+    said = search("some.txt", "--topics", "lamp.tsv", *words, "--rerank.depth", 2).stderr
     assert "exclusions leave" not in said
     assert yaml.safe_load((folder / "some.txt.ir-metadata.yml").read_text())["outcome"]["documents excluded"] == 3
     first = docids(folder / "some.txt.first-stage.txt")

@@ -15,8 +15,9 @@ from pyserini_reasonrank.ir.validate import validate
 from pyserini_reasonrank.run import pipeline
 
 
-def rerank(collection: Collection, output: object, *more: str) -> int:
-    words = ["--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(collection.qrels)]
+def rerank(collection: Collection, output: object, *more: str, qrels: object = None) -> int:
+    oracle = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(qrels or collection.qrels)]
+    words = ["--rerank", "reasonrank", *oracle]
     return main(["rerank", *collection.inputs, "--output", str(output), *words, *more])
 
 
@@ -146,7 +147,7 @@ def test_what_a_run_can_not_contain_is_refused_before_an_engine_starts(
     flag: str, value: str, output: str, collection: Collection, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     given = str(tmp_path / output) if output != "-" else output
-    assert rerank(collection, given, "--rerank.engine.qrels", "no such file", f"--rerank.{flag}", value) == 2
+    assert rerank(collection, given, f"--rerank.{flag}", value, qrels="no such file") == 2
     printed, said = capfd.readouterr()
     assert f"{value!r} contains white space, which a run file can't represent" in said
     assert (printed, said.count("\n")) == ("", 1)
