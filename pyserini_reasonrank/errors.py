@@ -17,11 +17,14 @@ class UsageError(Exception):
 
 
 class UnknownKey(UsageError):
-    """``FLAG.KEY`` is not declared; ``known`` are the keys that are."""
+    """``FLAG.KEY`` is not declared; ``known`` are the keys that are.
 
-    def __init__(self, flag: str, key: str, known: Iterable[str]) -> None:
+    ``owner`` has them, such as "the sliding strategy"; "" if they are not those of one part among others.
+    """
+
+    def __init__(self, flag: str, key: str, known: Iterable[str], owner: str = "") -> None:
         super().__init__(f"{flag}.{key} is not known{nearest(key, known)}")
-        self.flag, self.key, self.known = flag, key, list(known)
+        self.flag, self.key, self.known, self.owner = flag, key, list(known), owner
 
 
 class Failure(Exception):
@@ -62,8 +65,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {folded[close[0]]!r}?" if close else f"; known: {', '.join(names)}"
 
 
-def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str) -> M:
+def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str, owner: str = "") -> M:
     """``values`` as a ``model``. UsageError for the first invalid value; ``flag`` is the dotted prefix.
+
+    ``owner`` is as in UnknownKey.
 
     A null resets its key: to None if the key accepts that, otherwise to its default.
     """
@@ -75,7 +80,7 @@ def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            raise UnknownKey(flag, where, model.model_fields) from None
+            raise UnknownKey(flag, where, model.model_fields, owner) from None
         if fault["type"] == "missing":
             raise UsageError(f"{flag}.{where} is required") from None
         message = fault["msg"].removeprefix("Value error, ")

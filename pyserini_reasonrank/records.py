@@ -36,11 +36,13 @@ class Request:
     """A query with its candidates in first-stage order.
 
     ``number`` is its place in the topics, from 0; no two requests of a run or of a Python object have the same.
+    ``excluded`` is the number of documents that an exclusion list removed from the candidates.
     """
 
     query: Query
     candidates: tuple[Candidate, ...]
     number: int = 0
+    excluded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
-from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.arguments import command_parser, positive
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.cli.rerank_help import add_rerank_flags, printed_help
 from pyserini_reasonrank.errors import UsageError
@@ -32,7 +31,7 @@ def main(argv: list[str]) -> int:
         usage="--rerank NAME [--rerank.KEY VALUE ...] [--rewrite NAME [--rewrite.KEY VALUE ...]] [--queries num]\n"
         "           [--document-tokens num] [--tokens-per-second num [--gpus num] [--price num]]",
     )
-    parser.add_argument("--queries", type=int, default=1, metavar="num", help="queries of the run [1]")
+    parser.add_argument("--queries", type=positive(int), default=1, metavar="num", help="queries of the run [1]")
     _add_budget_flags(parser)
     parser.add_argument(
         "--document-tokens", type=positive(int), metavar="num",
@@ -92,19 +91,6 @@ def _add_budget_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--price", type=positive(float), metavar="num", help="price of a GPU for an hour, in any currency"
     )
-
-
-def positive[N: (int, float)](kind: type[N]) -> Callable[[str], N]:
-    """Return a converter of a flag's value to a finite number above 0."""
-
-    def number(text: str) -> N:
-        value = kind(text)
-        if not 0 < value < inf:
-            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-        return value
-
-    number.__name__ = kind.__name__
-    return number
 
 
 def _budget(options: argparse.Namespace) -> Budget | None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.arguments import command_parser, positive
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.interrupts import cleaning, temporary_folder
 
@@ -23,7 +23,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--index", type=Path, required=True, metavar="path", help="folder for the index, new or empty")
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, metavar="num", help="indexing threads [one a core]"
+        "--threads",
+        type=positive(int),
+        default=os.cpu_count() or 1,
+        metavar="num",
+        help="indexing threads [one a core]",
     )
     options = parser.parse_args(argv)
     index: Path = options.index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser
+from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser, exclusive, positive
 from pyserini_reasonrank.cli.evaluate import separate_runs
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError
@@ -23,14 +23,13 @@ def main(argv: list[str]) -> int:
     """Write the page. Returns the exit status."""
     parser = _parser()
     options = parser.parse_args(separate_runs(parser, argv))
-    if options.corpus and options.index:
-        raise UsageError("--corpus and --index can't both be given")
+    exclusive(options, "--corpus", "--index")
     if options.journal is not None and len(options.journal) != len(options.runs):
         raise UsageError(
             f"--journal names {len(options.journal)} journals for {len(options.runs)} runs; name one for each"
         )
-    if min(options.depth, options.passage_words) < 1 or options.megabytes <= 0:
-        raise UsageError("--depth, --passage-words and --megabytes must be greater than 0")
+    if options.measures and not options.qrels:
+        raise UsageError("--measures needs --qrels, the relevance judgments")
     output: Path = options.output
     inputs = [*options.runs, options.qrels, options.topics, options.corpus, *(options.journal or ())]
     if any(each is not None and same_file(output, Path(each)) for each in inputs):
@@ -51,7 +50,7 @@ def main(argv: list[str]) -> int:
                 qrels_name=options.qrels or "",
                 topics=options.topics,
                 texts=TextSource(options.corpus, options.index, options.passage_words),
-                measures=options.measures,
+                measures=options.measures or MEASURES,
                 depth=options.depth,
                 megabytes=options.megabytes,
                 keep_first=keep_first,
@@ -85,17 +84,19 @@ def _parser() -> Parser:
     parser.add_argument("--corpus", type=Path, metavar="path", help="JSON lines file with the texts")
     parser.add_argument("--index", metavar="path", help="Lucene index that stores the texts")
     parser.add_argument(
-        "--measures", nargs="+", default=list(MEASURES), metavar="name",
+        "--measures", nargs="+", metavar="name",
         help=f"measures as ir_measures or trec_eval names them [{' '.join(MEASURES)}]; runs may follow",
     )  # fmt: skip
     parser.add_argument(
         "--journal", action="append", metavar="path",
         help=f"journal of a run, once for each run in their order; {NO_JOURNAL}: without one [RUN.journal.sqlite]",
     )  # fmt: skip
-    parser.add_argument("--depth", type=int, default=100, metavar="num", help="documents of each list [100]")
-    parser.add_argument("--passage-words", type=int, default=120, metavar="num", help="words of each passage [120]")
+    parser.add_argument("--depth", type=positive(int), default=100, metavar="num", help="documents of each list [100]")
     parser.add_argument(
-        "--megabytes", type=float, default=50, metavar="num",
+        "--passage-words", type=positive(int), default=120, metavar="num", help="words of each passage [120]"
+    )
+    parser.add_argument(
+        "--megabytes", type=positive(float), default=50, metavar="num",
         help="most size of the lists and calls; queries that do not fit have figures only [50]",
     )  # fmt: skip
     add_duplicates(parser)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser
+from pyserini_reasonrank.cli.arguments import Parser, add_duplicates, command_parser, exclusive
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.cli.rerank_help import add_rerank_flags, printed_help
 from pyserini_reasonrank.cli.summary import show
@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
     if printed_help(parser, name, tree, rest):
         return SUCCESS
     options = parser.parse_args(rest)
+    _check_sources(options, tree)
     if options.exclude is not None and tree.setdefault("exclude", options.exclude) != options.exclude:
         raise UsageError("--exclude and --rerank.exclude can't both be given")
     data = [str(path) for path in (options.topics, options.index, options.corpus, options.candidates) if path]
@@ -60,6 +61,16 @@ def main(argv: list[str]) -> int:
         record = asyncio.run(_rerank(made, options, claim, command))
     show(record, options.output)
     return SUCCESS
+
+
+def _check_sources(options: argparse.Namespace, tree: Tree) -> None:
+    """UsageError for an input that would not be read, and yet be recorded: each kind of input has one source."""
+    exclusive(options, "--candidates", "--run", "--topics", "--index", "--corpus")
+    exclusive(options, "--index", "--corpus")
+    if tree.get("corpus") is not None:
+        for flag in ("candidates", "index", "corpus"):
+            if getattr(options, flag) is not None:
+                raise UsageError(f"--{flag} and {flags.PREFIX}.corpus can't both be given")
 
 
 def _inputs(options: argparse.Namespace, name: str | None, tree: Tree) -> list[tuple[str, str]]:

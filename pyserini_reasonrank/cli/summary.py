@@ -31,12 +31,20 @@ def _counts(outcome: RunRecord) -> list[str]:
         *(f"warning: {warning}" for warning in outcome.warnings),
         *(outcome.rewriting.counts() if outcome.rewriting else []),
         f"topics    {outcome.answered} of {outcome.topics} reranked, {outcome.topics - outcome.answered} without candidates",
+        *_excluded(outcome),
         *_kept(outcome),
         f"calls     {t.judgements:,} judgements ({t}) from {t.calls:,} LLM calls and {t.from_journal:,} journal entries",
         *_by_part(outcome),
         f"tokens    {t.prompt_tokens:,} read{_cached(outcome)}, {t.output_tokens:,} written",
         f"time      {outcome.seconds['load']:.1f} s to load, {outcome.seconds['rerank']:.1f} s to rerank",
     ]
+
+
+def _excluded(outcome: RunRecord) -> list[str]:
+    """How many documents an exclusion list removed, if there is one."""
+    if outcome.excluded is None:
+        return []
+    return [f"excluded  {outcome.excluded:,} document{'s' * (outcome.excluded != 1)} removed from the candidates"]
 
 
 def _kept(outcome: RunRecord) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.arguments import command_parser, positive
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.qrels import read_qrels
@@ -22,7 +22,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--qrels", required=True, metavar="path", help="judgments of its topics: a file, or a name as in evaluate"
     )
-    parser.add_argument("--relevant", type=int, default=1, metavar="grade", help="the least relevant grade [1]")
+    parser.add_argument(
+        "--relevant", type=positive(int), default=1, metavar="grade", help="the least relevant grade [1]"
+    )
     options = parser.parse_args(argv)
     run = recorded_run(options.run)
     plan = _plan(run)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyserini_reasonrank.cli.arguments import Parser, command_parser
+from pyserini_reasonrank.cli.arguments import Parser, command_parser, exclusive
 from pyserini_reasonrank.cli.commands import PROGRAM
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.errors import UsageError, nearest
@@ -105,6 +105,8 @@ def _show(argv: list[str]) -> int:
     texts.add_argument("--corpus", metavar="path", help="JSON lines file with the texts")
     texts.add_argument("--candidates", metavar="path", help="JSON lines of qid, query and candidates")
     options = parser.parse_args(argv)
+    exclusive(options, "--candidates", "--topics", "--index", "--corpus")
+    exclusive(options, "--index", "--corpus")
     run, wanted = _recorded(options.run), Texts.of(options)
     if isinstance(run, RecordedRewriting):
         query = traced_rewrite(run, options.qid, wanted)

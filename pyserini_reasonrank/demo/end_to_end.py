@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyserini_reasonrank.cli.arguments import command_parser
+from pyserini_reasonrank.cli.arguments import command_parser, positive
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.demo.collection import write_corpus
 from pyserini_reasonrank.errors import Failure
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         usage="[--folder path] [--queries num] [--rerank NAME] [--rerank.KEY VALUE ...]",
     )
     parser.add_argument("--folder", type=Path, default=Path("demo"), metavar="path", help="folder to work in [demo]")
-    parser.add_argument("--queries", type=int, default=10, metavar="num", help="topics to search [10]")
+    parser.add_argument("--queries", type=positive(int), default=10, metavar="num", help="topics to search [10]")
     ours, rest = flags.split(argv)
     options = parser.parse_args(rest)
     demo(options.folder, options.queries, [f"{flag}={value}" for flag, value in ours])
@@ -47,7 +47,9 @@ def demo(folder: Path, topics: int, rerank: Sequence[str]) -> None:
     ``rerank`` has additional ``--rerank`` flags; UsageError, before anything is written, if they can't be used here. An
     index that already exists is reused.
     """
-    reranking = ["--rerank", "upr", "--rerank.depth", str(DEPTH), *rerank]
+    given = {word.partition("=")[0] for word in rerank}
+    usual = {"--rerank": "upr", "--rerank.depth": str(DEPTH)}
+    reranking = [*(f"{flag}={value}" for flag, value in usual.items() if flag not in given), *rerank]
     layers.load(*flags.lift(reranking)[:2])
     folder.mkdir(parents=True, exist_ok=True)
     corpus, index, run = folder / "corpus.jsonl", folder / "index", folder / "run.txt"

@@ -164,7 +164,7 @@ def build_engine(name: str, settings: Mapping[str, Any], model: Model) -> Engine
     UsageError for an unknown setting, and for ``deterministic`` if the engine is known not to ensure it.
     """
     part = engine_class(name)
-    options = validated(part.options_class, settings, "--rerank.engine")
+    options = validated(part.options_class, settings, "--rerank.engine", f"the {name} engine")
     engine = part(model, options)
     if options.deterministic:
         engine.require_determinism(DETERMINISTIC)

@@ -26,7 +26,7 @@ class FaultyOptions(EngineOptions):
     faults: Annotated[dict[Fault, float], Field(description="fraction of the calls with each fault")] = {}
     seed: int = 0
     seconds: Annotated[float, Field(ge=0, description="how much longer each call takes")] = 0.0
-    dies_after: Annotated[int | None, Field(description="the engine raises Failure after this many calls")] = None
+    dies_after: Annotated[int | None, Field(ge=0, description="the engine raises Failure after this many calls")] = None
 
 
 class Faulty(Engine[FaultyOptions]):

@@ -20,6 +20,7 @@ from pyserini_reasonrank.host.bootstrap import prepare, reported
 from pyserini_reasonrank.host.named import exclusions
 from pyserini_reasonrank.host.pyserini_topics import host_qid, host_topics
 from pyserini_reasonrank.host.texts import IndexTexts
+from pyserini_reasonrank.ir.candidate_rows import EXCLUDED
 from pyserini_reasonrank.ir.documents import Document, document_record
 from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import DUPLICATES, KEEP_FIRST_CHOICE, Hit, read_run, repeated
@@ -27,6 +28,9 @@ from pyserini_reasonrank.ir.selection import Selection, check_known, selection_o
 from pyserini_reasonrank.records import Query
 
 HOST_LINE = re.compile(r"(?P<qid>\S+) Q0 (?P<docid>.*) \d+ (?P<score>\S+) (?P<tag>\S+)\n")
+
+
+NOTHING: Mapping[str, int] = {}
 
 
 class Texts(Protocol):
@@ -90,7 +94,8 @@ def _write_for_run(options: argparse.Namespace) -> None:
     chosen = set(selection.chosen([query.qid for query in queries], options.topics))
     queries = [selection.reworded(query) for query in queries if query.qid in chosen]
     remaining = {query.qid: selection.remaining(query.qid, run.get(query.qid, ())) for query in queries}
-    write_candidates(options.candidates, queries, remaining, IndexTexts(options.texts), options.depth)
+    excluded = {qid: len(run.get(qid, ())) - len(found) for qid, found in remaining.items()}
+    write_candidates(options.candidates, queries, remaining, IndexTexts(options.texts), options.depth, excluded)
 
 
 def read_host_run(path: Path) -> dict[str, list[Hit]]:
@@ -144,11 +149,17 @@ def replace_blanks(path: Path, blanks: str) -> None:
 
 
 def write_candidates(
-    path: Path, queries: Iterable[Query], run: Mapping[str, Sequence[Hit]], texts: Texts, depth: int
+    path: Path,
+    queries: Iterable[Query],
+    run: Mapping[str, Sequence[Hit]],
+    texts: Texts,
+    depth: int,
+    excluded: Mapping[str, int] = NOTHING,
 ) -> None:
     """Write a line ``{"qid", "query", "candidates": [{"docid", "score", "text", ...}]}`` for each query, and flush it.
 
-    Queries without hits have a line too. Candidates have the fields of their documents; those below ``depth`` have none.
+    ``excluded`` are the numbers of documents that were removed from ``run``, by qid; lines have them too. Queries without
+    hits have a line. Candidates have the fields of their documents; those below ``depth`` have none.
     """
     with open(path, "w", encoding="utf-8") as lines:
         for query in queries:
@@ -156,7 +167,9 @@ def write_candidates(
             candidates: list[dict[str, Any]] = [hit._asdict() for hit in hits]
             for candidate in candidates[:depth]:
                 candidate.update(document_record(texts[candidate["docid"]]))
-            record = {"qid": query.qid, "query": query.text, "candidates": candidates}
+            record: dict[str, Any] = {"qid": query.qid, "query": query.text, "candidates": candidates}
+            if removed := excluded.get(query.qid):
+                record[EXCLUDED] = removed
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines.flush()
 

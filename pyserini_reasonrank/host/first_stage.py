@@ -71,13 +71,13 @@ def search(options: argparse.Namespace) -> None:
         selection = _selection(options, host.index, [query.qid for query in queries], host.topics)
         index_texts = None if options.corpus else IndexTexts(options.texts or host.index)
         _write_run(options, partial, [*_more_hits(options.flags, selection, queries), "--topics", topics, *_TREC])
-    run = _read_run(options, queries, selection)
+    run, excluded = _read_run(options, queries, selection)
     check_repeated(run, host.index)
     wanted_docids = {hit.docid for hits in run.values() for hit in hits[: options.depth]}
     texts = index_texts or corpus_documents(options.corpus, wanted_docids)
     if options.docid_blanks:
         replace_blanks(options.run, options.docid_blanks)
-    write_candidates(options.candidates, map(selection.reworded, queries), run, texts, options.depth)
+    write_candidates(options.candidates, map(selection.reworded, queries), run, texts, options.depth, excluded)
 
 
 def _write_run(options: argparse.Namespace, partial: Path, overrides: Sequence[str]) -> None:
@@ -111,24 +111,30 @@ def _more_hits(flags: Sequence[str], selection: Selection, queries: Sequence[Que
     return ["--hits", str(read_host_flags(flags).hits + most)] if most else []
 
 
-def _read_run(options: argparse.Namespace, queries: Sequence[Query], selection: Selection) -> dict[str, list[Hit]]:
+def _read_run(
+    options: argparse.Namespace, queries: Sequence[Query], selection: Selection
+) -> tuple[dict[str, list[Hit]], dict[str, int]]:
     """The run that the host wrote, with the qids of the topics and without excluded documents; the file is rewritten.
+
+    Also the numbers of excluded documents, by qid.
 
     A query whose exclusions leave fewer candidates than the depth, although the search found more, is reported.
     """
     qids = {host_qid(query.qid): query.qid for query in queries}
     excludes = any(selection.excluded.get(query.qid) for query in queries)
     if not excludes and all(qid == name for qid, name in qids.items()):
-        return read_host_run(options.run)
+        return read_host_run(options.run), {}
     before, hits = read_host_run(options.run), read_host_flags(options.flags).hits
     rewrite_host_run(options.run, qids, selection, hits)
     run = read_host_run(options.run)
+    excluded: dict[str, int] = {}
     for host_name, found in before.items():
         qid = qids.get(host_name, host_name)
+        excluded[qid] = len(found) - len(selection.remaining(qid, found))
         left = len(run.get(qid, ()))
         if left < len(found) and left < min(options.depth, hits):
             log.warning("query %s: exclusions leave %d candidates for a depth of %d", qid, left, options.depth)
-    return run
+    return run, excluded
 
 
 def check_index(module: str, index: str) -> None:

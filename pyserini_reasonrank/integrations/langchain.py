@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from pyserini_reasonrank.api import Reranker
 from pyserini_reasonrank.integrations.conversion import document, metadata, opened
@@ -22,7 +22,7 @@ class ReasonRankCompressor(BaseDocumentCompressor):  # type: ignore[misc]
     ``reasoning`` are added to their metadata. A title in the metadata is shown to the model.
     """
 
-    top_n: int | None = None
+    top_n: int | None = Field(default=None, ge=1)
     _reranker: Reranker = PrivateAttr()
 
     def __init__(self, reranker: str | Reranker = "reasonrank", *, top_n: int | None = None, **settings: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
@@ -24,7 +24,7 @@ class ReasonRankPostprocessor(BaseNodePostprocessor):  # type: ignore[misc]
     reads. A title in the metadata is shown to the model.
     """
 
-    top_n: int | None = None
+    top_n: int | None = Field(default=None, ge=1)
     _reranker: Reranker = PrivateAttr()
 
     def __init__(self, reranker: str | Reranker = "reasonrank", *, top_n: int | None = None, **settings: Any) -> None:

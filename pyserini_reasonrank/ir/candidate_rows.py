@@ -17,6 +17,10 @@ FORMS = (
 """The forms of a row, for error messages."""
 
 
+EXCLUDED = "excluded"
+"""The key of the number of documents that were removed by an exclusion list, in rows that the search process writes."""
+
+
 class DocumentRow(NamedTuple):
     """A document of a row: its docid, its score (None if the row has none), and its fields."""
 

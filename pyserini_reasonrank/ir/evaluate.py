@@ -77,8 +77,8 @@ def evaluate(
     does not know or can't compute here, and for a run without any query of the qrels.
     """
     wanted = analysis or Analysis()
-    qrels = read_qrels(qrels_path)
     named = [parse_measure(measure) for measure in measures]
+    qrels = read_qrels(qrels_path)
     collection = collection_with_cutoff(qrels)
     # pairs, since AP equals AP(rel=1), of which only the first is adapted
     adapted = [(measure, with_cutoff(measure) if collection else measure) for measure in named]

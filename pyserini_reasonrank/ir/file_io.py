@@ -17,14 +17,16 @@ from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import Failure, UsageError
 
 GZIP = b"\x1f\x8b"
-"""The first two bytes of a gzipped file."""
+"""The first two bytes of a gzipped file, by which readers recognise it, whatever its name."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+"""The endings of names of compressed files."""
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield each line of a UTF-8 file with its place, ``"path, line number"``. Every reader of text files uses it.
 
-    Lines have no line terminator, neither LF nor CRLF. A byte order mark is removed. A file is decompressed if its name
-    ends in .gz or if it begins as a gzipped file does. Blank lines are skipped. UsageError if the file is missing,
+    Lines have no line terminator, neither LF nor CRLF. A byte order mark is removed. A file is decompressed if it
+    begins as a gzipped file does. Blank lines are skipped. UsageError if the file is missing,
     unreadable, UTF-16 text or has no other lines, and, with the place, for a carriage return inside a line: other programs
     end the line there.
     """
@@ -53,7 +55,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as file:
-        if path.suffix != ".gz" and file.peek(len(GZIP))[: len(GZIP)] != GZIP:
+        if file.peek(len(GZIP))[: len(GZIP)] != GZIP:
             yield file
             return
         with gzip.open(file) as unpacked:
@@ -123,6 +125,34 @@ def identifier(value: Any, name: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{name} is {json.dumps(value)}; it must be a string or an integer")
     return str(value)
+
+
+def check_plain(path: Path, flag: str = "--output") -> None:
+    """UsageError if the name of a file that will be written as it is promises a compressed one. ``flag`` names it."""
+    if (suffix := path.suffix.lower()) in COMPRESSED:
+        raise UsageError(f"{flag} {path} would be written uncompressed; use a name without {suffix}")
+
+
+@contextlib.contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Make the folder of a file to write. At the end of the block, or at a signal, what was made and is empty is removed.
+
+    OSError if it can't be made.
+    """
+    absolute = Path(os.path.abspath(path))
+    missing = [folder for folder in absolute.parents if not folder.exists()]
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):  # not empty
+            for folder in missing:
+                folder.rmdir()
+
+    try:
+        with interrupts.cleaning(remove):
+            absolute.parent.mkdir(parents=True, exist_ok=True)
+            yield
+    finally:
+        remove()
 
 
 @contextlib.contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,9 @@ class Fusion(BaseModel):
         float, Field(ge=0, le=1, description="weight of the LLM; the weight of the first stage is 1 minus this")
     ] = 0.8
     k: Annotated[int, Field(ge=1, description="k of 1 / (k + rank), for rrf")] = 60
+
+    USED_BY: ClassVar[Mapping[str, tuple[str, ...]]] = {"weight": ("min-max", "z-score", "rrf"), "k": ("rrf",)}
+    """The methods that use each of the other settings."""
 
     def order(self, ranked: Ranked, first_stage: Sequence[float]) -> tuple[int, ...]:
         """Positions by fused score, best first; ties keep the LLM's order. ``first_stage`` as for ``scores``."""

@@ -35,6 +35,8 @@ FINGERPRINT = "settings sha256"
 
 WITHOUT_RELEVANT = "topics without relevant candidates"
 """The key of the qids for which a run has no documents because the judge found none relevant, below ``outcome``."""
+EXCLUDED = "documents excluded"
+"""The key of the number of documents that an exclusion list removed from the candidates, below ``outcome``."""
 DROPPED = "candidates left out"
 """The key of the numbers of candidates by qid that a run lacks because they are not relevant, below ``outcome``."""
 
@@ -88,7 +90,8 @@ class RunRecord:
     times by name, e.g. ``{"load": 20.0, "rerank": 88.3}``: the first includes the wait for the first candidates, and the
     load of a model whose first call came later. ``rewriting``: how the queries were rewritten for the search.
     ``threshold`` is the least score of the candidates that are kept; None if all are. ``dropped`` has the number of the
-    others by qid, in topics order. ``prefix_cache`` has the counters of servers whose answers do not report the tokens that
+    others by qid, in topics order. ``excluded`` is the number of documents that an exclusion list removed from the
+    candidates; None without a list. ``prefix_cache`` has the counters of servers whose answers do not report the tokens that
     came from their prefix cache.
     """
 
@@ -109,6 +112,7 @@ class RunRecord:
     rewriting: RewriteRecord | None = None
     threshold: float | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
+    excluded: int | None = None
     prefix_cache: PrefixCache | None = None
 
     @property
@@ -179,6 +183,7 @@ class RunRecord:
             "outcome": {
                 "topics answered": f"{self.answered} of {self.topics}",
                 "topics without candidates": self.without_candidates,
+                **({} if self.excluded is None else {EXCLUDED: self.excluded}),
                 **self._verdict(),
                 "statuses of calls": {status.value: self.tally.statuses.get(status, 0) for status in Status},
                 "warnings": list(self.warnings),

@@ -53,7 +53,8 @@ def judgment_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, str
             continue
         if len(columns) != (3 if beir else 4):
             expected = "3: query-id, corpus-id, score" if beir else "4: qid, iteration, docid, relevance"
-            raise UsageError(f"{where}: {len(columns)} columns, expected {expected}")
+            a_run = "; the file looks like a run: is another one meant?" if len(columns) == 6 else ""
+            raise UsageError(f"{where}: {len(columns)} columns, expected {expected}{a_run}")
         yield where, columns[0], columns[-2], columns[-1]
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.candidate_rows import candidate_row
 from pyserini_reasonrank.ir.file_io import decoded, identifier, parse_json, read_lines, tabbed
+from pyserini_reasonrank.ir.qrels import BEIR_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ _TREC = re.compile(rb"\s*\S+\s+Q0\s")
 _PLAIN = re.compile(r"(\S+) Q0 (\S+) ([0-9]{1,18}) ([+-]?[0-9]+(?:\.[0-9]*)?) (\S+)", re.ASCII)
 """A TREC line as most programs write it. By this pattern, a line is read in half of the time."""
 
+_QRELS = "; the file looks like qrels: is another one meant?"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -146,12 +148,16 @@ def _parse_json(line: bytes, where: str) -> list[RunLine]:
 def _fault(columns: list[str]) -> str:
     """Why these columns are not those of a run."""
     match columns:
+        case [_, _, _] if [column.lower() for column in columns] == BEIR_HEADER:
+            return f"the header of BEIR's relevance judgments{_QRELS}"
         case [_, _, rank] | [_, _, _, rank, _, _] if not _INTEGER.fullmatch(rank):
             return f"the rank {rank!r} is not an integer"
         case [_, _, _, _, score, _]:
             return f"the score {score!r} is not a finite number"
         case [_, _, rank]:
             return f"the rank is {rank}; in an MS MARCO run ranks begin at 1"
+        case [_, _, _, relevance] if _INTEGER.fullmatch(relevance):
+            return f"4 columns, expected 6 (TREC) or 3 (MS MARCO){_QRELS}"
     return f"{len(columns)} columns, expected 6 (TREC) or 3 (MS MARCO)"
 
 

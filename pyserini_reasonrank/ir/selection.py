@@ -98,6 +98,10 @@ def check_known(
 ) -> None:
     """UsageError if a run has a query that is not among the topics, unless ``selection`` names the queries."""
     if selection.qids is None and (unknown := [qid for qid in run if qid not in topics]):
+        if len(unknown) == len(run):
+            raise UsageError(
+                f"no query of {run_name} is in the topics {topics_name} (the first is {unknown[0]}): pass the topics of the run"
+            )
         raise UsageError(
             f"{run_name} has query {min(unknown)}, which is not in the topics {topics_name} ({len(unknown)} of {len(run)} "
             f"are not); to rerank a part of the run's queries, select them: --qids a,b or --qids FILE, such as {topics_name}"

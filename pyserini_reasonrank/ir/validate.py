@@ -31,6 +31,8 @@ RULES = {
 
 SHOWN = 3
 """The number of ids that a finding names; it counts the others."""
+LISTED = 10
+"""The number of findings of a rule that are printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,18 @@ class Validation:
     documents: int
 
     def __str__(self) -> str:
-        """The findings, one per line; for a valid run a line with its size."""
+        """The findings, one per line, the first ``LISTED`` of each rule; for a valid run a line with its size."""
+        found: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            found.setdefault(finding.rule, []).append(finding)
+        shown = [str(finding) for findings in found.values() for finding in findings[:LISTED]]
+        shown += [
+            f"and {len(findings) - LISTED:,} more findings of the rule {rule}"
+            for rule, findings in found.items()
+            if len(findings) > LISTED
+        ]
         summary = f"valid: {_count(self.topics, 'topic', 'topics')}, {_count(self.documents, 'document', 'documents')}"
-        return "\n".join(map(str, self.findings)) or summary
+        return "\n".join(shown) or summary
 
 
 def validate(

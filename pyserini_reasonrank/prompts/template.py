@@ -20,7 +20,10 @@ from pyserini_reasonrank.records import Message, Prompt
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 _SYNTAX = re.compile(r"\{[{%#]|\r")  # Jinja also makes all line ends alike
-_TRIAL_QUERY = "a query"
+_TRIAL_QUERY = "querymarker"
+_TRIAL_PASSAGES = 2
+_WITHOUT_PASSAGES = ("rewrite",)
+"""The kinds of judge whose prompts need not show passages."""
 _LONG_SCORE = -12345.678  # where a prompt without candidates is measured
 QUERY_SLOT = "{query}"
 """The place of the query in an instruction."""
@@ -79,16 +82,29 @@ class Template:
         """Build a template from the mapping in a YAML file. UsageError describes the first fault in it."""
         try:
             template = cls(name, TemplateFile.model_validate(data))
-            trial = template.render(_TRIAL_QUERY, ["", ""])
+            trial = template.render(_TRIAL_QUERY, _markers(_TRIAL_PASSAGES))
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}"
             raise UsageError(f"prompt {name} can't be used: {what}") from None
         except TemplateError as error:
             raise UsageError(f"prompt {name} can't be used: {error}") from error
-        if not any(_TRIAL_QUERY in message.content for message in trial.messages):
+        if not _shown(_TRIAL_QUERY, trial):
             raise UsageError(f"prompt {name} can't be used: it does not show the query")
+        if template.contract not in _WITHOUT_PASSAGES and not _shown(_markers(1)[0], trial):
+            raise UsageError(f"prompt {name} can't be used: it does not show the passages")
         return template
+
+    def check_shows(self, count: int) -> None:
+        """UsageError if a prompt about ``count`` passages does not show each of them."""
+        markers = _markers(count)
+        trial = self.render(_TRIAL_QUERY, markers)
+        text = _text(trial)
+        if missing := [number for number, marker in enumerate(markers, 1) if marker not in text]:
+            raise UsageError(
+                f"prompt {self.name} does not show every passage: of {count}, number {missing[0]} is missing"
+                + (f", and {len(missing) - 1} more" if missing[1:] else "")
+            )
 
     def bound(self, values: Mapping[str, Any]) -> Template:
         """Return the same template with ``values`` for its judge-dependent variables."""
@@ -170,6 +186,20 @@ class Template:
     @cached_property
     def _prefill(self) -> _Source:
         return _compile(self.spec.prefill)
+
+
+def _markers(count: int) -> list[str]:
+    """Passages that can be recognised in a prompt; none is a part of another."""
+    return [f"passagemarker{number:09d}" for number in range(1, count + 1)]
+
+
+def _shown(marker: str, prompt: Prompt) -> bool:
+    return marker in _text(prompt)
+
+
+def _text(prompt: Prompt) -> str:
+    """The messages in lower case, as markers are: a template may change the case."""
+    return "\n".join(message.content for message in prompt.messages).lower()
 
 
 def half(n: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import atomic
+from pyserini_reasonrank.ir.file_io import atomic, check_plain
 from pyserini_reasonrank.report.page_data import PageData
 
 MARK = "<!doctype html><!-- pyserini_reasonrank report -->"
@@ -30,7 +30,11 @@ def write_page(path: Path, data: PageData, title: str) -> None:
 
 
 def check_output(path: Path) -> None:
-    """UsageError if ``path`` can't become a page: it is a folder, or a file that is not a page of this command."""
+    """UsageError if ``path`` can't become a page.
+
+    It is a folder, has the name of a compressed file, or is a file that is not a page of this command.
+    """
+    check_plain(path)
     if path.is_dir():
         raise UsageError(f"--output {path} is a folder; name the page itself")
     if path.exists():

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.ir.candidate_rows import FORMS, CandidateRow, DocumentRow, candidate_row, read_rows
+from pyserini_reasonrank.ir.candidate_rows import EXCLUDED, FORMS, CandidateRow, DocumentRow, candidate_row, read_rows
 from pyserini_reasonrank.ir.corpus import corpus_documents
 from pyserini_reasonrank.ir.documents import Document, read_document
 from pyserini_reasonrank.ir.file_io import parse_json
@@ -42,7 +43,9 @@ def parse_request(line: bytes, where: str, number: int, depth: int) -> Request:
         row = parse_json(line)
     except ValueError as error:
         raise UsageError(f"{where}: expected qid, query, candidates as JSON, {FORMS} ({error})") from None
-    return to_request(row, where, number, depth)
+    request = to_request(row, where, number, depth)
+    excluded = row.get(EXCLUDED)
+    return replace(request, excluded=excluded) if isinstance(excluded, int) else request
 
 
 def to_request(
@@ -52,8 +55,8 @@ def to_request(
 
     The text of a document may have any name that is allowed in a corpus; below ``depth``, counted without the documents
     that ``selection`` excludes, it is optional. With ``keep_first``, a repeated document is dropped at the lower place.
-    UsageError, which begins with ``where`` (the file and line), if the row is malformed, or repeats a document without
-    ``keep_first``.
+    UsageError, which begins with ``where`` (the file and line), if the row is malformed, if only some of its documents have a
+    score, or if it repeats a document without ``keep_first``.
     """
     return _request(_checked_row(row, where), where, number, depth, keep_first, selection)
 
@@ -71,11 +74,15 @@ def _request(
             best.setdefault(document.docid, document)
         documents = list(best.values())
     place = f"{where}, query {found.qid}"
+    without = [document.docid for document in documents if document.score is None]
+    if without and len(without) < len(documents):
+        raise UsageError(f"{where}: document {without[0]!r} has no score, but other documents of the query have one")
+    remaining = selection.remaining(found.qid, documents)
     candidates = tuple(
-        _candidate(document, -float(i), needed=i < depth, where=place)
-        for i, document in enumerate(selection.remaining(found.qid, documents))
+        _candidate(document, -float(i), needed=i < depth, where=place) for i, document in enumerate(remaining)
     )
-    return Request(selection.reworded(Query(found.qid, found.query)), candidates, number)
+    query = selection.reworded(Query(found.qid, found.query))
+    return Request(query, candidates, number, len(documents) - len(remaining))
 
 
 def _checked_row(row: Any, where: str) -> CandidateRow:
@@ -181,6 +188,7 @@ def read_requests(
     queries, hits = read_topics(topics), read_run(run, keep_first=keep_first)
     check_known(hits, {q.qid for q in queries}, selection, str(run), str(topics))
     chosen = set(selection.chosen([query.qid for query in queries], str(topics)))
+    listed = {qid: len(found) for qid, found in hits.items()}
     hits = {qid: selection.remaining(qid, found) for qid, found in hits.items() if qid in chosen}
     documents = corpus_documents(corpus, {hit.docid for found in hits.values() for hit in found[:depth]})
     for number, query in enumerate(queries):
@@ -188,7 +196,7 @@ def read_requests(
             found = hits.get(query.qid, [])
             pairs = [(hit, documents.get(hit.docid, Document(""))) for hit in found]  # below the depth without a text
             candidates = tuple(Candidate(h.docid, h.score, d.text, d.fields) for h, d in pairs)
-            yield Request(selection.reworded(query), candidates, number)
+            yield Request(selection.reworded(query), candidates, number, listed.get(query.qid, 0) - len(candidates))
 
 
 async def stream(requests: Sequence[Request] | Iterator[Request]) -> AsyncIterator[Request]:

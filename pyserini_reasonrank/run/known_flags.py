@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pyserini_reasonrank.combine import COMBINATIONS
 from pyserini_reasonrank.engines import ENGINE_PARTS
-from pyserini_reasonrank.errors import UnknownKey, UsageError
+from pyserini_reasonrank.errors import UnknownKey, UsageError, listed
 from pyserini_reasonrank.judges.registry import JUDGE_PARTS
 from pyserini_reasonrank.plugins import Registry
 from pyserini_reasonrank.settings.flags import PREFIX
@@ -24,6 +24,8 @@ GENERAL_SKIPPED = ("name", "about")
 """Keys of a reranker's YAML that are not flags."""
 _GROUP = re.compile(r"\.(judge|strategy|combine|engine|sampling|fuse|passage|segments)\Z")
 _NAMED = 3  # the most flags that a message names
+_NAMED_PARTS = 8  # likewise, of judges, strategies and engines
+_PLURAL = {"judge": "judges", "strategy": "strategies", "combine": "combinations", "engine": "engines"}
 
 
 class OptionGroup(NamedTuple):
@@ -91,6 +93,16 @@ def by_leaf() -> dict[str, list[str]]:
     return found
 
 
+def _having(error: UnknownKey, base: str) -> str:
+    """The end of the message about a setting that other parts of its kind have, with their names."""
+    flag = PREFIX + f"{error.flag}.{error.key}".removeprefix(base)
+    having = [group for group in option_groups() if flag in setting_flags(group.model, group.prefix)]
+    if not having:
+        return ""
+    names = listed([group.name for group in having], _NAMED_PARTS)
+    return f" ({error.flag}.{error.key}); {_PLURAL[having[0].key]} with this setting: {names}"
+
+
 def explained(error: UnknownKey) -> str:
     """The message about an unknown key, with the flags that have its name elsewhere, or a similar one."""
     if not error.flag.startswith(PREFIX):
@@ -104,5 +116,7 @@ def explained(error: UnknownKey) -> str:
         return str(error)
     base = _GROUP.sub("", error.flag)  # of one arm of a combination
     named = [base + flag.removeprefix(PREFIX) for flag in flags]
+    if (own := f"{error.flag}.{error.key}") in named:
+        return f"{error.owner or own} has no setting {error.key}{_having(error, base)}"
     more = f" (or {len(named) - _NAMED} others)" if len(named) > _NAMED else ""
     return f"{error.flag}.{error.key} is not known; did you mean {' or '.join(named[:_NAMED])}{more}?"

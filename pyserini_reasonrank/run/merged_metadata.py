@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.ir.masking import masked_command
-from pyserini_reasonrank.ir.metadata import DROPPED, FINGERPRINT, WITHOUT_RELEVANT, sha256
+from pyserini_reasonrank.ir.metadata import DROPPED, EXCLUDED, FINGERPRINT, WITHOUT_RELEVANT, sha256
 from pyserini_reasonrank.run.outputs import OF_THE_SPEED
 
 _MAY_DIFFER = OF_THE_SPEED | {"max_bad", "on_error"}
@@ -82,10 +82,12 @@ def _outcome(outcomes: Sequence[Mapping[str, Any]], qids: Sequence[str]) -> dict
             WITHOUT_RELEVANT: [qid for qid in qids if qid in none],
             DROPPED: {qid: dropped[qid] for qid in qids if qid in dropped},
         }
+    excluded = [outcome[EXCLUDED] for outcome in outcomes if EXCLUDED in outcome]
     warnings = [warning for outcome in outcomes for warning in outcome.get("warnings", [])]
     return {
         "topics answered": f"{len(qids) - len(empty)} of {len(qids)}",
         "topics without candidates": [qid for qid in qids if qid in empty],
+        **({EXCLUDED: _sum(excluded)} if excluded else {}),
         **verdict,
         "statuses of calls": _sum([outcome.get("statuses of calls", {}) for outcome in outcomes]),
         "warnings": list(dict.fromkeys(warnings)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
-from pyserini_reasonrank.ir.file_io import atomic, read_lines
+from pyserini_reasonrank.ir.file_io import atomic, check_plain, read_lines
 from pyserini_reasonrank.ir.metadata import (
     WITHOUT_RELEVANT,
     read_metadata,
@@ -111,6 +111,7 @@ def _check_output(output: Path, paths: Sequence[Path]) -> None:
             raise UsageError(f"the part {other} is given twice")
     if output.resolve() in seen:
         raise UsageError(f"{output} is a part of the run; name another file for the merged run")
+    check_plain(output, "the output")
     if output.is_dir():
         raise UsageError(f"{output} is a folder; name the run file itself")
 

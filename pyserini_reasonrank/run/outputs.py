@@ -9,7 +9,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.file_io import check_plain, folder_for
 from pyserini_reasonrank.ir.metadata import read_metadata, recorded_command, recorded_fingerprint
 from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import RunFormat
@@ -100,10 +101,12 @@ def claimed_file(
 ) -> Iterator[None]:
     """Check and lock the file ``path`` for the length of a block. ``prefix`` is that of the flag ``overwrite``.
 
-    UsageError if it, or a file beside it, is an input, if another process is writing it, if it can't be written, or if it
-    exists, ``overwrite`` is off, and it was made from inputs of other names, or neither its metadata have this
+    UsageError if its name is that of a compressed file, if it, or a file beside it, is an input, if another process is
+    writing it, if it can't be written, or if it exists, ``overwrite`` is off, and it was made from inputs of other names, or
+    neither its metadata have this
     ``fingerprint`` nor did a command with it end between the file and its metadata (see ``committing``).
     """
+    check_plain(path)
     _check_kind(path)
     _check_inputs(path, inputs, also)
     with _locked(path) as without_metadata:
@@ -228,6 +231,8 @@ def _lock_of(output: Path) -> Path:
 def _locked(output: Path) -> Iterator[str]:
     """Hold ``OUTPUT.lock``, and remove it at the end, unless it has the fingerprint of a file without metadata.
 
+    The folder of the output is made, and removed if the block leaves it empty.
+
     Yields the fingerprint that an earlier command left in it, or "". UsageError if another process holds it.
     """
     path = _lock_of(output)
@@ -237,22 +242,23 @@ def _locked(output: Path) -> Iterator[str]:
         if _noted(path) in ("", _recorded(output, recorded_fingerprint)) or not output.exists():
             path.unlink(missing_ok=True)
 
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise UsageError(
-            f"another process is writing --output {output} (it holds {path}); wait for it, or name another file"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"--output {output} can't be written: {path}: {error.strerror}") from None
-    try:
-        with interrupts.cleaning(remove):
-            yield left
-    finally:
-        remove()  # before the release, so that the next process makes a file of its own
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_for(output))
+            lock = FileLock(path, timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise UsageError(
+                f"another process is writing --output {output} (it holds {path}); wait for it, or name another file"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"--output {output} can't be written: {path}: {error.strerror}") from None
+        try:
+            with interrupts.cleaning(remove):
+                yield left
+        finally:
+            remove()  # before the release, so that the next process makes a file of its own
+            lock.release()
 
 
 def _noted(lock: Path) -> str:

@@ -96,10 +96,11 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                     raise UsageError(as_error(early))
                 for query in task.queries:
                     session.check(query)
-                dropped = dict[str, int]()
-                candidates, failures = await _serve(session, _rest(first, task.requests), writer, progress, dropped)
-                _check_finished(session.tally, plan.settings.max_bad, failures, writer, candidates)
-                if (late := notices.add([*session.warnings, *_bad_warning(session.tally)])) and plan.settings.strict:
+                served = await _serve(session, _rest(first, task.requests), writer, progress)
+                candidates, dropped = served.candidates, served.dropped
+                _check_finished(session.tally, plan.settings.max_bad, served.failures, writer, candidates)
+                warnings = [*session.warnings, *_bad_warning(session.tally), *_unused_exclusions(plan, task, served)]
+                if (late := notices.add(warnings)) and plan.settings.strict:
                     writer.keep(candidates)
                     raise Failure(f"{as_error(late)}; the finished queries are in {writer.partial}")
                 await journal.settle()
@@ -122,6 +123,7 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
         candidates=candidates,
         threshold=plan.settings.threshold,
         dropped={qid: dropped[qid] for qid in candidates if qid in dropped},
+        excluded=served.excluded if plan.settings.exclude is not None or served.excluded else None,
         first_run=task.first_run,
         output=task.output,
         journal=journal_path,
@@ -187,29 +189,38 @@ async def _rest(first: Request | None, requests: AsyncIterator[Request]) -> Asyn
             yield request
 
 
+@dataclass(slots=True)
+class _Served:
+    """What became of the requests: numbers of candidates by qid, in topics order, and of those that are left out; failures.
+
+    ``excluded`` is the number of documents that an exclusion list removed before.
+    """
+
+    candidates: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    failures: list[CallFailed] = field(default_factory=list)
+    excluded: int = 0
+
+
 async def _serve(
     session: Session,
     requests: AsyncIterator[Request],
     writer: RunWriter,
     progress: Progress,
-    dropped: dict[str, int],
-) -> tuple[Mapping[str, int], list[CallFailed]]:
-    """Rerank all requests and write each as it ends; one with a failed call in first-stage order.
-
-    Returns the number of candidates by qid, in topics order, and the failures. ``dropped`` gets the number of candidates that
-    are left out, by qid.
-    """
-    counts, failures = dict[str, int](), list[CallFailed]()
+) -> _Served:
+    """Rerank all requests and write each as it ends; one with a failed call in first-stage order."""
+    served = _Served()
 
     async def checked() -> AsyncIterator[Request]:
         async for request in requests:
             session.check(request.query)
-            if request.query.qid in counts:
+            if request.query.qid in served.candidates:
                 raise UsageError(f"query {request.query.qid} occurs twice; each topic must have one request")
             writer.names(
                 request.query.qid, [c.docid for c in request.candidates]
             )  # raises before any call of the query
-            counts[request.query.qid] = len(request.candidates)
+            served.candidates[request.query.qid] = len(request.candidates)
+            served.excluded += request.excluded
             progress.expect((await session.cost(request)).questions)
             yield request
 
@@ -218,15 +229,15 @@ async def _serve(
             expected = estimate(session.plan, len(ranking.request.candidates)).questions
             progress.expect(sum(ranking.ranked.statuses.values()) - expected)
         if ranking.dropped:
-            dropped[ranking.request.query.qid] = len(ranking.dropped)
+            served.dropped[ranking.request.query.qid] = len(ranking.dropped)
         writer.write_ranked(ranking.request.query, ranking.candidates)
 
     def failed(request: Request, error: CallFailed) -> None:
-        failures.append(error)
+        served.failures.append(error)
         writer.write_ranked(request.query, request.candidates)
 
     await session.rerank_all(checked(), done, failed)
-    return counts, failures
+    return served
 
 
 def _check_finished(
@@ -251,6 +262,16 @@ def _check_finished(
 
 def _bad_warning(tally: Tally) -> list[str]:
     return [tally.bad_of()] if tally.bad_share >= WARNED_BAD else []
+
+
+def _unused_exclusions(plan: Plan, task: Task, served: _Served) -> list[str]:
+    """A warning if the exclusion list of a whole run removed nothing; a part of the topics may have no such document."""
+    if plan.settings.exclude is None or served.excluded or task.part:
+        return []
+    return [
+        f"no candidate is among the excluded documents of {plan.settings.exclude}: check that its qids and docids are "
+        "those of the topics and the collection"
+    ]
 
 
 _OF_THE_WHOLE = {"as_", "combine", "fuse", "depth", "max_bad", "keep", "threshold"}

@@ -67,8 +67,10 @@ def check_questions(part: SinglePlan, widest: int) -> list[str]:
 
 
 def check_context(part: SinglePlan, widest: int) -> Demand:
-    """The needs of a question about ``widest`` passages. UsageError if the judge rejects it, or it exceeds the context."""
+    """The needs of a question about ``widest`` passages. UsageError if the judge rejects it, if the prompt does not show
+    each passage, or if it exceeds the context."""
     part.judge.check(widest, part.tokens, part.template.render("", [""]).prefill)
+    part.template.check_shows(widest)
     settings = part.settings
     tokens = least_tokens(
         part.template,
@@ -141,7 +143,7 @@ class _Planner:
         combination = COMBINATIONS[name]
         _with_threshold(settings, None, where)
         _check_arms(name, settings.arms, where)
-        chosen = validated(options_model(combination.function), given, f"{where}.combine")
+        chosen = validated(options_model(combination.function), given, f"{where}.combine", f"the {name} combination")
         options = dict(chosen)
         warnings = [*combination.check(settings.arms.keys(), where, **options)]
         arms = {arm: self.plan(of_arm, f"{where}.arms.{arm}") for arm, of_arm in settings.arms.items()}
@@ -195,8 +197,10 @@ def _judge_and_strategy(settings: Settings, where: str) -> tuple[type[Judge], An
         raise UsageError(
             f"the {name} strategy needs a judge of kind {' or '.join(sorted(strategy.judges))}, not {kind}"
         )
-    options = validated(options_model(strategy.function), strategy_settings, f"{where}.strategy").model_dump()
-    return judge, validated(judge.Options, judge_settings, f"{where}.judge"), strategy, options
+    of_strategy, of_judge = f"the {name} strategy", f"the {kind} judge"
+    options = validated(options_model(strategy.function), strategy_settings, f"{where}.strategy", of_strategy)
+    judged = validated(judge.Options, judge_settings, f"{where}.judge", of_judge)
+    return judge, judged, strategy, options.model_dump()
 
 
 def _kinds(judge: type[Judge]) -> set[str]:

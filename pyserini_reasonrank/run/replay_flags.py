@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
+from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.run.recorded_run import NAMED, Restored
 from pyserini_reasonrank.settings import files, flags, layers, rerankers
 from pyserini_reasonrank.settings.overlay import merge
@@ -93,6 +94,10 @@ def _compared(settings: Settings) -> Tree:
     """The settings that decide a replay."""
     dumped = settings.model_dump(mode="json", by_alias=True, exclude={"arms"})
     kept = {key: value for key, value in dumped.items() if key not in _OF_MODEL_AND_MACHINE | {"tag"}}
+    fuse = kept["fuse"]
+    kept["fuse"] = {
+        key: value for key, value in fuse.items() if fuse["method"] in Fusion.USED_BY.get(key, (fuse["method"],))
+    }
     arms = {name: _compared(arm) | {"reranker": arm.name} for name, arm in settings.arms.items()}
     for arm in arms.values():
         for key in _OF_THE_RUN:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from pyserini_reasonrank.api import Reranker, Rewriter
-from pyserini_reasonrank.cli.arguments import Parser, command_parser
+from pyserini_reasonrank.cli.arguments import Parser, between, command_parser, positive
 from pyserini_reasonrank.cli.exit import SUCCESS
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop, RunningLoop
 from pyserini_reasonrank.errors import UsageError
@@ -74,7 +74,9 @@ def _parser() -> Parser:
     where.add_argument(
         "--host", default="127.0.0.1", help=f"address to listen on; others than loopback need ${TOKEN} [127.0.0.1]"
     )
-    where.add_argument("--port", type=int, default=8080, help="port to listen on; 0 takes a free one [8080]")
+    where.add_argument(
+        "--port", type=between(0, 65535), default=8080, help="port to listen on; 0 takes a free one [8080]"
+    )
     what = parser.add_argument_group("what is served")
     what.add_argument("--index", help="Lucene index for POST /v1/search: a folder or a prebuilt index")
     what.add_argument(
@@ -92,12 +94,16 @@ def _parser() -> Parser:
     )  # fmt: skip
     limits = parser.add_argument_group("limits")
     limits.add_argument(
-        "--max-requests", type=int, default=256, help="requests at once; more are answered with 429 [256]"
+        "--max-requests", type=positive(int), default=256, help="requests at once; more are answered with 429 [256]"
     )
-    limits.add_argument("--max-documents", type=int, default=1000, help="documents of a request [1000]")
-    limits.add_argument("--max-body-mb", type=float, default=16, help="megabytes of a request [16]")
-    limits.add_argument("--body-seconds", type=float, default=30, help="seconds in which a body has to arrive [30]")
-    limits.add_argument("--drain-seconds", type=int, default=60, help="seconds to finish requests after SIGTERM [60]")
+    limits.add_argument("--max-documents", type=positive(int), default=1000, help="documents of a request [1000]")
+    limits.add_argument("--max-body-mb", type=positive(float), default=16, help="megabytes of a request [16]")
+    limits.add_argument(
+        "--body-seconds", type=positive(float), default=30, help="seconds in which a body has to arrive [30]"
+    )
+    limits.add_argument(
+        "--drain-seconds", type=between(0, 86_400), default=60, help="seconds to finish requests after SIGTERM [60]"
+    )
     return parser
 
 

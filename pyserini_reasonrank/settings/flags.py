@@ -29,14 +29,16 @@ def lift(
 
     With another ``prefix``, the flags are ``PREFIX NAME`` and ``PREFIX.KEY VALUE``, with keys of ``schema``.
 
-    UsageError for a flag without a value, except the bare ``--rerank``: it is Faiss' own switch and stays in the rest, also
-    without a name. See ``settings.rerankers.read`` for a command line that names no reranker.
+    UsageError for a flag that is given twice, and for one without a value, except the bare ``--rerank``: it is Faiss' own
+    switch and stays in the rest, also without a name. See ``settings.rerankers.read`` for a command line that names no reranker.
     """
     ours, rest = split(argv, prefix)
-    name, tree = None, Tree()
+    name, tree, named = None, Tree(), False
     for flag, value in ours:
         if flag == prefix:
-            name = value or None
+            if named:
+                raise twice(flag)
+            name, named = value or None, True
         else:
             _plant(tree, flag, f"{prefix}.", value, schema)
     return name, tree, rest
@@ -58,7 +60,10 @@ def split(argv: Sequence[str], prefix: str = PREFIX) -> tuple[list[tuple[str, st
 
 
 def parse(argv: Sequence[str], schema: type[BaseModel]) -> Tree:
-    """``--KEY.SUB VALUE`` and ``--KEY.SUB=VALUE`` as a tree of keys of ``schema``. UsageError for any other word."""
+    """``--KEY.SUB VALUE`` and ``--KEY.SUB=VALUE`` as a tree of keys of ``schema``.
+
+    UsageError for any other word, and for a flag that is given twice.
+    """
     tree, words = Tree(), list(argv)
     while words:
         flag, equals, value = words.pop(0).partition("=")
@@ -104,11 +109,20 @@ def _plant(tree: Tree, flag: str, prefix: str, text: str, schema: type[BaseModel
             raise UsageError(f"{flag} and {prefix}{'.'.join(path[:depth])} can't both be given")
     value = text if text != "null" and asks_for_text(schema, path) else typed(text)
     below = tree.get(leaf)
-    if isinstance(below, dict) and below:
-        if not isinstance(value, dict):
+    if isinstance(below, dict):
+        if below and not isinstance(value, dict):
             raise UsageError(f"{flag} and {flag}.{next(iter(below))} can't both be given")
-        value = below | value
+        if isinstance(value, dict) and (again := [key for key in below if key in value]):
+            raise twice(f"{flag}.{again[0]}")
+        value = below | value if isinstance(value, dict) else value
+    elif leaf in tree:
+        raise twice(flag)
     tree[leaf] = value
+
+
+def twice(flag: str) -> UsageError:
+    """The error for a flag that is given again, where only one of the values could be used."""
+    return UsageError(f"{flag} is given twice; give it once")
 
 
 def asks_for_text(schema: type[BaseModel], path: Sequence[str]) -> bool:

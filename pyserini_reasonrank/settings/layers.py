@@ -19,6 +19,7 @@ from typing import Any
 
 from pyserini_reasonrank.engines import engine_class, is_without_model
 from pyserini_reasonrank.errors import UsageError, nearest, validated
+from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.models.auto import Choice, choose
 from pyserini_reasonrank.models.catalogue import AUTO
 from pyserini_reasonrank.models.kinds import check_kind
@@ -120,6 +121,7 @@ def load_single[S: Settings](
     tree = _with_default_selectors(merge(tree, given))
     tree |= {"name": rerankers.label(name), "model": model, "collection": collection or given.get("collection")}
     made = validated(schema, _with_as(tree), where)
+    _check_fusion(given, made, where)
     if choice.problem is not None:
         raise UsageError(choice.problem)
     return made, warnings
@@ -162,7 +164,9 @@ def _load_combined(name: str, own: Tree, given: Tree, where: str, use: Use) -> t
         arms[arm], more = _load_arm(arm, own, given, f"{where}.arms.{arm}", depth, use)
         warnings += [warning for warning in more if warning not in warnings]
     tree = {key: value for key, value in asked.items() if key != "arms"} | {"name": rerankers.label(name)}
-    return validated(Settings, _with_as(tree), where).model_copy(update={"arms": arms}), warnings
+    made = validated(Settings, _with_as(tree), where)
+    _check_fusion(given, made, where)
+    return made.model_copy(update={"arms": arms}), warnings
 
 
 def _load_arm(arm: str, own: Tree, given: Tree, where: str, depth: Any, use: Use) -> tuple[Settings, list[str]]:
@@ -198,6 +202,21 @@ def _arm_of(layer: Tree, arm: str) -> Mapping[str, Any]:
 
 def _for_every_arm(layer: Tree) -> Tree:
     return {key: value for key, value in layer.items() if key in _OF_EVERY_ARM}
+
+
+def _check_fusion(given: Tree, settings: Settings, where: str) -> None:
+    """UsageError for a setting of fusion that the user gave, in ``given``, and that the method does not use.
+
+    A method none that is given turns off the fusion of a settings file, whose other settings may stay.
+    """
+    method, fuse = settings.fuse.method, given.get("fuse")
+    if not isinstance(fuse, Mapping) or fuse.get("method") == "none":
+        return
+    for key, methods in Fusion.USED_BY.items():
+        if fuse.get(key) is not None and method not in methods:
+            raise UsageError(
+                f"{where}.fuse.{key} {fuse[key]} needs {where}.fuse.method {' or '.join(methods)}, not {method}"
+            )
 
 
 def _with_default_selectors(tree: Tree) -> Tree:

@@ -371,9 +371,10 @@ def test_missing_and_empty_files(refused: Callable[..., str], collection: Collec
         assert str(path) in refused("evaluate", "--qrels", collection.qrels, path)
         assert str(path) in refused("trace", "export", path)
         assert str(path) in refused("prompts", "show", f"{path}.yaml")
-    for flag in ("--rerank.config", "--rerank.engine.qrels"):
-        base = ["rerank", *collection.inputs, "--output", "run.txt", *oracle(collection)]
-        assert "none.yaml" in refused(*base, flag, tmp_path / "none.yaml")
+    base, none = ["rerank", *collection.inputs, "--output", "run.txt"], tmp_path / "none.yaml"
+    assert "none.yaml" in refused(*base, *oracle(collection), "--rerank.config", none)
+    other = [none if word == str(collection.qrels) else word for word in oracle(collection)]
+    assert "none.yaml" in refused(*base, *other)
 
 
 CORPUS = {"id": "long-d0", "contents": "text"}

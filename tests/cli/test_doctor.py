@@ -174,9 +174,9 @@ def test_without_an_accelerator_it_fills_the_machine(monkeypatch: pytest.MonkeyP
     assert device_of({"device": "cpu"}).kind == "cpu"
 
 
-def refusal(*words: str, engine: str = "vllm") -> str:
-    """What is said of reasonrank with 32 billion parameters; "" if it can be held."""
-    flags = lift(["--rerank.engine.name", engine, "--rerank.model", "reasonrank-32b", *words])[1]
+def refusal(*words: str, engine: str = "vllm", model: str = "reasonrank-32b") -> str:
+    """What is said of reasonrank, by default with 32 billion parameters; "" if it can be held."""
+    flags = lift(["--rerank.engine.name", engine, "--rerank.model", model, *words])[1]
     try:
         plan(*layers.load("reasonrank", flags))
     except UsageError as error:
@@ -220,9 +220,9 @@ def test_several_accelerators_are_filled_only_if_the_engine_is_told_to(
 def test_transformers_loads_float32_on_a_cpu(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch)
     monkeypatch.setattr(devices, "own_memory", lambda: Device("cpu", "this machine", int(22e9), int(22e9)))
-    smaller = ["--rerank.model", "reasonrank-7b", "--rerank.engine.args.dtype", "bfloat16"]
-    assert "needs 30.4 GB + 3.8 GB" in refusal(*smaller[:2], engine="transformers")
-    assert refusal(*smaller, engine="transformers") == refusal(*smaller[:2], engine="vllm") == ""
+    half, smaller = ["--rerank.engine.args.dtype", "bfloat16"], "reasonrank-7b"
+    assert "needs 30.4 GB + 3.8 GB" in refusal(engine="transformers", model=smaller)
+    assert refusal(*half, engine="transformers", model=smaller) == refusal(engine="vllm", model=smaller) == ""
 
 
 def test_a_folder_of_another_shape_is_left_to_the_engine(
@@ -231,7 +231,7 @@ def test_a_folder_of_another_shape_is_left_to_the_engine(
     gpus(monkeypatch, 16)
     (tmp_path / "config.json").write_text(json.dumps({"n_layer": 12, "n_embd": 768}))
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
-    assert refusal("--rerank.model", str(tmp_path)) == ""
+    assert refusal(model=str(tmp_path)) == ""
 
 
 def test_where_nothing_helps_only_a_smaller_model_is_named(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,16 @@ def test_runs_may_follow_measures(words: str, capsys: pytest.CaptureFixture[str]
         ("--measures first.txt", "argument --measures: expected at least one measure"),
         ("first.txt --measures", "argument --measures: expected at least one measure"),
         ("--measures nDGC@10 first.txt", "there is no measure 'nDGC'; did you mean 'nDCG'?"),
+        ("--measures nDCG@0 first.txt", "the cut-off must be an integer from 1"),
+        ("--measures=nDCG@0 first.txt", "the cut-off must be an integer from 1"),
+        ("--measures P@ first.txt", "'P@' is not a measure"),
+        ("--measures nDCG(dcg=foo)@10 first.txt", "'nDCG(dcg=foo)@10' is not a measure"),
+        ("--measures ndcg_cut_5,10 first.txt", "'ndcg_cut_5,10' names 2 measures or cut-offs"),
+        ("qrels", "qrels, line 1: 4 columns, expected 6 (TREC) or 3 (MS MARCO); the file looks like qrels"),
+        (
+            "--qrels first.txt qrels",
+            "first.txt, line 1: 6 columns, expected 4: qid, iteration, docid, relevance; the file looks like a run",
+        ),
         ("--measures RR missing.txt", "missing.txt"),
         ("--measures RR AP first.txt", "AP is both a measure and a file: write ./AP for the file"),
         ("--format xml first.txt", "invalid choice: 'xml'"),
@@ -53,11 +63,21 @@ def test_runs_may_follow_measures(words: str, capsys: pytest.CaptureFixture[str]
 )
 def test_bad_words_are_one_sentence(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("AP").write_text(Path("run.txt").read_text())
-    assert main(["evaluate", "--qrels", "qrels", *words.split()]) == 2
+    qrels = [] if "--qrels" in words else ["--qrels", "qrels"]
+    assert main(["evaluate", *qrels, *words.split()]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert message in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_a_report_checks_its_measures_and_needs_judgments_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    report = ["report", "first.txt", "--output", "page.html", "--measures"]
+    assert main([*report, "nDCG@10"]) == 2
+    assert "--measures needs --qrels" in capsys.readouterr().err
+    assert main([*report, "nDCG@0", "--qrels", "qrels"]) == 2
+    assert "the cut-off must be an integer from 1" in capsys.readouterr().err
+    assert not Path("page.html").exists()
 
 
 def test_warnings_are_in_the_text_and_beside_the_csv(

@@ -77,7 +77,8 @@ def test_runs_of_other_programs(text: str, zipped: bool, rerank: Rerank) -> None
     ("text", "says"),
     [
         ("q1 Q0 d2 1 nan x\n", "first, line 1: the score 'nan' is not a finite number"),
-        ("q9 Q0 d2 1 1.0 x\n", "first has query q9, which is not in the topics topics.tsv"),
+        ("q9 Q0 d2 1 1.0 x\n", "no query of first is in the topics topics.tsv (the first is q9)"),
+        ("q1 Q0 d2 1 1 x\nq9 Q0 d2 1 1.0 x\n", "first has query q9, which is not in the topics topics.tsv"),
         ("q1 Q0 d2 1 2 x\nq1 Q0 d2 2 1 x\n", "query q1 lists document d2 twice; "),
         (
             '{"qid": "q1", "ranking": []}\n' * 2 + '{"qid": "q1", "candidates": [{"docid": "d2"}]}\n' * 2,

@@ -91,7 +91,7 @@ def test_every_query_that_is_reranked_needs_a_text(
 @pytest.mark.parametrize("flag", ["--exclude", "--rerank.exclude"])
 @pytest.mark.parametrize("source", ["corpus", "candidates"])
 def test_excluded_documents_are_removed_before_the_depth(
-    flag: str, source: str, rerank: Rerank, collection: Collection, tmp_path: Path
+    flag: str, source: str, rerank: Rerank, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     excluded = tmp_path / "excluded.jsonl"
     excluded.write_text(json.dumps({"id": "long", "excluded_ids": ["long-d0", "long-d3"]}) + "\n")
@@ -102,10 +102,32 @@ def test_excluded_documents_are_removed_before_the_depth(
     assert found["long"][5:] == [f"long-d{i}" for i in range(7, 25)]
     assert len(found["7"]) == 7
     assert metadata("run.txt")["data"]["test collection"]["excluded documents"] == str(excluded)
+    assert metadata("run.txt")["outcome"]["documents excluded"] == 2
+    assert "excluded  2 documents removed from the candidates\n" in capsys.readouterr().out
+    assert not metadata("run.txt")["outcome"]["warnings"]
     first = str(collection.run)
     assert main(["validate", "run.txt", "--first", first, "--exclude", str(excluded)]) == 0
     assert main(["validate", "run.txt", "--first", first]) == 1
     assert main(["validate", first, "--exclude", str(excluded)]) == 1
+
+
+def test_an_exclusion_list_that_removes_nothing_is_reported(
+    rerank: Rerank, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    excluded = tmp_path / "excluded.tsv"
+    excluded.write_text("lnog\tlong-d0\nlong\tother-d0\n")
+    warning = f"no candidate is among the excluded documents of {excluded}"
+    assert rerank("run.txt", "--exclude", excluded) == 0
+    out = capsys.readouterr().out
+    assert f"warning: {warning}" in out
+    assert "excluded  0 documents removed" in out
+    assert metadata("run.txt")["outcome"]["documents excluded"] == 0
+    assert rerank("strict.txt", "--exclude", excluded, "--rerank.strict", "true") == 1
+    assert warning in capsys.readouterr().err
+    parts = parts_of(rerank, 2, "--exclude", excluded, inputs=collection.inputs)
+    assert main(["merge", "merged.txt", *parts]) == 0
+    assert metadata("merged.txt")["outcome"]["documents excluded"] == 0
+    assert warning not in capsys.readouterr().out  # a part may have none of the documents
 
 
 def test_an_exclusion_list_by_a_wrong_name_and_given_twice(rerank: Rerank, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +160,21 @@ def test_a_part_of_the_queries_works_where_the_topics_are_a_part_too(
         assert set(docids("other.txt")) == {"long"}
     assert rerank("new.txt", "--qids", "none", inputs=inputs) == 2
     assert "--qids selects query none, which is not in" in capsys.readouterr().err
+
+
+def test_topics_of_another_collection(
+    rerank: Rerank, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topics = tmp_path / "others.tsv"
+    topics.write_text("x\tone\ny\ttwo\n")
+    inputs = ["--run", str(collection.run), "--topics", str(topics), "--corpus", str(collection.corpus)]
+    assert rerank("run.txt", inputs=inputs) == 2
+    said = capsys.readouterr().err
+    assert (
+        f"no query of {collection.run} is in the topics {topics} (the first is long): pass the topics of the run"
+        in said
+    )
+    assert "--qids" not in said
 
 
 def parts_of(rerank: Rerank, n: int, *words: object, inputs: list[str]) -> list[str]:

@@ -129,9 +129,10 @@ def test_excluded_documents_leave_room_for_others(search: Search, folder: Path) 
     before = docids(folder / "all.txt.first-stage.txt")["q1"]
     excluded = [f"q1\t{before[0]}", f"q1\t{before[2]}", f"007\t{before[1]}", "q9\td1"]
     (folder / "excluded.tsv").write_text("\n".join(excluded))
-    words = ["--rerank.exclude", "excluded.tsv", "--rerank.depth", 2, "--hits", 3]
-    said = search("some.txt", "--topics", "lamp.tsv", *words).stderr
+    words = ["--rerank.exclude", "excluded.tsv", "--hits", 3]
+    said = search("some.txt", "--topics", "lamp.tsv", *words, "--rerank.depth", 2).stderr
     assert "exclusions leave" not in said
+    assert yaml.safe_load((folder / "some.txt.ir-metadata.yml").read_text())["outcome"]["documents excluded"] == 3
     first = docids(folder / "some.txt.first-stage.txt")
     assert first["q2"] == before[:3]
     assert first["q1"][:2] == [before[1], before[3]]
@@ -171,6 +172,7 @@ def test_an_existing_run_with_the_texts_of_an_index(folder: Path, monkeypatch: p
     [row] = [json.loads(line) for line in (folder / "part.jsonl").read_text().splitlines()]
     assert row["query"] == {"text": "other", "qid": "q1"}
     assert [candidate["docid"] for candidate in row["candidates"]] == ["d4", "d2"]
+    assert yaml.safe_load((folder / "part.jsonl.ir-metadata.yml").read_text())["outcome"]["documents excluded"] == 1
     assert row["candidates"][1]["doc"] == {"contents": CORPUS["d2"]}
 
 

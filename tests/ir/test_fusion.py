@@ -260,6 +260,8 @@ def test_published_answers_fused_with_their_first_stage(
         ("weight 1.5", "--rerank.fuse.weight 1.5: input should be less than or equal to 1"),
         ("k 0", "--rerank.fuse.k 0: input should be greater than or equal to 1"),
         ("alpha 0.5", "--rerank.fuse.alpha is not known"),
+        ("weight 0.5", "--rerank.fuse.weight 0.5 needs --rerank.fuse.method min-max or z-score or rrf, not none"),
+        ("k 20", "--rerank.fuse.k 20 needs --rerank.fuse.method rrf, not none"),
     ],
 )
 def test_settings_that_can_not_be_are_refused(flags: str, says: str) -> None:
@@ -268,3 +270,15 @@ def test_settings_that_can_not_be_are_refused(flags: str, says: str) -> None:
     with pytest.raises(UsageError) as error:
         layers.load("reasonrank", lift(words)[1])
     assert says in str(error.value)
+
+
+def test_a_setting_that_the_method_does_not_use_is_refused_in_a_combination_too(tmp_path: Path) -> None:
+    words = ["--rerank.engine.name", "oracle", "--rerank.fuse.k", "20"]
+    for name in ("reasonrank", "coranking"):
+        with pytest.raises(UsageError, match=r"fuse\.k 20 needs --rerank\.fuse\.method rrf, not min-max"):
+            layers.load(name, lift([*words, "--rerank.fuse.method", "min-max"])[1])
+        layers.load(name, lift([*words, "--rerank.fuse.method", "rrf"])[1])
+    file = tmp_path / "mine.yaml"
+    file.write_text("fuse: {method: rrf, weight: 0.5}\n")
+    words = ["--rerank.config", str(file), "--rerank.engine.name", "oracle"]
+    assert layers.load("reasonrank", lift([*words, "--rerank.fuse.method", "none"])[1])[0].fuse.method == "none"

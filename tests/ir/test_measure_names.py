@@ -3,7 +3,12 @@
 import pytest
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.measure_names import measure_name, names_a_measure, parse_measure
+from pyserini_reasonrank.ir.measure_names import (
+    has_the_form_of_a_measure,
+    measure_name,
+    names_a_measure,
+    parse_measure,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,9 +32,16 @@ def test_names_of_measures(written: str, name: str) -> None:
         ("P(2)@5", "is not a measure"),
         ("P@five", "is not a measure"),
         ("", "is not a measure"),
-        ("R", "incomplete"),
-        ("AP(cut=3)", "incomplete or invalid"),
-        ("ndcg_cut.10,20", "is not a measure"),
+        ("P@", "is not a measure"),
+        ("nDCG@10@20", "is not a measure"),
+        ("nDCG(dcg=foo)@10", "is not a measure"),
+        ("P(rel=1, rel=2)@5", "is not a measure"),
+        ("ndcg_cut_10abc", "there is no measure 'ndcg_cut_10abc'"),
+        ("official", "there is no measure 'official'"),
+        ("ndcg_cut", "'ndcg_cut' is trec_eval's name of 9 measures: name one of them, such as ndcg_cut_10"),
+        ("ndcg_cut_10,map", "'ndcg_cut_10,map' names 2 measures or cut-offs: write each in full, separated by spaces"),
+        ("ndcg_cut.10,20", "names 2 measures or cut-offs"),
+        ("nDCG@10,AP", "names 2 measures or cut-offs"),
         ("alpha_nDCG@10", "no installed library computes the measure alpha_nDCG@10"),
     ],
 )
@@ -45,6 +57,15 @@ def test_names_that_differ_only_in_case_are_one_measure() -> None:
     for name, measure in registry.items():
         names.setdefault(name.casefold(), set()).add(measure.NAME)
     assert [name for name, measures in names.items() if len(measures) > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "form"),
+    [("P@", True), ("nDCG@10@20", True), ("nDCG(dcg=foo)@10", True), ("ndcg_cut_5,10", True), ("ndcg,map", True),
+     ("first.txt", False), ("runs/bm25", False), ("a-b", False)],
+)  # fmt: skip
+def test_words_in_the_form_of_a_measure(word: str, form: bool) -> None:
+    assert has_the_form_of_a_measure(word) is form
 
 
 @pytest.mark.parametrize(

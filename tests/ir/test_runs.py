@@ -271,7 +271,7 @@ def test_missing_broken_and_binary_runs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         read_run(tmp_path / "none")
     packed = gzip.compress(b"q Q0 a 1 1.0 t\n")
-    for broken in (packed[:-9], packed[:10] + b"\xff" + packed[11:], b"q Q0 a 1 1.0 t\n"):
+    for broken in (packed[:-9], packed[:10] + b"\xff" + packed[11:]):
         (tmp_path / "broken.gz").write_bytes(broken)
         with pytest.raises(UsageError, match="can't be read"):
             read_run(tmp_path / "broken.gz")
@@ -303,6 +303,11 @@ def test_a_repeated_document_is_refused_with_the_flag_or_kept_at_its_better_plac
     with pytest.raises(UsageError, match=r"query q lists document a twice.*--duplicates keep-first"):
         read_run(path)
     assert read_run(path, keep_first=True) == {"q": [Hit("a", 0.9), Hit("b", 0.8)], "p": [Hit("a", 1.0)]}
+
+
+def test_a_plain_file_is_read_whatever_its_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.txt.gz", "q Q0 a 1 1.0 t\n")
+    assert read_run(path) == {"q": [("a", 1.0)]}
 
 
 def test_gzip_is_recognised_by_content(tmp_path: Path) -> None:

@@ -189,3 +189,14 @@ def test_a_board_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"{path}, line 1: the tag 'a+b' must have" in capsys.readouterr().out
     assert main(["validate", path, "--board", "trek"]) == 2
     assert "--board trek is not known; did you mean 'trec'?" in capsys.readouterr().err
+
+
+def test_findings_of_a_rule_are_listed_up_to_a_number(tmp_path: Path) -> None:
+    qrels = run(tmp_path / "qrels", [f"q1 0 d{i} 1" for i in range(1234)] + ["q2 Q0 d 2 1.0 t"])
+    validation = validate(qrels)
+    assert len(validation.findings) == 1235
+    printed = str(validation).splitlines()
+    assert [line.split(": ")[0].rpartition(", ")[2] for line in printed[:10]] == [f"line {i}" for i in range(1, 11)]
+    assert "4 columns, expected 6 (TREC) or 3 (MS MARCO); the file looks like qrels" in printed[0]
+    assert "line 1235" in printed[10]
+    assert printed[11:] == ["and 1,224 more findings of the rule format"]

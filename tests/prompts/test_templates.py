@@ -25,6 +25,8 @@ from pyserini_reasonrank.prompts.passage_form import PassageForm
 from pyserini_reasonrank.prompts.template import Instruction, Template
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens, Tokens
 from pyserini_reasonrank.records import Candidate, Message, Prompt, Query, Request
+from pyserini_reasonrank.run.plan import plan
+from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.strategies import STRATEGIES
 
 REASONRANK = "rank_llm:reasonrank_template"
@@ -202,6 +204,14 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
             yaml.safe_dump(GOOD | {"messages": [{"role": "user", "content": "{{ query.__class__.__mro__ }}"}]}),
             "__class__",
         ),
+        (
+            yaml.safe_dump(GOOD | {"messages": [{"role": "user", "content": "{{ query }}: rank {{ count }}"}]}),
+            "it does not show the passages",
+        ),
+        (
+            yaml.safe_dump(GOOD | {"messages": [{"role": "user", "content": "a query: {{ passages | join }}"}]}),
+            "it does not show the query",
+        ),
         ("- a list", "mapping"),
         ("{unclosed: [", "mine.yaml, line 1, column 13: invalid YAML"),
         (yaml.safe_dump({"method": "pointwise", "prefix": "x"}), "pointwise"),
@@ -219,6 +229,32 @@ def test_a_prompt_file_that_cannot_be_used_is_refused_with_what_is_wrong(
     assert "mine.yaml" in str(error.value) or says == "pointwise"
     assert "pydantic" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_prompt_of_a_rewriter_need_not_show_passages() -> None:
+    messages = [{"role": "user", "content": "Better: {{ query }}"}]
+    Template.parse("mine", GOOD | {"contract": "rewrite", "messages": messages})
+    with pytest.raises(UsageError, match="does not show the passages"):
+        Template.parse("mine", GOOD | {"messages": messages})
+
+
+@pytest.mark.parametrize(
+    "content", ["{{ query|upper }} {{ passages|join|upper }}", "{{ query }} {{ passages[1:] }} {{ passages[0] }}"]
+)
+def test_a_prompt_may_change_the_case_and_the_order_of_what_it_shows(content: str) -> None:
+    Template.parse("mine", GOOD | {"messages": [{"role": "user", "content": content}]}).check_shows(12)
+
+
+def test_a_prompt_that_leaves_passages_out_is_refused_before_a_model_loads(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    messages = [{"role": "user", "content": "{{ query }} {% for p in passages[:3] %}{{ p }} {% endfor %}"}]
+    path.write_text(yaml.safe_dump(GOOD | {"messages": messages}))
+    tree = {"prompt": str(path), "engine": {"name": "oracle"}}
+    plan(*layers.load("rankgpt", {**tree, "strategy": {"window_size": 3}}))
+    with pytest.raises(
+        UsageError, match=r"mine.yaml does not show every passage: of 5, number 4 is missing, and 1 more"
+    ):
+        plan(*layers.load("rankgpt", {**tree, "strategy": {"window_size": 5}}))
 
 
 @pytest.mark.parametrize(

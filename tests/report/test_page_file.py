@@ -84,7 +84,7 @@ def test_a_page_is_replaced_and_another_file_is_not(reasoned: Path, tmp_path: Pa
         (["--output", "FOLDER/none/page.html"], "none does not exist"),
         (["--output", "FOLDER/p.html", "--corpus", "a", "--index", "b"], "--corpus and --index can't both be given"),
         (["--output", "FOLDER/p.html", "--journal", "a", "--journal", "b"], "--journal names 2 journals for 1 runs"),
-        (["--output", "FOLDER/p.html", "--depth", "0"], "must be greater than 0"),
+        (["--output", "FOLDER/p.html", "--depth", "0"], "--depth: 0 is not a number above 0"),
         (["--output", "FOLDER/p.html", "--qrels", "FOLDER/none.txt"], "none.txt does not exist"),
         (["--output", "FOLDER/p.html", "--journal", "FOLDER/none.sqlite"], "none.sqlite does not exist"),
     ],

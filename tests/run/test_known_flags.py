@@ -54,6 +54,35 @@ def test_near_misses(flag: str, proposed: str, capsys: pytest.CaptureFixture[str
     assert found.startswith(f"error: {flag} is not known; did you mean {proposed}")
 
 
+@pytest.mark.parametrize(
+    ("name", "flag", "message"),
+    [
+        ("rank1", "strategy.window_size", "the pointwise strategy has no setting window_size (--rerank.strategy.window_size); "
+         "strategies with this setting: "),
+        ("rank1", "judge.identifiers", "the score judge has no setting identifiers (--rerank.judge.identifiers); judges with "
+         "this setting: "),
+        ("rank1", "engine.base_url", "the oracle engine has no setting base_url (--rerank.engine.base_url); engines with this "
+         "setting: openai"),
+        ("coranking", "combine.samples", "the cascade combination has no setting samples (--rerank.combine.samples); "
+         "combinations with this setting: aggregate"),
+        ("coranking", "arms.small.strategy.tournaments", "strategy has no setting tournaments "
+         "(--rerank.arms.small.strategy.tournaments); strategies with this setting: tournament"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_another_part_of_its_kind(
+    name: str, flag: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["explain", "--rerank", name, "--rerank.engine.name", "oracle", f"--rerank.{flag}", "1"]
+    found = said(line, capsys)
+    assert message in found
+    assert "did you mean" not in found
+
+
+def test_a_setting_of_another_strategy_in_python() -> None:
+    with pytest.raises(UsageError, match=r"the pointwise strategy has no setting window_size .*: .*sliding"):
+        Reranker("rank1", engine="oracle", strategy={"window_size": 10})
+
+
 def test_a_near_miss_in_an_arm_and_in_python(capsys: pytest.CaptureFixture[str]) -> None:
     line = [
         "explain",

@@ -33,9 +33,9 @@ def words(collection: Collection, output: Path, *engine: str) -> list[str]:
     return ["rerank", *collection.inputs, "--output", str(output), "--rerank", "reasonrank", *given]
 
 
-def warned(collection: Collection, output: Path) -> list[str]:
+def warned(collection: Collection, output: Path, *engine: str) -> list[str]:
     """A run whose settings give a warning."""
-    return [*words(collection, output), "--rerank.as", "published", "--rerank.collection", "bright"]
+    return [*words(collection, output, *engine), "--rerank.as", "published", "--rerank.collection", "bright"]
 
 
 def test_warnings_come_before_the_run_and_in_the_summary(
@@ -46,7 +46,8 @@ def test_warnings_come_before_the_run_and_in_the_summary(
     assert f"warning: {EARLY}" in found.err
     assert f"warning: {EARLY}" in found.out
 
-    assert main([*warned(collection, tmp_path / "other"), "--rerank.engine.qrels", "no such file"]) == 2
+    missing = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", "no such file"]
+    assert main(warned(collection, tmp_path / "other", *missing)) == 2
     assert capsys.readouterr().err.startswith(f"warning: {EARLY}")  # and then the error of the engine's start
 
 

@@ -16,8 +16,9 @@ from pyserini_reasonrank.ir.validate import validate
 from pyserini_reasonrank.run import pipeline
 
 
-def rerank(collection: Collection, output: object, *more: str, inputs: Sequence[str] = ()) -> int:
-    words = ["--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(collection.qrels)]
+def rerank(collection: Collection, output: object, *more: str, inputs: Sequence[str] = (), qrels: object = None) -> int:
+    oracle = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(qrels or collection.qrels)]
+    words = ["--rerank", "reasonrank", *oracle]
     return main(["rerank", *(inputs or collection.inputs), "--output", str(output), *words, *more])
 
 
@@ -41,6 +42,51 @@ def test_an_output_that_is_an_input_is_refused(
 def test_a_device_is_refused(output: str, collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
     assert rerank(collection, output) == 2
     assert "is a device or a pipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run.txt.gz", "run.GZ", "run.txt.zst"])
+def test_a_name_of_a_compressed_file_is_refused(
+    name: str, collection: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix = Path(name).suffix.lower()
+    assert rerank(collection, tmp_path / name) == 2
+    assert f"--output {tmp_path / name} would be written uncompressed; use a name without {suffix}" in (
+        capsys.readouterr().err
+    )
+    assert rerank(collection, tmp_path / "run.txt") == 0
+    for command in (
+        ["merge", str(tmp_path / name), str(tmp_path / "run.txt")],
+        ["report", str(tmp_path / "run.txt"), "--output", str(tmp_path / name)],
+        [
+            "rewrite",
+            "--topics",
+            str(collection.topics),
+            "--output",
+            str(tmp_path / name),
+            "--rewrite",
+            "keywords",
+            "--rewrite.engine.name",
+            "openai",
+            "--rewrite.engine.base_url",
+            "http://localhost:1/v1",
+        ],
+    ):
+        assert main(command) == 2
+        assert f"{tmp_path / name} would be written uncompressed" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("made", ["new", "new/deeper"])
+def test_a_command_that_fails_leaves_no_empty_folder(
+    made: str, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert rerank(collection, f"{made}/run.txt", "--qids", "unknown") == 2
+    assert rerank(collection, "old/run.txt", "--qids", "unknown") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert rerank(collection, f"{made}/run.txt") == 0
+    assert Path(made, "run.txt").exists()
 
 
 def test_a_run_that_another_process_writes_is_refused(
@@ -127,7 +173,7 @@ def test_what_a_run_can_not_contain_is_refused_before_an_engine_starts(
     flag: str, value: str, output: str, collection: Collection, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     given = str(tmp_path / output) if output != "-" else output
-    assert rerank(collection, given, "--rerank.engine.qrels", "no such file", f"--rerank.{flag}", value) == 2
+    assert rerank(collection, given, f"--rerank.{flag}", value, qrels="no such file") == 2
     printed, said = capfd.readouterr()
     assert f"{value!r} contains white space, which a run file can't represent" in said
     assert (printed, said.count("\n")) == ("", 1)

@@ -708,6 +708,21 @@ def test_malformed_candidates_lines_are_rejected(row: dict[str, Any], says: str)
     assert (numbered.query.qid, numbered.candidates[0].docid) == ("7", "3")
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"qid": "q", "query": "x", "candidates": [{"docid": "a", "text": "t", "score": 1}, {"docid": "b", "text": "t"}]},
+        {"query": {"qid": "q", "text": "x"}, "candidates": [{"docid": "a", "doc": "t", "score": 0}, {"docid": "b", "doc": "t"}]},
+        {"query": "x", "hits": [{"qid": "q", "docid": "b", "content": "t"}, {"qid": "q", "docid": "a", "content": "", "score": 1}]},
+    ],
+)  # fmt: skip
+def test_scores_of_some_candidates_only_are_rejected(row: dict[str, Any]) -> None:
+    with pytest.raises(
+        UsageError, match=r"^line 1: document 'b' has no score, but other documents of the query have one"
+    ):
+        parse_request(json.dumps(row).encode(), "line 1", 0, 10)
+
+
 def test_a_repeated_topic_is_rejected(run_reranker: RunReranker, collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="query 7 occurs twice"):
         run_reranker("reasonrank", oracle(collection), requests=[collection.requests[1]] * 2)

@@ -17,7 +17,6 @@ from pyserini_reasonrank.train.trainers import sft
     [
         ("--index I --rerank reasonrank --topics T", "reasonrank", {}, "--index I --topics T"),
         ("--rerank=reasonrank --bm25", "reasonrank", {}, "--bm25"),
-        ("--rerank a --rerank b", "b", {}, ""),
         ("--rerank a --rerank.depth 20 --hits 5", "a", {"depth": 20}, "--hits 5"),
         ("--rerank.depth=20 --rerank a", "a", {"depth": 20}, ""),
         ("--rerank.tag a=b --rerank a", "a", {"tag": "a=b"}, ""),
@@ -153,8 +152,7 @@ def test_a_key_declared_as_text_keeps_what_is_written(text: str) -> None:
     [
         (["--rerank.x.a", "1", "--rerank.x", "{b: 2}"], {"x": {"a": 1, "b": 2}}),
         (["--rerank.x", "{b: 2}", "--rerank.x.a", "1"], {"x": {"a": 1, "b": 2}}),
-        (["--rerank.x", "{a: 2}", "--rerank.x.a", "1"], {"x": {"a": 1}}),
-        (["--rerank.x.a", "1", "--rerank.x", "{a: 2}"], {"x": {"a": 2}}),
+        (["--rerank.x", "{a: 1}", "--rerank.x", "{b: 2}"], {"x": {"a": 1, "b": 2}}),
     ],
 )
 def test_a_mapping_and_its_keys_add_up(words: list[str], tree: dict[str, Any]) -> None:
@@ -167,11 +165,15 @@ def test_a_mapping_and_its_keys_add_up(words: list[str], tree: dict[str, Any]) -
         ("--rerank.x.y 1 --rerank.x.y.z 2", "--rerank.x.y.z and --rerank.x.y can't both be given"),
         ("--rerank.x.y.z 1 --rerank.x 2", "--rerank.x and --rerank.x.y can't both be given"),
         ("--rerank.x null --rerank.x.y 2", "--rerank.x.y and --rerank.x can't both be given"),
+        ("--rerank a --rerank b", "--rerank is given twice; give it once"),
+        ("--rerank.x 1 --rerank.x 1", "--rerank.x is given twice; give it once"),
+        ("--rerank.x {a:\u00a02} --rerank.x.a 1", "--rerank.x.a is given twice; give it once"),
+        ("--rerank.x.a 1 --rerank.x {a:\u00a02}", "--rerank.x.a is given twice; give it once"),
     ],
 )
 def test_a_value_and_keys_below_it_are_refused(words: str, says: str) -> None:
     with pytest.raises(UsageError) as error:
-        lift(words.split())
+        lift([word.replace("\u00a0", " ") for word in words.split(" ")])
     assert str(error.value) == says
 
 

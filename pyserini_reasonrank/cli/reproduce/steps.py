@@ -104,8 +104,16 @@ def step(condition: Condition, topics: TopicSet, paths: Mapping[str, str], more:
         values[name] = filled(text)
     path = values["output"] if condition.run is None else filled(condition.run)
     prepare = [(_path(filled(each.creates)), filled(each.command)) for each in condition.prepare]
-    command = None if condition.command is None else " ".join([filled(condition.command), *map(shlex.quote, more)])
+    command = None if condition.command is None else with_flags(filled(condition.command), more)
     return Step(condition, topics, prepare, command, path, values["qrels"])
+
+
+def with_flags(command: str, more: Sequence[str]) -> str:
+    """A command for a shell with the flags ``more``, in place of the flags of the same names."""
+    for flag in {word.partition("=")[0] for word in more if word.startswith("--")}:
+        value = r"""(?:'[^']*'|"[^"]*"|[^\s'"])+"""
+        command = re.sub(rf"(?<=\s){re.escape(flag)}(?:=|\s+){value}\s*", "", f"{command} ").rstrip()
+    return " ".join([command, *map(shlex.quote, more)])
 
 
 def _path(text: str) -> Path:

@@ -107,7 +107,7 @@ def _judge_options(settings: RewriteSettings) -> Rewrite.Options:
     given = dict(settings.judge)
     if (kind := given.pop("kind", KIND)) != KIND:
         raise UsageError(f"{PREFIX}.judge.kind {kind!r}: a rewriter's is always {KIND}")
-    return validated(Rewrite.Options, given, f"{PREFIX}.judge")
+    return validated(Rewrite.Options, given, f"{PREFIX}.judge", f"the {KIND} judge")
 
 
 def _shows_passages(template: Template) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import atomic, read_lines
+from pyserini_reasonrank.ir.file_io import atomic, check_plain, folder_for, read_lines
 from pyserini_reasonrank.ir.topics import read_topics
 
 NGRAM = 3
@@ -53,13 +53,13 @@ class NearDuplicate:
 
 def run(config: Config) -> None:
     """Write the remaining rows and the report, and print the dropped queries. UsageError if no row remains."""
+    check_plain(config.output)
     if same := [path for path in config.topics if path.resolve() == config.data.resolve()]:
         raise UsageError(f"{same[0]} is given both as --data and in --topics")
     queries = list(dict.fromkeys(query for _, _, query in _lines(config.data)))
     found = near_duplicates(queries, evaluation_topics(config.topics), config.threshold)
-    config.output.parent.mkdir(parents=True, exist_ok=True)
     dropped: Counter[str] = Counter()
-    with atomic(config.output) as file:
+    with folder_for(config.output), atomic(config.output) as file:
         for _, line, query in _lines(config.data):
             if query in found:
                 dropped[query] += 1

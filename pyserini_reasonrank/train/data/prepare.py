@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import atomic
+from pyserini_reasonrank.ir.file_io import atomic, check_plain, folder_for
 from pyserini_reasonrank.ir.topics import read_topics, write_topics
 from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.train.data.from_collection import NO_CONTRAST, collection_lists
@@ -121,8 +121,7 @@ class Config(BaseModel):
 
 def run(config: Config) -> None:
     """Write the rows and print what happened to each query. UsageError if a file would have no row."""
-    if config.output.suffix == ".gz":
-        raise UsageError(f"--output {config.output}: rows are written uncompressed; use a name without .gz")
+    check_plain(config.output)
     _check(config)
     if config.format in FORMS:
         _run_prompted(config)
@@ -147,8 +146,8 @@ def run(config: Config) -> None:
     train, dev = split_by_query(lists, config.dev, config.seed)
     outputs = [(config.output, train)] + ([(_beside(config.output, "dev"), dev)] if config.dev else [])
     audit, written = Audit(), builder.reasoning_report(lists)
-    config.output.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        stack.enter_context(folder_for(config.output))
         for path, part in outputs:
             file, qids = stack.enter_context(atomic(path)), list[str]()
             for row in _rows(part, builders, config, audit):

@@ -165,7 +165,7 @@ def audited(rows: Iterable[Row], audit: Audit, limit: Limit | None = None) -> It
 
 
 def read_rows(path: str | Path, limit: Limit | None = None) -> tuple[list[Row], Audit]:
-    """The rows of a file (gzipped if its name ends in .gz) that can be trained on, and the counts of all rows.
+    """The rows of a file, plain or gzipped, that can be trained on, and the counts of all rows.
 
     UsageError if the file is missing or empty, or if none of its rows can be trained on.
     """

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.file_io import atomic
+from pyserini_reasonrank.ir.file_io import atomic, check_plain
 from pyserini_reasonrank.ir.tables import table
 from pyserini_reasonrank.journal import Journal, journal_of
 from pyserini_reasonrank.records import Query, Tally
@@ -37,6 +37,7 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # the paper's grid
 
 def run(config: Config) -> None:
     """Print the cost, label, filter, write rows and records, and print the filter rates."""
+    check_plain(config.output)
     here = not config.cost
     made = plan(*layers.load(config.teacher.reranker, config.teacher.settings, here=here), here=here)
     teacher = made.parts.get("")

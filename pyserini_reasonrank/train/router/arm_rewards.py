@@ -37,7 +37,9 @@ class Config(BaseModel):
     unit: Annotated[Unit, Field(description="unit of the cost of a query, read from the metadata beside a run")] = (
         "calls"
     )
-    costs: Annotated[dict[str, float], Field(description="cost of a query, for arms whose metadata lack it")] = {}
+    costs: Annotated[
+        dict[str, Annotated[float, Field(ge=0)]], Field(description="cost of a query, for arms whose metadata lack it")
+    ] = {}
     mu: Annotated[
         float,
         Field(ge=0, description="cost of the most expensive arm, in units of the measure"),

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.corpus import corpus_texts
-from pyserini_reasonrank.ir.file_io import atomic, read_lines
+from pyserini_reasonrank.ir.file_io import atomic, check_plain, read_lines
 from pyserini_reasonrank.ir.runs import read_run
 from pyserini_reasonrank.journal import Journal, journal_of
 from pyserini_reasonrank.models.catalogue import resolve
@@ -89,6 +89,7 @@ class Pair(BaseModel):
 
 def run(config: Config) -> None:
     """Sample, reward and write pairs. UsageError if no row gives a pair."""
+    check_plain(config.output)
     reward = function(config.reward)
     rows, audit = read_rows(config.data)
     check_written(rows)
