@@ -18,6 +18,8 @@ from pyserini_reasonrank.prompts.tokens import Tokens
 
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*\s+(?![a-z\s])|[。！？]+[\"”’」』）]*\s*|\s*\n\s*(?!\s)")
 """The end of a sentence or of a line, with the blanks after it."""
+_OF_A_CHARACTER = 8
+"""More tokens than a character has in most tokenizers: 4 bytes of UTF-8."""
 
 
 class Segments(BaseModel):
@@ -84,11 +86,13 @@ def spans(text: str, tokens: Tokens, options: Segments) -> list[tuple[int, int]]
     before it, and ends at one likewise; otherwise at a token.
     """
     size, step = options.tokens, options.step
-    starts = tokens.starts(text, size + options.judged * step + 1)
+    read = size + options.judged * step + _OF_A_CHARACTER
+    starts = tokens.starts(text, read)
     count = options.count(len(starts))
+    end = len(text) if len(starts) < read else starts[-1]
 
     def at(token: int) -> int:
-        return starts[token] if token < len(starts) else len(text)
+        return starts[token] if token < len(starts) else end
 
     places = [found.end() for found in _SENTENCE_END.finditer(text, 0, at(len(starts) - 1) if starts else 0)]
     begins = [0]

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.prompts.segments import Segments, spans
@@ -34,6 +34,7 @@ def tokens(tokenizer_file: Path) -> ModelTokens:
 
 
 @given(texts, options())
+@example("\u0800000000000", Segments(tokens=8, stride=1, most=1))
 def test_segments_are_as_many_as_the_length_says_and_leave_no_gap(
     tokens: ModelTokens, text: str, options: Segments
 ) -> None:
