@@ -45,6 +45,17 @@ def more(*cases: Any) -> list[Any]:
     ]
 
 
+def replaced(words: Sequence[object], more: Sequence[object]) -> list[str]:
+    """``words`` and ``more``, without what ``more`` gives another value: a command takes a flag once.
+
+    Every flag of ``words`` has a value.
+    """
+    usual, given = list(map(str, words)), list(map(str, more))
+    first = next((i for i, word in enumerate(usual) if word.startswith("--")), len(usual))
+    pairs = zip(usual[first::2], usual[first + 1 :: 2], strict=True)
+    return [*usual[:first], *(word for pair in pairs if pair[0] not in given for word in pair), *given]
+
+
 def fuzz_examples(share: int) -> int:
     """The inputs of a fuzz target that has ``share`` percent of all: of 2,000, or of REASONRANK_FUZZ if that is set."""
     return max(1, int(os.environ.get("REASONRANK_FUZZ", "2000")) * share // 100)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, Collection
+from conftest import ROOT, Collection, replaced
 
 from pyserini_reasonrank.__main__ import main
 from pyserini_reasonrank.ir.runs import read_run
@@ -31,7 +31,7 @@ def rerank(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def run(output: str, *words: object, inputs: list[str] = collection.inputs) -> int:
         known = ["--rerank", "reasonrank", "--rerank.engine.name", "oracle", "--rerank.engine.qrels", collection.qrels]
-        return main([str(word) for word in ["rerank", *inputs, "--output", output, *known, *words]])
+        return main(replaced(["rerank", *inputs, "--output", output, *known], words))
 
     return run
 

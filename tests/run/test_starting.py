@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import replaced
 from tiny import WORDS, tiny_model
 
 from pyserini_reasonrank.__main__ import main
@@ -45,12 +46,13 @@ def line(model: Path, folder: Path, *more: object, run: str = "run") -> list[str
     documents = [{"docid": word, "text": word} for word in WORDS[:8]]
     rows = [{"qid": qid, "query": qid, "candidates": documents} for qid in ("gem", "bear")]
     (folder / "candidates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return [
+    usual = [
         "rerank", "--candidates", str(folder / "candidates.jsonl"), "--output", str(folder / run), "--rerank", "setwise",
         "--rerank.engine.name", "transformers", "--rerank.engine.device", "cpu", "--rerank.model", str(model),
         "--rerank.strategy.k", "1", "--rerank.judge.repair", "none", "--rerank.sampling.max_tokens", "4",
-        "--rerank.max_bad", "1", "--rerank.journal", str(folder / "journal"), *map(str, more),
+        "--rerank.max_bad", "1", "--rerank.journal", str(folder / "journal"),
     ]  # fmt: skip
+    return replaced(usual, more)
 
 
 def calls(folder: Path) -> int:

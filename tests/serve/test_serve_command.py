@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Collection, Command
+from conftest import Collection, Command, replaced
 from serving import served
 
 from pyserini_reasonrank.serve.command import TOKEN, _listening
@@ -22,7 +22,7 @@ SLOW = {"query": "slow", "documents": [f"document {i}" for i in range(30)]}
 
 def words(collection: Collection, *more: str) -> list[str]:
     oracle = ["--rerank.engine.name", "oracle", "--rerank.engine.qrels", str(collection.qrels)]
-    return ["serve", "--rerank", "reasonrank", *oracle, "--port", "0", *more]
+    return replaced(["serve", "--rerank", "reasonrank", *oracle, "--port", "0"], more)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -90,7 +90,7 @@ def test_an_error_is_one_sentence(
 def test_a_port_in_use_is_named(command: Command, collection: Collection) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = command(*words(collection), "--port", port)
+        done = command(*words(collection, "--port", str(port)))
     assert done.returncode == 2
     assert f"127.0.0.1:{port} can't be used" in done.stderr
 
