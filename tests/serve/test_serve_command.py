@@ -74,7 +74,7 @@ def test_several_rerankers(collection: Collection, tmp_path: Path) -> None:
         (["--prot", "1"], "has no flag --prot; did you mean '--port'"),
         (["--also", "reasonrank"], "reasonrank is already served"),
         (["--also", "rank-r3"], "unknown reranker 'rank-r3'|no reranker"),
-        (["--port", "99999999"], "can't be used"),
+        (["--port", "99999999"], "--port: 99999999 is not a number from 0 to 65535"),
     ],
 )
 def test_an_error_is_one_sentence(
