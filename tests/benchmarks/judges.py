@@ -56,8 +56,8 @@ def imitate(kind: Kind, home: Path) -> None:
     rows = home / "rows.jsonl"
     asked = {"reranker": kind.reranker, "model": MODEL, "rerank": dict(kind.settings), "format": "tfrank", "output": str(rows),
              "path": str(lists()), "queries": LISTS}  # fmt: skip
-    _step("data", asked, home)
-    _step(
+    step("data", asked, home)
+    step(
         "sft", {"model": MODEL, "data": [str(rows)], "lora": LORA, "output": str(home / "model"), **kind.trainer}, home
     )
 
@@ -66,7 +66,7 @@ def distil(kind: Kind, home: Path) -> None:
     """`train distil`, without its teacher."""
     shipped = yaml.safe_load(conf("train", "embedded.yaml").read_text(encoding="utf-8"))
     source = {"sources": {"msmarco": {"kind": "tfrank", "blocks": LISTS}}, "data": str(DATA), "dev": 0}
-    _step("distil", shipped | source | {"labels": 1.0, "output": str(home / "model")}, home)
+    step("distil", shipped | source | {"labels": 1.0, "output": str(home / "model")}, home)
 
 
 def _args(batch: int) -> dict[str, Any]:
@@ -142,6 +142,11 @@ def table(names: list[str]) -> Iterator[str]:
     lists()
     written()
     yield "| judge | nDCG@1, untrained | trained | nDCG@10, untrained | trained |"
+    yield from rows(names, measured)
+
+
+def rows(names: list[str], measure: Callable[[str], list[list[float]]]) -> Iterator[str]:
+    """The lines of a table: nDCG@1 and @10 of each name that ``measure`` returns, side by side on the cores."""
     yield "|---|--:|--:|--:|--:|"
     with ThreadPoolExecutor(LANES) as pool:
         for i, (name, (shuffled, before, after)) in enumerate(zip(names, pool.map(measured, names), strict=True)):
@@ -150,7 +155,8 @@ def table(names: list[str]) -> Iterator[str]:
             yield f"| {name} | {before[0]:.3f} | {after[0]:.3f} | {before[1]:.3f} | {after[1]:.3f} |"
 
 
-def _step(name: str, settings: Mapping[str, Any], home: Path) -> None:
+def step(name: str, settings: Mapping[str, Any], home: Path) -> None:
+    """`train NAME` with these settings, which are kept in ``home``."""
     file = home / f"{name}.yaml"
     file.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
     must("pyserini_reasonrank", "train", name, "--config", file)

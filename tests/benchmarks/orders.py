@@ -15,7 +15,6 @@ import argparse
 import json
 import random
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import judges
 import yaml
 from commands import must
-from embedded import DATA, LANES, ROOT
+from embedded import DATA, ROOT
 
 from pyserini_reasonrank.ir.evaluate import evaluate
 from pyserini_reasonrank.ir.runs import read_run
@@ -100,7 +99,7 @@ def trained(name: str) -> Path:
     rows = home / "rows.jsonl"
     if not rows.exists():
         asked = {"reranker": variant.reranker, "model": judges.MODEL, "rerank": SHOWN, "format": "tfrank"}
-        _step("data", asked | {"path": str(taught()), "copies": 1, "output": str(rows)}, home)
+        judges.step("data", asked | {"path": str(taught()), "copies": 1, "output": str(rows)}, home)
     args = {
         "learning_rate": 5e-4,
         "lr_scheduler_type": "cosine",
@@ -117,14 +116,8 @@ def trained(name: str) -> Path:
     settings |= {"lora": LORA, "args": args | {"per_device_train_batch_size": 8, "logging_steps": 5, "save_steps": 20}}
     if variant.rank_loss:
         settings["rank_loss"] = {"name": variant.rank_loss}
-    _step("sft", settings, home)
+    judges.step("sft", settings, home)
     return home / "model"
-
-
-def _step(name: str, settings: Mapping[str, Any], home: Path) -> None:
-    file = home / f"{name}.yaml"
-    file.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
-    must("pyserini_reasonrank", "train", name, "--config", file)
 
 
 def measured(name: str) -> list[list[float]]:
@@ -150,12 +143,7 @@ def table(names: list[str]) -> Iterator[str]:
     judges.written()
     taught()
     yield "| variant | nDCG@1, before | trained | nDCG@10, before | trained |"
-    yield "|---|--:|--:|--:|--:|"
-    with ThreadPoolExecutor(LANES) as pool:
-        for i, (name, (shuffled, before, after)) in enumerate(zip(names, pool.map(measured, names), strict=True)):
-            if not i:
-                yield f"| none: a random order | {shuffled[0]:.3f} | | {shuffled[1]:.3f} | |"
-            yield f"| {name} | {before[0]:.3f} | {after[0]:.3f} | {before[1]:.3f} | {after[1]:.3f} |"
+    yield from judges.rows(names, measured)
 
 
 def main() -> None:
