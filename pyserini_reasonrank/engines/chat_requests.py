@@ -19,7 +19,7 @@ _NOT_FOUND = 404
 
 
 class ChatRequests:
-    """Sends requests for ``model`` to the servers of a rotation. ``notice`` is told what was learned from a refusal."""
+    """Sends requests for ``model`` to the servers of a rotation. ``notice`` is called with what a refusal taught."""
 
     def __init__(
         self, model: str, rotation: ServerRotation[HttpClient], parameters: Parameters, notice: Callable[[str], None]

@@ -20,7 +20,7 @@ _ABSENT = (404, 405, 501)
 class ServerChoices:
     """Answers questions with ``choices``. ``always`` are the parameters of every chat completion.
 
-    ``scoring`` is None for a server without ``/generative_scoring``; ``notice`` is told if it fails.
+    ``scoring`` is None for a server without ``/generative_scoring``; ``notice`` is called with a sentence if it fails.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -280,7 +280,8 @@ def _recorded[T](output: Path, read: Callable[[Path], T]) -> T | None:
 def _other_input(command: Sequence[str], inputs: Inputs) -> str:
     """The first of ``inputs`` that the recorded ``command`` names otherwise, as it does: "--topics FILE"; "" if none."""
     for flag, value in inputs:
-        if flag in _COMPARED and (then := _value_of(flag, command)) is not None and not _same_input(then, value):
+        then = _value_of(flag, command) if flag in _COMPARED else None
+        if then not in (None, value) and not same_file(Path(str(then)), Path(value)):
             return f"{flag} {then}"
     return ""
 
@@ -289,9 +290,3 @@ def _value_of(flag: str, words: Sequence[str]) -> str | None:
     joined = (word.partition("=")[2] for word in words if word.startswith(f"{flag}="))
     following = (value for word, value in pairwise(words) if word == flag)
     return next(chain(joined, following), None)
-
-
-def _same_input(one: str, other: str) -> bool:
-    with suppress(OSError):
-        return one == other or os.path.samefile(one, other)
-    return False
