@@ -57,8 +57,11 @@ def replaced(words: Sequence[object], more: Sequence[object]) -> list[str]:
 
 
 def fuzz_examples(share: int) -> int:
-    """The inputs of a fuzz target that has ``share`` percent of all: of 2,000, or of REASONRANK_FUZZ if that is set."""
-    return max(1, int(os.environ.get("REASONRANK_FUZZ", "2000")) * share // 100)
+    """The inputs of a fuzz target that has ``share`` percent of all: of 3,500, or of REASONRANK_FUZZ if that is set.
+
+    The shares of all targets (``pytest -m fuzz``) add up to 100.
+    """
+    return max(1, int(os.environ.get("REASONRANK_FUZZ", "3500")) * share // 100)
 
 
 MARKS: Mapping[str, tuple[str, ...]] = {

@@ -77,7 +77,7 @@ def check(judgement: Judgement, n: int) -> None:
 
 
 @given(completion=completions, n=st.integers(1, 25), tags=st.booleans())
-@fuzz(30)
+@fuzz(18)
 def test_any_answer_is_read_as_an_order(completion: Completion, n: int, tags: bool) -> None:
     judgement = read_permutation(completion, n, tags=tags)
     check(judgement, n)
@@ -85,7 +85,7 @@ def test_any_answer_is_read_as_an_order(completion: Completion, n: int, tags: bo
 
 
 @given(completion=completions, n=st.integers(1, 25), tags=st.booleans())
-@fuzz(20)
+@fuzz(12)
 def test_any_answer_is_read_as_a_label_or_grades(completion: Completion, n: int, tags: bool) -> None:
     position, judgement = read_label(completion, n, tags=tags)
     check(judgement, n)
@@ -103,7 +103,7 @@ def test_any_answer_is_read_as_a_label_or_grades(completion: Completion, n: int,
 
 
 @given(data=st.data())
-@fuzz(30)
+@fuzz(18)
 def test_any_answer_ends_in_a_judgement_of_every_judge(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(JUDGES)))
     options = {name: data.draw(OPTIONS[name]) for name in JUDGES[kind].Options.model_fields if name in OPTIONS}
@@ -147,7 +147,7 @@ bodies = st.one_of(
 
 
 @given(body=bodies, n=st.integers(1, 20))
-@fuzz(20)
+@fuzz(12)
 def test_any_body_of_a_response_is_a_completion_or_an_error(body: bytes, n: int) -> None:
     completion = read_reply(body, 0.5)
     assert (completion.finish_reason == "error") == (completion.error is not None)

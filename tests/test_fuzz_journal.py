@@ -81,7 +81,7 @@ DAMAGE = st.lists(
 )
 
 
-@settings(max_examples=fuzz_examples(4))
+@settings(max_examples=fuzz_examples(3))
 @given(damage=DAMAGE, kept=st.just(1.0) | st.floats(0, 1))
 def test_a_damaged_journal_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, damage: list[tuple[float, bytes]], kept: float

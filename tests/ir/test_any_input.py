@@ -27,7 +27,7 @@ from pyserini_reasonrank.ir.validate import validate
 from pyserini_reasonrank.records import Candidate, Query, Request
 from pyserini_reasonrank.run.candidates import from_file
 
-SHARE = 6
+SHARE = 3
 """Percent of all generated inputs for each reader."""
 
 pytestmark = pytest.mark.fuzz
@@ -157,7 +157,7 @@ def wrapped(data: bytes, *, mark: bool, crlf: bool, zipped: bool) -> bytes:
 WRAPS = st.builds(lambda mark, crlf, zipped: {"mark": mark, "crlf": crlf, "zipped": zipped}, *[st.booleans()] * 3)
 
 
-@settings(max_examples=fuzz_examples(SHARE // 2))
+@settings(max_examples=fuzz_examples(2))
 @given(rankings=RANKINGS, wrap=WRAPS, form=st.sampled_from(["spaces", "tabs", "msmarco"]))
 def test_runs_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, rankings: dict[str, list[str]], wrap: dict[str, bool], form: str
@@ -176,7 +176,7 @@ def test_runs_are_read_as_they_were_written(
     assert {qid: [hit.docid for hit in hits] for qid, hits in read_run(path).items()} == rankings
 
 
-@settings(max_examples=fuzz_examples(SHARE // 2))
+@settings(max_examples=fuzz_examples(2))
 @given(
     topics=st.dictionaries(NAMES, TEXTS.filter(str.strip), min_size=1, max_size=4), wrap=WRAPS, json_lines=st.booleans()
 )
@@ -193,7 +193,7 @@ def test_topics_are_read_as_they_were_written(
     assert {query.qid: query.text for query in read_topics(path)} == {qid: text.strip() for qid, text in topics.items()}
 
 
-@settings(max_examples=fuzz_examples(SHARE // 2))
+@settings(max_examples=fuzz_examples(2))
 @given(judged=JUDGMENTS, wrap=WRAPS, form=st.sampled_from(["spaces", "tabs", "beir"]))
 def test_qrels_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, judged: dict[str, dict[str, int]], wrap: dict[str, bool], form: str
@@ -209,7 +209,7 @@ def test_qrels_are_read_as_they_were_written(
     assert read_qrels(path) == judged
 
 
-@settings(max_examples=fuzz_examples(SHARE // 2))
+@settings(max_examples=fuzz_examples(2))
 @given(
     rankings=RANKINGS, text=TEXTS.filter(str.strip), title=TEXTS, output_format=st.sampled_from(["jsonl", "castorini"])
 )

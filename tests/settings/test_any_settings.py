@@ -18,7 +18,7 @@ from pyserini_reasonrank.settings.schema import Settings
 
 pytestmark = pytest.mark.fuzz
 
-SHARE = 2
+SHARE = 1
 """Percent of all generated inputs for each target."""
 LONG = 10_000
 """Characters of a message beyond which it is no sentence."""
