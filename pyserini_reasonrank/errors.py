@@ -79,13 +79,18 @@ def validated[M: BaseModel](model: type[M], values: Mapping[str, Any], flag: str
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
+        key = ".".join(filter(None, (flag, where)))
         if fault["type"] == "extra_forbidden":
             raise UnknownKey(flag, where, model.model_fields, owner) from None
         if fault["type"] == "missing":
-            raise UsageError(f"{flag}.{where} is required") from None
+            raise UsageError(f"{key} is required") from None
+        if fault["type"] in ("model_type", "dict_type"):
+            field = model.model_fields.get(where)
+            known = getattr(field.annotation if field else None, "model_fields", ("NAME",))
+            raise UsageError(f"{key} has keys of its own: {', '.join(f'{key}.{name}' for name in known)}") from None
         message = fault["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
-        raise UsageError(f"{'.'.join(filter(None, (flag, where)))} {fault['input']!r}: {message}") from None
+        raise UsageError(f"{key} {fault['input']!r}: {message}") from None
 
 
 def _without_resets(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

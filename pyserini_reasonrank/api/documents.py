@@ -11,6 +11,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.documents import Document, document_docid, read_document, stored_document
 from pyserini_reasonrank.ir.runs import repeated
 from pyserini_reasonrank.records import Candidate
+from pyserini_reasonrank.settings.layers import MAIN_KEYS
 from pyserini_reasonrank.settings.schema import Tree
 
 Documents = Sequence[Any]
@@ -19,18 +20,18 @@ Documents = Sequence[Any]
 A pandas data frame is a list of its rows, as mappings.
 """
 
-_NAME_KEYS = {"engine": "name", "judge": "kind", "strategy": "name", "combine": "name", "fuse": "method"}
-"""The key that a plain string sets: ``engine="vllm"`` is ``engine={"name": "vllm"}``."""
-
 
 def settings_of(arguments: Mapping[str, Any]) -> tuple[Tree, Engine[Any] | None]:
-    """Keyword arguments as a tree of settings, and the ``Engine`` among them, if one was passed in."""
+    """Keyword arguments as a tree of settings, and the ``Engine`` among them, if one was passed in.
+
+    ``engine="vllm"`` is ``engine={"name": "vllm"}``.
+    """
     tree, engine = Tree(), None
     for key, value in arguments.items():
         if isinstance(value, Engine):
             engine = value
         else:
-            tree[key] = {_NAME_KEYS[key]: value} if key in _NAME_KEYS and isinstance(value, str) else value
+            tree[key] = {MAIN_KEYS[key]: value} if key in MAIN_KEYS and isinstance(value, str) else value
     if engine is not None:
         tree = Tree({"model": engine.model.name, **tree, "engine": {"name": engine.name}})
     return tree, engine

@@ -38,6 +38,9 @@ from pyserini_reasonrank.settings.schema import (
 _SELECTORS = {"judge": "kind", "strategy": "name", "engine": "name", "combine": "name"}
 """The key of each of these mappings that selects which settings the others are."""
 
+MAIN_KEYS = {**_SELECTORS, "fuse": "method"}
+"""The key of each mapping that a plain name is meant for: the engine vllm is the engine with the name vllm."""
+
 _OF_EVERY_ARM = frozenset({
     "as", "model", "revision", "adapter", "tokenizer", "max_model_len", "engine", "sampling", "chat_template_args", "bos",
     "passage_tokens", "query_tokens", "passage", "instruction", "on_error",
@@ -233,11 +236,9 @@ def _with_default_selectors(tree: Tree) -> Tree:
 
 def _check_names(tree: Tree, where: str) -> None:
     """Refuse what the schema can't, since these mappings are open: a missing last key, a mistyped parameter."""
-    for key, selector in _SELECTORS.items():
-        if not isinstance(tree.get(key, {}), dict | None):
-            raise UsageError(f"{where}.{key} has keys of its own; use {where}.{key}.{selector} {tree[key]}")
-    if not isinstance(found := tree.get("segments", {}), dict | None):
-        raise UsageError(f"{where}.segments has keys of its own; use {where}.segments.tokens {found}")
+    for key, main in [*MAIN_KEYS.items(), ("segments", "tokens")]:
+        if not isinstance(tree.get(key, {}), Mapping | None):
+            raise UsageError(f"{where}.{key} has keys of its own; use {where}.{key}.{main} {tree[key]}")
     arms = tree.get("arms") or {}
     for name, arm in arms.items() if isinstance(arms, dict) else [("NAME", arms)]:
         if not isinstance(arm, dict) and arm not in _REMOVED:
