@@ -7,7 +7,7 @@ import contextlib
 import gc
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pyserini_reasonrank import interrupts
@@ -74,7 +74,7 @@ async def rerank(plan: Plan, task: Task) -> RunRecord:
 
 
 async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
-    journal_path = Path(plan.settings.journal or journal_of(task.output))
+    journal_path = _journal_path(plan, task)
     async with Progress(task.progress_seconds) as progress:
         notices = Notices(progress.warn if task.announced else lambda warning: None)
         notices.add(plan.warnings)
@@ -97,41 +97,49 @@ async def _rerank(plan: Plan, task: Task, began: float) -> RunRecord:
                 for query in task.queries:
                     session.check(query)
                 served = await _serve(session, _rest(first, task.requests), writer, progress)
-                candidates, dropped = served.candidates, served.dropped
-                _check_finished(session.tally, plan.settings.max_bad, served.failures, writer, candidates)
+                _check_finished(session.tally, plan.settings.max_bad, served.failures, writer, served.candidates)
                 warnings = [*session.warnings, *_bad_warning(session.tally), *_unused_exclusions(plan, task, served)]
                 if (late := notices.add(warnings)) and plan.settings.strict:
-                    writer.keep(candidates)
+                    writer.keep(served.candidates)
                     raise Failure(f"{as_error(late)}; the finished queries are in {writer.partial}")
                 await journal.settle()
                 prefix_cache = await _prefix_cache(plan, session.tally)
                 committing(task.output, task.fingerprint)
-                writer.commit(candidates)
+                writer.commit(served.candidates)
         finally:
             await close(plan.engines)
     loaded += starter.late_seconds
+    record = _record(plan, task, served, session.tallies)
     seconds = {"load": loaded - began, "rerank": time.monotonic() - loaded}
+    return replace(record, seconds=seconds, warnings=[*record.warnings, *notices.found], prefix_cache=prefix_cache)
+
+
+def _record(plan: Plan, task: Task, served: _Served, tallies: Mapping[str, Tally]) -> RunRecord:
+    """The record of a run without what is measured around it: seconds, warnings of the run and counters of the engines."""
+    settings, rewriting = plan.settings, task.rewriting
     return RunRecord(
         tag=plan.tag,
         command=task.command,
-        reranker=plan.settings.name,
-        settings=plan.settings.model_dump(include=_OF_THE_WHOLE, by_alias=True),
-        parts={name: part_record(part, session.tallies[name]) for name, part in plan.parts.items()},
+        reranker=settings.name,
+        settings=settings.model_dump(include=_OF_THE_WHOLE, by_alias=True),
+        parts={name: part_record(part, tallies[name]) for name, part in plan.parts.items()},
         topics_file=task.topics,
         collection=_collection(plan, task),
         fingerprint=task.fingerprint,
-        candidates=candidates,
-        threshold=plan.settings.threshold,
-        dropped={qid: dropped[qid] for qid in candidates if qid in dropped},
-        excluded=served.excluded if plan.settings.exclude is not None or served.excluded else None,
+        candidates=served.candidates,
+        threshold=settings.threshold,
+        dropped={qid: served.dropped[qid] for qid in served.candidates if qid in served.dropped},
+        excluded=served.excluded if settings.exclude is not None or served.excluded else None,
         first_run=task.first_run,
         output=task.output,
-        journal=journal_path,
-        seconds=seconds,
-        warnings=[*(task.rewriting.warnings if task.rewriting else ()), *notices.found],
-        rewriting=task.rewriting,
-        prefix_cache=prefix_cache,
+        journal=_journal_path(plan, task),
+        warnings=rewriting.warnings if rewriting else (),
+        rewriting=rewriting,
     )
+
+
+def _journal_path(plan: Plan, task: Task) -> Path:
+    return Path(plan.settings.journal or journal_of(task.output))
 
 
 async def _prefix_cache(plan: Plan, tally: Tally) -> PrefixCache | None:
