@@ -57,13 +57,17 @@ def resumable(remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def temporary_folder(prefix: str = "pyserini_reasonrank-", parent: Path | None = None) -> Iterator[str]:
-    """A folder that is deleted at the end of the block, and at a signal. Nobody else may read it."""
+def temporary_folder(prefix: str | None = None, parent: Path | None = None) -> Iterator[str]:
+    """A folder that is deleted at the end of the block, and at a signal. Nobody else may read it.
+
+    Without a ``prefix``, its name begins with that of the package and the number of the process.
+    """
     import shutil
     import tempfile
 
     place = tempfile.gettempdir() if parent is None else os.path.abspath(parent)
-    folder = os.path.join(place, f"{prefix}{os.urandom(6).hex()}")
+    beginning = f"pyserini_reasonrank-{os.getpid()}-" if prefix is None else prefix
+    folder = os.path.join(place, f"{beginning}{os.urandom(6).hex()}")
     with cleaning(lambda: shutil.rmtree(folder, True)):  # a signal may come as soon as the folder exists
         os.mkdir(folder, 0o700)
         try:

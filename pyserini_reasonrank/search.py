@@ -45,7 +45,7 @@ from pyserini_reasonrank.ir.runs import FIRST_RUN, RunFormat
 from pyserini_reasonrank.records import Request
 from pyserini_reasonrank.run.candidates import child, follow
 from pyserini_reasonrank.run.cost import USUAL_DEPTH
-from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
+from pyserini_reasonrank.run.outputs import Claim, claimed
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
@@ -126,7 +126,7 @@ class _Search:
         topics, settings = Path(f"{self.claim.path}{REWRITTEN}"), self.plan.settings
         texts = texts_flags(rewriting.settings.corpus or settings.corpus, settings.exclude)
         record, queries = await rewritten_topics(rewriting, self.found, self.argv, self.host, texts, topics)
-        with interrupts.temporary_folder(temporary_prefix()) as folder:
+        with interrupts.temporary_folder() as folder:
             originals = Path(folder, "originals.jsonl")
             rows = [json.dumps({"qid": query.qid, "query": query.text}, ensure_ascii=False) for query in queries]
             originals.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
@@ -136,7 +136,7 @@ class _Search:
     async def rerank(self, topics: str | None = None, rewriting: RewriteRecord | None = None) -> RunRecord:
         """Search and rerank. ``topics`` are those that the LLM reads, in place of those that are searched."""
         settings, first_run = self.plan.settings, Path(f"{self.claim.path}{FIRST_RUN}")
-        with interrupts.temporary_folder(temporary_prefix()) as folder:
+        with interrupts.temporary_folder() as folder:
             found, candidates, depth = Path(folder, "first-stage.txt"), Path(folder, "candidates.jsonl"), settings.depth
             wanted = [
                 "--module",

@@ -20,7 +20,7 @@ from pyserini_reasonrank.records import Query, Request
 from pyserini_reasonrank.run.candidates import child, follow, from_file, read_requests, stream, with_first_read
 from pyserini_reasonrank.run.cost import most_candidates
 from pyserini_reasonrank.run.named_inputs import local_file, read_selection
-from pyserini_reasonrank.run.outputs import Claim, claimed, temporary_prefix
+from pyserini_reasonrank.run.outputs import Claim, claimed
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.pipeline import Task, rerank
 from pyserini_reasonrank.run.plan import plan
@@ -150,7 +150,7 @@ async def requests_of(
         found = read_requests(options.run, topics, Path(corpus), depth, keep_first=keep_first, selection=selection)
         known = list(found)
         return [request.query for request in known], stream(known)
-    folder = stack.enter_context(temporary_folder(temporary_prefix()))
+    folder = stack.enter_context(temporary_folder())
     candidates = Path(folder, "candidates.jsonl")
     words = [*_writer_flags(settings, options), "--candidates", str(candidates)]
     texts = await stack.enter_async_context(child(TEXTS, *words, folder=folder))

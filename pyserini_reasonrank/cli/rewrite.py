@@ -14,8 +14,9 @@ from pyserini_reasonrank.ir.metadata import sidecar, write_metadata
 from pyserini_reasonrank.ir.rewrite_record import metadata_of
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.named_inputs import local_file
-from pyserini_reasonrank.run.outputs import claimed_file, fingerprint_of, paths_of
+from pyserini_reasonrank.run.outputs import claimed_file, paths_of
 from pyserini_reasonrank.run.rewriting.pipeline import RewriteTask, rewrite
 from pyserini_reasonrank.run.rewriting.plan import planned
 from pyserini_reasonrank.settings import rewriters

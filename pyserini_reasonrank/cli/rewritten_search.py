@@ -12,8 +12,9 @@ from pyserini_reasonrank.ir.metadata import sidecar, write_metadata
 from pyserini_reasonrank.ir.rewrite_record import RewriteRecord, metadata_of
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.records import Query
+from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.named_inputs import host_queries
-from pyserini_reasonrank.run.outputs import STDOUT, claimed_file, committing, fingerprint_of, paths_of
+from pyserini_reasonrank.run.outputs import STDOUT, claimed_file, committing, paths_of
 from pyserini_reasonrank.run.rewriting.pipeline import RewriteTask, rewrite
 from pyserini_reasonrank.run.rewriting.plan import RewritePlan, planned
 from pyserini_reasonrank.run.rewriting.searching import REWRITTEN, HostSearch

@@ -16,7 +16,6 @@ from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.ir.topics import write_topics
 from pyserini_reasonrank.journal_reader import contexts, export, rankings, recorded_calls
 from pyserini_reasonrank.records import Candidate, Query
-from pyserini_reasonrank.run.outputs import temporary_prefix
 from pyserini_reasonrank.run.rewriting.recorded import (
     RecordedRewriting,
     RestoredRewriting,
@@ -70,7 +69,7 @@ async def _passages(found: RestoredRewriting, query: Query, docids: list[str], t
     if corpus is None and index is None:
         corpus, index = found.corpus, found.found.index
     settings = found.plan.settings.model_copy(update={"corpus": None, "exclude": None, "depth": len(docids)})
-    with temporary_folder(temporary_prefix()) as folder:
+    with temporary_folder() as folder:
         run, topics = Path(folder, "run.txt"), Path(folder, "topics.tsv")
         run.write_text(run_lines(query.qid, docids, "passages", RunFormat.TREC), encoding="utf-8")
         write_topics(topics, [query])

@@ -24,7 +24,6 @@ from pyserini_reasonrank.report.metadata_facts import facts, metadata_text
 from pyserini_reasonrank.report.passages import NO_TEXTS, TextSource, query_texts, read_passages
 from pyserini_reasonrank.report.query_details import query_details
 from pyserini_reasonrank.report.run_inputs import RunInput, check_same_topics, readable
-from pyserini_reasonrank.run.outputs import temporary_prefix
 
 TOP = 10
 """The ranks that count for what is new at the top."""
@@ -150,7 +149,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 def _evaluation(lists: Sequence[ShownList], options: ReportOptions) -> Evaluation:
     """The scores of all lists; the first list is the base of comparisons."""
-    with temporary_folder(temporary_prefix()) as folder:
+    with temporary_folder() as folder:
         files = [each.file or _written(each, Path(folder, f"{number}.jsonl")) for number, each in enumerate(lists)]
         found = evaluate(
             str(options.qrels), files[0], files[1:], options.measures,

@@ -19,7 +19,6 @@ from pyserini_reasonrank.ir.metadata import nested
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.report.run_inputs import RunInput
 from pyserini_reasonrank.run.named_inputs import check_ended, local_file
-from pyserini_reasonrank.run.outputs import temporary_prefix
 
 WRITER = "pyserini_reasonrank.host.candidates_writer"
 """The module that reads the texts of an index with Pyserini, in a process of its own."""
@@ -92,7 +91,7 @@ def _recorded_topics(metadata: Mapping[str, Any]) -> Path | None:
 
 def _of_index(index: str, docids: Sequence[str]) -> dict[str, str]:
     """The texts of an index, read by a process that runs Pyserini."""
-    with temporary_folder(temporary_prefix()) as folder:
+    with temporary_folder() as folder:
         run, topics, out = (Path(folder, name) for name in ("run.jsonl", "topics.jsonl", "candidates.jsonl"))
         ranking = [{"docid": docid, "rank": rank, "score": -rank} for rank, docid in enumerate(docids, 1)]
         run.write_text(json.dumps({"qid": "1", "ranking": ranking}) + "\n", encoding="utf-8")

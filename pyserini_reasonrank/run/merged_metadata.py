@@ -11,7 +11,7 @@ from typing import Any
 
 from pyserini_reasonrank.ir.masking import masked_command
 from pyserini_reasonrank.ir.metadata import DROPPED, EXCLUDED, FINGERPRINT, WITHOUT_RELEVANT, sha256
-from pyserini_reasonrank.run.outputs import OF_THE_SPEED
+from pyserini_reasonrank.run.fingerprint import OF_THE_SPEED
 
 _MAY_DIFFER = OF_THE_SPEED | {"max_bad", "on_error"}
 """Settings that do not decide the order of documents."""

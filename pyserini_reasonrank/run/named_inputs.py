@@ -17,7 +17,6 @@ from pyserini_reasonrank.ir.names import irds_file, is_name, looks_like_a_file
 from pyserini_reasonrank.ir.selection import Selection, selection_of
 from pyserini_reasonrank.ir.topics import SUFFIXES, read_topics
 from pyserini_reasonrank.records import Query
-from pyserini_reasonrank.run.outputs import temporary_prefix
 
 WRITER = "pyserini_reasonrank.host.named"
 """The module that asks Pyserini, in a process of its own."""
@@ -35,7 +34,7 @@ def local_file(kind: Kind, value: str) -> Iterator[Path]:
     if looks_like_a_file(value):
         yield Path(value)
         return
-    with temporary_folder(temporary_prefix()) as folder:
+    with temporary_folder() as folder:
         found = irds_file(kind, value, Path(folder)) if kind != "exclusions" else None
         yield found or (_from_pyserini(kind, value, Path(folder)) if is_name(value) else Path(value))
 
@@ -47,7 +46,7 @@ def host_queries(topics: str, topics_format: str = "default") -> list[Query]:
     """
     if topics_format == "default" and topics.endswith(SUFFIXES) and Path(topics).is_file():
         return read_topics(topics)
-    with temporary_folder(temporary_prefix()) as folder:
+    with temporary_folder() as folder:
         return read_topics(_from_pyserini("topics", topics, Path(folder), "--topics-format", topics_format))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import stat
@@ -23,25 +21,20 @@ from pyserini_reasonrank.ir.file_io import check_plain, folder_for
 from pyserini_reasonrank.ir.metadata import read_metadata, recorded_command, recorded_fingerprint
 from pyserini_reasonrank.ir.run_writer import writable
 from pyserini_reasonrank.ir.runs import RunFormat
+from pyserini_reasonrank.run.fingerprint import Inputs, fingerprint_of
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.settings.flags import PREFIX
 from pyserini_reasonrank.settings.rewriters import PREFIX as REWRITE
 from pyserini_reasonrank.settings.rewriters import RewriteSettings
-from pyserini_reasonrank.settings.schema import Settings, local_engine
+from pyserini_reasonrank.settings.schema import Settings
 
 RESUME = "run the same command again to continue from the journal"
 """How to continue after a signal."""
 STDOUT = "-"
 """The value of ``--output`` that writes the run to stdout."""
 
-Inputs = Sequence[tuple[str, str]]
-"""The inputs of a command: flags with their values. A value that is not a path is allowed."""
-
-_OF_THE_FINISH = {"overwrite", "strict", "journal", "max_bad", "on_error", "about"}
 _NAMES = {"name", "about", "reranker", "kind", "tag", "collection", "model", "checkpoint", "revision", "adapter"}
-_OF_THE_PART = {"--qids", "--shard"}
 _COMPARED = {"--run", "--candidates", "--topics", "--index"}
-OF_THE_SPEED = {"concurrency", "max_retries", "timeout", "base_url", "batching"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,7 @@ def claimed(
         writable(blanks, "replacement for white space in docids")
     fingerprint = fingerprint_of(plan, inputs, output_format, rewriting)
     if output == STDOUT:
-        with interrupts.temporary_folder(temporary_prefix()) as folder:
+        with interrupts.temporary_folder() as folder:
             path = Path(folder, "run")
             with _stdout_to_stderr(), interrupts.resumable(RESUME) if plan.settings.journal else nullcontext():
                 yield Claim(path, output_format, fingerprint)
@@ -102,9 +95,9 @@ def claimed_file(
     """Check and lock the file ``path`` for the length of a block. ``prefix`` is that of the flag ``overwrite``.
 
     UsageError if its name is that of a compressed file, if it, or a file beside it, is an input, if another process is
-    writing it, if it can't be written, or if it exists, ``overwrite`` is off, and it was made from inputs of other names, or
-    neither its metadata have this
-    ``fingerprint`` nor did a command with it end between the file and its metadata (see ``committing``).
+    writing it, or if it can't be written. Also if it exists, ``overwrite`` is off, and it was made from inputs of other
+    names or with another ``fingerprint``, which is in its metadata, or in its lock if a command ended between the file and
+    its metadata (see ``committing``).
     """
     check_plain(path)
     _check_kind(path)
@@ -145,36 +138,6 @@ def _stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def temporary_prefix() -> str:
-    """The beginning of the name of every temporary folder of this process."""
-    return f"pyserini_reasonrank-{os.getpid()}-"
-
-
-def fingerprint_of(
-    plan: Plan | None, inputs: Inputs, output_format: RunFormat, rewriting: RewriteSettings | None = None
-) -> str:
-    """A hash of the settings that decide a run, and of the part of its topics.
-
-    Concurrency and other settings of speed are left out, and so are the input files, whose content may change between two
-    commands. ``plan`` is None for a run that is not reranked.
-    """
-    part = [[flag, value] for flag, value in inputs if flag in _OF_THE_PART]
-    deciding: list[Any] = [plan and _deciding(plan.settings.model_dump(mode="json")), part, output_format.value]
-    if rewriting is not None:
-        deciding.append(_deciding(rewriting.model_dump(mode="json")))
-    described = json.dumps(deciding, sort_keys=True, default=str)
-    return hashlib.sha256(described.encode()).hexdigest()
-
-
-def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in settings.items() if key not in _OF_THE_FINISH}
-    kept["engine"] = {
-        key: value for key, value in local_engine(settings.get("engine", {})).items() if key not in OF_THE_SPEED
-    }
-    kept["arms"] = {name: _deciding(arm) for name, arm in settings.get("arms", {}).items()}
-    return kept
 
 
 def _check_kind(path: Path) -> None:

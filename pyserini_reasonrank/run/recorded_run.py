@@ -14,7 +14,7 @@ from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_comm
 from pyserini_reasonrank.ir.runs import RunFormat, read_run
 from pyserini_reasonrank.journal import SQLITE, journal_of, run_name
 from pyserini_reasonrank.journal_reader import rankings, recorded_runs
-from pyserini_reasonrank.run.outputs import fingerprint_of
+from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.parts import Plan
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import files, flags, layers, rerankers, rewriters

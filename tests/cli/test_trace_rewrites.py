@@ -17,7 +17,7 @@ from pyserini_reasonrank.ir.rewrite_record import metadata_of
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query
-from pyserini_reasonrank.run.outputs import fingerprint_of
+from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.rewriting.pipeline import Passages, RewriteTask, rewrite
 from pyserini_reasonrank.run.rewriting.plan import planned
 from pyserini_reasonrank.settings import rewriters

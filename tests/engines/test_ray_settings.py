@@ -18,7 +18,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call
-from pyserini_reasonrank.run.outputs import fingerprint_of
+from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.plan import plan
 from pyserini_reasonrank.settings import layers
 from pyserini_reasonrank.settings.schema import answering_engine, local_engine

@@ -16,8 +16,8 @@ from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.journal_reader import RecordedCall, rankings, recorded_runs
 from pyserini_reasonrank.records import Candidate, Prompt, Query, Request
 from pyserini_reasonrank.rerankers.call_store import MemoryStore
+from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.named_inputs import host_queries, local_file
-from pyserini_reasonrank.run.outputs import fingerprint_of
 from pyserini_reasonrank.run.packing import (
     Packed,
     answers_of,

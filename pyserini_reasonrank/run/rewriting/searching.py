@@ -10,7 +10,6 @@ from pyserini_reasonrank import interrupts
 from pyserini_reasonrank.ir.topics import write_topics
 from pyserini_reasonrank.records import Query
 from pyserini_reasonrank.run.candidates import HostFailed, child, follow
-from pyserini_reasonrank.run.outputs import temporary_prefix
 from pyserini_reasonrank.run.rewriting.pipeline import Passages
 
 FIRST_STAGE = "pyserini_reasonrank.host.first_stage"
@@ -37,7 +36,7 @@ class HostSearch:
 
     async def passages(self, queries: Sequence[Query]) -> Passages:
         """The top ``depth`` passages for the texts of ``queries``. HostFailed if the search fails."""
-        with interrupts.temporary_folder(temporary_prefix()) as folder:
+        with interrupts.temporary_folder() as folder:
             topics, candidates = Path(folder, "topics.tsv"), Path(folder, "candidates.jsonl")
             write_topics(topics, queries)
             depth = str(self.depth)
@@ -49,7 +48,7 @@ class HostSearch:
 
     async def write(self, topics: Path, run: Path) -> None:
         """Search with a topics file, and write the run in the format that ``argv`` names. HostFailed if the search fails."""
-        with interrupts.temporary_folder(temporary_prefix()) as folder:
+        with interrupts.temporary_folder() as folder:
             wanted = ["--module", self.module, "--run", str(run), "--search-only"]
             async with child(FIRST_STAGE, *wanted, "--", *with_topics(self.argv, topics), folder=folder) as search:
                 if status := await search.wait():

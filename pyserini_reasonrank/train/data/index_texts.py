@@ -9,7 +9,6 @@ from pyserini_reasonrank.cli.rerank import TEXTS
 from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.runs import Hit
 from pyserini_reasonrank.run.candidates import child, follow
-from pyserini_reasonrank.run.outputs import temporary_prefix
 
 OTHER = "negative:"
 """The start of the docids, so that those of two collections differ."""
@@ -26,7 +25,7 @@ def hits_with_texts(run: Path, topics: Path, index: str, depth: int) -> tuple[di
 async def _read(run: Path, topics: Path, index: str, depth: int) -> tuple[dict[str, list[Hit]], dict[str, str]]:
     hits: dict[str, list[Hit]] = {}
     texts: dict[str, str] = {}
-    with temporary_folder(temporary_prefix()) as folder:
+    with temporary_folder() as folder:
         candidates = Path(folder, "candidates.jsonl")
         flags = {"--run": run, "--topics": topics, "--texts": index, "--depth": depth, "--candidates": candidates}
         words = [str(word) for pair in flags.items() for word in pair]
