@@ -6,7 +6,8 @@
 Lists of the embedded ranker's training queries, each of five passages, whose order is that of the labels and, within equal
 labels, of query likelihood (``upr`` with the shipped adapter). The model reads a list once and is taught to name the
 passages by letter, with FIRST's ranking loss on the first letter. Measured through ``rerank`` on held-out lists in random
-order, as in judges.py; no test topic is looked at. About an hour of a core each. Results are kept in build/orders/.
+order, as in judges.py; no test topic is looked at. About half an hour of a core with bfloat16 instructions each, and a
+quarter of an hour for the lists. Results are kept in build/orders/.
 """
 
 from __future__ import annotations
@@ -31,21 +32,47 @@ from pyserini_reasonrank.train.distil.distillation import gather
 from pyserini_reasonrank.train.distil.optimisation import Config
 
 BUILD = ROOT / "build" / "orders"
-LISTS, SIZE = 1_000, 5
+LISTS, SIZE = 400, 5
 SHOWN = {"passage_tokens": 48, "query_tokens": 48, "strategy": {"window_size": SIZE, "stride": 2}}
 LORA = {"r": 16, "alpha": 32, "first_layer": 0}
+LETTERS_AFTER = """\
+about: Name passages by letter; each letter follows its passage, so that its position has seen query and passage.
+contract: first_token
+messages:
+  - role: user
+    content: |-
+      Search query: {{ query }}
+
+      {% for number, passage in numbered %}{{ passage }} [{{ "ABCDE"[number - 1] }}]
+      {% endfor %}
+      Search query: {{ query }}
+
+      Letters of the passages that answer it, best first:
+prefill: "["
+reminder: Write the letters only.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The model to begin with, the reranker it is trained for, and the loss beside that of imitation."""
+    """The model to begin with, the reranker it is trained for and its prompt, and the loss beside that of imitation."""
 
     model: str = "smollm2-135m-rank"
     reranker: str = "first"
+    prompt: str = ""
     rank_loss: str | None = "weighted-ranknet"
+
+    def settings(self, home: Path) -> dict[str, Any]:
+        """How the reranker asks; the prompt is written into ``home``."""
+        if not self.prompt:
+            return SHOWN
+        path = home / "prompt.yaml"
+        path.write_text(self.prompt, encoding="utf-8")
+        return SHOWN | {"prompt": str(path)}
 
 
 VARIANTS: Mapping[str, Variant] = {
+    "letters-after": Variant(prompt=LETTERS_AFTER),
     "letters": Variant(),
     "letters-from-base": Variant(model="smollm2-135m"),
     "written": Variant(reranker="rankgpt", rank_loss=None),
@@ -98,7 +125,12 @@ def trained(name: str) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     rows = home / "rows.jsonl"
     if not rows.exists():
-        asked = {"reranker": variant.reranker, "model": judges.MODEL, "rerank": SHOWN, "format": "tfrank"}
+        asked = {
+            "reranker": variant.reranker,
+            "model": judges.MODEL,
+            "rerank": variant.settings(home),
+            "format": "tfrank",
+        }
         judges.step("data", asked | {"path": str(taught()), "copies": 1, "output": str(rows)}, home)
     args = {
         "learning_rate": 5e-4,
@@ -106,6 +138,7 @@ def trained(name: str) -> Path:
         "warmup_steps": 10,
         "num_train_epochs": 1,
         "seed": 929,
+        "bf16": True,
     }
     settings: dict[str, Any] = {
         "model": variant.model,
@@ -125,7 +158,7 @@ def measured(name: str) -> list[list[float]]:
     variant, adapter = VARIANTS[name], trained(name)
     home = adapter.parent
     settings = home / "served.yaml"
-    settings.write_text(yaml.safe_dump(SHOWN), encoding="utf-8")
+    settings.write_text(yaml.safe_dump(variant.settings(home)), encoding="utf-8")
     runs = []
     merged = adapter / "base"  # what an adapter was trained on, if that was an adapter itself
     base = ["--rerank.model", merged if merged.is_dir() else judges.MODEL]
