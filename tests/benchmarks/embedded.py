@@ -3,6 +3,7 @@
     python tests/benchmarks/embedded.py                              # the shipped adapter, all collections
     python tests/benchmarks/embedded.py --model smollm2-135m         # without it
     python tests/benchmarks/embedded.py --adapter runs/mine --only dl19 demo
+    python tests/benchmarks/embedded.py --dtype bfloat16             # faster on CPUs that compute in bfloat16
 
 The first stage's top 20 (RELIC: its pools, E5's order) reranked by ``upr`` through the literal command, alone and fused;
 nDCG@10 with a paired t-test against the first stage. Journals in build/embedded/ make a second call go on where the
@@ -143,6 +144,7 @@ def main() -> None:
         "--adapter", type=Path, metavar="folder", help="of an adapter of smollm2-135m, instead of --model"
     )
     parser.add_argument("--passage-tokens", type=int, default=64, metavar="num")
+    parser.add_argument("--dtype", default="float32", metavar="name", help="of the computation, such as bfloat16")
     parser.add_argument("--only", nargs="+", choices=COLLECTIONS, metavar="collection")
     options = parser.parse_args()
     model = ["--rerank.model", options.model]
@@ -150,6 +152,9 @@ def main() -> None:
         model = ["--rerank.model", "smollm2-135m", "--rerank.adapter", options.adapter.resolve()]
     limits = ["--rerank.passage_tokens", options.passage_tokens, "--rerank.query_tokens", 64]
     home = BUILD / f"{options.adapter.name if options.adapter else options.model}-{options.passage_tokens}"
+    if options.dtype != "float32":
+        home = home.with_name(f"{home.name}-{options.dtype}")
+        model += ["--rerank.engine.args.dtype", options.dtype]
     for row in rows(options.only or list(COLLECTIONS), [*model, *limits], home):
         print(row, flush=True)
 
