@@ -6,8 +6,8 @@
 Lists of the embedded ranker's training queries, each of five passages, whose order is that of the labels and, within equal
 labels, of query likelihood (``upr`` with the shipped adapter). The model reads a list once and is taught to name the
 passages by letter, with FIRST's ranking loss on the first letter. Measured through ``rerank`` on held-out lists in random
-order, as in judges.py; no test topic is looked at. About half an hour of a core with bfloat16 instructions each, and a
-quarter of an hour for the lists. Results are kept in build/orders/.
+order, as in judges.py; no test topic is looked at. About half an hour of a core with bfloat16 instructions each, and some
+minutes for the lists. Results are kept in build/orders/.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ def taught() -> Path:
             rows = [{"docid": f"d{i}", "score": -i, "text": text} for i, text in enumerate(passages)]
             file.write(json.dumps({"qid": f"q{number}", "query": query, "candidates": rows}) + "\n")
     alone = ["--rerank", "upr", "--rerank.fuse.method", "none", "--rerank.depth", SIZE]
+    alone += ["--rerank.engine.args.dtype", "bfloat16"]
     must("pyserini_reasonrank", "rerank", "--candidates", candidates, "--output", run, *alone)
     likely = {qid: [hit.docid for hit in hits] for qid, hits in read_run(run).items()}
     with path.open("w", encoding="utf-8") as file:
