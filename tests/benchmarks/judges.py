@@ -149,7 +149,7 @@ def rows(names: list[str], measure: Callable[[str], list[list[float]]]) -> Itera
     """The lines of a table: nDCG@1 and @10 of each name that ``measure`` returns, side by side on the cores."""
     yield "|---|--:|--:|--:|--:|"
     with ThreadPoolExecutor(LANES) as pool:
-        for i, (name, (shuffled, before, after)) in enumerate(zip(names, pool.map(measured, names), strict=True)):
+        for i, (name, (shuffled, before, after)) in enumerate(zip(names, pool.map(measure, names), strict=True)):
             if not i:
                 yield f"| none: a random order | {shuffled[0]:.3f} | | {shuffled[1]:.3f} | |"
             yield f"| {name} | {before[0]:.3f} | {after[0]:.3f} | {before[1]:.3f} | {after[1]:.3f} |"
