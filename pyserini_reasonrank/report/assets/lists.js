@@ -22,10 +22,8 @@ function scoresOf(number_, score, details, list) {
   const run = runOf(list);
   const found = run ? details.runs[data.lists[list].run] : null;
   if (data.lists[list].kind === "first") parts.push(`score ${compact(score)}`);
-  if (found && found.llm && found.llm[number_] !== undefined) {
-    parts.push(`LLM ${compact(found.llm[number_])} (rank ${llmRank(found, number_)})`);
-    if (found.fused && found.fused[number_] !== undefined) parts.push(`fused ${compact(found.fused[number_])}`);
-  }
+  if (found && found.llm && found.llm[number_] !== undefined) parts.push(`LLM ${compact(found.llm[number_])} (rank ${llmRank(found, number_)})`);
+  if (found && found.fused && found.fused[number_] !== undefined) parts.push(`fused ${compact(found.fused[number_])}`);
   if (found && found.segments && found.segments[number_]) parts.push(`segment ${found.segments[number_]}`);
   return parts.join(" · ");
 }
