@@ -39,6 +39,13 @@ EXCLUDED = "documents excluded"
 """The key of the number of documents that an exclusion list removed from the candidates, below ``outcome``."""
 DROPPED = "candidates left out"
 """The key of the numbers of candidates by qid that a run lacks because they are not relevant, below ``outcome``."""
+WITHOUT_CANDIDATES = "topics without candidates"
+"""The key of the qids for which the first stage returned no documents, below ``outcome``."""
+
+_OUTCOME: Mapping[str, type] = {
+    WITHOUT_CANDIDATES: list, WITHOUT_RELEVANT: list, DROPPED: dict, "statuses of calls": dict, "warnings": list
+}  # fmt: skip
+"""The types of what is below ``outcome``."""
 
 
 def sidecar(output: str | os.PathLike[str]) -> Path:
@@ -182,7 +189,7 @@ class RunRecord:
             "data": {"test collection": {"topics": self.topics_file, **self.collection}},
             "outcome": {
                 "topics answered": f"{self.answered} of {self.topics}",
-                "topics without candidates": self.without_candidates,
+                WITHOUT_CANDIDATES: self.without_candidates,
                 **({} if self.excluded is None else {EXCLUDED: self.excluded}),
                 **self._verdict(),
                 "statuses of calls": {status.value: self.tally.statuses.get(status, 0) for status in Status},
@@ -229,9 +236,11 @@ def write_metadata(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> N
 
 
 def topics_without_candidates(output: str | os.PathLike[str]) -> list[str]:
-    """The qids that the metadata of a run lists as without candidates; empty if there is no metadata file."""
-    outcome = (read_metadata(output) or {}).get("outcome", {})
-    return [str(qid) for qid in outcome.get("topics without candidates", [])]
+    """The qids that the metadata of a run lists as without candidates; empty if there is no metadata file.
+
+    UsageError as for ``read_metadata``.
+    """
+    return [str(qid) for qid in nested(read_metadata(output), "outcome", WITHOUT_CANDIDATES) or ()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,24 +257,23 @@ NO_VERDICT = Verdict()
 def recorded_verdict(output: str | os.PathLike[str]) -> Verdict:
     """The verdict in the metadata of a run; ``NO_VERDICT`` without metadata, and for a run that keeps all candidates.
 
-    UsageError for metadata that can't be read, or whose verdict is not a list and counts.
+    UsageError as for ``read_metadata``, and for counts that are not numbers.
     """
-    outcome = nested(read_metadata(output), "outcome")
-    if not isinstance(outcome, Mapping) or (WITHOUT_RELEVANT not in outcome and DROPPED not in outcome):
+    outcome = nested(read_metadata(output), "outcome") or {}
+    if WITHOUT_RELEVANT not in outcome and DROPPED not in outcome:
         return NO_VERDICT
     empty, dropped = outcome.get(WITHOUT_RELEVANT, []), outcome.get(DROPPED, {})
-    if not isinstance(empty, list) or not isinstance(dropped, Mapping):
-        raise UsageError(
-            f"{sidecar(output)}: {WITHOUT_RELEVANT} and {DROPPED} are not a list and counts; repair the file"
-        )
     try:
         return Verdict([str(qid) for qid in empty], {str(qid): int(count) for qid, count in dropped.items()})
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{sidecar(output)}: {DROPPED} has a value that is not a number; repair the file") from None
 
 
 def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The metadata of a run; None if there is no metadata file. UsageError if it is not a YAML mapping."""
+    """The metadata of a run; None if there is no metadata file.
+
+    UsageError if it is not a YAML mapping, or if ``outcome`` or what is below it has another type than this package writes.
+    """
     path = sidecar(output)
     if not path.exists():
         return None
@@ -275,7 +283,15 @@ def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:
         raise UsageError(f"{path} can't be read as metadata: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise UsageError(f"{path} is not the metadata of a run (a YAML mapping)")
+    _check_type(path, found, "outcome", dict)
+    for name, kind in _OUTCOME.items():
+        _check_type(path, found.get("outcome", {}), name, kind)
     return found
+
+
+def _check_type(path: Path, fields: Mapping[str, Any], name: str, kind: type) -> None:
+    if name in fields and not isinstance(fields[name], kind):
+        raise UsageError(f"{path}: {name} is not a {'list' if kind is list else 'mapping'}; repair the file")
 
 
 def recorded_fingerprint(output: str | os.PathLike[str]) -> str | None:
