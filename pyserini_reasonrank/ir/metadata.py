@@ -22,6 +22,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
+from pyserini_reasonrank.ir.runs import Run, read_run
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import PrefixCache, Sampling, Status, Tally
 
@@ -267,6 +268,20 @@ def recorded_verdict(output: str | os.PathLike[str]) -> Verdict:
         return Verdict([str(qid) for qid in empty], {str(qid): int(count) for qid, count in dropped.items()})
     except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{sidecar(output)}: {DROPPED} has a value that is not a number; repair the file") from None
+
+
+def nothing_kept(run: str | os.PathLike[str], verdict: Verdict) -> bool:
+    """Whether the file ``run`` has no line because the judge found nothing relevant for any topic."""
+    path = Path(run)
+    return bool(verdict.without_relevant) and path.is_file() and not path.stat().st_size
+
+
+def read_finished_run(run: str | os.PathLike[str], *, keep_first: bool = False) -> Run:
+    """Read a run as ``read_run`` does; a run of which nothing is kept, by its metadata, has no queries.
+
+    UsageError as for ``read_run`` and ``read_metadata``.
+    """
+    return {} if nothing_kept(run, recorded_verdict(run)) else read_run(run, keep_first=keep_first)
 
 
 def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:

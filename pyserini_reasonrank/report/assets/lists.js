@@ -39,7 +39,7 @@ function llmRank(found, number_) {
 function documentList(details, list, left, right, side, handlers) {
   const found = details.lists[list];
   const title = el("h3", {}, data.lists[list].label, data.lists[list].kind === "first" ? el("span", { class: "tag" }, "first stage") : null);
-  if (!found) return el("div", { class: `list ${side}` }, title, el("p", { class: "muted" }, "This run does not have the query."));
+  if (!found) return el("div", { class: `list ${side}` }, title, el("p", { class: "muted" }, "This run has no documents for the query."));
   const rows = el("ol", { class: "documents" });
   const more = el("button", { type: "button", class: "more", click: () => add() });
   let shown = 0;
