@@ -6,6 +6,7 @@ Nothing heavy is imported: packages are looked up, not loaded.
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -161,5 +162,6 @@ def _memory() -> Iterator[Check]:
 
 
 def _older(version: str, at_least: tuple[int, int]) -> bool:
-    major, minor = version.split(".")[:2]
-    return (int(major), int(minor)) < at_least
+    """Whether a version is older, by its first two numbers: 2, 2.0rc1 and 2.0 are equal. False for other texts."""
+    found = re.match(r"(?:\d+!)?(\d+)(?:\.(\d+))?", version)
+    return found is not None and (int(found[1]), int(found[2] or 0)) < at_least

@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
         return SUCCESS
     options = parser.parse_args(rest)
     budget = _budget(options)
+    if options.document_tokens is not None and name is None and rewriter is not None:
+        raise UsageError("--document-tokens counts the segments of a reranker: add --rerank NAME")
     rewriting = planned(rewriter, rewriter_tree, here=False) if rewriter is not None else None
     tables = [rewriting_table(rewriting, options.queries, budget)] if rewriting else []
     if name is not None or not tables:

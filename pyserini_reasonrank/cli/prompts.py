@@ -15,6 +15,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="?", help="the prompt to show: a name, a YAML or TOML file, or rank_llm:NAME")
     options = parser.parse_args(argv)
     if options.action == "list":
+        if options.name is not None:
+            raise UsageError(f"prompts list shows all prompts; to show one: prompts show {options.name}")
         for name in sources.names():
             print(f"{name:<22} {_about(name)}")
         return SUCCESS

@@ -13,7 +13,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.metadata import sidecar, write_metadata
 from pyserini_reasonrank.ir.rewrite_record import metadata_of
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.ir.topics import read_topics
+from pyserini_reasonrank.ir.topics import has_json_lines, read_topics
 from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.named_inputs import local_file
 from pyserini_reasonrank.run.outputs import claimed_file, paths_of
@@ -47,6 +47,10 @@ def main(argv: list[str]) -> int:
         local_file("topics", options.topics) as topics,
         claimed_file(output, inputs, fingerprint, overwrite=plan.settings.overwrite, prefix=rewriters.PREFIX),
     ):
+        if has_json_lines(output) or output.suffix == ".json":
+            raise UsageError(
+                f"--output {output} has the name of a JSON file, and topics are written as TSV: name it .tsv"
+            )
         record = asyncio.run(
             rewrite(plan, RewriteTask(read_topics(topics), output, announced=True, fingerprint=fingerprint))
         )

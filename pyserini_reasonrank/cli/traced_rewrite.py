@@ -13,9 +13,10 @@ from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.interrupts import temporary_folder
 from pyserini_reasonrank.ir.run_writer import run_lines
 from pyserini_reasonrank.ir.runs import RunFormat
-from pyserini_reasonrank.ir.topics import write_topics
+from pyserini_reasonrank.ir.topics import read_topics, write_topics
 from pyserini_reasonrank.journal_reader import contexts, export, rankings, recorded_calls
 from pyserini_reasonrank.records import Candidate, Query
+from pyserini_reasonrank.run.named_inputs import local_file
 from pyserini_reasonrank.run.rewriting.recorded import (
     RecordedRewriting,
     RestoredRewriting,
@@ -25,11 +26,17 @@ from pyserini_reasonrank.run.rewriting.recorded import (
 
 
 def traced_rewrite(run: RecordedRewriting, qid: str, texts: Texts) -> TracedQuery:
-    """The query ``qid`` of a rewriting. UsageError if there is no such query, or if the journal is of other topics.
+    """The query ``qid`` of a rewriting.
+
+    UsageError if there is no such query, if the journal is of other topics, and for candidates, which it does not have.
 
     Without the settings or the topics, the query has no prompts; without the texts of the index or the corpus, it has none
     of the rounds that show passages. A note says why.
     """
+    if texts.candidates is not None:
+        raise UsageError(
+            "--candidates has the texts of a run; those of rewritten topics are --topics, --corpus and --index"
+        )
     run.check_qid(qid)
     run.check_rankings(qid)
     [ranking] = rankings(run.journal, qid, run.name)
@@ -54,9 +61,11 @@ def traced_rewrite(run: RecordedRewriting, qid: str, texts: Texts) -> TracedQuer
 
 
 def _query(found: RestoredRewriting, qid: str, texts: Texts) -> Query:
-    from pyserini_reasonrank.ir.topics import read_topics
-
-    queries = found.queries() if texts.topics is None else read_topics(Path(texts.topics))
+    if texts.topics is None:
+        queries = found.queries()
+    else:
+        with local_file("topics", texts.topics) as topics:
+            queries = read_topics(topics)
     query = next((query for query in queries if query.qid == qid), None)
     if query is None:
         raise UsageError(f"the topics have no query {qid!r}")

@@ -28,12 +28,22 @@ ACTIONS = {
     "log": "the line of a reproduction log",
 }
 
+FLAGS: dict[str, tuple[str, ...]] = {
+    "list": (),
+    "show": ("condition", "topics", "data", "output"),
+    "run": ("condition", "topics", "data", "output", "dry_run"),
+    "report": ("output",),
+    "log": ("condition", "by", "url", "date", "commit", "append"),
+}
+"""The flags that each action reads."""
+
 
 def main(argv: list[str]) -> int:
     """Run an action. Returns the exit status: 1 if a score of ``run`` differs from the published one."""
     own = list(takewhile(lambda word: word != "--", argv))
     options = _parser().parse_args(own)
     options.more = argv[len(own) + 1 :]
+    _check_flags(options)
     if options.more and options.action != "run":
         raise UsageError("flags after -- are added to the commands of 2cr run; the other actions run none")
     if options.matrix is None and options.action not in ("list", "report"):
@@ -50,6 +60,14 @@ def main(argv: list[str]) -> int:
         case "log":
             _log(options)
     return SUCCESS
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """UsageError for a flag that the action does not read."""
+    for name in dict.fromkeys(name for names in FLAGS.values() for name in names):
+        if name not in FLAGS[options.action] and getattr(options, name):
+            having = ", ".join(action for action, names in FLAGS.items() if name in names)
+            raise UsageError(f"2cr {options.action} does not read --{name.replace('_', '-')}, a flag of: {having}")
 
 
 def _parser() -> Parser:
@@ -123,6 +141,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         show_commands(planned, say)
         return SUCCESS
+    if options.more and not any(each.command for each in planned):
+        raise UsageError("flags after -- are added to commands, and a published run is evaluated without one")
     check_data(matrix, planned, data_folder(options.data))
     return FAILURE if execute(matrix, planned, say).failed else SUCCESS
 

@@ -52,7 +52,12 @@ def collection_with_cutoff(qrels: Qrels) -> str | None:
 
 
 def with_cutoff(measure: Measure) -> Measure:
-    """``measure`` with ``rel=2`` if it is binary and names no cut-off; else the same measure."""
+    """``measure`` with ``rel=2`` if it is binary, names no cut-off and can be computed with this one; else the same measure."""
+    import ir_measures
+
     parameter = measure.SUPPORTED_PARAMS.get("rel")
     binary = parameter is not None and parameter.default == 1
-    return measure(rel=CUTOFF) if binary and "rel" not in measure.params else measure
+    if not binary or "rel" in measure.params:
+        return measure
+    adapted = measure(rel=CUTOFF)
+    return adapted if ir_measures.DefaultPipeline.supports(adapted) else measure

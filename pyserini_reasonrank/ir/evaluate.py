@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.binary_cutoffs import collection_with_cutoff, with_cutoff
 from pyserini_reasonrank.ir.measure_names import MEASURES, measure_name, parse_measure
-from pyserini_reasonrank.ir.metadata import NO_VERDICT, recorded_verdict
+from pyserini_reasonrank.ir.metadata import NO_VERDICT, read_finished_run, recorded_verdict
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.rank_similarity import similarity
 from pyserini_reasonrank.ir.recorded_cost import recorded_cost
-from pyserini_reasonrank.ir.runs import Run, read_run, trec_eval_order
+from pyserini_reasonrank.ir.runs import Run, trec_eval_order
 from pyserini_reasonrank.ir.scores import (
     Analysis,
     Comparison,
@@ -88,8 +88,7 @@ def evaluate(
     for path in (first_path, *run_paths):
         verdict = recorded_verdict(path)
         empty = frozenset(qid for qid in verdict.without_relevant if qid in qrels)
-        nothing = empty and os.path.isfile(path) and not os.path.getsize(path)
-        run = {} if nothing else read_run(path, keep_first=keep_first)
+        run = read_finished_run(path, keep_first=keep_first)
         ordered = {} if empty and not run.keys() & qrels.keys() else _judged_order(qrels, qrels_path, run, path)
         scored.append(
             _Scored(

@@ -16,10 +16,18 @@ from pyserini_reasonrank.ir.significance import Interval
 def as_csv(report: Evaluation) -> str:
     """One table, not rounded: of the queries if the evaluation has them, of the pairs if it has them, else of the runs.
 
-    UsageError if it has both queries and pairs.
+    UsageError if it has queries and something else: pairs, intervals or similarities.
     """
-    if report.per_query and report.pairs:
-        raise UsageError("CSV has one table: use --per-query or --all-pairs, or --format json")
+    if report.per_query:
+        others = {
+            "--all-pairs": bool(report.pairs),
+            "--intervals": any(score.interval for run in report.every for score in run.scores),
+            "--similarity": any(run.similarity for run in report.runs),
+        }
+        if other := next((flag for flag, given in others.items() if given), None):
+            raise UsageError(
+                f"CSV has one table, of the queries with --per-query: leave out {other}, or use --format json"
+            )
     rows = list(_csv_queries(report) if report.per_query else _csv_pairs(report) if report.pairs else _csv_runs(report))
     written = io.StringIO()
     writer = csv.DictWriter(written, list(rows[0]), lineterminator="\n")

@@ -25,7 +25,8 @@ def parse_measure(text: str) -> Measure:
     """The ir_measures measure that ``text`` names: ``nDCG@10``, ``ap(rel=2)``, ``P(rel=2)@5``, ``ndcg_cut_10``.
 
     UsageError, with the nearest name, if ir_measures has no such measure; for several measures in one text; for a parameter
-    that is missing, unknown or out of its range; and if no installed library computes the measure.
+    that is missing, unknown or out of its range; if no installed library computes the measure; and for Accuracy, which has
+    no value for a query without relevant documents in the run.
     """
     import ir_measures
 
@@ -54,6 +55,11 @@ def parse_measure(text: str) -> Measure:
     check_parameters(measure, text)
     if not ir_measures.DefaultPipeline.supports(measure):
         raise UsageError(f"no installed library computes the measure {text}; see https://ir-measur.es")
+    if measure.NAME == "Accuracy":
+        raise UsageError(
+            f"the measure {text} has no value for a query without relevant documents in the run, so it has no mean over all "
+            "queries; use Bpref, which is 0 for such a query"
+        )
     return measure
 
 

@@ -22,6 +22,7 @@ from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.file_io import atomic
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
+from pyserini_reasonrank.ir.runs import Run, read_run
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import PrefixCache, Sampling, Status, Tally
 
@@ -39,6 +40,13 @@ EXCLUDED = "documents excluded"
 """The key of the number of documents that an exclusion list removed from the candidates, below ``outcome``."""
 DROPPED = "candidates left out"
 """The key of the numbers of candidates by qid that a run lacks because they are not relevant, below ``outcome``."""
+WITHOUT_CANDIDATES = "topics without candidates"
+"""The key of the qids for which the first stage returned no documents, below ``outcome``."""
+
+_OUTCOME: Mapping[str, type] = {
+    WITHOUT_CANDIDATES: list, WITHOUT_RELEVANT: list, DROPPED: dict, "statuses of calls": dict, "warnings": list
+}  # fmt: skip
+"""The types of what is below ``outcome``."""
 
 
 def sidecar(output: str | os.PathLike[str]) -> Path:
@@ -182,7 +190,7 @@ class RunRecord:
             "data": {"test collection": {"topics": self.topics_file, **self.collection}},
             "outcome": {
                 "topics answered": f"{self.answered} of {self.topics}",
-                "topics without candidates": self.without_candidates,
+                WITHOUT_CANDIDATES: self.without_candidates,
                 **({} if self.excluded is None else {EXCLUDED: self.excluded}),
                 **self._verdict(),
                 "statuses of calls": {status.value: self.tally.statuses.get(status, 0) for status in Status},
@@ -229,9 +237,11 @@ def write_metadata(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> N
 
 
 def topics_without_candidates(output: str | os.PathLike[str]) -> list[str]:
-    """The qids that the metadata of a run lists as without candidates; empty if there is no metadata file."""
-    outcome = (read_metadata(output) or {}).get("outcome", {})
-    return [str(qid) for qid in outcome.get("topics without candidates", [])]
+    """The qids that the metadata of a run lists as without candidates; empty if there is no metadata file.
+
+    UsageError as for ``read_metadata``.
+    """
+    return [str(qid) for qid in nested(read_metadata(output), "outcome", WITHOUT_CANDIDATES) or ()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,24 +258,37 @@ NO_VERDICT = Verdict()
 def recorded_verdict(output: str | os.PathLike[str]) -> Verdict:
     """The verdict in the metadata of a run; ``NO_VERDICT`` without metadata, and for a run that keeps all candidates.
 
-    UsageError for metadata that can't be read, or whose verdict is not a list and counts.
+    UsageError as for ``read_metadata``, and for counts that are not numbers.
     """
-    outcome = nested(read_metadata(output), "outcome")
-    if not isinstance(outcome, Mapping) or (WITHOUT_RELEVANT not in outcome and DROPPED not in outcome):
+    outcome = nested(read_metadata(output), "outcome") or {}
+    if WITHOUT_RELEVANT not in outcome and DROPPED not in outcome:
         return NO_VERDICT
     empty, dropped = outcome.get(WITHOUT_RELEVANT, []), outcome.get(DROPPED, {})
-    if not isinstance(empty, list) or not isinstance(dropped, Mapping):
-        raise UsageError(
-            f"{sidecar(output)}: {WITHOUT_RELEVANT} and {DROPPED} are not a list and counts; repair the file"
-        )
     try:
         return Verdict([str(qid) for qid in empty], {str(qid): int(count) for qid, count in dropped.items()})
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{sidecar(output)}: {DROPPED} has a value that is not a number; repair the file") from None
 
 
+def nothing_kept(run: str | os.PathLike[str], verdict: Verdict) -> bool:
+    """Whether the file ``run`` has no line because the judge found nothing relevant for any topic."""
+    path = Path(run)
+    return bool(verdict.without_relevant) and path.is_file() and not path.stat().st_size
+
+
+def read_finished_run(run: str | os.PathLike[str], *, keep_first: bool = False) -> Run:
+    """Read a run as ``read_run`` does; a run of which nothing is kept, by its metadata, has no queries.
+
+    UsageError as for ``read_run`` and ``read_metadata``.
+    """
+    return {} if nothing_kept(run, recorded_verdict(run)) else read_run(run, keep_first=keep_first)
+
+
 def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The metadata of a run; None if there is no metadata file. UsageError if it is not a YAML mapping."""
+    """The metadata of a run; None if there is no metadata file.
+
+    UsageError if it is not a YAML mapping, or if ``outcome`` or what is below it has another type than this package writes.
+    """
     path = sidecar(output)
     if not path.exists():
         return None
@@ -275,7 +298,15 @@ def read_metadata(output: str | os.PathLike[str]) -> dict[str, Any] | None:
         raise UsageError(f"{path} can't be read as metadata: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise UsageError(f"{path} is not the metadata of a run (a YAML mapping)")
+    _check_type(path, found, "outcome", dict)
+    for name, kind in _OUTCOME.items():
+        _check_type(path, found.get("outcome", {}), name, kind)
     return found
+
+
+def _check_type(path: Path, fields: Mapping[str, Any], name: str, kind: type) -> None:
+    if name in fields and not isinstance(fields[name], kind):
+        raise UsageError(f"{path}: {name} is not a {'list' if kind is list else 'mapping'}; repair the file")
 
 
 def recorded_fingerprint(output: str | os.PathLike[str]) -> str | None:

@@ -48,18 +48,18 @@ def recorded_cost(run: str | os.PathLike[str]) -> RunCost | None:
         ]
         seconds = nested(metadata, "resources", "runtime in seconds", "rerank")
         return RunCost(
-            counts[0], counts[1], counts[2], counts[3], None if seconds is None else float(seconds), _gpus(metadata)
+            counts[0], counts[1], counts[2], counts[3], None if seconds is None else float(seconds), gpus(metadata)
         )
     except KeyError as missing:
         raise UsageError(f"{sidecar(run)}: resources.llm lacks {missing}; delete or repair the file") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(
             f"{sidecar(run)}: the counts below resources are not numbers; delete or repair the file"
         ) from None
 
 
-def _gpus(metadata: Mapping[str, Any] | None) -> str:
-    """The GPUs of the machine: ``2 x NVIDIA H200``; empty without one."""
+def gpus(metadata: Mapping[str, Any] | None) -> str:
+    """The GPUs of the machine of a run: ``2 x NVIDIA H200``; empty without one."""
     found = nested(metadata, "platform", "hardware", "gpu")
     models = (
         Counter(str(nested(each, "model") or "GPU") for each in found) if isinstance(found, list) else Counter[str]()

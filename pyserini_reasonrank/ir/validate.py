@@ -11,7 +11,7 @@ from pathlib import Path
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.boards import Board, Finding, PlacedLine
 from pyserini_reasonrank.ir.file_io import read_lines
-from pyserini_reasonrank.ir.metadata import NO_VERDICT, Verdict
+from pyserini_reasonrank.ir.metadata import NO_VERDICT, Verdict, nothing_kept
 from pyserini_reasonrank.ir.runs import RunFormat, is_json, parse_lines, read_run, repeated, single
 from pyserini_reasonrank.ir.selection import EVERYTHING, Selection
 
@@ -81,7 +81,7 @@ def validate(
     lines: dict[str, list[PlacedLine]] = {}
     formats: dict[str, list[tuple[str, RunFormat]]] = {}
     tags: dict[str, str] = {}
-    for where, text in () if _is_empty(run, verdict) else read_lines(Path(run)):
+    for where, text in () if nothing_kept(run, verdict) else read_lines(Path(run)):
         try:
             parsed = parse_lines(text, where)
         except UsageError as error:
@@ -175,12 +175,6 @@ def _excluded(qid: str, lines: Sequence[PlacedLine], excluded: Collection[str]) 
         names = _some(placed.line.docid for placed in kept)
         what = f"query {qid}: {_count(len(kept), 'excluded document', 'excluded documents')}: {names}"
         yield Finding(kept[0].where, "excluded", what)
-
-
-def _is_empty(run: str | os.PathLike[str], verdict: Verdict) -> bool:
-    """Whether a run has no line because the judge found nothing relevant for any topic."""
-    path = Path(run)
-    return bool(verdict.without_relevant) and path.is_file() and not path.stat().st_size
 
 
 def _verdict_findings(

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import exp, log
+from math import exp, inf, isfinite, log
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
@@ -199,7 +199,8 @@ class RelevanceScore(Pointwise):
             prefill = published.ended_thought(prefill)
         answer = await ask(prompt.begun(prefill), self._wanted)
         bad = unchosen(answer, self.choices)
-        if self.options.value == "difference" and not bad and len(answer.choices) < len(self.choices):
+        finite = all(isfinite(answer.choices.get(choice, -inf)) for choice in self.choices)
+        if self.options.value == "difference" and not bad and not finite:
             bad = Status.EMPTY
         if bad:
             judgement = replace(thought, status=bad, filled=1, detail=answer.error or "")

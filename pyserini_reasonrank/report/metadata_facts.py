@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyserini_reasonrank.ir.metadata import nested
+from pyserini_reasonrank.ir.recorded_cost import gpus
 from pyserini_reasonrank.resources import dump_yaml
 
 _PLACES = {
@@ -22,7 +23,7 @@ _PLACES = {
     "first stage": ("method", "retrieval", 0, "run"),
     "topics": ("data", "test collection", "topics"),
     "processor": ("platform", "hardware", "cpu", "model"),
-    "GPU": ("platform", "hardware", "gpu", 0, "model"),
+    "GPU": ("platform", "hardware", "gpu"),
     "load": ("resources", "runtime in seconds", "load"),
     "rerank": ("resources", "runtime in seconds", "rerank"),
     "tag": ("tag",),
@@ -33,7 +34,10 @@ _PLACES = {
 
 def facts(metadata: Mapping[str, Any]) -> list[list[str]]:
     """The main facts that the metadata have: name and value."""
-    found = ((name, _shown(name, nested(metadata, *place))) for name, place in _PLACES.items())
+    found = (
+        (name, gpus(metadata) if name == "GPU" else _shown(name, nested(metadata, *place)))
+        for name, place in _PLACES.items()
+    )
     return [[name, value] for name, value in found if value]
 
 

@@ -186,7 +186,8 @@ def _queries(
     statistics: Sequence[CallStatistics | None],
 ) -> list[dict[str, Any]]:
     """A row for each query of a list, in the order of the lists."""
-    qids = dict.fromkeys(qid for each in (*[run.hits for run in runs], *[one.hits for one in lists]) for qid in each)
+    of_runs = [qids for run in runs for qids in (run.hits, run.empty)]
+    qids = dict.fromkeys(qid for each in (*of_runs, *[one.hits for one in lists]) for qid in each)
     scores: dict[str, list[tuple[float, ...]]] = {}
     for each in evaluation.per_query if evaluation else ():
         scores.setdefault(each.qid, []).append(each.values)

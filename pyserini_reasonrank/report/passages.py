@@ -67,10 +67,11 @@ def query_texts(runs: Sequence[RunInput], topics: str | None) -> tuple[dict[str,
     if topics is not None:
         with local_file("topics", topics) as path:
             texts = {query.qid: query.text for query in read_topics(path)}
-        if not texts.keys() & runs[0].hits.keys():
+        if not texts.keys() & runs[0].qids:
             raise UsageError(f"{topics} has no query of {runs[0].path}: pass the topics of the run")
-        without = sum(qid not in texts for qid in runs[0].hits)
-        return texts, [f"{topics} has no text for {without:,} queries."] if without else []
+        without = sum(qid not in texts for qid in runs[0].qids)
+        queries = "1 query" if without == 1 else f"{without:,} queries"
+        return texts, [f"{topics} has no text for {queries}."] if without else []
     for run in runs:
         recorded = _recorded_topics(run.metadata)
         if recorded is None:
@@ -79,7 +80,7 @@ def query_texts(runs: Sequence[RunInput], topics: str | None) -> tuple[dict[str,
             texts = {query.qid: query.text for query in read_topics(recorded)}
         except UsageError:  # topics in a format that only Pyserini reads, or a candidates file
             continue
-        if texts.keys() & run.hits.keys():
+        if texts.keys() & run.qids:
             return texts, []
     return {}, ["The texts of the queries are not known: pass --topics."]
 

@@ -64,12 +64,10 @@ def _list(hits: Sequence[Hit] | None, table: DocumentTable, depth: int) -> dict[
 
 
 def _run_details(run: RunInput, qid: str, table: DocumentTable, depth: int) -> dict[str, Any]:
-    llm = run.llm.get(qid, {})
     found: dict[str, Any] = dict(run.remarks.get(qid, {}))
-    if llm:
-        found["llm"] = {str(table.number(docid)): _rounded(score) for docid, score in llm.items()}
-        fused = run.fused.get(qid, {})
-        found["fused"] = {str(table.number(docid)): _rounded(score) for docid, score in fused.items()}
+    for name, scores in (("llm", run.llm.get(qid)), ("fused", run.fused.get(qid))):
+        if scores:
+            found[name] = {str(table.number(docid)): _rounded(score) for docid, score in scores.items()}
     if segments := run.segments.get(qid):
         found["segments"] = {str(table.number(docid)): name for docid, name in segments.items()}
     if run.journal is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError
-from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_verdict, sha256
+from pyserini_reasonrank.ir.metadata import nested, read_finished_run, read_metadata, recorded_verdict, sha256
 from pyserini_reasonrank.ir.runs import FIRST_RUN, Hit, Run, read_run
 from pyserini_reasonrank.journal import DamagedJournal
 from pyserini_reasonrank.journal_reader import rankings
@@ -44,6 +44,13 @@ class RunInput:
     remarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Confidences and notes of the reranker, by qid."""
     notes: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    """The qids without documents because the judge found none relevant."""
+
+    @property
+    def qids(self) -> Set[str]:
+        """All queries of the run."""
+        return self.hits.keys() | self.empty
 
     @property
     def reranker(self) -> Mapping[str, Any]:
@@ -56,7 +63,7 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
 
     UsageError for an unreadable file, and for a journal that records another run.
     """
-    hits = read_run(path, keep_first=keep_first)
+    hits = read_finished_run(path, keep_first=keep_first)
     metadata = read_metadata(path) or {}
     found = _journal(path, journal, metadata)
     name, notes = "", []
@@ -71,7 +78,7 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
     elif journal != NO_JOURNAL and metadata:
         notes.append(f"{path.name} has no journal, so its calls are not shown.")
     if empty := recorded_verdict(path).without_relevant:
-        notes.append(f"{path.name} has no documents for {len(empty):,} queries: its judge found none relevant.")
+        notes.append(f"{path.name} has no documents for {_queries(len(empty))}: its judge found none relevant.")
     first_run, about = _first_run(path, metadata)
     if first_run is not None:
         first_hits: Run | None = read_run(first_run, keep_first=keep_first)
@@ -85,8 +92,12 @@ def read_run_input(path: Path, journal: str | None, *, keep_first: bool = False)
         {qid: scores for qid, each in ranked.items() if (scores := _scores(each["ranking"], "fused"))},
         {qid: segments for qid, each in ranked.items() if (segments := _segments(each["ranking"]))},
         {qid: {key: each[key] for key in ("confidence", "notes") if each[key]} for qid, each in ranked.items()},
-        (*notes, *filter(None, [about])),
+        (*notes, *filter(None, [about])), tuple(empty),
     )  # fmt: skip
+
+
+def _queries(number: int) -> str:
+    return "1 query" if number == 1 else f"{number:,} queries"
 
 
 @contextmanager
@@ -111,11 +122,11 @@ def _check_same_run(ranked: Mapping[str, Mapping[str, Any]], hits: Run, path: Pa
     """UsageError if a query of the run has other documents in the journal, or no query of the run is there."""
     differs = f"{journal} is the journal of another run than {path}"
     remedy = f"name the journal of the run with --journal, or --journal {NO_JOURNAL}"
-    if ranked and not ranked.keys() & hits.keys():
+    kept = {qid: [line["docid"] for line in each["ranking"] if not line.get("dropped")] for qid, each in ranked.items()}
+    if kept and not any(qid in hits or not docids for qid, docids in kept.items()):
         raise UsageError(f"{differs}: it has none of its queries; {remedy}")
-    for qid in ranked.keys() & hits.keys():
-        kept = [line["docid"] for line in ranked[qid]["ranking"] if not line.get("dropped")]
-        docids = kept[: len(hits[qid])]  # a run may be cut
+    for qid in kept.keys() & hits.keys():
+        docids = kept[qid][: len(hits[qid])]  # a run may be cut
         if docids != [hit.docid for hit in hits[qid]]:
             raise UsageError(f"{differs}: query {qid} has another order there; {remedy}")
 
@@ -159,12 +170,12 @@ def check_same_topics(runs: Sequence[RunInput]) -> Iterator[str]:
     """Yield a note for each run with other queries than the first. UsageError if a run shares none with it."""
     first, *others = runs
     for other in others:
-        shared = first.hits.keys() & other.hits.keys()
+        shared = first.qids & other.qids
         if not shared:
             raise UsageError(f"{other.path} has no query of {first.path}: compare runs of the same topics")
-        only = len(first.hits) - len(shared), len(other.hits) - len(shared)
+        only = len(first.qids) - len(shared), len(other.qids) - len(shared)
         if any(only):
             yield (
-                f"{first.path.name} and {other.path.name} have {len(shared):,} queries in common; "
-                f"{only[0]:,} are only in the first and {only[1]:,} only in the second."
+                f"{first.path.name} and {other.path.name} have {_queries(len(shared))} in common; "
+                f"the first has {only[0]:,} more, and the second {only[1]:,} more."
             )

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.ir.masking import masked_command
-from pyserini_reasonrank.ir.metadata import DROPPED, EXCLUDED, FINGERPRINT, WITHOUT_RELEVANT, sha256
+from pyserini_reasonrank.ir.metadata import (
+    DROPPED,
+    EXCLUDED,
+    FINGERPRINT,
+    WITHOUT_CANDIDATES,
+    WITHOUT_RELEVANT,
+    sha256,
+)
 from pyserini_reasonrank.run.fingerprint import OF_THE_SPEED
 
 _MAY_DIFFER = OF_THE_SPEED | {"max_bad", "on_error"}
@@ -73,7 +80,7 @@ def merged_fields(
 
 
 def _outcome(outcomes: Sequence[Mapping[str, Any]], qids: Sequence[str]) -> dict[str, Any]:
-    empty = {str(qid) for outcome in outcomes for qid in outcome.get("topics without candidates", [])}
+    empty = {str(qid) for outcome in outcomes for qid in outcome.get(WITHOUT_CANDIDATES, [])}
     verdict: dict[str, Any] = {}
     if any(DROPPED in outcome for outcome in outcomes):
         none = {str(qid) for outcome in outcomes for qid in outcome.get(WITHOUT_RELEVANT, [])}
@@ -86,7 +93,7 @@ def _outcome(outcomes: Sequence[Mapping[str, Any]], qids: Sequence[str]) -> dict
     warnings = [warning for outcome in outcomes for warning in outcome.get("warnings", [])]
     return {
         "topics answered": f"{len(qids) - len(empty)} of {len(qids)}",
-        "topics without candidates": [qid for qid in qids if qid in empty],
+        WITHOUT_CANDIDATES: [qid for qid in qids if qid in empty],
         **({EXCLUDED: _sum(excluded)} if excluded else {}),
         **verdict,
         "statuses of calls": _sum([outcome.get("statuses of calls", {}) for outcome in outcomes]),

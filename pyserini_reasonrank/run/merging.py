@@ -11,6 +11,7 @@ from typing import Any
 from pyserini_reasonrank.errors import UsageError, listed
 from pyserini_reasonrank.ir.file_io import atomic, check_plain, read_lines
 from pyserini_reasonrank.ir.metadata import (
+    WITHOUT_CANDIDATES,
     WITHOUT_RELEVANT,
     read_metadata,
     recorded_fingerprint,
@@ -40,7 +41,7 @@ class Part:
     @property
     def without_candidates(self) -> list[str]:
         """The qids that have no lines because the first stage found no documents for them."""
-        return [str(qid) for qid in self.metadata.get("outcome", {}).get("topics without candidates", [])]
+        return [str(qid) for qid in self.metadata.get("outcome", {}).get(WITHOUT_CANDIDATES, [])]
 
     @property
     def without_relevant(self) -> list[str]:

@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from pyserini_reasonrank.errors import UsageError, listed
-from pyserini_reasonrank.ir.metadata import nested, read_metadata, recorded_command, recorded_fingerprint, sidecar
-from pyserini_reasonrank.ir.runs import RunFormat, read_run
+from pyserini_reasonrank.ir.metadata import (
+    nested,
+    read_finished_run,
+    read_metadata,
+    recorded_command,
+    recorded_fingerprint,
+    sidecar,
+)
+from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.journal import SQLITE, journal_of, run_name
 from pyserini_reasonrank.journal_reader import rankings, recorded_runs
 from pyserini_reasonrank.run.fingerprint import fingerprint_of
@@ -51,7 +58,7 @@ class RecordedRun:
         """
         if self.output is None:
             return
-        hits = read_run(self.output)
+        hits = read_finished_run(self.output)
         for ranking in rankings(self.journal, qid, self.name):
             written = [hit.docid for hit in hits.pop(ranking["qid"], [])]
             ranked = [line["docid"] for line in ranking["ranking"] if not line.get("dropped")]

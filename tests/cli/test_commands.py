@@ -335,6 +335,11 @@ def test_unknown_names(refused: Callable[..., str], collection: Collection) -> N
         (["trace", "show", "run.txt", "--qdi", "7"], "trace show has no flag --qdi; did you mean '--qid'?"),
         (["prompts", "show"], "prompts show needs a name: "),
         (["prompts", "show", "listwize"], "there is no prompt 'listwize'; did you mean 'listwise'?"),
+        (["prompts", "list", "listwise"], "to show one: prompts show listwise"),
+        (
+            ["explain", "--rewrite", "keywords", "--document-tokens", "9"],
+            "--document-tokens counts the segments of a reranker",
+        ),
         (["models", "x"], "unrecognized arguments: x"),
         (["doctor", "--x"], "doctor has no flag --x"),
     ]:

@@ -62,6 +62,22 @@ def test_an_engine_is_missing_if_a_module_that_it_imports_is(
     assert [name for name, state in found.items() if state is State.WARN] == ([f"engine {engine}"] if engine else [])
 
 
+@pytest.mark.parametrize(
+    ("version", "older"),
+    [
+        ("2.1.9", True),
+        ("2.2", False),
+        ("2.2rc1", False),
+        ("1", True),
+        ("3", False),
+        ("2.10.dev1", False),
+        ("main", False),
+    ],
+)
+def test_versions_of_any_form_are_compared(version: str, older: bool) -> None:
+    assert doctor_module._older(version, (2, 2)) is older
+
+
 def test_render() -> None:
     checks = [Check("Java", State.OK, "21"), Check("engine vllm", State.WARN, "not installed")]
     assert render(checks) == "ok    Java         21\nwarn  engine vllm  not installed"

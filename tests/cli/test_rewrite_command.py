@@ -65,6 +65,10 @@ def test_an_output_of_other_settings_is_not_replaced(recorded: list[str], capsys
             "rewrite --topics topics.tsv --output new.tsv R --rewrite.rounds 2",
             "--rewrite.rounds above 1 needs a search",
         ),
+        (
+            "rewrite --topics topics.tsv --output new.jsonl R",
+            "new.jsonl has the name of a JSON file, and topics are written as TSV",
+        ),
         ("rewrite --topics gone.tsv --output new.tsv R", "gone.tsv does not exist"),
         ("rewrite --topcs topics.tsv --output new.tsv R", "has no flag --topcs; did you mean '--topics'?"),
         ("rerank --run run.txt --output new.txt --rerank upr R", "rerank reads a run that was already searched"),

@@ -17,6 +17,7 @@ from pyserini_reasonrank.ir.rewrite_record import metadata_of
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.records import Candidate, Query
+from pyserini_reasonrank.run import named_inputs
 from pyserini_reasonrank.run.fingerprint import fingerprint_of
 from pyserini_reasonrank.run.rewriting.pipeline import Passages, RewriteTask, rewrite
 from pyserini_reasonrank.run.rewriting.plan import planned
@@ -96,6 +97,15 @@ def test_show_a_rewritten_query_with_its_prompt(capsys: Shown) -> None:
     journal = trace(capsys, "show", "new.tsv.journal.sqlite", "--qid", "q1")
     assert "prompts are not shown: the settings of new.tsv.journal.sqlite are unknown" in " ".join(journal.split())
     assert "searched   why moths lamp light" in journal
+
+
+def test_the_topics_of_a_rewriting_may_have_a_name(capsys: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    topics = rewritten()
+    Path("topics.tsv").rename("elsewhere.tsv")
+    monkeypatch.setattr(named_inputs, "_from_pyserini", lambda *named: Path("elsewhere.tsv"))
+    assert "why moths" in trace(capsys, "show", topics, "--qid", "q1", "--topics", "mine").splitlines()[0]
+    refusal = refused(capsys, "show", topics, "--qid", "q1", "--candidates", "c.jsonl")
+    assert "--candidates has the texts of a run" in refusal
 
 
 def test_show_the_rounds_of_a_search_with_their_passages(capsys: Shown) -> None:

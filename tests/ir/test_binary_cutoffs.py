@@ -27,7 +27,7 @@ def test_collections(qrels: Qrels, collection: str | None) -> None:
     ("written", "name"),
     [("AP", "AP(rel=2)"), ("RR@10", "RR(rel=2)@10"), ("R@100", "R(rel=2)@100"), ("P@5", "P(rel=2)@5"),
      ("Success@5", "Success(rel=2)@5"), ("AP(rel=1)", "AP"), ("nDCG@10", "nDCG@10"), ("bpref", "Bpref(rel=2)"),
-     ("Judged@10", "Judged@10"), ("ERR@10", "ERR@10")],
+     ("Judged@10", "Judged@10"), ("ERR@10", "ERR@10"), ("NumRel", "NumRel")],
 )  # fmt: skip
 def test_binary_measures_have_the_cutoff(written: str, name: str) -> None:
     assert repr(with_cutoff(parse_measure(written))) == name

@@ -121,8 +121,9 @@ def test_csv_of_pairs_and_of_queries(tmp_path: Path) -> None:
     queries = list(csv.DictReader(io.StringIO(as_csv(report_of(tmp_path, per_query=True)))))
     assert len(queries) == 2 * 12 * 3
     assert sum(float(row["score"]) for row in queries if row["measure"] == "P@1" and row["run"].endswith("c")) == 10
-    with pytest.raises(UsageError, match="CSV has one table"):
-        as_csv(report_of(tmp_path, per_query=True, all_pairs=True))
+    for flag in ("all-pairs", "intervals", "similarity"):
+        with pytest.raises(UsageError, match=f"CSV has one table, of the queries with --per-query: leave out --{flag}"):
+            as_csv(report_of(tmp_path, per_query=True, **{flag.replace("-", "_"): True}))
 
 
 def test_latex_has_no_table_of_queries(tmp_path: Path) -> None:

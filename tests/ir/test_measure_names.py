@@ -42,6 +42,7 @@ def test_names_of_measures(written: str, name: str) -> None:
         ("ndcg_cut_10,map", "'ndcg_cut_10,map' names 2 measures or cut-offs: write each in full, separated by spaces"),
         ("ndcg_cut.10,20", "names 2 measures or cut-offs"),
         ("nDCG@10,AP", "names 2 measures or cut-offs"),
+        ("accuracy@10", "accuracy@10 has no value for a query without relevant documents in the run"),
         ("alpha_nDCG@10", "no installed library computes the measure alpha_nDCG@10"),
     ],
 )

@@ -10,9 +10,17 @@ import pytest
 import yaml
 
 from pyserini_reasonrank.cli.summary import summary
+from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.environment import environment
 from pyserini_reasonrank.ir.masking import MASK, masked, masked_command, secret_name
-from pyserini_reasonrank.ir.metadata import PartRecord, RunRecord, sidecar, topics_without_candidates, write_metadata
+from pyserini_reasonrank.ir.metadata import (
+    PartRecord,
+    RunRecord,
+    recorded_verdict,
+    sidecar,
+    topics_without_candidates,
+    write_metadata,
+)
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Completion, PrefixCache, Sampling, Status, Tally
 
@@ -79,6 +87,25 @@ def test_sidecar_of_a_run(record: RunRecord) -> None:
 
 def test_without_metadata_no_topics_are_listed(tmp_path: Path) -> None:
     assert topics_without_candidates(tmp_path / "run.txt") == []
+    sidecar(tmp_path / "run.txt").write_text("tag: mine")
+    assert topics_without_candidates(tmp_path / "run.txt") == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        ("[]", "outcome is not a mapping"),
+        ("", "outcome is not a mapping"),
+        ("{topics without candidates: 7}", "topics without candidates is not a list"),
+        ("{topics without relevant candidates: }", "topics without relevant candidates is not a list"),
+        ("{candidates left out: [7]}", "candidates left out is not a mapping"),
+        ("{candidates left out: {7: .inf}}", "candidates left out has a value that is not a number"),
+    ],
+)
+def test_an_outcome_that_was_edited_is_one_sentence(outcome: str, says: str, tmp_path: Path) -> None:
+    sidecar(tmp_path / "run.txt").write_text(f"outcome: {outcome}\n")
+    with pytest.raises(UsageError, match=rf"run\.txt\.ir-metadata\.yml: {says}; repair the file"):
+        recorded_verdict(tmp_path / "run.txt")
 
 
 def test_environment_reports_versions_without_importing_packages() -> None:

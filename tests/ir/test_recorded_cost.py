@@ -36,9 +36,10 @@ def test_runs_without_a_recorded_cost(tmp_path: Path) -> None:
 
 def test_counts_that_are_not_numbers(tmp_path: Path) -> None:
     run = tmp_path / "run.txt"
-    write_metadata(sidecar(run), {"resources": {"llm": LLM | {"calls": "many"}}})
-    with pytest.raises(UsageError, match=r"run\.txt\.ir-metadata\.yml: the counts below resources are not numbers"):
-        recorded_cost(run)
+    for count in ("many", float("inf")):
+        write_metadata(sidecar(run), {"resources": {"llm": LLM | {"calls": count}}})
+        with pytest.raises(UsageError, match=r"run\.txt\.ir-metadata\.yml: the counts below resources are not numbers"):
+            recorded_cost(run)
 
 
 def test_a_count_that_is_missing_is_not_read_as_none(tmp_path: Path) -> None:

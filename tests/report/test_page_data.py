@@ -14,6 +14,7 @@ from conftest import Collection, RunReranker
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.report.metadata_facts import facts
 from pyserini_reasonrank.report.page_data import PageData, ReportOptions, page_data, shown_lists
 from pyserini_reasonrank.report.passages import TextSource, cut
 from pyserini_reasonrank.report.run_inputs import read_run_input
@@ -123,6 +124,20 @@ def test_fused_scores_give_the_order_of_the_run(
     fused, llm, after = found["runs"][0]["fused"], found["runs"][0]["llm"], found["lists"][1]["docs"]
     assert len(fused) == len(llm) == 7
     assert [fused[str(number)] for number in after] == sorted(fused.values(), reverse=True)
+
+
+def test_a_run_of_ranks_has_fused_scores_without_those_of_the_llm(
+    collection: Collection, run_reranker: RunReranker, tmp_path: Path
+) -> None:
+    flags = {"engine": {"name": "oracle", "qrels": str(collection.qrels)}, "fuse": {"method": "rrf", "weight": 0.6}}
+    run_reranker("reasonrank", flags, collection.requests[1:3])
+    found = details(report(tmp_path), "7")["runs"][0]
+    assert (len(found["fused"]), "llm" in found) == (7, False)
+
+
+def test_all_gpus_are_among_the_facts() -> None:
+    gpu = {"model": "NVIDIA H200"}
+    assert facts({"platform": {"hardware": {"gpu": [gpu, gpu]}}}) == [["GPU", "2 x NVIDIA H200"]]
 
 
 def test_a_corpus_without_a_document_is_refused(reasoned: Path, tmp_path: Path) -> None:

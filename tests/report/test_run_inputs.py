@@ -120,7 +120,7 @@ def test_runs_of_partly_the_same_topics_are_noted(folder: Path) -> None:
     (folder / "part.txt").write_text("".join(lines))
     runs = [read_run_input(folder / name, None) for name in ("run.txt", "part.txt")]
     assert list(check_same_topics(runs)) == [
-        "run.txt and part.txt have 2 queries in common; 1 are only in the first and 0 only in the second."
+        "run.txt and part.txt have 2 queries in common; the first has 1 more, and the second 0 more."
     ]
 
 

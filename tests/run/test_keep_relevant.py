@@ -176,6 +176,20 @@ def test_a_run_with_nothing_relevant_at_all(collection: Collection, rerank: Rera
     found = json.loads(said("evaluate", "--qrels", "qrels.txt", "--format", "json", "run.txt"))
     assert found["first"]["empty"] == {"found": 1, "right": 1, "without_relevant": 1}
     assert found["first"]["answered"] == 0
+    assert " out " in said("trace", "show", "run.txt", "--qid", "single")
+    assert said("trace", "pack", "run.txt", "-o", "answers.gz").startswith("answers   2 for 2 queries")
+    for inputs in (["run.txt"], ["run.txt", collection.run], [collection.run, "run.txt"]):
+        assert "queries   " in said("report", *inputs, "--qrels", "qrels.txt", "--output", "page.html")
+
+
+def test_a_journal_without_anything_kept_is_that_of_its_run(collection: Collection, rerank: Rerank) -> None:
+    inputs = [*collection.inputs, "--qids", "single", "--output-format", "jsonl"]
+    rerank("run.jsonl", "rank1", *KEEP, inputs=inputs)
+    found = read_run_input(Path("run.jsonl"), None)
+    assert (found.hits, found.qids, found.llm["single"]) == ({}, {"single"}, {"single-d0": 0.01})
+    rerank("other.jsonl", "rank1", *KEEP, inputs=[*inputs[:-4], "--qids", "7", *inputs[-2:]])
+    with pytest.raises(UsageError, match="it has none of its queries"):
+        read_run_input(Path("run.jsonl"), "other.jsonl.journal.sqlite")
 
 
 def test_the_calls_of_an_empty_query_are_shown(rerank: Rerank, said: Callable[..., str]) -> None:
@@ -185,7 +199,7 @@ def test_the_calls_of_an_empty_query_are_shown(rerank: Rerank, said: Callable[..
     assert "single-d0" in shown
     assert "passages and prompts are not shown" not in shown
     found = read_run_input(Path("run.txt"), None)
-    assert any("no documents for 1 queries" in note for note in found.notes)
+    assert any("no documents for 1 query:" in note for note in found.notes)
 
 
 def test_the_same_command_again_writes_the_same_run(rerank: Rerank) -> None:

@@ -22,6 +22,8 @@ from pyserini_reasonrank.cli.reproduce.verdict import Compared, Verdict, compare
 from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.interrupts import cleaning
 from pyserini_reasonrank.ir.evaluate import evaluate
+from pyserini_reasonrank.ir.masking import masked_command
+from pyserini_reasonrank.ir.metadata import read_metadata, recorded_command
 from pyserini_reasonrank.run.named_inputs import local_file
 
 Say = Callable[[str], None]
@@ -82,8 +84,14 @@ def execute(matrix: Matrix, planned: Sequence[Step], say: Say) -> Outcome:
 
 def make_run(planned: Step, say: Say) -> None:
     """Run the commands of a step unless its run exists. Failure if a command fails or does not write its file."""
-    if planned.command is None or planned.run.exists():
-        say(f"    {planned.run} exists; it is evaluated, not made again" if planned.command else f"    {planned.run}")
+    if planned.command is None:
+        say(f"    {planned.run}")
+        return
+    if planned.run.exists():
+        say(f"    {planned.run} exists; it is evaluated, not made again")
+        made = recorded_command(read_metadata(planned.run))
+        if made and made != masked_command(shlex.split(planned.command)):
+            say(f"    another command made it: {wrapped(shlex.join(made), indent=' ' * 8)}")
         return
     planned.run.parent.mkdir(parents=True, exist_ok=True)
     waiting: list[tuple[Path, str]] = [(path, command) for path, command in planned.prepare if not path.exists()]

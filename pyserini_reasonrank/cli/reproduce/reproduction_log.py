@@ -20,6 +20,8 @@ def log_line(name: str, url: str | None, day: str, commit: str, condition: str) 
     name = name.removeprefix("@")
     if not re.fullmatch(r"[\w.-]+", name):
         raise UsageError(f"--by {name!r} is not an account name: letters, digits, dots, hyphens")
+    if url is not None and not re.fullmatch(r"https?://[^\s()<>]+", url):
+        raise UsageError(f"--url {url!r} is not the address of a page: https://...")
     if not re.fullmatch(r"[0-9a-f]{7,40}", commit):
         raise UsageError(f"--commit {commit!r} is not a commit: 7 to 40 hexadecimal digits")
     try:

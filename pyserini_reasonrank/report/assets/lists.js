@@ -22,10 +22,8 @@ function scoresOf(number_, score, details, list) {
   const run = runOf(list);
   const found = run ? details.runs[data.lists[list].run] : null;
   if (data.lists[list].kind === "first") parts.push(`score ${compact(score)}`);
-  if (found && found.llm && found.llm[number_] !== undefined) {
-    parts.push(`LLM ${compact(found.llm[number_])} (rank ${llmRank(found, number_)})`);
-    if (found.fused && found.fused[number_] !== undefined) parts.push(`fused ${compact(found.fused[number_])}`);
-  }
+  if (found && found.llm && found.llm[number_] !== undefined) parts.push(`LLM ${compact(found.llm[number_])} (rank ${llmRank(found, number_)})`);
+  if (found && found.fused && found.fused[number_] !== undefined) parts.push(`fused ${compact(found.fused[number_])}`);
   if (found && found.segments && found.segments[number_]) parts.push(`segment ${found.segments[number_]}`);
   return parts.join(" · ");
 }
@@ -41,7 +39,7 @@ function llmRank(found, number_) {
 function documentList(details, list, left, right, side, handlers) {
   const found = details.lists[list];
   const title = el("h3", {}, data.lists[list].label, data.lists[list].kind === "first" ? el("span", { class: "tag" }, "first stage") : null);
-  if (!found) return el("div", { class: `list ${side}` }, title, el("p", { class: "muted" }, "This run does not have the query."));
+  if (!found) return el("div", { class: `list ${side}` }, title, el("p", { class: "muted" }, "This run has no documents for the query."));
   const rows = el("ol", { class: "documents" });
   const more = el("button", { type: "button", class: "more", click: () => add() });
   let shown = 0;

@@ -146,7 +146,7 @@ function scatterSection(details, handlers) {
   }]);
   const fusion = new Map(run.facts).get("fusion");
   return section("llm-scores", "Scores of the LLM and the first stage",
-    el("p", { class: "muted" }, found.fused && Object.keys(found.fused).length ? `The order of the run is that of the fused scores (${fusion}).` : `Fusion: ${fusion || "none"}.`), holder);
+    el("p", { class: "muted" }, found.fused ? `The order of the run is that of the fused scores (${fusion}).` : `Fusion: ${fusion || "none"}.`), holder);
 }
 
 function remarksSection(found) {

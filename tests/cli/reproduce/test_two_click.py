@@ -21,6 +21,7 @@ from pyserini_reasonrank.cli.reproduce.matrix_page import logged, page
 from pyserini_reasonrank.cli.reproduce.steps import Step, steps, wrapped
 from pyserini_reasonrank.cli.reproduce.verdict import Verdict, compared
 from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.ir.metadata import sidecar, write_metadata
 from pyserini_reasonrank.ir.qrels import read_qrels
 from pyserini_reasonrank.ir.topics import read_topics
 from pyserini_reasonrank.run.candidates import parse_request
@@ -77,6 +78,10 @@ def test_a_run_is_made_once_and_compared(collection: Collection, tmp_path: Path,
     assert (after.failed, after.verdicts[Verdict.OK]) == (False, 2)
     assert any("exists; it is evaluated, not made again" in line for line in said)
     assert run.read_bytes() == kept
+    assert not any("another command made it" in line for line in said)
+    write_metadata(sidecar(run), {"implementation": {"executable": {"cmd": "cp other.txt"}}})
+    execute(exact, planned(exact, tmp_path), said.append)
+    assert "    another command made it: cp other.txt" in said
 
 
 def test_preparations_run_once_and_what_fails_leaves_nothing(
@@ -154,6 +159,10 @@ def test_a_condition_has_a_command_or_a_run(collection: Collection) -> None:
         ("run bright --condtion bm25", "has no flag --condtion; did you mean '--condition'?"),
         ("log embedded", "2cr log needs --condition and --by"),
         ("log embedded --condition upr --by a/b --commit abcdef1", "--by 'a/b' is not an account name"),
+        ("list bright --condition bm25", "2cr list does not read --condition, a flag of: show, run, log"),
+        ("report bright --dry-run", "2cr report does not read --dry-run, a flag of: run"),
+        ("run bright-runs --condition xrr2 -- --rerank.depth 5", "a published run is evaluated without one"),
+        ("log embedded --condition upr --by a --url a(b)", "--url 'a(b)' is not the address of a page"),
         ("log embedded --condition upr --by a --commit xyz", "--commit 'xyz' is not a commit"),
         ("log embedded --condition upr --by a --commit abcdef1 --date 1.1.26", "--date '1.1.26' is not a date"),
     ],
