@@ -483,6 +483,14 @@ def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[i
     assert found.chain in chain
 
 
+def test_acurank_ends_when_a_single_candidate_is_uncertain() -> None:
+    asked: list[list[int]] = []
+    judge = assessor("permutation", lambda i: i, asked)
+    order = finished(STRATEGIES["acurank"].function(41, judge, window_size=20, k=1, uncertain=1))
+    assert order[0] == 0
+    assert len(asked) < 20
+
+
 @pytest.mark.parametrize("name", [name for name, entry in STRATEGIES.items() if entry.independent])
 @pytest.mark.parametrize("n", [0, 1, 2, 7])
 def test_the_declared_number_of_independent_questions_is_right(name: str, n: int) -> None:
