@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from pyserini_reasonrank.errors import CallFailed
 from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.judges.registry import judgement_of
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Repeat, Request, Sampling, Status, Tally
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
@@ -51,7 +52,7 @@ class LLMJudge:
         async with self.endpoint.question_slot(request.number, call.number):
             texts = [prepared.passages[i].text for i in shown]
             prompt = self.fitter.render(prepared, shown, call.keep)
-            judgement = await self.judge.judge(partial(self._complete, request, call, count()), prompt, texts)
+            judgement = await judgement_of(self.judge, partial(self._complete, request, call, count()), prompt, texts)
         self.endpoint.journal.judged(call, judgement)
         self.tally.statuses[judgement.status] += 1
         return judgement

@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from pyserini_reasonrank.engines.chat import Chat
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UsageError, first_of
 from pyserini_reasonrank.judges.bisection import DECISIONS, Bisection, decisions
 from pyserini_reasonrank.judges.first_token import FirstToken, single_tokens
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
-from pyserini_reasonrank.rerankers.scheduling import first_of
 
 PROMPT = Prompt((Message("user", "Order these."),), "[")
 SAMPLING = Sampling(temperature=0.5, max_tokens=100, seed=3)
