@@ -592,6 +592,8 @@ def test_help_names_every_flag_there_is() -> None:
         ("--rerank.strategy full", "--rerank.strategy.name full"),
         ("--rerank.judge score", "--rerank.judge.kind score"),
         ("--rerank.sampling 3", "--rerank.sampling"),
+        ("--rerank.sampling.temperature inf", "--rerank.sampling.temperature 'inf': input should be a finite number"),
+        ("--rerank.sampling.repetition_penalty .nan", "it contains NaN or infinity, which no engine takes"),
         ("--rerank.sampling.stop END", "--rerank.sampling.stop 'END'"),
         (
             "--rerank.prompt listwise-reasonin",
