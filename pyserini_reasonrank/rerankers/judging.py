@@ -94,6 +94,7 @@ class QueryJudge:
         self.statuses: Counter[Status] = Counter()
         self._reasonings: dict[int, str] = {}
         self._grades: dict[int, list[float]] = {}
+        self._asked: dict[tuple[int, ...], int] = {}
 
     @property
     def grades(self) -> dict[int, float]:
@@ -116,10 +117,9 @@ class QueryJudge:
         parser gives it an outcome.
         """
         judge = self._llm.judge
-        first = again * judge.options.votes
-        answers = range(first, first + (samples or judge.options.votes))
+        answers = self._answers(tuple(indices), samples, again)
         if len(answers) == 1:
-            outcome = judge.outcome(await self._vote(indices, next(self._numbers), first, label, keep), indices)
+            outcome = judge.outcome(await self._vote(indices, next(self._numbers), answers[0], label, keep), indices)
         else:
             numbers = [next(self._numbers) for _ in answers]
             async with together() as spawn:
@@ -135,6 +135,15 @@ class QueryJudge:
             else:
                 self._grades.setdefault(i, []).append(score)
         return outcome
+
+    def _answers(self, question: tuple[int, ...], samples: int, again: int) -> range:
+        """The numbers of the answers to ask for: after those of earlier calls about the same question, if ``again``."""
+        votes: int = self._llm.judge.options.votes
+        first = max(again * votes, self._asked.get(question, 0)) if again else 0
+        answers = range(first, first + (samples or votes))
+        if answers.stop > (again + 1) * votes:  # more than the next call would leave out
+            self._asked[question] = max(answers.stop, self._asked.get(question, 0))
+        return answers
 
     async def _vote(self, indices: Sequence[int], number: int, vote: int, label: str, keep: int | None) -> Judgement:
         """One judgement. Its order permutes the positions of ``indices``, whatever order they were shown in."""
