@@ -355,6 +355,17 @@ def test_a_judge_that_returns_no_judgement_is_one_sentence(judgement: str, messa
         reranker.rank("a query", ["one", "two"])
 
 
+@pytest.mark.parametrize("answer", ["None", "'[1]'", "Completion(None)"])
+def test_an_engine_that_returns_no_completion_is_one_sentence(answer: str, install: Install) -> None:
+    source = ENGINE.replace('Completion("[1]")', answer).replace("mute", "dumb")
+    install("mine", source, engines={"dumb": "Mute"})
+    with (
+        Reranker("reasonrank", engine="dumb") as reranker,
+        pytest.raises(Failure, match=r"the engine dumb \(mine\.Mute\) returned .*: expected a Completion with a text"),
+    ):
+        reranker.rank("a query", ["one", "two"])
+
+
 @pytest.mark.parametrize("score", ["3", "__import__('numpy').float32(3)"])
 def test_every_number_is_a_score(score: str, install: Install) -> None:
     source = (

@@ -55,6 +55,12 @@ def test_equally_likely_letters_keep_the_order_shown() -> None:
     assert judgement.order == (1, 0, 2)
 
 
+def test_the_oracle_has_probabilities_for_gains_of_any_size() -> None:
+    judge = FirstToken(FirstToken.Options(), SAMPLING, frozenset(), "")
+    found = judge.ideal_choices([0, 1000, 999], ("A", "B", "C"))
+    assert found == pytest.approx({"A": -1000 * log(10) - log(1.1), "B": -log(1.1), "C": -log(11)})
+
+
 def test_letters_whose_probability_is_not_told_are_filled_in() -> None:
     judgement, _ = first(Completion(choices={"C": -1.0}))
     assert (judgement.order, judgement.status, judgement.filled) == ((2, 0, 1), Status.REPAIRED, 2)
