@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import exp, log
+from math import exp, isfinite, log
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
@@ -206,6 +206,8 @@ class RelevanceScore(Pointwise):
             known = self.options.parser == "rank1" and answer.error is None
             return replace(judgement, score=published.UNREAD_SCORE) if known else judgement
         score = self.value(answer.choices)
+        if not isfinite(score):
+            return replace(thought, status=Status.EMPTY, filled=1, detail="an answer is impossible: no difference")
         return Judgement(thought.order, thought.status, thought.reasoning, score=score, detail=thought.detail)
 
     def value(self, choices: Mapping[str, float]) -> float:

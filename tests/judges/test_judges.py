@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import exp, log
+from math import exp, inf, log
 from pathlib import Path
 from typing import Any
 
@@ -286,9 +286,10 @@ def test_a_logit_is_asked_for_as_such_and_a_probability_is_not() -> None:
     assert (sampling.logits, sampling.one_token) == (False, False)
 
 
-def test_a_difference_needs_both_answers() -> None:
+@pytest.mark.parametrize("choices", [{"Yes": -0.1}, {"Yes": -0.1, "No": -inf}])
+def test_a_difference_needs_both_answers(choices: dict[str, float]) -> None:
     options = RelevanceScore.Options.model_validate(AT_ONCE | {"answers": ["Yes", "No"], "value": "difference"})
-    judgement, _ = score(Completion(choices={"Yes": -0.1}), options=options)
+    judgement, _ = score(Completion(choices=choices), options=options)
     assert (judgement.status, judgement.score) == (Status.EMPTY, None)
 
 

@@ -513,9 +513,9 @@ def test_the_declared_number_of_independent_questions_is_right(name: str, n: int
         ),
         (
             "tournament",
-            401,
+            441,
             {"window_size": 20},
-            "window_size 20 is too small for a tournament of 401 candidates: set at least 21",
+            "window_size 20 is too small for a tournament of 441 candidates: set at least 21",
         ),
     ],
 )
