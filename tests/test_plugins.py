@@ -212,6 +212,7 @@ HEAD = "from pyserini_reasonrank.strategies import StrategyEntry\nO = frozenset(
         ("async def f(n, judge): ...\nentry = StrategyEntry(f, frozenset())", "has to name the kinds of judge"),
         ("async def f(n, judge, *, k: 'Unknown' = 1): ...\nentry = StrategyEntry(f, O)",
          r"wrong\.f: its options can't be read \(NameError"),
+        ("async def f(n, judge, *, name: str = 'a'): ...\nentry = StrategyEntry(f, O)", r"wrong\.f has an option name, the key"),
     ],
 )  # fmt: skip
 def test_a_wrong_strategy(source: str, message: str, install: Install) -> None:
@@ -244,6 +245,8 @@ from pyserini_reasonrank.judges.best import Best
         ("class entry(Best): kind = 'other'", r"wrong\.entry\.kind is 'other', and the entry point is named 'mine'"),
         ("class entry(Best):\n  kind = 'mine'\n  Options = dict",
          r"wrong\.entry\.Options is builtins\.dict: expected a subclass of pyserini_reasonrank\.judges\.Judge\.Options, a pyd"),
+        ("class entry(Best):\n  kind = 'mine'\n  class Options(Best.Options):\n    kind: int = 3",
+         r"wrong\.entry\.Options has an option kind, the key"),
     ],
 )  # fmt: skip
 def test_a_wrong_judge(source: str, message: str, install: Install) -> None:
@@ -262,6 +265,9 @@ def test_a_wrong_judge(source: str, message: str, install: Install) -> None:
          r"wrong\.entry has no attribute name: set name = 'mine'"),
         ("class entry(Engine):\n  name = 'mine'\n  options_class = 5\n  async def generate(self, p, s, c): ...",
          r"wrong\.entry\.options_class is int 5: expected a subclass of .*EngineOptions"),
+        ("from pyserini_reasonrank.engines import EngineOptions\nclass O(EngineOptions):\n  name: int = 3\n"
+         "class entry(Engine):\n  name = 'mine'\n  options_class = O\n  async def generate(self, p, s, c): ...",
+         r"wrong\.entry\.options_class has an option name, the key"),
     ],
 )  # fmt: skip
 def test_a_wrong_engine(source: str, message: str, install: Install) -> None:

@@ -55,7 +55,7 @@ def _checked(kind: str, found: Any) -> type[Judge]:
     """The judge class of another package. Unsuitable unless it can be used as ours are."""
     check_subclass(found, Judge, "class Mine(Judge)")
     check_attribute(found, "kind", kind)
-    check_options(found, "Options", Judge.Options)
+    check_options(found, "Options", Judge.Options, "kind")
     return cast(type[Judge], found)
 
 

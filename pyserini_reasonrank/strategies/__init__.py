@@ -25,7 +25,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted, failure_of
+from pyserini_reasonrank.plugins import Registry, Unsuitable, check_free, dotted, failure_of
 from pyserini_reasonrank.strategies.acurank import acurank
 from pyserini_reasonrank.strategies.allpairs import allpairs
 from pyserini_reasonrank.strategies.blitzrank import blitzrank
@@ -124,9 +124,10 @@ def _checked(name: str, found: Any) -> StrategyEntry:
             f"{where}: its StrategyEntry has to name the kinds of judge, such as frozenset({{'permutation'}})"
         )
     try:
-        options_model(function)
+        options = options_model(function)
     except Exception as error:
         raise Unsuitable(f"{where}: its options can't be read ({type(error).__name__}: {error})") from None
+    check_free(where, options.model_fields, "name")
     return replace(found, function=_guarded(name, function))
 
 
