@@ -41,6 +41,13 @@ class CallFailed(Failure):
         self.qid = qid
 
 
+def first_of(error: BaseException) -> BaseException:
+    """``error``, or the first exception of a group, at any depth."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def os_error(error: OSError, path: object) -> str:
     """The sentence about a file that can't be read or written: the one that ``error`` names, otherwise ``path``."""
     return f"{error.filename or path}: {error.strerror or error}"

@@ -273,12 +273,22 @@ def check_attribute(found: type, attribute: str, value: str) -> None:
         )
 
 
-def check_options(found: type, attribute: str, base: type) -> None:
-    """Unsuitable unless the class attribute, the schema of the settings, is a subclass of ``base``."""
+def check_options(found: type, attribute: str, base: type, taken: str) -> None:
+    """Unsuitable unless the class attribute, the schema of the settings, is a subclass of ``base`` without a field ``taken``,
+    the key that names the part."""
     options = getattr(found, attribute, None)
     if not isinstance(options, type) or not issubclass(options, base):
         raise Unsuitable(
             f"{dotted(found)}.{attribute} is {dotted(options)}: expected a subclass of {dotted(base)}, a pydantic model"
+        )
+    check_free(f"{dotted(found)}.{attribute}", getattr(options, "model_fields", {}), taken)
+
+
+def check_free(where: str, names: Collection[str], taken: str) -> None:
+    """Unsuitable if ``taken``, the key that names the part in the settings, is among the ``names`` of its options."""
+    if taken in names:
+        raise Unsuitable(
+            f"{where} has an option {taken}, the key that names the part in the settings: rename the option"
         )
 
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Collection
@@ -124,15 +125,23 @@ def test_a_part_of_each_kind_ranks_together() -> None:
 
 
 @pytest.mark.usefixtures("whole")
-def test_a_judge_derived_from_ours_works_with_our_strategies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("contract", ["verdict", "permutation"])
+def test_a_judge_derived_from_ours_works_with_our_strategies_and_prompts(contract: str, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.yaml"
-    prompt.write_text(dump_yaml({**sources.PROMPT_PARTS.get("plain"), "contract": "verdict"}), encoding="utf-8")
+    prompt.write_text(dump_yaml({**sources.PROMPT_PARTS.get("plain"), "contract": contract}), encoding="utf-8")
     tree = {"engine": {"name": "mute"}, "judge": {"kind": "verdict", "harshness": 5}, "prompt": str(prompt)}
     made = plan(*layers.load("reasonrank", tree))
     assert isinstance(made, SinglePlan)
     assert made.judge.options.harshness == 5
     with pytest.raises(UsageError, match="the heapsort strategy needs a judge of kind best or best_token, not verdict"):
         plan(*layers.load("reasonrank", {**tree, "strategy": {"name": "heapsort"}}))
+
+
+@pytest.mark.parametrize("name", [name for name, entry in STRATEGIES.items() if "best_token" not in entry.judges])
+def test_a_judge_of_ours_that_is_derived_from_another_has_its_own_kind_only(name: str) -> None:
+    tree = {"engine": {"name": "oracle"}, "strategy": {"name": name}, "depth": 20}
+    with pytest.raises(UsageError, match=f"the {name} strategy needs a judge of kind .*, not best_token"):
+        plan(*layers.load("setwise-likelihood", tree))
 
 
 def test_nothing_is_imported_before_it_is_named(install: Install) -> None:
@@ -203,6 +212,7 @@ HEAD = "from pyserini_reasonrank.strategies import StrategyEntry\nO = frozenset(
         ("async def f(n, judge): ...\nentry = StrategyEntry(f, frozenset())", "has to name the kinds of judge"),
         ("async def f(n, judge, *, k: 'Unknown' = 1): ...\nentry = StrategyEntry(f, O)",
          r"wrong\.f: its options can't be read \(NameError"),
+        ("async def f(n, judge, *, name: str = 'a'): ...\nentry = StrategyEntry(f, O)", r"wrong\.f has an option name, the key"),
     ],
 )  # fmt: skip
 def test_a_wrong_strategy(source: str, message: str, install: Install) -> None:
@@ -235,6 +245,8 @@ from pyserini_reasonrank.judges.best import Best
         ("class entry(Best): kind = 'other'", r"wrong\.entry\.kind is 'other', and the entry point is named 'mine'"),
         ("class entry(Best):\n  kind = 'mine'\n  Options = dict",
          r"wrong\.entry\.Options is builtins\.dict: expected a subclass of pyserini_reasonrank\.judges\.Judge\.Options, a pyd"),
+        ("class entry(Best):\n  kind = 'mine'\n  class Options(Best.Options):\n    kind: int = 3",
+         r"wrong\.entry\.Options has an option kind, the key"),
     ],
 )  # fmt: skip
 def test_a_wrong_judge(source: str, message: str, install: Install) -> None:
@@ -253,6 +265,9 @@ def test_a_wrong_judge(source: str, message: str, install: Install) -> None:
          r"wrong\.entry has no attribute name: set name = 'mine'"),
         ("class entry(Engine):\n  name = 'mine'\n  options_class = 5\n  async def generate(self, p, s, c): ...",
          r"wrong\.entry\.options_class is int 5: expected a subclass of .*EngineOptions"),
+        ("from pyserini_reasonrank.engines import EngineOptions\nclass O(EngineOptions):\n  name: int = 3\n"
+         "class entry(Engine):\n  name = 'mine'\n  options_class = O\n  async def generate(self, p, s, c): ...",
+         r"wrong\.entry\.options_class has an option name, the key"),
     ],
 )  # fmt: skip
 def test_a_wrong_engine(source: str, message: str, install: Install) -> None:
@@ -289,6 +304,86 @@ def test_a_strategy_that_fails_is_one_sentence(body: str, message: str, install:
     install("wrong", f"{HEAD}async def f(n, judge): {body}\nentry = StrategyEntry(f, O)", strategies={"mine": "entry"})
     with pytest.raises(Failure, match=f"the strategy {message}"):
         asyncio.run(STRATEGY_PARTS.get("mine").function(3, None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [("[3]", r"\[3\]"), ("[0, 0]", r"\[0, 0\]"), ("[]", r"\[\]"), ("1", "1"), ("['a']", r"\['a'\]")],
+)
+def test_a_strategy_that_asks_about_no_candidates_is_one_sentence(question: str, said: str, install: Install) -> None:
+    body = f"return await judge({question})"
+    install("wrong", f"{HEAD}async def f(n, judge): {body}\nentry = StrategyEntry(f, O)", strategies={"mine": "entry"})
+    with pytest.raises(Failure, match=rf"the strategy mine \(wrong\.f\) asked about {said} of 3 candidates: expected"):
+        asyncio.run(STRATEGY_PARTS.get("mine").function(3, None))  # type: ignore[arg-type]
+
+
+def test_integers_of_numpy_in_a_strategy_become_those_of_python(install: Install) -> None:
+    body = "import numpy as np\n    return np.array(await judge(np.arange(n)))"
+    source = f"{HEAD}async def f(n, judge):\n    {body}\nentry = StrategyEntry(f, O)"
+    install("wrong", source, strategies={"mine": "entry"})
+    asked: list[list[int]] = []
+
+    async def judge(indices: list[int]) -> list[int]:
+        asked.append(indices)
+        return indices[::-1]
+
+    async def ranked() -> list[int]:
+        return await STRATEGY_PARTS.get("mine").function(3, judge)
+
+    order = asyncio.run(ranked())
+    assert (asked, order) == ([[0, 1, 2]], [2, 1, 0])
+    assert {type(i) for i in [*asked[0], *order]} == {int}
+
+
+@pytest.mark.parametrize(
+    ("judgement", "message"),
+    [
+        ("None", "returned None: expected a Judgement"),
+        ("Judgement((1,), Status.OK)", r"returned the order \(1,\) of 2 passages: expected each position from 0 once"),
+        ("Judgement((1, 2), Status.OK)", r"returned the order \(1, 2\) of 2 passages"),
+        ("Judgement((0, 1), Status.OK, score=float('nan'))", "returned the score nan: expected a finite number"),
+        ("len(1)", r"failed in .*mine\.py, line \d+: TypeError"),
+    ],
+)
+def test_a_judge_that_returns_no_judgement_is_one_sentence(judgement: str, message: str, install: Install) -> None:
+    source = (
+        f"{JUDGE}    async def judge(self, ask, prompt, shown):\n        return {judgement}\n"
+        + "from pyserini_reasonrank.records import Judgement, Status\n"
+        + ENGINE
+        + PROMPT.replace('"permutation"', '"verdict"')
+    )
+    install("mine", source, judges={"verdict": "Verdict"}, engines={"mute": "Mute"}, prompts={"plain": "prompt"})
+    settings: dict[str, Any] = {"judge": {"kind": "verdict"}, "prompt": "plain", "strategy": {"name": "blitzrank"}}
+    with (
+        Reranker("reasonrank", engine="mute", **settings) as reranker,
+        pytest.raises(Failure, match=rf"the judge .*verdict.*mine.*{message}"),
+    ):
+        reranker.rank("a query", ["one", "two"])
+
+
+@pytest.mark.parametrize("answer", ["None", "'[1]'", "Completion(None)"])
+def test_an_engine_that_returns_no_completion_is_one_sentence(answer: str, install: Install) -> None:
+    source = ENGINE.replace('Completion("[1]")', answer).replace("mute", "dumb")
+    install("mine", source, engines={"dumb": "Mute"})
+    with (
+        Reranker("reasonrank", engine="dumb") as reranker,
+        pytest.raises(Failure, match=r"the engine dumb \(mine\.Mute\) returned .*: expected a Completion with a text"),
+    ):
+        reranker.rank("a query", ["one", "two"])
+
+
+@pytest.mark.parametrize("score", ["3", "__import__('numpy').float32(3)"])
+def test_every_number_is_a_score(score: str, install: Install) -> None:
+    source = (
+        "from pyserini_reasonrank.judges.rating import Rating\n"
+        "from pyserini_reasonrank.records import Judgement, Status\n"
+        "class Mark(Rating):\n    kind = 'mark'\n    async def judge(self, ask, prompt, shown):\n"
+        f"        return Judgement((0,), Status.OK, score={score})\n{ENGINE}{PROMPT}"
+    ).replace('"permutation"', '"mark"')
+    install("mine", source, judges={"mark": "Mark"}, engines={"mute": "Mute"}, prompts={"plain": "prompt"})
+    settings: dict[str, Any] = {"judge": {"kind": "mark"}, "prompt": "plain", "strategy": {"name": "pointwise"}}
+    with Reranker("reasonrank", engine="mute", **settings) as reranker:
+        assert [result.llm_score for result in reranker.rank("a query", ["one", "two"])] == [3.0, 3.0]
 
 
 RAISING: dict[str, tuple[str, dict[str, dict[str, str]], list[str], str]] = {

@@ -111,8 +111,8 @@ class Reranker(Loadable[Session]):
         ``scores`` are their first-stage scores, if the documents have none. Without scores there is no fusion with the first
         stage. ``qid`` identifies the query in results; by default it is a number.
 
-        UsageError for documents without text or docid, and for scores that are not finite numbers; Failure if the engine fails
-        (see ``on_error``).
+        UsageError for documents without text or docid, for scores that are not finite numbers, and for a prompt with scores
+        if there are none; Failure if the engine fails (see ``on_error``).
         """
         live = self._loaded()
         item = self._item(query, documents, scores, qid)
@@ -191,6 +191,11 @@ class Reranker(Loadable[Session]):
         check_query(query)
         documents = document_list(documents)
         candidates, scored = candidates_of(documents, scores)
+        if candidates and not scored and any(part.template.shows_scores for part in self._plan.parts.values()):
+            raise UsageError(
+                f"{self.name} shows the LLM the first-stage score of each document, and these documents have none: pass "
+                "scores, or a score with each document"
+            )
         name = str(number) if qid is None else str(qid)
         return _Item(Request(Query(name, query), candidates, number), documents, scored)
 

@@ -213,7 +213,9 @@ def _counted_for(cost: Cost, depth: int) -> list[str]:
     """A line if the cost is counted for fewer candidates than the depth."""
     if cost.candidates == depth:
         return []
-    return [f"counted for {cost.candidates:,} candidates: a cost for more is not computed, and few runs have more"]
+    return [
+        f"counted for {cost.candidates:,} candidates: a cost for more is not computed, and a query with more costs more"
+    ]
 
 
 def _segments_of(plan: Plan) -> list[str]:

@@ -150,7 +150,7 @@ def _checked(name: str, found: Any) -> type[Engine[Any]]:
     """The engine class of another package. Unsuitable unless it can be used as ours are."""
     check_subclass(found, Engine, "class Mine(Engine[EngineOptions])")
     check_attribute(found, "name", name)
-    check_options(found, "options_class", EngineOptions)
+    check_options(found, "options_class", EngineOptions, "name")
     return cast(type[Engine[Any]], found)
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from pyserini_reasonrank.engines import Engine, EngineOptions, build_engine
 from pyserini_reasonrank.engines.background_loop import BackgroundLoop
@@ -24,6 +24,7 @@ _CALLS_AT_ONCE = 256  # per replica
 _LOADING_DEATHS = 3  # how often in succession a replica may die before it is ready
 _CLOSING_SECONDS = 5.0
 _KILLING_SECONDS = 1.0
+_SETTINGS_OF = {"CPU": "cpus", "GPU": "gpus"}
 
 
 class RayOptions(EngineOptions):
@@ -44,7 +45,8 @@ class RayOptions(EngineOptions):
     ] = None
     cpus: Annotated[float, Field(ge=0, description="CPU cores of a replica")] = 1
     resources: Annotated[
-        dict[str, float], Field(description="further resources of a replica, by the names they have in the cluster")
+        dict[str, Annotated[float, Field(ge=0)]],
+        Field(description="further resources of a replica, by the names they have in the cluster"),
     ] = {}
     placement: Annotated[
         Literal["SPREAD", "DEFAULT"], Field(description="Ray's scheduling strategy for the replicas")
@@ -57,6 +59,13 @@ class RayOptions(EngineOptions):
     init: Annotated[
         dict[str, Any], Field(description="further arguments of ray.init: runtime_env, object_store_memory, ...")
     ] = {}
+
+    @field_validator("resources")
+    @classmethod
+    def _further(cls, resources: dict[str, float]) -> dict[str, float]:
+        if own := _SETTINGS_OF.keys() & resources.keys():
+            raise ValueError(f"set {_SETTINGS_OF[min(own)]} in place of the resource {min(own)}")
+        return resources
 
 
 class Ray(Engine[RayOptions]):
@@ -166,9 +175,10 @@ class Ray(Engine[RayOptions]):
 
         deaths = 0
         while True:
-            actor = remote.remote(self.options.of, self._settings, self.model)
-            self._actors.add(actor)
+            actor = None
             try:
+                actor = remote.remote(self.options.of, self._settings, self.model)
+                self._actors.add(actor)
                 found = await actor.start.remote()
                 if problem := self._problem(found):
                     await self._give_up(problem)
@@ -189,6 +199,10 @@ class Ray(Engine[RayOptions]):
                     died = f"a replica died {deaths} times before it was ready: {message_of(error)}"
                     await self._give_up(Failure(died))
                     return
+            except Exception as error:  # Ray rejects the actor, or its answer can't be read
+                self._kill(actor)
+                await self._give_up(Failure(f"a replica can't be placed: {message_of(error)}"))
+                return
 
     def _problem(self, found: Started | UsageError | Failure) -> UsageError | Failure | None:
         """Why a replica can't be used, if so. The first one decides the context, and the weights if they are not here."""

@@ -21,7 +21,7 @@ class ReasonRankPostprocessor(BaseNodePostprocessor):  # type: ignore[misc]
     ``reranker`` is a name for ``--rerank`` or an ``api.Reranker``; further settings are those of ``api.Reranker``. The
     nodes are copies with a score in (0, 1] that falls with the rank. ``relevance_score``, ``rank``, ``statuses`` and, if the
     model gave them, ``llm_score`` and ``reasoning`` are added to their metadata, but not to what a later LLM or embedding
-    reads. A title in the metadata is shown to the model.
+    reads. A title in the metadata is shown to the model. The scores of the nodes are those of the first stage.
     """
 
     top_n: int | None = Field(default=None, ge=1)
@@ -66,4 +66,8 @@ def _query(bundle: QueryBundle | None) -> str:
 
 
 def _records(nodes: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
-    return [document(one.node.get_content(MetadataMode.NONE), one.node.metadata) for one in nodes]
+    """The nodes as documents, with their scores if all have one."""
+    records = [document(one.node.get_content(MetadataMode.NONE), one.node.metadata) for one in nodes]
+    if any(one.score is None for one in nodes):
+        return records
+    return [record | {"score": one.score} for record, one in zip(records, nodes, strict=True)]

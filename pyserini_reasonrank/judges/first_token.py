@@ -88,8 +88,9 @@ class FirstToken(Ordering):
 
     def ideal_choices(self, gains: Sequence[float], choices: Sequence[str]) -> Mapping[str, float]:
         """Multiply the probability by ten for each additional gain."""
-        total = sum(10.0**gain for gain in gains)
-        return {choice: log(10.0**gain / total) for choice, gain in zip(choices, gains, strict=True)}
+        top = max(gains)
+        total = log(sum(10.0 ** (gain - top) for gain in gains))
+        return {choice: (gain - top) * log(10) - total for choice, gain in zip(choices, gains, strict=True)}
 
     def answer_tokens(self, n: int) -> int:
         return 1

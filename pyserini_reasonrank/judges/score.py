@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import exp, inf, isfinite, log
+from math import exp, isfinite, log
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
@@ -199,14 +199,15 @@ class RelevanceScore(Pointwise):
             prefill = published.ended_thought(prefill)
         answer = await ask(prompt.begun(prefill), self._wanted)
         bad = unchosen(answer, self.choices)
-        finite = all(isfinite(answer.choices.get(choice, -inf)) for choice in self.choices)
-        if self.options.value == "difference" and not bad and not finite:
+        if self.options.value == "difference" and not bad and len(answer.choices) < len(self.choices):
             bad = Status.EMPTY
         if bad:
             judgement = replace(thought, status=bad, filled=1, detail=answer.error or "")
             known = self.options.parser == "rank1" and answer.error is None
             return replace(judgement, score=published.UNREAD_SCORE) if known else judgement
         score = self.value(answer.choices)
+        if not isfinite(score):
+            return replace(thought, status=Status.EMPTY, filled=1, detail="an answer is impossible: no difference")
         return Judgement(thought.order, thought.status, thought.reasoning, score=score, detail=thought.detail)
 
     def value(self, choices: Mapping[str, float]) -> float:

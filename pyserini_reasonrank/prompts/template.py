@@ -125,6 +125,12 @@ class Template:
         """The judge kind that the template is for."""
         return self.spec.contract
 
+    @cached_property
+    def shows_scores(self) -> bool:
+        """Whether a prompt shows the first stage's scores of the passages."""
+        low, high = (self.render(_TRIAL_QUERY, [""], scores=[score]) for score in (0.0, 1.0))
+        return low != high
+
     @property
     def reminder(self) -> str:
         """The sentence on the form of the answer that is added when the judge asks a second time."""

@@ -10,7 +10,9 @@ from math import inf, isfinite, isnan
 from typing import Any
 
 from pyserini_reasonrank.engines import Engine
+from pyserini_reasonrank.errors import Failure
 from pyserini_reasonrank.journal import call_key
+from pyserini_reasonrank.plugins import dotted
 from pyserini_reasonrank.records import Call, Completion, Prompt, Sampling
 from pyserini_reasonrank.rerankers.call_store import CallStore
 from pyserini_reasonrank.rerankers.scheduling import PrioritySemaphore, Slot
@@ -69,9 +71,10 @@ class Endpoint:
                     await self._ready(self.engine)
                 self._made[key] = time.monotonic()
                 try:
-                    completion = with_valid_logprobs(await self.engine.generate(prompt, sampling, call))
+                    found = await self.engine.generate(prompt, sampling, call)
                 finally:
                     del self._made[key]
+            completion = with_valid_logprobs(_checked(found, self.engine))
             if completion.error is None:
                 await self.journal.add(key, call, sampling, completion)
             answer = completion
@@ -84,6 +87,15 @@ class Endpoint:
         if completion.error is None:
             self.journal.asked(key, call, completion)
         return completion
+
+
+def _checked(found: Any, engine: Engine[Any]) -> Completion:
+    """``found``, which the engine returned. Failure if it is not a completion with a text."""
+    if not isinstance(found, Completion) or not isinstance(found.text, str):
+        raise Failure(
+            f"the engine {engine.name} ({dotted(type(engine))}) returned {found!r:.60}: expected a Completion with a text"
+        )
+    return found
 
 
 def with_valid_logprobs(completion: Completion) -> Completion:

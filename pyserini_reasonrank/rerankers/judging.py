@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from pyserini_reasonrank.errors import CallFailed
 from pyserini_reasonrank.judges import Judge
+from pyserini_reasonrank.judges.registry import judgement_of
 from pyserini_reasonrank.prompts.fitting import Fitter
 from pyserini_reasonrank.records import Call, Completion, Judgement, Prompt, Repeat, Request, Sampling, Status, Tally
 from pyserini_reasonrank.rerankers.endpoint import Endpoint
@@ -51,7 +52,7 @@ class LLMJudge:
         async with self.endpoint.question_slot(request.number, call.number):
             texts = [prepared.passages[i].text for i in shown]
             prompt = self.fitter.render(prepared, shown, call.keep)
-            judgement = await self.judge.judge(partial(self._complete, request, call, count()), prompt, texts)
+            judgement = await judgement_of(self.judge, partial(self._complete, request, call, count()), prompt, texts)
         self.endpoint.journal.judged(call, judgement)
         self.tally.statuses[judgement.status] += 1
         return judgement
@@ -93,6 +94,7 @@ class QueryJudge:
         self.statuses: Counter[Status] = Counter()
         self._reasonings: dict[int, str] = {}
         self._grades: dict[int, list[float]] = {}
+        self._asked: dict[tuple[int, ...], int] = {}
 
     @property
     def grades(self) -> dict[int, float]:
@@ -115,10 +117,9 @@ class QueryJudge:
         parser gives it an outcome.
         """
         judge = self._llm.judge
-        first = again * judge.options.votes
-        answers = range(first, first + (samples or judge.options.votes))
+        answers = self._answers(tuple(indices), samples, again)
         if len(answers) == 1:
-            outcome = judge.outcome(await self._vote(indices, next(self._numbers), first, label, keep), indices)
+            outcome = judge.outcome(await self._vote(indices, next(self._numbers), answers[0], label, keep), indices)
         else:
             numbers = [next(self._numbers) for _ in answers]
             async with together() as spawn:
@@ -134,6 +135,15 @@ class QueryJudge:
             else:
                 self._grades.setdefault(i, []).append(score)
         return outcome
+
+    def _answers(self, question: tuple[int, ...], samples: int, again: int) -> range:
+        """The numbers of the answers to ask for: after those of earlier calls about the same question, if ``again``."""
+        votes: int = self._llm.judge.options.votes
+        first = max(again * votes, self._asked.get(question, 0)) if again else 0
+        answers = range(first, first + (samples or votes))
+        if answers.stop > (again + 1) * votes:  # more than the next call would leave out
+            self._asked[question] = max(answers.stop, self._asked.get(question, 0))
+        return answers
 
     async def _vote(self, indices: Sequence[int], number: int, vote: int, label: str, keep: int | None) -> Judgement:
         """One judgement. Its order permutes the positions of ``indices``, whatever order they were shown in."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pyserini_reasonrank.errors import CallFailed
+from pyserini_reasonrank.errors import CallFailed, first_of
 from pyserini_reasonrank.records import Request
 
 MAX_OPEN_QUESTIONS = 20_000
@@ -184,11 +184,3 @@ async def together() -> AsyncIterator[Callable[[Coroutine[Any, Any, Any]], async
             yield group.create_task
     except BaseExceptionGroup as errors:
         raise first_of(errors) from None
-
-
-def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first exception of a group, at any depth."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

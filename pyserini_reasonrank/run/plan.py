@@ -10,7 +10,7 @@ from pyserini_reasonrank.combine import COMBINATIONS
 from pyserini_reasonrank.engines import Engine, is_without_model
 from pyserini_reasonrank.errors import UsageError, nearest, validated
 from pyserini_reasonrank.judges import Judge
-from pyserini_reasonrank.judges.registry import JUDGE_PARTS
+from pyserini_reasonrank.judges.registry import JUDGE_PARTS, JUDGES
 from pyserini_reasonrank.models.auto import may_be_embedded
 from pyserini_reasonrank.models.catalogue import AUTO, EMBEDDED, entry, known_models
 from pyserini_reasonrank.prompts import sources
@@ -177,7 +177,7 @@ def assembled(
     engine_of: Callable[[Settings], Engine[Any]],
 ) -> SinglePlan:
     """The plan of a judge and a strategy with these options. UsageError if prompt or engine do not suit the judge."""
-    template = _template(settings, judge_class.kind)
+    template = _template(settings, judge_class)
     _check_votes(settings, judge_options, where)
     engine = engine_of(settings)
     check_capabilities(engine, f"the {judge_class.kind} judge", judge_class.needs_of(judge_options), settings)
@@ -204,14 +204,20 @@ def _judge_and_strategy(settings: Settings, where: str) -> tuple[type[Judge], An
 
 
 def _kinds(judge: type[Judge]) -> set[str]:
-    """The kinds of judge that a class is: its own, and those of the judges that it is derived from."""
-    return {vars(parent)["kind"] for parent in judge.__mro__ if "kind" in vars(parent)}
+    """The kinds of judge that a class is: its own and, if it is another package's, those of the judges that it is derived
+    from, up to the first of ours."""
+    kinds = set[str]()
+    for parent in judge.__mro__:
+        kinds |= {vars(parent)["kind"]} if "kind" in vars(parent) else set()
+        if parent in JUDGES.values():
+            break
+    return kinds
 
 
-def _template(settings: Settings, kind: str) -> Template:
+def _template(settings: Settings, judge: type[Judge]) -> Template:
     template = sources.load(settings.prompt)
-    if template.contract != kind:
-        raise UsageError(f"prompt {template.name} is for a judge of kind {template.contract}, not {kind}")
+    if template.contract not in _kinds(judge):
+        raise UsageError(f"prompt {template.name} is for a judge of kind {template.contract}, not {judge.kind}")
     return template
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pyserini_reasonrank.ir.fusion import Fusion
 from pyserini_reasonrank.models.catalogue import AUTO
@@ -23,13 +24,21 @@ class SamplingSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    temperature: Annotated[float, Field(ge=0, description="0 is greedy")] = 0.0
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False, description="0 is greedy")] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, description="0 is off")] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_tokens: Annotated[int, Field(ge=1, description="tokens of reasoning and answer")] = 3172
     seed: int | None = None
     stop: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _finite(self) -> Self:
+        try:
+            json.dumps(self.model_extra, default=str, allow_nan=False)
+        except ValueError:
+            raise ValueError("it contains NaN or infinity, which no engine takes") from None
+        return self
 
     def sampling(self) -> Sampling:
         return Sampling(**{n: getattr(self, n) for n in type(self).model_fields}, extra=dict(self.model_extra or {}))

@@ -19,12 +19,13 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
+from operator import index
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
 from pyserini_reasonrank.errors import Failure, UsageError
-from pyserini_reasonrank.plugins import Registry, Unsuitable, dotted, failure_of
+from pyserini_reasonrank.plugins import Registry, Unsuitable, check_free, dotted, failure_of
 from pyserini_reasonrank.strategies.acurank import acurank
 from pyserini_reasonrank.strategies.allpairs import allpairs
 from pyserini_reasonrank.strategies.blitzrank import blitzrank
@@ -123,9 +124,10 @@ def _checked(name: str, found: Any) -> StrategyEntry:
             f"{where}: its StrategyEntry has to name the kinds of judge, such as frozenset({{'permutation'}})"
         )
     try:
-        options_model(function)
+        options = options_model(function)
     except Exception as error:
         raise Unsuitable(f"{where}: its options can't be read ({type(error).__name__}: {error})") from None
+    check_free(where, options.model_fields, "name")
     return replace(found, function=_guarded(name, function))
 
 
@@ -134,12 +136,25 @@ def _without_types(parameters: Sequence[inspect.Parameter]) -> str:
 
 
 def _guarded(name: str, function: Strategy) -> Strategy:
-    """The strategy of another package: Failure, in one sentence, if it raises, or returns anything but a permutation."""
+    """The strategy of another package: Failure, in one sentence, if it raises, asks about anything but candidates, each
+    once, or returns anything but a permutation. Integers of other libraries become Python's."""
 
     @wraps(function)
-    async def guarded(n: int, *arguments: Any, **options: Any) -> list[int]:
+    async def guarded(n: int, judge: Any, *arguments: Any, **options: Any) -> list[int]:
+        async def asked(indices: Sequence[int], *further: Any, **named: Any) -> Any:
+            question = _integers(indices)
+            if not question or len(set(question)) < len(question) or not set(question) <= set(range(n)):
+                raise Failure(
+                    f"the strategy {name} ({dotted(function)}) asked about {indices!r:.60} of {n} candidates: expected "
+                    f"different indices from 0 to {n - 1}, at least one"
+                )
+            return await judge(question, *further, **named)
+
+        if not n:
+            return []
         try:
-            order = list(await function(n, *arguments, **options))
+            found = await function(n, asked, *arguments, **options)
+            order = _integers(found)
         except (UsageError, Failure):
             raise
         except Exception as error:
@@ -147,14 +162,22 @@ def _guarded(name: str, function: Strategy) -> Strategy:
                 raise
             fault = f"the strategy {name} ({dotted(function)}) failed: {type(error).__name__}: {error}"
             raise Failure(failure_of(error, STRATEGY_PARTS.origin(name)) or fault) from error
-        if sorted(order) != list(range(n)):
+        if order is None or sorted(order) != list(range(n)):
             raise Failure(
-                f"the strategy {name} ({dotted(function)}) returned {order!r:.60} for {n} candidates: expected each index "
+                f"the strategy {name} ({dotted(function)}) returned {found!r:.60} for {n} candidates: expected each index "
                 "once"
             )
         return order
 
     return guarded
+
+
+def _integers(values: Any) -> list[int] | None:
+    """The whole numbers in ``values`` as Python's own; None if it is not a sequence of them."""
+    try:
+        return [index(value) for value in values]
+    except TypeError:
+        return None
 
 
 STRATEGY_PARTS = Registry("strategy", "strategies", lambda: STRATEGIES, STRATEGIES.__getitem__, _checked)

@@ -43,7 +43,8 @@ async def acurank(
 
     The first round shows all candidates once. Further rounds show those whose place in the top k is uncertain, the most
     probable ones together. When few are left, a last round shows all that are not certainly outside of the top k
-    (algorithm 1). Groups of a round are independent. With fewer candidates than ``window_size``, one call decides.
+    (algorithm 1). Groups of a round are independent; a candidate that is left alone in one is not shown. With at most
+    ``window_size`` candidates, one call decides.
     """  # fmt: skip
     order = list(prior or range(n))
     places = {candidate: place for place, candidate in enumerate(order)}
@@ -68,7 +69,7 @@ async def acurank(
         chance = [belief.above(threshold) for belief in beliefs]
         likely = sorted(order, key=lambda c: (-chance[c], places[c]))
         shown = [c for c in likely if tolerance < chance[c] < 1 - tolerance]
-        if last := len(shown) < uncertain:
+        if last := len(shown) < max(uncertain, 2):  # a single one can't be compared with anything
             shown = [c for c in likely if chance[c] > tolerance]
         asked += await show(shown, f"round {number}", calls - asked)
         number += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from math import isqrt
 from typing import Annotated
 
 from pydantic import Field
@@ -50,7 +51,7 @@ async def tournament(
     """Order by points; ties keep first-stage order. 13 calls per tournament for n=100, in a chain of 5 for all tournaments."""
     if n > window_size * window_size:
         raise UsageError(
-            f"window_size {window_size} is too small for a tournament of {n} candidates: set at least {int(n**0.5) + 1}"
+            f"window_size {window_size} is too small for a tournament of {n} candidates: set at least {isqrt(n - 1) + 1}"
         )
 
     points, left = [0] * n, [list(range(n))] * tournaments

@@ -167,6 +167,14 @@ def test_first_stage_scores_are_fused_only_if_there_are_any(oracle: Mapping[str,
         assert gains == sorted(gains, reverse=True)
 
 
+def test_a_prompt_with_scores_needs_scores(oracle: Mapping[str, Any]) -> None:
+    with Reranker("insertrank", engine=oracle) as reranker:
+        with pytest.raises(UsageError, match="insertrank shows the LLM the first-stage score of each document"):
+            reranker.rank("q", ["one", "two"])
+        assert len(reranker.rank("q", ["one", "two"], scores=[2.0, 1.0])) == 2
+        assert len(reranker.rank("q", [])) == 0
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

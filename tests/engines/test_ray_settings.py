@@ -14,7 +14,7 @@ import pytest
 from pyserini_reasonrank.cli.rerank_help import flags_help
 from pyserini_reasonrank.engines import build_engine
 from pyserini_reasonrank.engines import ray as ray_engine
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import Failure, UsageError
 from pyserini_reasonrank.ir.runs import RunFormat
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.records import Call
@@ -60,6 +60,8 @@ def test_settings_are_those_of_both_engines(folder: Model) -> None:
     for wrong, message in (
         ({"replica": 3}, r"--rerank\.engine\.replica is not known"),
         ({"replicas": 0}, "replicas 0"),
+        ({"resources": {"CPU": 2}}, "resources .*set cpus in place of the resource CPU"),
+        ({"resources": {"tpu": -1}}, r"resources\.tpu -1"),
     ):
         with pytest.raises(UsageError, match=message):
             made(folder, **wrong)
@@ -96,6 +98,21 @@ def test_the_gpus_of_a_replica_are_those_of_its_parallel_sizes(folder: Model) ->
     assert made(folder, args=args, gpus=None)._gpus({"CPU": 16.0}) == 0
     assert made(folder, args=args, gpus=0.5)._gpus({"GPU": 16.0}) == 0.5
     assert made(folder, of="oracle", gpus=None)._gpus({"GPU": 16.0}) == 0
+
+
+def test_a_replica_that_ray_rejects_is_given_up_at_once(folder: Model) -> None:
+    pytest.importorskip("ray")
+
+    class Rejected:
+        def remote(self, *arguments: Any) -> Any:
+            raise ValueError("Resource quantities >1 must be whole numbers.")
+
+    async def filled() -> None:
+        engine = made(folder, replicas=1, gpus=1.5, wait=600)
+        await asyncio.gather(engine._keep(1, Rejected()), engine._pool.filled())
+
+    with pytest.raises(Failure, match="a replica can't be placed: Resource quantities >1 must be whole numbers"):
+        asyncio.run(asyncio.wait_for(filled(), 30))
 
 
 def test_a_missing_package_is_named(folder: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,19 @@ class TestLlamaIndex:
         assert postprocessor.postprocess_nodes([], query_str="x") == []
         assert postprocessor.class_name() == "ReasonRankPostprocessor"
 
+    def test_the_scores_of_nodes_are_fused(self, nodes: Any, settings: Mapping[str, Any]) -> None:
+        from pyserini_reasonrank.integrations.llama_index import ReasonRankPostprocessor
+
+        first_stage = {"method": "z-score", "weight": 0.0}
+        postprocessor = ReasonRankPostprocessor("reasonrank", fuse=first_stage, **settings)
+        for node, score in zip(nodes, (0.1, 0.9, 0.2, 0.3), strict=True):
+            node.score = score
+        found = postprocessor.postprocess_nodes(nodes, query_str="how do moths navigate")
+        assert [one.node.node_id for one in found] == ["n1", "n3", "n2", "n0"]
+        nodes[0].score = None
+        found = postprocessor.postprocess_nodes(nodes, query_str="how do moths navigate")
+        assert len(found) == len(nodes)
+
     def test_without_a_query_it_says_so(self, nodes: Any, settings: Mapping[str, Any]) -> None:
         from pyserini_reasonrank.integrations.llama_index import ReasonRankPostprocessor
 

@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from pyserini_reasonrank.engines.chat import Chat
-from pyserini_reasonrank.errors import UsageError
+from pyserini_reasonrank.errors import UsageError, first_of
 from pyserini_reasonrank.judges.bisection import DECISIONS, Bisection, decisions
 from pyserini_reasonrank.judges.first_token import FirstToken, single_tokens
 from pyserini_reasonrank.models.catalogue import Model
 from pyserini_reasonrank.prompts import sources
 from pyserini_reasonrank.prompts.tokens import EstimatedTokens, ModelTokens
 from pyserini_reasonrank.records import Capability, Completion, Judgement, Message, Prompt, Sampling, Status
-from pyserini_reasonrank.rerankers.scheduling import first_of
 
 PROMPT = Prompt((Message("user", "Order these."),), "[")
 SAMPLING = Sampling(temperature=0.5, max_tokens=100, seed=3)
@@ -54,6 +53,12 @@ def test_the_order_is_that_of_the_letters_probabilities_in_one_call() -> None:
 def test_equally_likely_letters_keep_the_order_shown() -> None:
     judgement, _ = first(Completion(choices={"A": -1.0, "B": -0.5, "C": -1.0}))
     assert judgement.order == (1, 0, 2)
+
+
+def test_the_oracle_has_probabilities_for_gains_of_any_size() -> None:
+    judge = FirstToken(FirstToken.Options(), SAMPLING, frozenset(), "")
+    found = judge.ideal_choices([0, 1000, 999], ("A", "B", "C"))
+    assert found == pytest.approx({"A": -1000 * log(10) - log(1.1), "B": -log(1.1), "C": -log(11)})
 
 
 def test_letters_whose_probability_is_not_told_are_filled_in() -> None:

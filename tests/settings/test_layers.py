@@ -596,6 +596,8 @@ def test_help_names_every_flag_there_is() -> None:
         ("--rerank.sampling 3", "--rerank.sampling has keys of its own: --rerank.sampling.temperature, "),
         ("--rerank.passage full", "--rerank.passage has keys of its own: --rerank.passage.template, "),
         ("--rerank.chat_template_args x", "has keys of its own: --rerank.chat_template_args.NAME"),
+        ("--rerank.sampling.temperature inf", "--rerank.sampling.temperature 'inf': input should be a finite number"),
+        ("--rerank.sampling.repetition_penalty .nan", "it contains NaN or infinity, which no engine takes"),
         ("--rerank.sampling.stop END", "--rerank.sampling.stop 'END'"),
         (
             "--rerank.prompt listwise-reasonin",

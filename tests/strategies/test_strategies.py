@@ -483,6 +483,14 @@ def test_cost_of_a_hundred(name: str, options: dict[str, Any], calls: Sequence[i
     assert found.chain in chain
 
 
+def test_acurank_ends_when_a_single_candidate_is_uncertain() -> None:
+    asked: list[list[int]] = []
+    judge = assessor("permutation", lambda i: i, asked)
+    order = finished(STRATEGIES["acurank"].function(41, judge, window_size=20, k=1, uncertain=1))
+    assert order[0] == 0
+    assert len(asked) < 20
+
+
 @pytest.mark.parametrize("name", [name for name, entry in STRATEGIES.items() if entry.independent])
 @pytest.mark.parametrize("n", [0, 1, 2, 7])
 def test_the_declared_number_of_independent_questions_is_right(name: str, n: int) -> None:
@@ -505,9 +513,9 @@ def test_the_declared_number_of_independent_questions_is_right(name: str, n: int
         ),
         (
             "tournament",
-            401,
+            441,
             {"window_size": 20},
-            "window_size 20 is too small for a tournament of 401 candidates: set at least 21",
+            "window_size 20 is too small for a tournament of 441 candidates: set at least 21",
         ),
     ],
 )
