@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.binary_cutoffs import collection_with_cutoff, with_cutoff
+from pyserini_reasonrank.ir.gdeval import check_grades, computed_by_gdeval, numbered
 from pyserini_reasonrank.ir.measure_names import MEASURES, measure_name, parse_measure
 from pyserini_reasonrank.ir.metadata import NO_VERDICT, read_finished_run, recorded_verdict
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
@@ -84,6 +85,7 @@ def evaluate(
     adapted = [(measure, with_cutoff(measure) if collection else measure) for measure in named]
     parsed = list(dict.fromkeys(new for _, new in adapted))
     changed = dict.fromkeys(measure_name(new) for measure, new in adapted if new is not measure)
+    check_grades(qrels, qrels_path, parsed)
     scored = []
     for path in (first_path, *run_paths):
         verdict = recorded_verdict(path)
@@ -145,7 +147,11 @@ def per_query(
     path: str | os.PathLike[str],
     measures: Sequence[Measure],
 ) -> dict[Measure, PerQuery]:
-    """The value of each measure for each query of the qrels. UsageError if ``run`` has none of these queries."""
+    """The value of each measure for each query of the qrels.
+
+    UsageError if ``run`` has none of these queries, and for a grade that a measure does not accept.
+    """
+    check_grades(qrels, qrels_path, measures)
     return _values(qrels, _judged_order(qrels, qrels_path, run, path), measures)
 
 
@@ -164,8 +170,14 @@ def _values(qrels: Qrels, ordered: Mapping[str, Sequence[str]], measures: Sequen
     # scores by position, so that every library that computes a measure uses trec_eval's order
     positional = {qid: {docid: float(len(ids) - i) for i, docid in enumerate(ids)} for qid, ids in ordered.items()}
     values: dict[Measure, PerQuery] = {measure: {} for measure in measures}
-    for metric in ir_measures.iter_calc(measures, qrels, positional):
-        values[metric.measure][metric.query_id] = metric.value
+    of_gdeval = [measure for measure in measures if computed_by_gdeval(measure)]
+    if others := [measure for measure in measures if measure not in of_gdeval]:
+        for metric in ir_measures.iter_calc(others, qrels, positional):
+            values[metric.measure][metric.query_id] = metric.value
+    if of_gdeval:
+        qids, judged, run = numbered(qrels, positional)
+        for metric in ir_measures.iter_calc(of_gdeval, judged, run):
+            values[metric.measure][qids[metric.query_id]] = metric.value
     return values
 
 
