@@ -17,7 +17,7 @@ from pyserini_reasonrank.ir.metadata import NO_VERDICT, read_finished_run, recor
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.rank_similarity import similarity
 from pyserini_reasonrank.ir.recorded_cost import recorded_cost
-from pyserini_reasonrank.ir.runs import Run, trec_eval_order
+from pyserini_reasonrank.ir.runs import Hit, Run, single, trec_eval_order
 from pyserini_reasonrank.ir.scores import (
     Analysis,
     Comparison,
@@ -50,13 +50,15 @@ PerQuery = dict[str, float]
 class _Scored:
     """The docids of a run's judged queries in trec_eval's order, the number of its other queries, and its values.
 
-    ``empty`` are its judged queries without documents by the verdict of a judge; None if it keeps all candidates.
+    ``tied`` are its judged queries whose documents all have one score. ``empty`` are its judged queries without documents by
+    the verdict of a judge; None if it keeps all candidates.
     """
 
     path: str
     ordered: Mapping[str, list[str]]
     unjudged: int
     values: Mapping[Measure, PerQuery]
+    tied: Sequence[str] = ()
     empty: frozenset[str] | None = None
 
 
@@ -95,6 +97,7 @@ def evaluate(
         scored.append(
             _Scored(
                 str(path), ordered, len(run) - len(ordered), _values(qrels, ordered, parsed),
+                [qid for qid in ordered if _of_one_score(run[qid])],
                 empty if verdict is not NO_VERDICT else None,
             )
         )  # fmt: skip
@@ -129,7 +132,7 @@ def evaluate(
         pairs if wanted.all_pairs else (),
         _query_scores(parsed, scored, qrels) if wanted.per_query else (),
         f"{collection}: grades below 2 count as not relevant for {', '.join(changed)}" if changed else None,
-        (*_unlike_topics(scored), *_unlike_depths(scored, parsed)),
+        (*_ties(scored), *_unlike_topics(scored), *_unlike_depths(scored, parsed)),
     )
 
 
@@ -248,6 +251,20 @@ def _query_scores(measures: Sequence[Measure], scored: Sequence[_Scored], qrels:
         for measure in measures
         for qid in qrels
     )
+
+
+def _of_one_score(hits: Sequence[Hit]) -> bool:
+    return len(hits) > 1 and len({single(hit.score) for hit in hits}) == 1
+
+
+def _ties(scored: Sequence[_Scored]) -> list[str]:
+    """Warnings about runs that give all documents of a query one score, and so no order."""
+    return [
+        f"{each.path} gives all documents of {len(each.tied):,} judged {'query' if len(each.tied) == 1 else 'queries'} the same "
+        f"score (for example {each.tied[0]}), so they are ordered by docid, as in trec_eval: write scores that fall with the rank"
+        for each in scored
+        if each.tied
+    ]
 
 
 def _unlike_topics(scored: Sequence[_Scored]) -> list[str]:

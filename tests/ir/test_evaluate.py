@@ -202,6 +202,16 @@ def test_intervals_similarity_and_queries(three: tuple[Path, list[Path]]) -> Non
 # --- runs that are not comparable
 
 
+def test_documents_of_one_score_have_a_warning(qrels: Path, first: Path, tmp_path: Path) -> None:
+    tied = write(
+        tmp_path / "tied.txt", "1 Q0 a 1 1 y\n1 Q0 b 2 1.00000001 y\n2 Q0 c 1 1 y\n9 Q0 c 1 1 y\n9 Q0 d 2 1 y\n"
+    )
+    assert evaluate(qrels, first, [tied], ["P@1"]).warnings == (
+        f"{tied} gives all documents of 1 judged query the same score (for example 1), so they are ordered by docid, as in "
+        "trec_eval: write scores that fall with the rank",
+    )
+
+
 def test_runs_of_other_topics_have_a_warning(qrels: Path, first: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "other.txt", "1 Q0 a 1 2 y\n3 Q0 d 1 2 y\n")
     assert evaluate(qrels, first, [other], ["P@1"]).warnings == (
