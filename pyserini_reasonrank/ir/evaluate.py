@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyserini_reasonrank.errors import UsageError
 from pyserini_reasonrank.ir.binary_cutoffs import collection_with_cutoff, with_cutoff
+from pyserini_reasonrank.ir.gdeval import check_grades, computed_by_gdeval, numbered
 from pyserini_reasonrank.ir.measure_names import MEASURES, measure_name, parse_measure
 from pyserini_reasonrank.ir.metadata import NO_VERDICT, read_finished_run, recorded_verdict
 from pyserini_reasonrank.ir.qrels import Qrels, read_qrels
 from pyserini_reasonrank.ir.rank_similarity import similarity
 from pyserini_reasonrank.ir.recorded_cost import recorded_cost
-from pyserini_reasonrank.ir.runs import Run, trec_eval_order
+from pyserini_reasonrank.ir.runs import Hit, Run, single, trec_eval_order
 from pyserini_reasonrank.ir.scores import (
     Analysis,
     Comparison,
@@ -49,13 +50,15 @@ PerQuery = dict[str, float]
 class _Scored:
     """The docids of a run's judged queries in trec_eval's order, the number of its other queries, and its values.
 
-    ``empty`` are its judged queries without documents by the verdict of a judge; None if it keeps all candidates.
+    ``tied`` are its judged queries whose documents all have one score. ``empty`` are its judged queries without documents by
+    the verdict of a judge; None if it keeps all candidates.
     """
 
     path: str
     ordered: Mapping[str, list[str]]
     unjudged: int
     values: Mapping[Measure, PerQuery]
+    tied: Sequence[str] = ()
     empty: frozenset[str] | None = None
 
 
@@ -84,6 +87,7 @@ def evaluate(
     adapted = [(measure, with_cutoff(measure) if collection else measure) for measure in named]
     parsed = list(dict.fromkeys(new for _, new in adapted))
     changed = dict.fromkeys(measure_name(new) for measure, new in adapted if new is not measure)
+    check_grades(qrels, qrels_path, parsed)
     scored = []
     for path in (first_path, *run_paths):
         verdict = recorded_verdict(path)
@@ -93,6 +97,7 @@ def evaluate(
         scored.append(
             _Scored(
                 str(path), ordered, len(run) - len(ordered), _values(qrels, ordered, parsed),
+                [qid for qid in ordered if _of_one_score(run[qid])],
                 empty if verdict is not NO_VERDICT else None,
             )
         )  # fmt: skip
@@ -127,7 +132,7 @@ def evaluate(
         pairs if wanted.all_pairs else (),
         _query_scores(parsed, scored, qrels) if wanted.per_query else (),
         f"{collection}: grades below 2 count as not relevant for {', '.join(changed)}" if changed else None,
-        (*_unlike_topics(scored), *_unlike_depths(scored, parsed)),
+        (*_ties(scored), *_unlike_topics(scored), *_unlike_depths(scored, parsed)),
     )
 
 
@@ -145,7 +150,11 @@ def per_query(
     path: str | os.PathLike[str],
     measures: Sequence[Measure],
 ) -> dict[Measure, PerQuery]:
-    """The value of each measure for each query of the qrels. UsageError if ``run`` has none of these queries."""
+    """The value of each measure for each query of the qrels.
+
+    UsageError if ``run`` has none of these queries, and for a grade that a measure does not accept.
+    """
+    check_grades(qrels, qrels_path, measures)
     return _values(qrels, _judged_order(qrels, qrels_path, run, path), measures)
 
 
@@ -164,8 +173,14 @@ def _values(qrels: Qrels, ordered: Mapping[str, Sequence[str]], measures: Sequen
     # scores by position, so that every library that computes a measure uses trec_eval's order
     positional = {qid: {docid: float(len(ids) - i) for i, docid in enumerate(ids)} for qid, ids in ordered.items()}
     values: dict[Measure, PerQuery] = {measure: {} for measure in measures}
-    for metric in ir_measures.iter_calc(measures, qrels, positional):
-        values[metric.measure][metric.query_id] = metric.value
+    of_gdeval = [measure for measure in measures if computed_by_gdeval(measure)]
+    if others := [measure for measure in measures if measure not in of_gdeval]:
+        for metric in ir_measures.iter_calc(others, qrels, positional):
+            values[metric.measure][metric.query_id] = metric.value
+    if of_gdeval:
+        qids, judged, run = numbered(qrels, positional)
+        for metric in ir_measures.iter_calc(of_gdeval, judged, run):
+            values[metric.measure][qids[metric.query_id]] = metric.value
     return values
 
 
@@ -236,6 +251,20 @@ def _query_scores(measures: Sequence[Measure], scored: Sequence[_Scored], qrels:
         for measure in measures
         for qid in qrels
     )
+
+
+def _of_one_score(hits: Sequence[Hit]) -> bool:
+    return len(hits) > 1 and len({single(hit.score) for hit in hits}) == 1
+
+
+def _ties(scored: Sequence[_Scored]) -> list[str]:
+    """Warnings about runs that give all documents of a query one score, and so no order."""
+    return [
+        f"{each.path} gives all documents of {len(each.tied):,} judged {'query' if len(each.tied) == 1 else 'queries'} the same "
+        f"score (for example {each.tied[0]}), so they are ordered by docid, as in trec_eval: write scores that fall with the rank"
+        for each in scored
+        if each.tied
+    ]
 
 
 def _unlike_topics(scored: Sequence[_Scored]) -> list[str]:

@@ -25,13 +25,13 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
 
     A docid may contain white space if tabs separate the columns or if the iteration is 0 or Q0. A file whose first line is
     BEIR's header has the columns qid, docid and relevance. UsageError, with file and line, for a missing or empty file,
-    another number of columns, a relevance that is not an integer, text that is not UTF-8, and a document that is judged
-    twice with different relevance.
+    another number of columns, a relevance that is not an integer of at most 6 digits, text that is not UTF-8, and a document
+    that is judged twice with different relevance.
     """
     qrels: Qrels = {}
     for where, qid, docid, relevance in judgment_lines(path):
-        if not re.fullmatch(r"[+-]?[0-9]{1,9}", relevance):
-            raise UsageError(f"{where}: the relevance {relevance!r} is not an integer")
+        if not re.fullmatch(r"[+-]?[0-9]{1,6}", relevance):  # trec_eval counts the documents of each grade from 0 on
+            raise UsageError(f"{where}: the relevance {relevance!r} is not an integer of at most 6 digits")
         grade = int(relevance)
         if qrels.setdefault(qid, {}).setdefault(docid, grade) != grade:
             raise UsageError(f"{where}: document {docid} is judged twice for query {qid}, with different relevance")

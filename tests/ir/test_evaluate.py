@@ -59,6 +59,25 @@ def test_ties_are_broken_as_in_trec_eval_by_every_library(qrels: Path, tmp_path:
     assert [score.value for score in evaluate(qrels, tied, measures=["RR", "RR@10"]).first.scores] == [1 / 8, 1 / 8]
 
 
+@pytest.mark.parametrize("qid", ["7", "test-7", "007", "q7", "qä"])
+@pytest.mark.parametrize("docid", ["d", "a  b", "ß"])
+def test_err_is_computed_for_names_of_any_form(qid: str, docid: str, tmp_path: Path) -> None:
+    qrels = write(tmp_path / "qrels", f"{qid}\t0\t{docid}\t3\n{qid}\t0\te\t1\nother-7\t0\tf\t2\n")
+    run = write(tmp_path / "run", f"{qid}\tQ0\te\t1\t2\tx\n{qid}\tQ0\t{docid}\t2\t1\tx\n")
+    report = evaluate(qrels, run, [run], ["ERR@10", "RR", "nDCG(dcg='exp-log2')@1"], analysis=Analysis(per_query=True))
+    err = 1 / 16 + 15 / 16 * 7 / 16 / 2
+    assert [each.values[0] for each in report.per_query] == pytest.approx([err, 0, 1, 0, 1 / 7, 0], abs=1e-5)
+
+
+def test_a_grade_that_a_measure_does_not_accept(tmp_path: Path, first: Path) -> None:
+    qrels = write(tmp_path / "qrels", "1 0 a 5\n")
+    assert evaluate(qrels, first, measures=["nDCG@10"]).queries == 1
+    with pytest.raises(
+        UsageError, match=r"ERR@10 is computed by gdeval, whose highest grade is 4, and .*qrels has grade 5"
+    ):
+        evaluate(qrels, first, measures=["nDCG@10", "ERR@10"])
+
+
 def test_graded_thresholds(qrels: Path, first: Path) -> None:
     scores = evaluate(qrels, first, measures=["AP(rel=2)", "P(rel=2)@1", "AP@1"]).first.scores
     assert [(score.measure, score.value) for score in scores] == [
@@ -181,6 +200,16 @@ def test_intervals_similarity_and_queries(three: tuple[Path, list[Path]]) -> Non
 
 
 # --- runs that are not comparable
+
+
+def test_documents_of_one_score_have_a_warning(qrels: Path, first: Path, tmp_path: Path) -> None:
+    tied = write(
+        tmp_path / "tied.txt", "1 Q0 a 1 1 y\n1 Q0 b 2 1.00000001 y\n2 Q0 c 1 1 y\n9 Q0 c 1 1 y\n9 Q0 d 2 1 y\n"
+    )
+    assert evaluate(qrels, first, [tied], ["P@1"]).warnings == (
+        f"{tied} gives all documents of 1 judged query the same score (for example 1), so they are ordered by docid, as in "
+        "trec_eval: write scores that fall with the rank",
+    )
 
 
 def test_runs_of_other_topics_have_a_warning(qrels: Path, first: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_columns_separated_by_spaces_or_tabs_plain_or_gzipped(tmp_path: Path) ->
         ("1 0 a 1\n1 0 b\n", "line 2: 3 columns, expected 4: qid"),
         ("1 0 a yes\n", "line 1: the relevance 'yes'"),
         ("1 0 a 1_0\n", "line 1: the relevance '1_0'"),
+        ("1 0 a 1000000\n", "line 1: the relevance '1000000' is not an integer of at most 6 digits"),
         ("1 5 a b 1\n", "line 1: 5 columns, expected 4: qid"),
         ("query-id\tcorpus-id\tscore\n1 0 a 1\n", "line 2: 4 columns, expected 3: query-id"),
         ("query-id\tcorpus-id\tscore\n", "has no judgments"),
