@@ -97,10 +97,12 @@ def test_a_load_on_the_first_call_is_no_time_of_reranking(
 
     assert main(line(model, tmp_path)) == 0
     monkeypatch.setattr(Transformers, "_load", slow)
+    began = time.monotonic()
     assert main(line(model, tmp_path, "--rerank.depth", 5, run="other")) == 0
+    whole = time.monotonic() - began
     seconds = nested(read_metadata(tmp_path / "other"), "resources", "runtime in seconds")
     assert seconds["load"] >= 3
-    assert seconds["rerank"] < 3
+    assert seconds["load"] + seconds["rerank"] < whole  # no second is counted twice
 
 
 def test_the_first_missing_call_loads_the_model_once(model: Path, tmp_path: Path, loads: list[str]) -> None:
