@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-class UsageError(Exception):
+class _Sentence(Exception):
+    """An exception whose message is one line, also if it quotes a text of several: a value, or a message of a library."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(message.splitlines()))
+
+
+class UsageError(_Sentence):
     """The input or the settings are invalid, and the user can correct them. Commands print the message and exit with 2."""
 
     exit_code = 2
@@ -27,7 +34,7 @@ class UnknownKey(UsageError):
         self.flag, self.key, self.known, self.owner = flag, key, list(known), owner
 
 
-class Failure(Exception):
+class Failure(_Sentence):
     """A run could not be finished (an engine died, too many bad calls). Commands print the message and exit with 1."""
 
     exit_code = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import fuzz_examples
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pyserini_reasonrank.errors import Failure, UsageError
@@ -83,6 +83,7 @@ DAMAGE = st.lists(
 
 @settings(max_examples=fuzz_examples(3))
 @given(damage=DAMAGE, kept=st.just(1.0) | st.floats(0, 1))
+@example(damage=[(0.078125, b"`")], kept=1.0)  # SQLite's message quotes the schema, several lines
 def test_a_damaged_journal_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, damage: list[tuple[float, bytes]], kept: float
 ) -> None:

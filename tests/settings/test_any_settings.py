@@ -54,6 +54,7 @@ def is_a_sentence(message: str) -> bool:
 
 @settings(max_examples=fuzz_examples(SHARE), suppress_health_check=[HealthCheck.too_slow])
 @given(name=NAMES, given_flags=FLAGS)
+@example(name="acurank", given_flags=[("judge", "\n")])
 def test_any_flags(name: str, given_flags: list[tuple[str, str]]) -> None:
     words = [word for key, value in given_flags for word in (f"--rerank.{key}", value)]
 
